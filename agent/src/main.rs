@@ -1,0 +1,2 @@
+//! mcad-agent.
+fn main() {}

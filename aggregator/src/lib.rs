@@ -1,0 +1,1 @@
+//! mcad-aggregator, as a library for its own binary, tests and benchmarks.

@@ -1,0 +1,2 @@
+//! mcad-aggregator.
+fn main() {}

@@ -1,0 +1,443 @@
+//! What an agent sends to the aggregator: one [`Report`] is one instant of one node.
+//!
+//! Protobuf on the wire, its proto3 JSON mapping in `mcad-agent --once` and `--reports FILE`; docs/report.md describes
+//! both. Changes are additive: a tag is never used again, a field never changes its type or unit.
+//!
+//! Three rules hold everywhere:
+//! - **absent is not zero**: a figure that was not measured is `None`, a part that could not be read is a missing message;
+//! - counters are totals since a start that the report names, never differences;
+//! - units stand last in the name; nanoseconds and bytes.
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use serde_with::{DisplayFromStr, PickFirst, Same, serde_as, skip_serializing_none};
+
+/// The version of the format that this build writes.
+pub const REPORT_VERSION: u32 = 1;
+
+/// proto3 JSON writes 64-bit integers as strings and reads strings and numbers.
+type Int64 = PickFirst<(DisplayFromStr, Same)>;
+
+/// proto3 JSON leaves out what equals its type's default.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// One instant of one node.
+#[serde_as]
+#[skip_serializing_none]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Report {
+    /// [`REPORT_VERSION`] of the agent that wrote it.
+    #[prost(uint32, tag = "1")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub version: u32,
+    /// The node's name, as Kubernetes knows it.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub node: String,
+    /// The kernel's boot id. Totals of the kernel start anew with it.
+    #[prost(string, tag = "3")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub boot_id: String,
+    /// When this agent process started, in ms since the Unix epoch. Totals that the agent integrates start with it.
+    #[prost(uint64, tag = "4")]
+    #[serde_as(as = "Int64")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub started_at_ms: u64,
+    /// 1 for the first report of this agent process, then one more each.
+    #[prost(uint64, tag = "5")]
+    #[serde_as(as = "Int64")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub sequence: u64,
+    /// When the sample was taken, in ms since the Unix epoch, by the node's clock.
+    #[prost(uint64, tag = "6")]
+    #[serde_as(as = "Int64")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub sampled_at_ms: u64,
+    /// When the sample was taken, in ns since boot (`CLOCK_BOOTTIME`). Rates divide by differences of this.
+    #[prost(uint64, tag = "7")]
+    #[serde_as(as = "Int64")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub uptime_ns: u64,
+    /// The time between two reports that the agent was asked to keep, in ms.
+    #[prost(uint64, tag = "8")]
+    #[serde_as(as = "Int64")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub interval_ms: u64,
+    /// Version of the agent, for people.
+    #[prost(string, tag = "9")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub agent_version: String,
+    /// The machine as a whole.
+    #[prost(message, optional, tag = "10")]
+    pub machine: Option<Machine>,
+    /// The cgroups of the machine. Absent: they could not be read.
+    #[prost(message, optional, tag = "11")]
+    pub cgroups: Option<Cgroups>,
+    /// The GPUs of the machine. Absent: NVML is there but could not be read, or was not asked.
+    #[prost(message, optional, tag = "12")]
+    pub gpus: Option<Gpus>,
+    /// Which device kubelet gave to which container. Absent: unknown.
+    #[prost(message, optional, tag = "13")]
+    pub assignments: Option<Assignments>,
+    /// What could not be measured in this sample, and why.
+    #[prost(message, repeated, tag = "14")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub absences: Vec<Absence>,
+}
+
+/// A part of the sample that could not be measured.
+#[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Absence {
+    /// The source: `machine`, `cgroups`, `gpus`, `assignments`.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub source: String,
+    /// One of a bounded set of reasons, in snake case: docs/report.md lists them.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub reason: String,
+}
+
+/// The machine as a whole.
+#[serde_as]
+#[skip_serializing_none]
+#[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Machine {
+    /// Processors online.
+    #[prost(uint32, optional, tag = "1")]
+    pub cpus_online: Option<u32>,
+    /// Time that processors were busy since boot, all added up: user, nice, system, irq, softirq.
+    #[prost(uint64, optional, tag = "2")]
+    #[serde_as(as = "Option<Int64>")]
+    pub cpu_busy_ns: Option<u64>,
+    /// MemTotal.
+    #[prost(uint64, optional, tag = "3")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_total_bytes: Option<u64>,
+    /// MemFree.
+    #[prost(uint64, optional, tag = "4")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_free_bytes: Option<u64>,
+    /// Inactive(file): page cache that is given back first.
+    #[prost(uint64, optional, tag = "5")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_inactive_file_bytes: Option<u64>,
+}
+
+/// The cgroups of the machine, parents before children.
+#[skip_serializing_none]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Cgroups {
+    /// Where the figures come from: `bpf` (the kernel's iterator) or `cgroupfs` (files).
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub source: String,
+    /// The cgroups, each once. Which are listed is the agent's `--report-cgroups`.
+    #[prost(message, repeated, tag = "2")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cgroups: Vec<Cgroup>,
+    /// Cgroups on the machine at that instant, listed or not.
+    #[prost(uint32, optional, tag = "3")]
+    pub seen: Option<u32>,
+    /// Cgroups that found no room in the agent's maps. Not 0: the list is incomplete.
+    #[prost(uint32, optional, tag = "4")]
+    pub dropped: Option<u32>,
+}
+
+/// One cgroup and all below it.
+#[serde_as]
+#[skip_serializing_none]
+#[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Cgroup {
+    /// Its inode number in cgroupfs: unique on this boot, never used twice.
+    #[prost(uint64, tag = "1")]
+    #[serde_as(as = "Int64")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub id: u64,
+    /// Its path from the hierarchy's root, `/` for the root itself.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub path: String,
+    /// UID of the pod that it belongs to, read from the path; empty for all that is no pod.
+    #[prost(string, tag = "3")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub pod_uid: String,
+    /// Id of the container that it belongs to, read from the path; empty for a pod's own cgroup.
+    #[prost(string, tag = "4")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub container_id: String,
+    /// CPU time used since it was made.
+    #[prost(uint64, optional, tag = "5")]
+    #[serde_as(as = "Option<Int64>")]
+    pub cpu_ns: Option<u64>,
+    /// Memory charged to it.
+    #[prost(uint64, optional, tag = "6")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_bytes: Option<u64>,
+    /// Page cache in it that is given back first. Working set is memory less this.
+    #[prost(uint64, optional, tag = "7")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_inactive_file_bytes: Option<u64>,
+    /// Processes killed in it for want of memory, since it was made.
+    #[prost(uint64, optional, tag = "8")]
+    #[serde_as(as = "Option<Int64>")]
+    pub oom_kills: Option<u64>,
+    /// Time that its tasks were ready to run and waited for a processor.
+    #[prost(uint64, optional, tag = "9")]
+    #[serde_as(as = "Option<Int64>")]
+    pub run_queue_wait_ns: Option<u64>,
+}
+
+/// The GPUs of the machine. Present and empty: a node without GPUs.
+#[skip_serializing_none]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Gpus {
+    /// Version of the driver; empty where there is none.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub driver_version: String,
+    /// The devices that NVML lists.
+    #[prost(message, repeated, tag = "2")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Gpu>,
+    /// PCI addresses of devices that the driver should hold and NVML does not list.
+    #[prost(string, repeated, tag = "3")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost_bus_ids: Vec<String>,
+    /// The most devices, by UUID, that this agent remembers on this node.
+    #[prost(uint32, optional, tag = "4")]
+    pub remembered: Option<u32>,
+    /// These are not GPUs but the library `fake-nvml`.
+    #[prost(bool, tag = "5")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub fake: bool,
+}
+
+/// One GPU that NVML lists.
+#[serde_as]
+#[skip_serializing_none]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Gpu {
+    /// `GPU-…`
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub uuid: String,
+    /// Product name.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub model: String,
+    /// PCI address.
+    #[prost(string, tag = "3")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub bus_id: String,
+    /// It is in MIG mode: its instances are handed out, not itself.
+    #[prost(bool, optional, tag = "4")]
+    pub mig_mode: Option<bool>,
+    /// Its MIG instances.
+    #[prost(message, repeated, tag = "5")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mig_instances: Vec<MigInstance>,
+    /// Why it should not be used, of a bounded set (docs/report.md). Empty: healthy.
+    #[prost(string, repeated, tag = "6")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unhealthy_reasons: Vec<String>,
+    /// Part of the last sampling period in which a kernel ran on it, 0 to 1.
+    #[prost(double, optional, tag = "7")]
+    pub utilization_ratio: Option<f64>,
+    /// Time it was busy, integrated by the agent since `started_at_ms`.
+    #[prost(uint64, optional, tag = "8")]
+    #[serde_as(as = "Option<Int64>")]
+    pub busy_ns: Option<u64>,
+    /// Memory in use.
+    #[prost(uint64, optional, tag = "9")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_used_bytes: Option<u64>,
+    /// Memory it has.
+    #[prost(uint64, optional, tag = "10")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_total_bytes: Option<u64>,
+    /// Xid events by code, counted since `started_at_ms`.
+    #[prost(message, repeated, tag = "11")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub xid_errors: Vec<XidErrors>,
+}
+
+/// One MIG instance.
+#[serde_as]
+#[skip_serializing_none]
+#[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MigInstance {
+    /// `MIG-…`
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub uuid: String,
+    /// Profile as the device plugin spells it: `1g.10gb`.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub profile: String,
+    /// GPU instance id.
+    #[prost(uint32, optional, tag = "3")]
+    pub gpu_instance: Option<u32>,
+    /// Compute instance id.
+    #[prost(uint32, optional, tag = "4")]
+    pub compute_instance: Option<u32>,
+    /// Why it should not be used; a sick parent makes it so, too. Empty: healthy.
+    #[prost(string, repeated, tag = "5")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unhealthy_reasons: Vec<String>,
+    /// As [`Gpu::utilization_ratio`]; absent on many drivers.
+    #[prost(double, optional, tag = "6")]
+    pub utilization_ratio: Option<f64>,
+    /// As [`Gpu::busy_ns`].
+    #[prost(uint64, optional, tag = "7")]
+    #[serde_as(as = "Option<Int64>")]
+    pub busy_ns: Option<u64>,
+    /// Memory in use.
+    #[prost(uint64, optional, tag = "8")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_used_bytes: Option<u64>,
+    /// Memory it has.
+    #[prost(uint64, optional, tag = "9")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_total_bytes: Option<u64>,
+}
+
+/// How often one Xid was seen on one GPU.
+#[serde_as]
+#[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct XidErrors {
+    /// The driver's error code.
+    #[prost(uint64, tag = "1")]
+    #[serde_as(as = "Int64")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub xid: u64,
+    /// Times seen.
+    #[prost(uint64, tag = "2")]
+    #[serde_as(as = "Int64")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub count: u64,
+}
+
+/// What kubelet says of devices. Present and empty: nothing is handed out.
+#[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Assignments {
+    /// Devices in the hands of containers.
+    #[prost(message, repeated, tag = "1")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub assigned: Vec<Assignment>,
+    /// Devices that kubelet could hand out, assigned or not.
+    #[prost(message, repeated, tag = "2")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allocatable: Vec<DeviceIds>,
+}
+
+/// Devices of one resource in the hands of one container.
+#[serde_as]
+#[skip_serializing_none]
+#[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Assignment {
+    /// The pod's namespace.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub namespace: String,
+    /// The pod's name.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub pod: String,
+    /// The container's name.
+    #[prost(string, tag = "3")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub container: String,
+    /// Resource name as nodes declare it: `nvidia.com/gpu`.
+    #[prost(string, tag = "4")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub resource: String,
+    /// A UUID, `UUID::N` for a replica, or `MIG-…`.
+    #[prost(string, repeated, tag = "5")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_ids: Vec<String>,
+    /// Time these devices were held, added up over them, integrated by the agent since `started_at_ms`.
+    #[prost(uint64, optional, tag = "6")]
+    #[serde_as(as = "Option<Int64>")]
+    pub held_ns: Option<u64>,
+}
+
+/// Device ids of one resource.
+#[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DeviceIds {
+    /// Resource name as nodes declare it.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub resource: String,
+    /// The ids, as in [`Assignment::device_ids`].
+    #[prost(string, repeated, tag = "2")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_ids: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Report {
+        Report {
+            version: REPORT_VERSION,
+            node: "gpu-17".into(),
+            sequence: 3,
+            uptime_ns: u64::MAX,
+            cgroups: Some(Cgroups {
+                source: "bpf".into(),
+                cgroups: vec![Cgroup { id: 7, path: "/x".into(), cpu_ns: Some(0), ..Cgroup::default() }],
+                ..Cgroups::default()
+            }),
+            gpus: Some(Gpus::default()),
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn protobuf_and_json_both_give_back_what_went_in() {
+        let report = example();
+        assert_eq!(Report::decode(&report.encode_to_vec()[..]).unwrap(), report);
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+    }
+
+    #[test]
+    fn json_follows_the_proto3_mapping() {
+        let json = serde_json::to_string(&example()).unwrap();
+        assert_eq!(
+            json,
+            concat!(
+                r#"{"version":1,"node":"gpu-17","sequence":"3","uptimeNs":"18446744073709551615","#,
+                r#""cgroups":{"source":"bpf","cgroups":[{"id":"7","path":"/x","cpuNs":"0"}]},"gpus":{}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn json_reads_numbers_where_it_writes_strings_and_ignores_unknown_fields() {
+        let report: Report = serde_json::from_str(r#"{"sequence": 3, "later": [1]}"#).unwrap();
+        assert_eq!(report, Report { sequence: 3, ..Report::default() });
+    }
+
+    #[test]
+    fn a_measured_zero_is_not_an_absent_figure() {
+        let zero = Cgroup { cpu_ns: Some(0), ..Cgroup::default() };
+        assert_eq!(Cgroup::decode(&zero.encode_to_vec()[..]).unwrap().cpu_ns, Some(0));
+        assert_eq!(Cgroup::decode(&[][..]).unwrap().cpu_ns, None);
+    }
+}
