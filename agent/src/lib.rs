@@ -3,6 +3,9 @@
 //! The modules stand in the order the figures flow: a source reads, a sample is one instant, a report crosses the
 //! network. The binary (`main.rs`) puts them together.
 
+pub mod kernel;
+pub mod offsets;
+pub mod probe;
 pub mod source;
 
 pub mod sample;

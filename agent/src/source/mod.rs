@@ -2,6 +2,10 @@
 //!
 //! A source reads and counts; what to do about a source that fails is the sampler's business.
 
+pub mod bpf;
+#[cfg(test)]
+mod live_tests;
+
 use std::io;
 use std::path::PathBuf;
 
