@@ -1,0 +1,34 @@
+//! Reading kernel structures through pointers that the verifier tracks.
+
+/// A pointer to a kernel structure whose layout is known by offsets only.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernel(*const u8);
+
+impl Kernel {
+    /// None for a null pointer: the verifier asks for this test before the first load.
+    #[inline(always)]
+    pub(crate) fn new(pointer: *const u8) -> Option<Self> {
+        if pointer.is_null() { None } else { Some(Self(pointer)) }
+    }
+
+    /// The member at `offset`.
+    ///
+    /// # Safety
+    /// A member of the type `T` must be at that offset. The kernel's verifier proves it anew at load, against its own BTF,
+    /// and a fault at run time (the structure is gone) reads as 0.
+    #[inline(always)]
+    pub(crate) unsafe fn member<T: Copy>(self, offset: u32) -> T {
+        // SAFETY: the caller's promise, and the verifier's proof.
+        unsafe { core::ptr::read_volatile(self.0.add(offset as usize).cast::<T>()) }
+    }
+
+    /// The structure that the pointer at `offset` leads to.
+    ///
+    /// # Safety
+    /// As [`Self::member`].
+    #[inline(always)]
+    pub(crate) unsafe fn follow(self, offset: u32) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        Self::new(unsafe { self.member(offset) })
+    }
+}

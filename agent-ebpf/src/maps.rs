@@ -1,0 +1,45 @@
+//! The maps and globals that the kernel half shares with the agent. Their sizes are set by the agent when it loads them.
+
+use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
+use mcad_wire::abi::{CgroupName, CgroupOffsets, CgroupRecord, WalkState};
+
+/// One record per cgroup, in walk order.
+#[map]
+pub(crate) static RECORDS: Array<CgroupRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The name of the cgroup in the record of the same index.
+#[map]
+pub(crate) static NAMES: Array<CgroupName> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// How the walk goes; one entry.
+#[map]
+pub(crate) static WALK: Array<WalkState> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+#[unsafe(no_mangle)]
+static OFFSETS: CgroupOffsets = CgroupOffsets {
+    cgroup_kn: 0,
+    cgroup_level: 0,
+    cgroup_self_parent: 0,
+    cgroup_cpu_ns: 0,
+    css_cgroup: 0,
+    kernfs_id: 0,
+    kernfs_name: 0,
+};
+
+#[unsafe(no_mangle)]
+static CAPACITY: u32 = 0;
+
+/// Where kernel structures keep what is read here.
+#[inline(always)]
+pub(crate) fn offsets() -> CgroupOffsets {
+    // SAFETY: a static of a plain type. Volatile, for the agent replaces the zeroes before the kernel sees the program;
+    // the kernel freezes the section, so its verifier takes what is loaded as constants.
+    unsafe { core::ptr::read_volatile(&raw const OFFSETS) }
+}
+
+/// How many records there is room for.
+#[inline(always)]
+pub(crate) fn capacity() -> u32 {
+    // SAFETY: as in `offsets`.
+    unsafe { core::ptr::read_volatile(&raw const CAPACITY) }
+}

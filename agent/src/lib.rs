@@ -1,0 +1,11 @@
+//! The agent: what one node really has and does, once per interval, as one report.
+//!
+//! The modules stand in the order the figures flow: a source reads, a sample is one instant, a report crosses the
+//! network. The binary (`main.rs`) puts them together.
+
+pub mod kernel;
+pub mod offsets;
+pub mod probe;
+pub mod source;
+
+pub mod sample;

@@ -1,0 +1,105 @@
+//! Where a sample comes from: one file per source, and what they have in common.
+//!
+//! A source reads and counts; what to do about a source that fails is the sampler's business.
+
+pub mod bpf;
+#[cfg(test)]
+mod live_tests;
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::sample::{CgroupSample, CgroupSource, Reason};
+
+/// A source of per-cgroup figures.
+///
+/// Reading may block for as long as the kernel takes, so it happens on the sampler's own thread.
+pub trait ReadCgroups: Send {
+    /// Which source this is, also when it fails.
+    fn source(&self) -> CgroupSource;
+
+    /// Reads all cgroups at this instant.
+    fn read(&mut self) -> Result<CgroupSample, SourceError>;
+}
+
+/// Why a source could not read its part.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The source can't work on this machine or in this build, known from the start.
+    #[error("{why}")]
+    Unavailable {
+        /// For the report.
+        reason: Reason,
+        /// For people.
+        why: String,
+    },
+    /// A file or directory could not be opened or read.
+    #[error("read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file was read and does not look as the kernel documents it.
+    #[error("{} has no {what}", path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+    },
+    /// A step of the eBPF walk failed.
+    #[error("walk the cgroups by eBPF: {step}")]
+    Walk {
+        /// What was being done.
+        step: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The eBPF walk ended before its last cgroup, or another one overwrote it.
+    #[error("the cgroup walk of session {session} did not come to its end")]
+    WalkUnfinished {
+        /// The kernel's number of the walk.
+        session: u64,
+    },
+}
+
+impl SourceError {
+    /// The bounded reason that reports and metrics carry.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Unavailable { reason, .. } => *reason,
+            Self::Read { source, .. } | Self::Walk { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => Reason::NotFound,
+                io::ErrorKind::PermissionDenied => Reason::NotPermitted,
+                _ => Reason::Io,
+            },
+            Self::Malformed { .. } => Reason::Malformed,
+            Self::WalkUnfinished { .. } => Reason::WalkUnfinished,
+        }
+    }
+}
+
+/// A source that can't read anything on this machine and says why each time it is asked.
+#[derive(Debug)]
+pub struct Unavailable {
+    /// The source it stands for.
+    pub source: CgroupSource,
+    /// For the report.
+    pub reason: Reason,
+    /// For people.
+    pub why: String,
+}
+
+impl ReadCgroups for Unavailable {
+    fn source(&self) -> CgroupSource {
+        self.source
+    }
+
+    fn read(&mut self) -> Result<CgroupSample, SourceError> {
+        Err(SourceError::Unavailable { reason: self.reason, why: self.why.clone() })
+    }
+}
