@@ -25,6 +25,8 @@ mod test_output;
 
 mod ci;
 mod deny;
+#[cfg(test)]
+mod tidy;
 
 /// Every chore of the repository.
 ///
