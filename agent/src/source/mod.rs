@@ -2,6 +2,9 @@
 //!
 //! A source reads and counts; what to do about a source that fails is the sampler's business.
 
+pub mod cgroup;
+pub mod machine;
+
 use std::io;
 use std::path::PathBuf;
 
