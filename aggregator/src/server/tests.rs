@@ -11,7 +11,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::fixtures::{at, cgroups, report};
 use crate::merge::View;
-use crate::receive::{MAX_BODY_BYTES, NodeName};
+use crate::receive::MAX_BODY_BYTES;
 use crate::self_metrics::SelfMetrics;
 use crate::store::{self, Store};
 
@@ -25,7 +25,7 @@ struct Served {
 }
 
 /// Long enough that only a deadline under test is ever reached.
-const NEVER: Duration = Duration::from_secs(60);
+const NEVER: Duration = Duration::from_mins(1);
 /// A deadline under test. That it passes is awaited, not slept for.
 const SOON: Duration = Duration::from_millis(50);
 const PATIENT: Limits =
@@ -224,7 +224,6 @@ async fn one_node_more_than_are_kept_is_told_to_come_back() {
     }
     let body = report("one-more", 1).encode_to_vec();
     served.check_refused(&post(body.len(), &body), "429", "too_many_nodes").await;
-    assert!(NodeName::new("one-more").is_ok());
     served.end().await;
 }
 
@@ -352,24 +351,29 @@ async fn the_drain_lets_a_request_under_way_finish_and_takes_no_new_one() {
 async fn the_drain_ends_though_a_request_does_not() {
     let served = serve(Limits { drain: SOON, ..PATIENT }).await;
     let mut forever = TcpStream::connect(served.reports).await.unwrap();
-    forever.write_all(&post(100, b"\x08")).await.unwrap();
-    // The connection is known to be open once the figures say so.
-    while !served.exposition().await.contains("mcad_aggregator_connections{listener=\"reports\"} 1\n") {}
+    let head = "POST /v1/report HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 100\r\n";
+    forever.write_all(format!("{head}expect: 100-continue\r\n\r\n").as_bytes()).await.unwrap();
+    // The server waits for the body once it asked for it.
+    forever.readable().await.unwrap();
     served.end().await;
-    assert!(read_to_cut(&mut forever).await.is_empty());
+    assert_eq!(read_to_cut(&mut forever).await, b"HTTP/1.1 100 Continue\r\n\r\n");
 }
 
 #[tokio::test]
 async fn one_connection_more_than_there_may_be_waits_for_its_turn() {
     let served = serve(Limits { report_connections: 1, ..PATIENT }).await;
     let mut first = TcpStream::connect(served.reports).await.unwrap();
+    first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    // It was answered, and stays open.
+    first.readable().await.unwrap();
     let body = valid(1);
-    let request = post(body.len(), &body);
-    first.write_all(&request[..1]).await.unwrap();
-    while !served.exposition().await.contains("mcad_aggregator_connections{listener=\"reports\"} 1\n") {}
     let mut second = TcpStream::connect(served.reports).await.unwrap();
-    second.write_all(&request).await.unwrap();
-    assert!(served.exposition().await.contains("mcad_aggregator_reports_received_total 0\n"));
+    second.write_all(&post(body.len(), &body)).await.unwrap();
+    let exposition = served.exposition().await;
+    for line in ["mcad_aggregator_connections{listener=\"reports\"} 1\n", "mcad_aggregator_reports_received_total 0\n"]
+    {
+        assert!(exposition.contains(line), "{line}{exposition}");
+    }
     drop(first);
     let (head, _) = split(&read_to_cut(&mut second).await);
     assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
