@@ -14,3 +14,6 @@ pub mod replica;
 pub mod self_metrics;
 pub mod server;
 pub mod store;
+
+#[cfg(test)]
+mod fixtures;

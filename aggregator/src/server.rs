@@ -57,8 +57,8 @@ impl Default for Limits {
             header: Duration::from_secs(75),
             // A megabyte at 1 Mbit/s.
             body: Duration::from_secs(10),
-            // Prometheus gives up on a scrape after 10 s by default, and after this there is nobody to wait for.
-            stall: Duration::from_secs(15),
+            // Prometheus gives up on a scrape after 10 s by default: who waits behind a dead reader must still be served.
+            stall: Duration::from_secs(5),
             // Kubernetes kills 30 s after it asked; the rest of the process needs some of them.
             drain: Duration::from_secs(10),
         }
