@@ -1,1 +1,10 @@
 //! mcad-aggregator, as a library for its own binary, tests and benchmarks.
+
+pub mod quantity;
+pub mod resource;
+
+pub mod object;
+
+pub mod dump;
+
+pub mod demand;
