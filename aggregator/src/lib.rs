@@ -8,3 +8,13 @@ pub mod object;
 pub mod dump;
 
 pub mod demand;
+
+pub mod histogram;
+
+pub mod cluster;
+
+pub mod capacity;
+
+pub mod hardware;
+
+pub mod ladder;

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
-pub use appwrapper::{AppWrapper, AppWrapperName, Group, Version};
+pub use appwrapper::{AppWrapper, AppWrapperName, Served, Version};
 pub use constraints::Constraints;
 pub use node::{Declared, Effect, Node, Taint};
 pub use pod::{Marks, Phase, Pod};
@@ -50,10 +50,9 @@ impl Kind {
         match (api_version, kind) {
             ("v1", "Node") => Some(Self::Node),
             ("v1", "Pod") => Some(Self::Pod),
-            (
-                "workload.codeflare.dev/v1beta1" | "workload.codeflare.dev/v1beta2" | "mcad.ibm.com/v1beta1",
-                "AppWrapper",
-            ) => Some(Self::AppWrapper),
+            (version, "AppWrapper") if Served::ALL.iter().any(|served| served.api_version() == version) => {
+                Some(Self::AppWrapper)
+            }
             _ => None,
         }
     }

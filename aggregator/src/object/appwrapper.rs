@@ -26,9 +26,9 @@ pub struct AppWrapper {
     pub name: AppWrapperName,
     /// Its UID; empty where a dump has none.
     pub uid: Arc<str>,
-    /// Whose it is: the two groups are two kinds of object.
-    pub group: Group,
-    /// What it is, whatever version it was read as.
+    /// What it was read as.
+    pub served: Served,
+    /// What it is, whatever it was read as.
     pub version: Version,
     /// `status.state` or `status.phase`.
     pub state: Arc<str>,
@@ -46,13 +46,37 @@ pub struct AppWrapper {
     pub demand: Demand,
 }
 
-/// The API groups that AppWrappers come from. The first wins.
+/// The groups and versions under which an API server may serve AppWrappers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Group {
-    /// `workload.codeflare.dev`
-    Workload,
-    /// `mcad.ibm.com`
-    Mcad,
+pub enum Served {
+    /// `workload.codeflare.dev/v1beta1`
+    WorkloadV1Beta1,
+    /// `workload.codeflare.dev/v1beta2`
+    WorkloadV1Beta2,
+    /// `mcad.ibm.com/v1beta1`
+    McadV1Beta1,
+}
+
+impl Served {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::WorkloadV1Beta1, Self::WorkloadV1Beta2, Self::McadV1Beta1];
+
+    /// As objects name it.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::WorkloadV1Beta1 => "workload.codeflare.dev/v1beta1",
+            Self::WorkloadV1Beta2 => "workload.codeflare.dev/v1beta2",
+            Self::McadV1Beta1 => "mcad.ibm.com/v1beta1",
+        }
+    }
+
+    /// Whose API it is.
+    pub fn version(self) -> Version {
+        match self {
+            Self::WorkloadV1Beta1 | Self::McadV1Beta1 => Version::V1Beta1,
+            Self::WorkloadV1Beta2 => Version::V1Beta2,
+        }
+    }
 }
 
 /// The two kinds of AppWrapper.
@@ -154,9 +178,10 @@ struct RawStatus {
 impl From<RawAppWrapper> for AppWrapper {
     fn from(raw: RawAppWrapper) -> Self {
         let RawAppWrapper { api_version, metadata, spec, status } = raw;
-        let group = if api_version.starts_with("mcad.ibm.com/") { Group::Mcad } else { Group::Workload };
+        let served = Served::ALL.into_iter().find(|served| served.api_version() == api_version);
+        let served = served.unwrap_or(Served::WorkloadV1Beta1);
         // One CRD may serve every object as both versions: the spec says which it is.
-        let components = spec.components.as_ref().filter(|_| group == Group::Workload);
+        let components = spec.components.as_ref().filter(|_| served != Served::McadV1Beta1);
         let version = if components.is_some() { Version::V1Beta2 } else { Version::V1Beta1 };
         let created_ms = instant_ms(&metadata.creation_timestamp);
         let label = |key| metadata.label(key).unwrap_or_default().into();
@@ -170,7 +195,7 @@ impl From<RawAppWrapper> for AppWrapper {
             Version::V1Beta2 => (status.phase, label(PRIORITY_CLASS), label(QUEUE), created_ms),
         };
         Self {
-            group,
+            served,
             version,
             state: state.into(),
             can_run: version == Version::V1Beta1 && status.canrun,
