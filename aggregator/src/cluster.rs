@@ -62,7 +62,7 @@ struct PodName {
 /// A node and its pods; pods bound to a node that is not there wait here for it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct NodeEntry {
-    node: Option<Node>,
+    node: Option<Arc<Node>>,
     held: Held,
 }
 
@@ -83,7 +83,7 @@ pub struct Held {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct AppWrapperEntry {
     /// In the order of [`Served`].
-    views: [Option<Box<AppWrapper>>; 3],
+    views: [Option<Arc<AppWrapper>>; 3],
     gained: Gained,
     /// The UID that the histograms have seen.
     observed: Option<Arc<str>>,
@@ -165,12 +165,12 @@ impl Cluster {
     }
 
     /// The nodes that exist, in order of name, and what their pods hold.
-    pub fn nodes(&self) -> impl Iterator<Item = (&Node, &Held)> {
+    pub fn nodes(&self) -> impl Iterator<Item = (&Arc<Node>, &Held)> {
         self.nodes.values().filter_map(|entry| Some((entry.node.as_ref()?, &entry.held)))
     }
 
     /// The AppWrappers that exist, in order of namespace and name, and what their pods got.
-    pub fn appwrappers(&self) -> impl Iterator<Item = (&AppWrapper, &Gained)> {
+    pub fn appwrappers(&self) -> impl Iterator<Item = (&Arc<AppWrapper>, &Gained)> {
         self.appwrappers.values().filter_map(|entry| Some((entry.effective()?, &entry.gained)))
     }
 
@@ -243,7 +243,7 @@ impl Cluster {
         node.capacity.share_names(|name| self.share(name));
         node.allocatable.share_names(|name| self.share(name));
         let name = node.name.clone();
-        self.nodes.entry(name).or_default().node = Some(node);
+        self.nodes.entry(name).or_default().node = Some(Arc::new(node));
     }
 
     fn remove_node(&mut self, name: &str, uid: &str) {
@@ -333,7 +333,7 @@ impl Cluster {
             self.unobserved.push(name);
         }
         let served = appwrapper.served;
-        entry.views[served as usize] = Some(Box::new(appwrapper));
+        entry.views[served as usize] = Some(Arc::new(appwrapper));
     }
 
     fn remove_appwrapper(&mut self, name: &AppWrapperName, served: Served, uid: &str) {
@@ -370,10 +370,10 @@ impl AppWrapperEntry {
     /// The one object that the views are of. The `workload` group wins. Within it one CRD may serve an object twice, and
     /// may have pruned of it what the other version alone has: the view that knows components is the right one, else the
     /// one of the older version.
-    fn effective(&self) -> Option<&AppWrapper> {
+    fn effective(&self) -> Option<&Arc<AppWrapper>> {
         let [v1beta1, v1beta2, mcad] = &self.views;
         let with_components = [v1beta2, v1beta1].into_iter().flatten().find(|view| view.version == Version::V1Beta2);
-        with_components.or(v1beta1.as_ref()).or(v1beta2.as_ref()).or(mcad.as_ref()).map(|view| &**view)
+        with_components.or(v1beta1.as_ref()).or(v1beta2.as_ref()).or(mcad.as_ref())
     }
 
     fn is_forgotten(&self) -> bool {
