@@ -20,6 +20,7 @@ mod exposition;
 mod run;
 mod view;
 
+mod kubernetes;
 mod test;
 mod test_output;
 
