@@ -71,6 +71,7 @@ impl View {
         let mut line = format!("{at_s:>4.0}s  {}  {}", self.machine(), self.source());
         match &self.rates {
             None => line.push_str("  busiest unknown yet"),
+            Some(rates) if rates.is_empty() => line.push_str("  none below the root"),
             Some(rates) => {
                 let busiest = rates.iter().take(3).map(|(cgroup, cores)| format!(" {cgroup} {cores:.2}"));
                 let _infallible = write!(line, "  busiest{}", busiest.collect::<Vec<_>>().join(","));
@@ -116,13 +117,16 @@ impl View {
         if now.sum("mcad_node_agent_up", &[]) != Some(1.0) {
             return "no report from the agent".to_owned();
         }
-        let cgroups = now.cgroup_seconds().count();
+        let cgroups = match now.cgroup_seconds().count() {
+            1 => "1 cgroup".to_owned(),
+            count => format!("{count} cgroups"),
+        };
         let sources = now.samples.iter().filter(|sample| sample.family == "mcad_node_source");
         let source =
             sources.filter(|sample| sample.has(&[("figure", "cgroup")])).find_map(|sample| sample.label("source"));
         match source {
-            Some("bpf") => format!("{cgroups} cgroups, read by eBPF"),
-            Some("cgroupfs") => format!("{cgroups} cgroups, read from files"),
+            Some("bpf") => format!("{cgroups}, read by eBPF"),
+            Some("cgroupfs") => format!("{cgroups}, read from files"),
             Some(other) => format!("no cgroups: source {other}"),
             None => "no cgroups: source unknown".to_owned(),
         }
@@ -199,6 +203,18 @@ mod tests {
             "   2s  cpu 1.50 of 2.00 cores  memory unknown of unknown GiB  3 cgroups, read by eBPF  \
              busiest /busy 0.50, /idle 0.00"
         );
+    }
+
+    #[test]
+    fn a_machine_with_nothing_but_the_root_cgroup_says_so() {
+        let bare = |at_s| {
+            let text = "mcad_node_agent_up 1\nmcad_node_report_age_seconds 0\n\
+                        mcad_node_source{figure=\"cgroup\",source=\"cgroupfs\"} 1\n\
+                        mcad_cgroup_cpu_seconds_total{cgroup=\"/\"} 9\n";
+            Scrape { at_s, samples: parse(text) }
+        };
+        let line = view([bare(1.0), bare(2.0)]).line();
+        assert!(line.ends_with("1 cgroup, read from files  none below the root"), "{line}");
     }
 
     #[test]
