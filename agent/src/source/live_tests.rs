@@ -12,7 +12,12 @@ use std::{
 };
 
 use super::{ReadCgroups, bpf::BpfCgroups};
-use crate::{kernel::KernelFacts, probe, sample::CgroupSample};
+use crate::{
+    args::CgroupSourceChoice,
+    kernel::{CgroupPlan, KernelFacts},
+    probe,
+    sample::CgroupSample,
+};
 
 /// The cgroup v2 tree of this machine, if it has one and this process may write to it and load probes; else says why not.
 fn tree() -> Option<PathBuf> {
@@ -21,8 +26,8 @@ fn tree() -> Option<PathBuf> {
         .lines()
         .find_map(|line| line.contains(" - cgroup2 ").then(|| PathBuf::from(line.split(' ').nth(4).unwrap())));
     let facts = KernelFacts::learn("/proc".as_ref(), "/sys".as_ref(), probe::built_in(), mounted.is_some());
-    match facts.plan(crate::kernel::CgroupChoice::Bpf) {
-        Ok(crate::kernel::CgroupPlan::Bpf) => mounted,
+    match facts.plan(CgroupSourceChoice::Bpf) {
+        Ok(CgroupPlan::Bpf) => mounted,
         Ok(_) => skip("no cgroup v2 tree is mounted"),
         Err(why) => skip(&why.0.to_string()),
     }
