@@ -65,6 +65,11 @@ impl View {
         self.now = Some(scrape);
     }
 
+    /// Whether the last scrape had figures of a living agent.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.now.as_ref().is_some_and(|now| now.sum("mcad_node_agent_up", &[]) == Some(1.0))
+    }
+
     /// One line for a log: seconds since the start, the machine, the busiest cgroups.
     pub(crate) fn line(&self) -> String {
         let at_s = self.now.as_ref().map_or(0.0, |now| now.at_s);
@@ -114,7 +119,7 @@ impl View {
 
     fn source(&self) -> String {
         let Some(now) = &self.now else { return "no scrape yet".to_owned() };
-        if now.sum("mcad_node_agent_up", &[]) != Some(1.0) {
+        if !self.is_measured() {
             return "no report from the agent".to_owned();
         }
         let cgroups = match now.cgroup_seconds().count() {
@@ -238,7 +243,9 @@ mod tests {
     #[test]
     fn rates_vanish_when_the_agent_falls_silent() {
         let silent = Scrape { at_s: 9.0, samples: parse("mcad_node_agent_up{node=\"n\"} 0\n") };
-        let shown = view([scrape(1.0, 0.0, 10.0), scrape(2.0, 0.0, 10.5), silent]).line();
+        let view = view([scrape(1.0, 0.0, 10.0), scrape(2.0, 0.0, 10.5), silent]);
+        assert!(!view.is_measured());
+        let shown = view.line();
         assert!(shown.contains("no report from the agent") && shown.ends_with("busiest unknown yet"), "{shown}");
     }
 
