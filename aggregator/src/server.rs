@@ -1,5 +1,5 @@
 //! The HTTP server: two listeners, from their first connection to the last. Owns limits on connections and time, and the
-//! drain; what is answered is [`routes`]'. Both ends of its life are parameters of [`run`].
+//! drain; what is answered is what `routes` owns. Both ends of its life are parameters of [`run`].
 mod routes;
 mod scrape;
 mod stall;

@@ -171,7 +171,7 @@ fn a_figure_that_cannot_be_is_refused() {
     for ratio in [f64::NAN, f64::INFINITY, -0.1, 1.1] {
         check_reason(|report| report.gpus = Some(gpus(vec![gpu("GPU-1", Some(ratio))])), "impossible_figure");
     }
-    for interval_ms in [0, 9, 600_001, u64::MAX] {
+    for interval_ms in [0, 9, 3_600_001, u64::MAX] {
         check_reason(|report| report.interval_ms = interval_ms, "impossible_figure");
     }
 }

@@ -1,5 +1,7 @@
 //! Tests of the store: what is news, what is kept, what is forgotten.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::fixtures::{at, cgroups, report};
 use crate::receive::check;
@@ -147,10 +149,11 @@ fn as_many_nodes_are_kept_as_there_may_be_and_the_silent_make_room() {
     let mut store = Store::new(Limits { nodes: 2, keep: Duration::from_mins(1) });
     insert(&mut store, report("a", 1), at(0)).unwrap();
     insert(&mut store, report("b", 1), at(30)).unwrap();
-    assert_eq!(insert(&mut store, report("c", 1), at(59)), Err(Refusal::TooManyNodes(2)));
-    assert_eq!(insert(&mut store, report("b", 2), at(59)), Ok(Outcome::Taken));
-    assert_eq!(insert(&mut store, report("c", 1), at(60)), Ok(Outcome::Taken));
-    let names: Vec<_> = store.reports(at(60)).into_iter().map(|(name, _)| name.to_string()).collect();
+    // Silent from 30 s on, and a minute more.
+    assert_eq!(insert(&mut store, report("c", 1), at(89)), Err(Refusal::TooManyNodes(2)));
+    assert_eq!(insert(&mut store, report("b", 2), at(89)), Ok(Outcome::Taken));
+    assert_eq!(insert(&mut store, report("c", 1), at(90)), Ok(Outcome::Taken));
+    let names: Vec<_> = store.reports(at(90)).into_iter().map(|(name, _)| name.to_string()).collect();
     assert_eq!(names, ["b", "c"]);
 }
 
@@ -158,6 +161,26 @@ fn as_many_nodes_are_kept_as_there_may_be_and_the_silent_make_room() {
 fn a_node_is_forgotten_when_it_was_silent_for_an_hour() {
     let mut store = local();
     insert(&mut store, report("n", 1), at(0)).unwrap();
-    assert_eq!(store.reports(at(3_599)).len(), 1);
-    assert_eq!(store.reports(at(3_600)).len(), 0);
+    assert_eq!(store.reports(at(3_629)).len(), 1);
+    assert_eq!(store.reports(at(3_630)).len(), 0);
+}
+
+proptest! {
+    #[test]
+    fn in_whatever_order_and_however_often_reports_arrive_the_newest_stays(
+        sequences in proptest::collection::vec(1_u64..20, 1..40)
+    ) {
+        let mut store = local();
+        let mut taken = 0;
+        for sequence in &sequences {
+            let outcome = insert(&mut store, report("n", *sequence), at(0));
+            prop_assert_eq!(outcome == Ok(Outcome::Taken), *sequence > taken);
+            taken = taken.max(*sequence);
+        }
+        let stored = only(&mut store, at(0));
+        prop_assert_eq!(stored.report.sequence, taken);
+        // A core was busy all the time, so it is over any two reports.
+        let expected = stored.baseline.as_ref().map(|_| 1_000_000_000);
+        prop_assert_eq!(stored.cpu_busy_nanocores(), expected);
+    }
 }
