@@ -1,3 +1,5 @@
+//! Tests of the writer: families in, text in chunks out.
+
 use super::*;
 
 static FAMILY: Family =

@@ -1,3 +1,5 @@
+//! Tests of the merge: reports in, a snapshot out.
+
 use mcad_wire::report::Gpu;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of the families: a snapshot in, exposition text out.
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;

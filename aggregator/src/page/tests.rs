@@ -1,3 +1,5 @@
+//! Tests of the page: a snapshot in, HTML out.
+
 use super::*;
 use crate::fixtures::{at, report, snapshot};
 

@@ -1,3 +1,5 @@
+//! Tests of what is taken and what is refused: bytes in, a report or a reason out.
+
 use mcad_wire::report::{Absence, Assignment, Assignments, Cgroup};
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Tests of the server over real sockets: requests in, answers out.
+
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,3 +1,5 @@
+//! Tests of the store: what is news, what is kept, what is forgotten.
+
 use proptest::prelude::*;
 
 use super::*;
