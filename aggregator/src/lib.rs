@@ -21,6 +21,7 @@ pub mod dump;
 pub mod histogram;
 
 pub mod cluster;
+pub mod watch;
 
 pub mod capacity;
 pub mod hardware;
