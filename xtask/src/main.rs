@@ -23,6 +23,10 @@ mod view;
 mod test;
 mod test_output;
 
+mod debian_kernel;
+mod guest;
+mod test_kernels;
+
 mod ci;
 mod deny;
 
@@ -42,6 +46,7 @@ enum Verb {
     BuildEbpf(build_ebpf::BuildEbpf),
     Run(run::Run),
     Test(test::Test),
+    TestKernels(test_kernels::TestKernels),
     Ci(ci::Ci),
     Deny(deny::Deny),
 }
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
         Verb::BuildEbpf(verb) => verb.run(),
         Verb::Run(verb) => verb.run(),
         Verb::Test(verb) => verb.run(),
+        Verb::TestKernels(verb) => verb.run(),
         Verb::Ci(verb) => verb.run(),
         Verb::Deny(verb) => verb.run(),
     };
