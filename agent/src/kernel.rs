@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::{offsets::KernelTypes, sample::Reason};
+use crate::{kernel_types::KernelTypes, sample::Reason};
 
 /// Linux capabilities by number: `include/uapi/linux/capability.h`.
 const CAP_SYS_ADMIN: u32 = 21;

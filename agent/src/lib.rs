@@ -4,6 +4,7 @@
 //! network. The binary (`main.rs`) puts them together.
 
 pub mod kernel;
+pub mod kernel_types;
 pub mod offsets;
 pub mod probe;
 pub mod source;
