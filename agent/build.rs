@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 
-#[expect(dead_code, reason = "xtask uses the rest of it")]
 mod probe_inputs;
 
 fn main() -> std::io::Result<()> {

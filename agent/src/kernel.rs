@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::{kernel_types::KernelTypes, sample::Reason};
+use crate::{args::CgroupSourceChoice, kernel_types::KernelTypes, sample::Reason};
 
 /// Linux capabilities by number: `include/uapi/linux/capability.h`.
 const CAP_SYS_ADMIN: u32 = 21;
@@ -25,18 +25,6 @@ pub struct KernelFacts {
     pub cgroup_iterator: bool,
     /// This process may load and attach tracing programs.
     pub may_trace: bool,
-}
-
-/// Where a person wants cgroup figures to come from: `--cgroup-source`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum CgroupChoice {
-    /// The kernel's iterator where it can be had, else files.
-    #[default]
-    Auto,
-    /// The kernel's iterator, or do not start.
-    Bpf,
-    /// The files of cgroup v2.
-    Files,
 }
 
 /// Where cgroup figures will come from.
@@ -99,7 +87,7 @@ impl KernelFacts {
     }
 
     /// The rules.
-    pub fn plan(&self, choice: CgroupChoice) -> Result<CgroupPlan, CannotProbe> {
+    pub fn plan(&self, choice: CgroupSourceChoice) -> Result<CgroupPlan, CannotProbe> {
         if !self.cgroup2_mounted {
             return Ok(CgroupPlan::Nowhere);
         }
@@ -112,10 +100,10 @@ impl KernelFacts {
         .into_iter()
         .find_map(|(there, why)| (!there).then_some(why));
         match (choice, missing) {
-            (CgroupChoice::Files, _) => Ok(CgroupPlan::Files(None)),
-            (CgroupChoice::Auto | CgroupChoice::Bpf, None) => Ok(CgroupPlan::Bpf),
-            (CgroupChoice::Auto, Some(why)) => Ok(CgroupPlan::Files(Some(why))),
-            (CgroupChoice::Bpf, Some(why)) => Err(CannotProbe(why)),
+            (CgroupSourceChoice::Files, _) => Ok(CgroupPlan::Files(None)),
+            (CgroupSourceChoice::Auto | CgroupSourceChoice::Bpf, None) => Ok(CgroupPlan::Bpf),
+            (CgroupSourceChoice::Auto, Some(why)) => Ok(CgroupPlan::Files(Some(why))),
+            (CgroupSourceChoice::Bpf, Some(why)) => Err(CannotProbe(why)),
         }
     }
 }
@@ -152,13 +140,13 @@ mod tests {
 
     #[test]
     fn a_kernel_that_has_everything_is_read_by_its_iterator() {
-        assert_eq!(able().plan(CgroupChoice::Auto), Ok(CgroupPlan::Bpf));
-        assert_eq!(able().plan(CgroupChoice::Bpf), Ok(CgroupPlan::Bpf));
+        assert_eq!(able().plan(CgroupSourceChoice::Auto), Ok(CgroupPlan::Bpf));
+        assert_eq!(able().plan(CgroupSourceChoice::Bpf), Ok(CgroupPlan::Bpf));
     }
 
     #[test]
     fn files_are_read_when_they_are_asked_for() {
-        assert_eq!(able().plan(CgroupChoice::Files), Ok(CgroupPlan::Files(None)));
+        assert_eq!(able().plan(CgroupSourceChoice::Files), Ok(CgroupPlan::Files(None)));
     }
 
     #[test]
@@ -170,14 +158,14 @@ mod tests {
             (KernelFacts { may_trace: false, ..able() }, NoProbes::NoRights),
         ];
         for (facts, why) in cases {
-            assert_eq!(facts.plan(CgroupChoice::Auto), Ok(CgroupPlan::Files(Some(why))), "{facts:?}");
-            assert_eq!(facts.plan(CgroupChoice::Bpf), Err(CannotProbe(why)), "{facts:?}");
+            assert_eq!(facts.plan(CgroupSourceChoice::Auto), Ok(CgroupPlan::Files(Some(why))), "{facts:?}");
+            assert_eq!(facts.plan(CgroupSourceChoice::Bpf), Err(CannotProbe(why)), "{facts:?}");
         }
     }
 
     #[test]
     fn without_a_cgroup_v2_tree_there_is_nothing_to_read() {
-        for choice in [CgroupChoice::Auto, CgroupChoice::Bpf, CgroupChoice::Files] {
+        for choice in [CgroupSourceChoice::Auto, CgroupSourceChoice::Bpf, CgroupSourceChoice::Files] {
             assert_eq!(KernelFacts { cgroup2_mounted: false, ..able() }.plan(choice), Ok(CgroupPlan::Nowhere));
         }
     }

@@ -29,6 +29,8 @@ mod test_kernels;
 
 mod ci;
 mod deny;
+#[cfg(test)]
+mod tidy;
 
 /// Every chore of the repository.
 ///

@@ -13,7 +13,8 @@ use std::{
 
 use super::{ReadCgroups, bpf::BpfCgroups};
 use crate::{
-    kernel::{CgroupChoice, CgroupPlan, KernelFacts},
+    args::CgroupSourceChoice,
+    kernel::{CgroupPlan, KernelFacts},
     probe,
     sample::CgroupSample,
 };
@@ -22,7 +23,7 @@ use crate::{
 fn tree() -> Option<PathBuf> {
     let mounted = mounted();
     let facts = KernelFacts::learn("/proc".as_ref(), "/sys".as_ref(), probe::built_in(), mounted.is_some());
-    match facts.plan(CgroupChoice::Bpf) {
+    match facts.plan(CgroupSourceChoice::Bpf) {
         Ok(CgroupPlan::Bpf) => mounted,
         Ok(_) => skip("no cgroup v2 tree is mounted"),
         Err(why) => skip(&why.0.to_string()),
@@ -138,7 +139,7 @@ fn the_tier_is_the_best_that_this_kernel_gives() {
         return;
     };
     let facts = KernelFacts::learn("/proc".as_ref(), "/sys".as_ref(), probe::built_in(), mounted().is_some());
-    let chosen = match facts.plan(CgroupChoice::Auto).unwrap() {
+    let chosen = match facts.plan(CgroupSourceChoice::Auto).unwrap() {
         CgroupPlan::Bpf => "bpf",
         CgroupPlan::Files(_) => "files",
         CgroupPlan::Nowhere => "nowhere",
