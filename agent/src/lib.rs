@@ -8,7 +8,7 @@ pub mod args;
 pub mod cgroup_mount;
 pub mod clock;
 pub mod kernel;
-
+pub mod kernel_types;
 pub mod offsets;
 pub mod probe;
 pub mod source;
