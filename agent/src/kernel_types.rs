@@ -1,12 +1,13 @@
 //! This kernel's types: offsets of members, values of enumerations, lengths of arrays, looked up by name in its BTF.
 //!
-//! Parsing BTF is btf-rs's work; this file reaches members through anonymous structures and unions. Which are wanted,
-//! [`crate::offsets`] knows.
+//! Decoding BTF is [`crate::btf`]'s work; this file reaches members through anonymous structures and unions. Which are
+//! wanted, [`crate::offsets`] knows.
 
 use std::path::{Path, PathBuf};
 
-use btf_rs::{Backend, Btf, BtfType, Struct, Type};
 use thiserror::Error;
+
+use crate::btf::{Btf, BtfError, Kind, Member, TypeId};
 
 /// Modifiers and typedefs between a member and its structure; real kernels have up to three.
 const MAX_CHAIN: usize = 16;
@@ -23,7 +24,7 @@ pub enum TypesError {
         path: PathBuf,
         /// What was wrong with it.
         #[source]
-        source: btf_rs::Error,
+        source: BtfError,
     },
     /// This kernel has no such structure.
     #[error("the kernel's BTF has no structure `{structure}`")]
@@ -58,25 +59,21 @@ pub enum TypesError {
 }
 
 /// The kernel's types.
-#[expect(missing_debug_implementations, reason = "btf-rs has none to show")]
+#[derive(Debug)]
 pub struct KernelTypes {
     btf: Btf,
 }
 
 impl KernelTypes {
-    /// Maps the kernel's BTF (`/sys/kernel/btf/vmlinux`). It is not copied: resident memory is the pages looked at.
+    /// Opens the kernel's BTF (`/sys/kernel/btf/vmlinux`).
     pub fn open(path: &Path) -> Result<Self, TypesError> {
-        let btf = Btf::from_file_with_backend(path, Backend::Mmap)
-            // Some kernels refuse to map files of sysfs; then it is read, at about 20 MiB for the moment.
-            .or_else(|_| Btf::from_file(path))
-            .map_err(|source| TypesError::Read { path: path.to_owned(), source })?;
+        let btf = Btf::open(path).map_err(|source| TypesError::Read { path: path.to_owned(), source })?;
         Ok(Self { btf })
     }
 
     /// Whether the kernel has a function of this name: how it says that it has an iterator.
     pub fn has_function(&self, name: &str) -> bool {
-        let Ok(types) = self.btf.resolve_types_by_name(name) else { return false };
-        types.iter().any(|found| matches!(found, Type::Func(_)))
+        self.btf.find(name, Kind::Function).is_some()
     }
 
     /// The offset in bytes of the member that the dotted `path` leads to, from the start of `structure`.
@@ -91,101 +88,66 @@ impl KernelTypes {
 
     /// As [`Self::offset`], of a member that must be a pointer.
     pub(crate) fn pointer(&self, structure: &'static str, path: &'static str) -> Result<u32, TypesError> {
-        match self.plain_type(&self.reach(structure, path)?.1) {
-            Some(Type::Ptr(_)) => self.offset(structure, path),
+        match self.plain_type(self.reach(structure, path)?.1).map(|id| self.btf.kind(id)) {
+            Some(Kind::Pointer) => self.offset(structure, path),
             _ => Err(TypesError::NoMember { structure, path }),
         }
     }
 
     /// How many elements a member has that is an array.
     pub(crate) fn length(&self, structure: &'static str, path: &'static str) -> Result<u32, TypesError> {
-        match self.plain_type(&self.reach(structure, path)?.1) {
-            Some(Type::Array(array)) => Ok(array.len() as u32),
-            _ => Err(TypesError::NoMember { structure, path }),
-        }
+        let array = self.plain_type(self.reach(structure, path)?.1);
+        array.and_then(|id| self.btf.length(id)).ok_or(TypesError::NoMember { structure, path })
     }
 
     /// The value of a name in an enumeration.
     pub(crate) fn value(&self, enumeration: &'static str, name: &'static str) -> Result<u32, TypesError> {
-        let types = self.btf.resolve_types_by_name(enumeration).unwrap_or_default();
-        let members = types.into_iter().find_map(|found| match found {
-            Type::Enum(found) => Some(found.members),
-            _ => None,
-        });
-        let found = members
-            .unwrap_or_default()
-            .into_iter()
-            .find(|member| self.btf.resolve_name(member).is_ok_and(|found| found == name));
-        found.map(|member| member.val()).ok_or(TypesError::NoValue { enumeration, name })
+        let found = self.btf.find(enumeration, Kind::Enum);
+        let value = found.and_then(|id| self.btf.values(id).find(|(known, _)| *known == name));
+        value.map(|(_, value)| value).ok_or(TypesError::NoValue { enumeration, name })
     }
 
-    /// The member that the dotted `path` leads to, and its offset in bits.
-    fn reach(&self, structure: &'static str, path: &'static str) -> Result<(u32, btf_rs::Member), TypesError> {
-        let missing = TypesError::NoMember { structure, path };
-        let mut names = path.split('.');
-        let Some(first) = names.next() else { return Err(missing) };
-        let Some((mut bits, mut member)) = self.member(&self.structure(structure)?, first, 0) else {
-            return Err(missing);
-        };
-        for name in names {
-            let inner = self.structure_of(&member).and_then(|inner| self.member(&inner, name, 0));
-            let Some((inner_bits, inner)) = inner else { return Err(missing) };
+    /// The type of the member that the dotted `path` leads to, and its offset in bits.
+    fn reach(&self, structure: &'static str, path: &'static str) -> Result<(u32, TypeId), TypesError> {
+        let mut current = self.btf.find(structure, Kind::Struct).ok_or(TypesError::NoStructure { structure })?;
+        let mut bits = 0;
+        for name in path.split('.') {
+            let inner = self.structure_of(current).and_then(|of| self.member(of, name, 0));
+            let Some((inner_bits, inner)) = inner else { return Err(TypesError::NoMember { structure, path }) };
             bits += inner_bits;
-            member = inner;
+            current = inner;
         }
-        Ok((bits, member))
+        Ok((bits, current))
     }
 
-    fn structure(&self, name: &'static str) -> Result<Struct, TypesError> {
-        let types = self.btf.resolve_types_by_name(name).unwrap_or_default();
-        types
-            .into_iter()
-            .find_map(|found| match found {
-                Type::Struct(found) => Some(found),
-                _ => None,
-            })
-            .ok_or(TypesError::NoStructure { structure: name })
-    }
-
-    /// The member of this name, also inside anonymous structures and unions, and its offset in bits.
-    fn member(&self, of: &Struct, name: &str, depth: usize) -> Option<(u32, btf_rs::Member)> {
-        for member in &of.members {
-            let member_name = self.btf.resolve_name(member).unwrap_or_default();
-            if member_name == name {
-                // With kind_flag a member's offset word holds a bit-field size too; a size of 0 is an ordinary member.
-                return match member.bitfield_size() {
-                    None | Some(0) => Some((member.bit_offset(), member.clone())),
-                    Some(_) => None,
-                };
+    /// The type of the member of this name, also inside anonymous structures and unions, and its offset in bits.
+    fn member(&self, of: TypeId, name: &str, depth: usize) -> Option<(u32, TypeId)> {
+        for Member { name: known, of, bit_offset, bit_field_bits } in self.btf.members(of) {
+            if known == name {
+                return (bit_field_bits == 0).then_some((bit_offset, of));
             }
-            if member_name.is_empty() && depth < MAX_ANONYMOUS_DEPTH {
-                let found = self.structure_of(member).and_then(|inner| self.member(&inner, name, depth + 1));
+            if known.is_empty() && depth < MAX_ANONYMOUS_DEPTH {
+                let found = self.structure_of(of).and_then(|inner| self.member(inner, name, depth + 1));
                 if let Some((bits, found)) = found {
-                    return Some((member.bit_offset() + bits, found));
+                    return Some((bit_offset + bits, found));
                 }
             }
         }
         None
     }
 
-    /// The structure or union that a member is.
-    fn structure_of(&self, member: &dyn BtfType) -> Option<Struct> {
-        match self.plain_type(member)? {
-            Type::Struct(found) | Type::Union(found) => Some(found),
-            _ => None,
-        }
+    /// The structure or union that a type is.
+    fn structure_of(&self, id: TypeId) -> Option<TypeId> {
+        self.plain_type(id).filter(|id| matches!(self.btf.kind(*id), Kind::Struct | Kind::Union))
     }
 
-    /// What a member is, through typedefs and qualifiers.
-    fn plain_type(&self, member: &dyn BtfType) -> Option<Type> {
-        let mut found = self.btf.resolve_chained_type(member).ok()?;
+    /// What a type is, through typedefs and qualifiers.
+    fn plain_type(&self, mut id: TypeId) -> Option<TypeId> {
         for _ in 0..MAX_CHAIN {
-            found = match found {
-                Type::Typedef(_) | Type::Const(_) | Type::Volatile(_) | Type::Restrict(_) | Type::TypeTag(_) => {
-                    self.btf.resolve_chained_type(found.as_btf_type()?).ok()?
-                }
-                plain => return Some(plain),
-            };
+            match self.btf.kind(id) {
+                Kind::Alias => id = self.btf.refers_to(id)?,
+                _ => return Some(id),
+            }
         }
         None
     }
@@ -278,7 +240,7 @@ mod tests {
             }
             bytes.extend(self.types);
             bytes.extend(self.strings);
-            KernelTypes { btf: Btf::from_bytes(&bytes).unwrap() }
+            KernelTypes { btf: Btf::parse(bytes).unwrap() }
         }
     }
 

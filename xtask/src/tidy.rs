@@ -13,7 +13,6 @@ use crate::workspace;
 /// types, so that it can be replaced, and tested without it.
 const IMPORTS: [(&str, &[&str]); 8] = [
     ("aya", &["agent/src/probe", "agent/src/source/bpf"]),
-    ("btf_rs", &["agent/src/offsets"]),
     ("nvml_wrapper", &["agent/src/source/gpu"]),
     ("nvml_wrapper_sys", &["agent/src/source/gpu"]),
     ("kube::runtime", &["aggregator/src/watch", "aggregator/src/main"]),
