@@ -22,11 +22,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use self::seen::{Seen, SeenAppWrapper, SeenKind, SeenNode, SeenPod};
-use crate::{
-    cluster::{Event, Source},
-    object::{Object, Served},
-};
+use self::seen::{Seen, SeenKind, SeenNode, SeenPod};
+use crate::cluster::{Event, Source};
+use crate::object::{Object, Served};
 
 pub use self::discovery::Discovery;
 
@@ -75,11 +73,6 @@ pub async fn run(client: Client, settings: Settings, tell: mpsc::Sender<Told>) {
     let pods = follow::<SeenPod>(&client, Source::Pods, Config::default().fields(PODS), settings, &tell);
     let appwrappers = Discovery::new(&client, settings, &tell).run();
     tokio::join!(nodes, pods, appwrappers);
-}
-
-/// Follows AppWrappers of one group and version.
-async fn follow_appwrappers(client: &Client, served: Served, settings: Settings, tell: &mpsc::Sender<Told>) {
-    follow::<SeenAppWrapper>(client, Source::AppWrappers(served), Config::default(), settings, tell).await;
 }
 
 /// Follows one list until the receiver is gone.
@@ -206,9 +199,9 @@ impl Follower<'_> {
 /// A bounded set, for a label.
 fn reason(error: &watcher::Error) -> &'static str {
     let of_client = |error: &kube::Error| match error {
-        kube::Error::Api(status) if status.is_forbidden() => "forbidden",
+        kube::Error::Api(status) if status.code == 403 => "forbidden",
         kube::Error::Api(status) if status.code == 401 => "unauthorized",
-        kube::Error::Api(status) if status.is_not_found() => "not_served",
+        kube::Error::Api(status) if status.code == 404 => "not_served",
         kube::Error::Api(status) if status.code == 410 => "expired",
         kube::Error::Api(_) => "refused",
         kube::Error::HyperError(_) | kube::Error::Service(_) => "unreachable",
