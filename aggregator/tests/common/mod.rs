@@ -1,5 +1,7 @@
 //! From objects to the text of the metrics contract, as an operator sees it.
 #![allow(dead_code, reason = "every test file takes what it needs")]
+pub(crate) mod random;
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -11,10 +13,10 @@ use mcad_aggregator::snapshot::{Options, Snapshot};
 use mcad_aggregator::{families, fit};
 
 /// The time of all tests: 2026-01-05T10:00:00Z.
-pub const NOW_MS: i64 = 1_767_607_200_000;
+pub(crate) const NOW_MS: i64 = 1_767_607_200_000;
 
 /// The objects of a dump; all of them must be readable.
-pub fn objects(yaml: &str) -> Vec<Object> {
+pub(crate) fn objects(yaml: &str) -> Vec<Object> {
     let mut dump = Dump::default();
     dump.add(Path::new("test.yaml"), yaml).unwrap();
     assert!(dump.skipped.is_empty(), "{:?}", dump.skipped);
@@ -22,12 +24,12 @@ pub fn objects(yaml: &str) -> Vec<Object> {
 }
 
 /// The snapshot of objects.
-pub fn snapshot(objects: Vec<Object>, options: &Options) -> Snapshot {
+pub(crate) fn snapshot(objects: Vec<Object>, options: &Options) -> Snapshot {
     snapshot_of(&Cluster::from_objects(objects), options)
 }
 
 /// The snapshot of a cluster.
-pub fn snapshot_of(cluster: &Cluster, options: &Options) -> Snapshot {
+pub(crate) fn snapshot_of(cluster: &Cluster, options: &Options) -> Snapshot {
     let mut snapshot = Snapshot::new(cluster, &HashMap::new(), NOW_MS, options);
     let fits = fit::fits(&snapshot);
     snapshot.with_fits(&fits);
@@ -35,7 +37,7 @@ pub fn snapshot_of(cluster: &Cluster, options: &Options) -> Snapshot {
 }
 
 /// The text of a snapshot.
-pub fn text(snapshot: &Snapshot) -> String {
+pub(crate) fn text(snapshot: &Snapshot) -> String {
     let mut text = Vec::new();
     let mut out = Exposition::new(&mut text);
     families::write(snapshot, &mut out);
@@ -44,6 +46,6 @@ pub fn text(snapshot: &Snapshot) -> String {
 }
 
 /// The text of objects.
-pub fn print(objects: Vec<Object>, options: &Options) -> String {
+pub(crate) fn print(objects: Vec<Object>, options: &Options) -> String {
     text(&snapshot(objects, options))
 }
