@@ -41,3 +41,6 @@ pub mod page;
 pub mod replica;
 pub mod self_metrics;
 pub mod server;
+
+#[cfg(test)]
+mod fixtures;
