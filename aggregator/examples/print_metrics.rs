@@ -1,10 +1,10 @@
 //! Prints the families of a dump: `cargo run --example print_metrics -- FILE…`.
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use mcad_aggregator::cluster::Cluster;
 use mcad_aggregator::dump::Dump;
 use mcad_aggregator::exposition::Exposition;
+use mcad_aggregator::measure::Measured;
 use mcad_aggregator::snapshot::{Options, Snapshot};
 use mcad_aggregator::{families, fit};
 
@@ -16,7 +16,7 @@ fn main() -> anyhow::Result<()> {
     }
     let cluster = Cluster::from_objects(dump.objects);
     let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis() as i64;
-    let mut snapshot = Snapshot::new(&cluster, &HashMap::new(), now_ms, &Options::default());
+    let mut snapshot = Snapshot::new(&cluster, &Measured::default(), now_ms, &Options::default());
     let fits = fit::fits(&snapshot);
     snapshot.with_fits(&fits);
     let mut text = Vec::new();

@@ -91,22 +91,32 @@ pub enum Health {
 
 /// What an agent found on one node, by resource. A resource that is not there was not looked for, or could not be seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found(BTreeMap<Resource, Hardware>);
+pub struct Found {
+    hardware: BTreeMap<Resource, Hardware>,
+    /// What each device is handed out as, by UUID.
+    devices: BTreeMap<Arc<str>, Resource>,
+}
 
 impl Found {
     /// The hardware behind a resource.
     pub fn get(&self, resource: &Resource) -> Option<&Hardware> {
-        self.0.get(resource)
+        self.hardware.get(resource)
     }
 
     /// Every resource that was found.
     pub fn resources(&self) -> impl Iterator<Item = &Resource> {
-        self.0.keys()
+        self.hardware.keys()
+    }
+
+    /// What a device of this UUID is handed out as.
+    pub fn resource_of(&self, uuid: &str) -> Option<&Resource> {
+        self.devices.get(uuid)
     }
 
     /// What the facts come to on this node, under the names that it declares.
     pub fn new(facts: &Facts, node: &Node) -> Self {
         let mut found = BTreeMap::new();
+        let mut devices = BTreeMap::new();
         let whole = |installed: i128| Hardware { installed, ..Hardware::default() };
         if let Some(cpus) = facts.cpus_online {
             found.insert(Resource::Cpu, whole(i128::from(cpus) * 1_000));
@@ -117,10 +127,13 @@ impl Found {
         if let Some(gpus) = &facts.gpus {
             let on_node = OnNode { node, facts, gpus };
             for (name, pool) in on_node.pools() {
-                found.extend(on_node.hardware(&name, &pool));
+                if let Some((resource, hardware)) = on_node.hardware(&name, &pool) {
+                    devices.extend(pool.devices.keys().map(|uuid| (Arc::from(*uuid), resource.clone())));
+                    found.insert(resource, hardware);
+                }
             }
         }
-        Self(found)
+        Self { hardware: found, devices }
     }
 }
 
@@ -210,8 +223,8 @@ impl<'a> OnNode<'a> {
         let unhealthy = pool.devices.values().filter(|health| **health == Health::Unhealthy).count() as i128 * replicas;
         let lost = installed - listed;
         let assigned: BTreeSet<_> = self.ids(self.facts.assigned.as_ref(), name).collect();
-        let broken = |id: &&str| pool.devices.get(uuid(id)) == Some(&Health::Unhealthy);
-        let unknown = |id: &&str| !self.lists(uuid(id));
+        let broken = |id: &&str| pool.devices.get(uuid_of(id)) == Some(&Health::Unhealthy);
+        let unknown = |id: &&str| !self.lists(uuid_of(id));
         let hardware = Hardware {
             installed,
             lost,
@@ -234,7 +247,7 @@ impl<'a> OnNode<'a> {
     fn replicas(&self, name: &str) -> i128 {
         let mut by_device: BTreeMap<&str, i128> = BTreeMap::new();
         for id in self.ids(self.facts.advertised.as_ref(), name) {
-            *by_device.entry(uuid(id)).or_default() += 1;
+            *by_device.entry(uuid_of(id)).or_default() += 1;
         }
         let labelled = || self.node.label(&format!("{}.replicas", base(name)))?.trim().parse::<u32>().ok();
         by_device.into_values().max().unwrap_or_else(|| labelled().filter(|n| *n > 0).unwrap_or(1).into())
@@ -265,6 +278,6 @@ fn base(name: &str) -> &str {
 }
 
 /// The device that a replica is of.
-fn uuid(id: &str) -> &str {
+pub(crate) fn uuid_of(id: &str) -> &str {
     id.split_once("::").map_or(id, |(uuid, _)| uuid)
 }

@@ -156,6 +156,13 @@ impl Used {
     pub fn is_measured(&self) -> bool {
         *self != Self::default()
     }
+
+    /// Adds another node's.
+    pub fn add(&mut self, other: &Self) {
+        add(&mut self.appwrapper, other.appwrapper);
+        add(&mut self.other, other.other);
+        add(&mut self.system, other.system);
+    }
 }
 
 fn local_node(name: &NodeName, stored: &Stored, now: Now) -> Node {

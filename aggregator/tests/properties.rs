@@ -7,6 +7,7 @@ use common::random::{self, key};
 use common::{NOW_MS, print, snapshot, snapshot_of, text};
 use mcad_aggregator::cluster::{Cluster, Event, Source};
 use mcad_aggregator::hardware::{Facts, Found, Gpu, Gpus, Health};
+use mcad_aggregator::measure::{Measured, MeasuredNode};
 use mcad_aggregator::object::{Kind, Object, Served, decode};
 use mcad_aggregator::snapshot::{Options, Snapshot};
 use proptest::prelude::*;
@@ -66,9 +67,13 @@ proptest! {
         let cluster = Cluster::from_objects(objects.iter().map(object));
         let found: HashMap<_, _> = cluster
             .nodes()
-            .filter_map(|(node, _)| Some((node.name.clone(), Found::new(seen.get(&*node.name)?, node))))
+            .filter_map(|(node, _)| {
+                let found = Found::new(seen.get(&*node.name)?, node);
+                Some((node.name.clone(), MeasuredNode { found, ..MeasuredNode::default() }))
+            })
             .collect();
-        let snapshot = Snapshot::new(&cluster, &found, NOW_MS, &Options::default());
+        let measured = Measured { nodes: found, ..Measured::default() };
+        let snapshot = Snapshot::new(&cluster, &measured, NOW_MS, &Options::default());
         let nodes = snapshot.nodes.unwrap();
         let rungs = nodes.nodes.iter().flat_map(|view| &view.rungs).map(|(resource, rung)| (resource, rung));
         for (resource, rung) in rungs.chain(&nodes.sums) {

@@ -2,13 +2,13 @@
 #![allow(dead_code, reason = "every test file takes what it needs")]
 pub(crate) mod random;
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use mcad_aggregator::cluster::Cluster;
 use mcad_aggregator::dump::Dump;
 use mcad_aggregator::exposition::Exposition;
 use mcad_aggregator::object::Object;
+use mcad_aggregator::measure::Measured;
 use mcad_aggregator::snapshot::{Options, Snapshot};
 use mcad_aggregator::{families, fit};
 
@@ -30,7 +30,7 @@ pub(crate) fn snapshot(objects: Vec<Object>, options: &Options) -> Snapshot {
 
 /// The snapshot of a cluster.
 pub(crate) fn snapshot_of(cluster: &Cluster, options: &Options) -> Snapshot {
-    let mut snapshot = Snapshot::new(cluster, &HashMap::new(), NOW_MS, options);
+    let mut snapshot = Snapshot::new(cluster, &Measured::default(), NOW_MS, options);
     let fits = fit::fits(&snapshot);
     snapshot.with_fits(&fits);
     snapshot
