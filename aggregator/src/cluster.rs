@@ -207,8 +207,10 @@ impl Cluster {
     fn reset(&mut self, source: Source, objects: Vec<Object>) {
         match source {
             Source::Nodes => {
-                let listed: HashSet<Arc<str>> =
-                    objects.iter().filter_map(|o| if let Object::Node(n) = o { Some(n.name.clone()) } else { None }).collect();
+                let listed: HashSet<Arc<str>> = objects
+                    .iter()
+                    .filter_map(|o| if let Object::Node(n) = o { Some(n.name.clone()) } else { None })
+                    .collect();
                 let there = self.nodes.iter().filter(|(_, entry)| entry.node.is_some()).map(|(name, _)| name.clone());
                 for name in there.filter(|name| !listed.contains(name)).collect::<Vec<_>>() {
                     self.remove_node(&name, "");
@@ -216,8 +218,10 @@ impl Cluster {
             }
             Source::Pods => {
                 let name = |pod: &Pod| PodName { namespace: pod.namespace.clone(), name: pod.name.clone() };
-                let listed: HashSet<PodName> =
-                    objects.iter().filter_map(|o| if let Object::Pod(pod) = o { Some(name(pod)) } else { None }).collect();
+                let listed: HashSet<PodName> = objects
+                    .iter()
+                    .filter_map(|o| if let Object::Pod(pod) = o { Some(name(pod)) } else { None })
+                    .collect();
                 let gone: Vec<_> = self.pods.keys().filter(|name| !listed.contains(name)).cloned().collect();
                 for name in gone {
                     self.remove_pod(&name, "");
@@ -317,7 +321,8 @@ impl Cluster {
             let entry = self.nodes.entry(name.clone()).or_default();
             let held = &mut entry.held;
             count(&mut held.pods);
-            let requested = if pod.owner.is_some() { &mut held.requested.appwrapper } else { &mut held.requested.other };
+            let requested =
+                if pod.owner.is_some() { &mut held.requested.appwrapper } else { &mut held.requested.other };
             requested.add_times(&pod.requests, times);
             let signed = |sum: Triple, pod: Triple| sum.zip(pod, |sum, pod| sum + pod * times);
             if !pod.marks.v1 {
@@ -410,4 +415,3 @@ impl AppWrapperEntry {
 fn same(known: &str, uid: &str) -> bool {
     known.is_empty() || uid.is_empty() || known == uid
 }
-

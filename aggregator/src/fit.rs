@@ -166,9 +166,8 @@ fn left(amounts: &Amounts) -> Left {
 /// How many pods of these requests fit.
 fn fitting(room: &Amounts, requests: &Amounts) -> u64 {
     let of = |room: i128, request: i128| if request > 0 { (room / request).max(0) } else { i128::MAX };
-    let mut pods = of(room.gpus, requests.gpus)
-        .min(of(room.millicores, requests.millicores))
-        .min(of(room.bytes, requests.bytes));
+    let mut pods =
+        of(room.gpus, requests.gpus).min(of(room.millicores, requests.millicores)).min(of(room.bytes, requests.bytes));
     for (name, request) in requests.extended() {
         pods = pods.min(of(room.get(&Resource::Extended(name.clone())), *request));
     }

@@ -217,7 +217,10 @@ impl<'a> OnNode<'a> {
             Count::Expected => listed + self.lost_gpus() * replicas,
         };
         let resource = Resource::named(name)?;
-        if installed == 0 && self.node.capacity.get(&resource).is_none() && self.node.allocatable.get(&resource).is_none() {
+        if installed == 0
+            && self.node.capacity.get(&resource).is_none()
+            && self.node.allocatable.get(&resource).is_none()
+        {
             return None;
         }
         let unhealthy = pool.devices.values().filter(|health| **health == Health::Unhealthy).count() as i128 * replicas;
@@ -262,9 +265,10 @@ impl<'a> OnNode<'a> {
     }
 
     fn lists(&self, uuid: &str) -> bool {
-        self.gpus.devices.iter().any(|gpu| {
-            *gpu.uuid == *uuid || gpu.mig.iter().flatten().any(|instance| *instance.uuid == *uuid)
-        })
+        self.gpus
+            .devices
+            .iter()
+            .any(|gpu| *gpu.uuid == *uuid || gpu.mig.iter().flatten().any(|instance| *instance.uuid == *uuid))
     }
 }
 

@@ -60,11 +60,7 @@ pub struct RequestHistograms {
 
 impl Default for RequestHistograms {
     fn default() -> Self {
-        Self {
-            cpu: Histogram::new(CPU_BOUNDS),
-            memory: Histogram::new(MEMORY_BOUNDS),
-            gpu: Histogram::new(GPU_BOUNDS),
-        }
+        Self { cpu: Histogram::new(CPU_BOUNDS), memory: Histogram::new(MEMORY_BOUNDS), gpu: Histogram::new(GPU_BOUNDS) }
     }
 }
 

@@ -184,7 +184,8 @@ pub fn of_node(node: &Node, state: NodeState, requested: ByOwner<&Amounts>, foun
     let declared = node.capacity.resources().chain(node.allocatable.resources());
     let resources: BTreeSet<&Resource> = declared.chain(found.resources()).collect();
     let rung = |resource: &Resource| {
-        let requested = ByOwner { appwrapper: requested.appwrapper.get(resource), other: requested.other.get(resource) };
+        let requested =
+            ByOwner { appwrapper: requested.appwrapper.get(resource), other: requested.other.get(resource) };
         let kubelet = Kubelet {
             capacity: node.capacity.get(resource).unwrap_or(0),
             allocatable: node.allocatable.get(resource).unwrap_or(0),

@@ -228,7 +228,9 @@ impl<'a> Joined<'a> {
                     model: model.clone(),
                     bus_id: bus_id.clone(),
                     mig: Some((gpu.uuid.as_str().into(), instance.profile.as_str().into())),
-                    unhealthy_reasons: words(&reasons.cloned().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()),
+                    unhealthy_reasons: words(
+                        &reasons.cloned().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>(),
+                    ),
                     utilization_ratio: instance.utilization_ratio,
                     memory_used_bytes: instance.memory_used_bytes,
                     memory_total_bytes: instance.memory_total_bytes,
@@ -298,7 +300,9 @@ fn facts(report: &Report, held: Option<&[HeldDevice<'_>]>) -> Facts {
     let advertised = report.assignments.as_ref().map(|assignments| {
         let mut ids = DeviceIds::new();
         for of in &assignments.allocatable {
-            ids.entry(of.resource.as_str().into()).or_default().extend(of.device_ids.iter().map(|id| id.as_str().into()));
+            ids.entry(of.resource.as_str().into())
+                .or_default()
+                .extend(of.device_ids.iter().map(|id| id.as_str().into()));
         }
         ids
     });
@@ -339,9 +343,9 @@ fn devices_of(report: &Report) -> Vec<(&str, Option<f64>, bool)> {
         let healthy = gpu.unhealthy_reasons.is_empty();
         if gpu.mig_mode == Some(true) {
             let instances = gpu.mig_instances.iter();
-            devices.extend(instances.map(|mig| {
-                (&*mig.uuid, mig.utilization_ratio, healthy && mig.unhealthy_reasons.is_empty())
-            }));
+            devices.extend(
+                instances.map(|mig| (&*mig.uuid, mig.utilization_ratio, healthy && mig.unhealthy_reasons.is_empty())),
+            );
         } else {
             devices.push((&*gpu.uuid, gpu.utilization_ratio, healthy));
         }
@@ -356,7 +360,8 @@ fn pod_nanocores(stored: &Stored, cgroup: &Cgroup) -> Option<u64> {
     let baseline = stored.baseline.as_ref()?;
     let is_new = baseline.cgroup_cpu_ns.binary_search_by_key(&cgroup.id, |(id, _)| *id).is_err();
     if is_new && !baseline.cgroup_cpu_ns.is_empty() {
-        let elapsed_ns = stored.report.uptime_ns.checked_sub(baseline.uptime_ns).filter(|elapsed_ns| *elapsed_ns > 0)?;
+        let elapsed_ns =
+            stored.report.uptime_ns.checked_sub(baseline.uptime_ns).filter(|elapsed_ns| *elapsed_ns > 0)?;
         return u64::try_from(u128::from(cpu_ns) * 1_000_000_000 / u128::from(elapsed_ns)).ok();
     }
     stored.cgroup_nanocores(cgroup.id, cpu_ns)
@@ -375,11 +380,8 @@ fn by_appwrapper(cluster: &Cluster, pods: &BTreeMap<PodName, Usage>) -> BTreeMap
     for pod in cluster.pods().filter(|pod| pod.held_node().is_some()) {
         let Some(owner) = &pod.owner else { continue };
         let usage = pods.get(&(pod.namespace.clone(), pod.name.clone())).copied().unwrap_or_default();
-        let sum = sums.entry(owner.clone()).or_insert(Usage {
-            nanocores: Some(0),
-            bytes: Some(0),
-            nanodevices: Some(0),
-        });
+        let sum =
+            sums.entry(owner.clone()).or_insert(Usage { nanocores: Some(0), bytes: Some(0), nanodevices: Some(0) });
         let add = |sum: Option<u64>, more: Option<u64>| Some(sum?.saturating_add(more?));
         sum.nanocores = add(sum.nanocores, usage.nanocores);
         sum.bytes = add(sum.bytes, usage.bytes);

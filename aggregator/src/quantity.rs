@@ -349,7 +349,9 @@ mod tests {
 
     #[test]
     fn what_kubernetes_refuses_is_an_error() {
-        for text in ["", "-", "+", "a", "1.1.1", "1 Gi", "1gi", "1KI", "1e", "1e1.5", "0x10", "1_000", "NaN", "inf", "1ki"] {
+        for text in
+            ["", "-", "+", "a", "1.1.1", "1 Gi", "1gi", "1KI", "1e", "1e1.5", "0x10", "1_000", "NaN", "inf", "1ki"]
+        {
             assert!(text.parse::<Quantity>().is_err(), "{text}");
         }
         assert_eq!("-1".parse::<Quantity>(), Err(QuantityError::Negative("-1".into())));

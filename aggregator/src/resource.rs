@@ -34,6 +34,11 @@ impl Resource {
         }
     }
 
+    /// A device of that name, whatever it is.
+    pub fn extended(name: &str) -> Self {
+        if name == NVIDIA_GPU { Self::Gpu } else { Self::Extended(name.into()) }
+    }
+
     /// As Kubernetes names it.
     pub fn name(&self) -> &str {
         match self {
@@ -212,7 +217,8 @@ mod tests {
 
     #[test]
     fn only_cpu_memory_and_extended_resources_count() {
-        for name in ["pods", "ephemeral-storage", "hugepages-2Mi", "attachable-volumes-aws-ebs", "kubernetes.io/batch"] {
+        for name in ["pods", "ephemeral-storage", "hugepages-2Mi", "attachable-volumes-aws-ebs", "kubernetes.io/batch"]
+        {
             assert_eq!(Resource::named(name), None, "{name}");
         }
     }

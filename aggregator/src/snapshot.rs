@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::capacity;
 use crate::cluster::Cluster;
 use crate::fit::{Fits, Verdict};
-use crate::histogram::RequestHistograms;
 use crate::hardware::Found;
+use crate::histogram::RequestHistograms;
 use crate::ladder::{self, ByOwner, NodeState, Rung};
 use crate::measure::{Measured, MeasuredNode, Usage};
 use crate::merge::Used;
@@ -21,6 +21,8 @@ use crate::resource::{Amounts, Resource, Triple};
 pub struct Options {
     /// Which of MCAD's own figures are shown.
     pub operator_metrics: OperatorMetrics,
+    /// Whether GPUs are shown one by one.
+    pub gpu_metrics: GpuMetrics,
     /// Keys of taints that keep nobody off.
     pub tolerated: BTreeSet<String>,
     /// Cpu that has to be left on a node beside each GPU, in millicores.
@@ -40,10 +42,20 @@ pub enum OperatorMetrics {
     None,
 }
 
+/// Whether GPUs are shown one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GpuMetrics {
+    /// They are.
+    On,
+    /// They are not: there are too many.
+    Off,
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             operator_metrics: OperatorMetrics::V1,
+            gpu_metrics: GpuMetrics::On,
             // Device plugins' own taint: pods that want its devices tolerate it.
             tolerated: [crate::resource::NVIDIA_GPU.to_owned()].into(),
             slot_millicores_per_gpu: 1_000,

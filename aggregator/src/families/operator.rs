@@ -14,34 +14,26 @@ use crate::snapshot::{AppWrappers, Capacity, Snapshot};
 
 const NANO: f64 = 1e9;
 
-static CAPACITY_CPU: Family = family(
-    "mcad_allocatable_capacity_cpu",
-    Kind::Gauge,
-    &[],
-    "millicores",
-    "Allocatable CPU Capacity (in millicores)",
-);
+static CAPACITY_CPU: Family =
+    family("mcad_allocatable_capacity_cpu", Kind::Gauge, &[], "millicores", "Allocatable CPU Capacity (in millicores)");
 static CAPACITY_MEMORY: Family =
     family("mcad_allocatable_capacity_memory", Kind::Gauge, &[], "bytes", "Allocatable Memory Capacity");
 static CAPACITY_GPU: Family =
     family("mcad_allocatable_capacity_gpu", Kind::Gauge, &[], "devices", "Allocatable GPU Capacity");
 static APPWRAPPERS_COUNT: Family =
     family("mcad_appwrappers_count", Kind::Gauge, &["state"], "AppWrappers", "AppWrappers count per state");
-static REQUESTED_CPU: Family = family(
-    "mcad_requested_cpu",
-    Kind::Histogram,
-    &[],
-    "millicores",
-    "Histogram of requested CPU (in millicores)",
-);
+static REQUESTED_CPU: Family =
+    family("mcad_requested_cpu", Kind::Histogram, &[], "millicores", "Histogram of requested CPU (in millicores)");
 static REQUESTED_MEMORY: Family =
     family("mcad_requested_memory_bytes", Kind::Histogram, &[], "bytes", "Histogram of requested memory");
 static REQUESTED_GPU: Family =
     family("mcad_requested_gpu", Kind::Histogram, &[], "devices", "Histogram of requested GPU");
-static V2_CPU: Family = v2("mcad_capacity_cpu", "cores", "Available CPU capacity per node, excluding non-AppWrapper pods");
+static V2_CPU: Family =
+    v2("mcad_capacity_cpu", "cores", "Available CPU capacity per node, excluding non-AppWrapper pods");
 static V2_MEMORY: Family =
     v2("mcad_capacity_memory", "bytes", "Available memory capacity per node, excluding non-AppWrapper pods");
-static V2_GPU: Family = v2("mcad_capacity_gpu", "devices", "Available GPU capacity per node, excluding non-AppWrapper pods");
+static V2_GPU: Family =
+    v2("mcad_capacity_gpu", "devices", "Available GPU capacity per node, excluding non-AppWrapper pods");
 
 /// The families of this section.
 pub static FAMILIES: &[&Family] = &[

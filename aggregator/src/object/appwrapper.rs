@@ -202,7 +202,12 @@ impl From<RawAppWrapper> for AppWrapper {
             priority,
             queue,
             queued_at_ms,
-            min_available: spec.scheduling_spec.min_available.as_i64().and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0),
+            min_available: spec
+                .scheduling_spec
+                .min_available
+                .as_i64()
+                .and_then(|n| u32::try_from(n).ok())
+                .filter(|n| *n > 0),
             demand: match components {
                 Some(components) => of_components(components),
                 None => of_generic_items(&spec.resources.generic_items),

@@ -7,8 +7,8 @@ use std::path::Path;
 use mcad_aggregator::cluster::Cluster;
 use mcad_aggregator::dump::Dump;
 use mcad_aggregator::exposition::Exposition;
-use mcad_aggregator::object::Object;
 use mcad_aggregator::measure::Measured;
+use mcad_aggregator::object::Object;
 use mcad_aggregator::snapshot::{Options, Snapshot};
 use mcad_aggregator::{families, fit};
 

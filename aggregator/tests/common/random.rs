@@ -17,7 +17,8 @@ pub(crate) const MEMORY: &[(&str, i128)] = &[
     ("16Gi", 16 << 30),
 ];
 /// Spellings of devices, and what Go's `AsInt64` answers, 0 where it fails.
-pub(crate) const DEVICES: &[(&str, i128)] = &[("0", 0), ("1", 1), ("2", 2), ("4000m", 0), ("4.0", 0), ("1e0", 1), ("8", 8)];
+pub(crate) const DEVICES: &[(&str, i128)] =
+    &[("0", 0), ("1", 1), ("2", 2), ("4000m", 0), ("4.0", 0), ("1e0", 1), ("8", 8)];
 
 /// What nodes have; so much that most are not overdrawn.
 const LARGE_CPU: &[(&str, i128)] = &[("64", 64_000), ("31900m", 31_900), ("2", 2000), ("16.5", 16_500)];
@@ -53,12 +54,15 @@ fn listed(
     devices: impl Strategy<Value = &'static str> + Clone,
 ) -> impl Strategy<Value = Value> {
     use proptest::option::weighted;
-    (weighted(often, cpu), weighted(often, memory), weighted(often - 0.5, devices.clone()), weighted(0.1, devices)).prop_map(
-        |(cpu, memory, gpu, fpga)| {
+    (weighted(often, cpu), weighted(often, memory), weighted(often - 0.5, devices.clone()), weighted(0.1, devices))
+        .prop_map(|(cpu, memory, gpu, fpga)| {
             let named = [("cpu", cpu), ("memory", memory), ("nvidia.com/gpu", gpu), ("example.com/fpga", fpga)];
-            named.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.into()))).collect::<Map<_, _>>().into()
-        },
-    )
+            named
+                .into_iter()
+                .filter_map(|(name, text)| Some((name.to_owned(), text?.into())))
+                .collect::<Map<_, _>>()
+                .into()
+        })
 }
 
 fn container() -> impl Strategy<Value = Value> {
