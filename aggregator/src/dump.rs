@@ -144,6 +144,7 @@ struct Document {
 }
 
 /// An item, decoded, or as it stands where only the list can say what it is.
+#[expect(clippy::large_enum_variant, reason = "nearly all items are of the large one")]
 enum Item {
     Decoded(Decoded),
     Untyped(Value),

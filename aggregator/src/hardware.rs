@@ -199,7 +199,7 @@ impl<'a> OnNode<'a> {
             Some(strategy) => strategy == "single",
             None => [NVIDIA_GPU, "nvidia.com/gpu.shared"]
                 .into_iter()
-                .flat_map(|name| self.ids(self.facts.advertised.as_ref(), name))
+                .flat_map(|name| ids(self.facts.advertised.as_ref(), name))
                 .any(|id| id.starts_with("MIG-")),
         }
     }
@@ -225,7 +225,7 @@ impl<'a> OnNode<'a> {
         }
         let unhealthy = pool.devices.values().filter(|health| **health == Health::Unhealthy).count() as i128 * replicas;
         let lost = installed - listed;
-        let assigned: BTreeSet<_> = self.ids(self.facts.assigned.as_ref(), name).collect();
+        let assigned: BTreeSet<_> = ids(self.facts.assigned.as_ref(), name).collect();
         let broken = |id: &&str| pool.devices.get(uuid_of(id)) == Some(&Health::Unhealthy);
         let unknown = |id: &&str| !self.lists(uuid_of(id));
         let hardware = Hardware {
@@ -249,7 +249,7 @@ impl<'a> OnNode<'a> {
     /// How often one device is handed out: as kubelet's ids show, else as the label says.
     fn replicas(&self, name: &str) -> i128 {
         let mut by_device: BTreeMap<&str, i128> = BTreeMap::new();
-        for id in self.ids(self.facts.advertised.as_ref(), name) {
+        for id in ids(self.facts.advertised.as_ref(), name) {
             *by_device.entry(uuid_of(id)).or_default() += 1;
         }
         let labelled = || self.node.label(&format!("{}.replicas", base(name)))?.trim().parse::<u32>().ok();
@@ -260,16 +260,16 @@ impl<'a> OnNode<'a> {
         Resource::named(name).and_then(|resource| self.node.capacity.get(&resource)).unwrap_or(0)
     }
 
-    fn ids(&self, of: Option<&'a DeviceIds>, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
-        of.and_then(|ids| ids.get(name)).into_iter().flatten().map(|id| &**id)
-    }
-
     fn lists(&self, uuid: &str) -> bool {
         self.gpus
             .devices
             .iter()
             .any(|gpu| *gpu.uuid == *uuid || gpu.mig.iter().flatten().any(|instance| *instance.uuid == *uuid))
     }
+}
+
+fn ids<'a>(of: Option<&'a DeviceIds>, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+    of.and_then(|ids| ids.get(name)).into_iter().flatten().map(|id| &**id)
 }
 
 /// As the device plugin names it: `1g.10gb+me` is `nvidia.com/mig-1g.10gb.me`.

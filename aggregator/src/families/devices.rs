@@ -35,6 +35,8 @@ static ASSIGNED: Family = gauge(
 /// The families of this section.
 pub static FAMILIES: &[&Family] = &[&INFO, &HEALTHY, &UTILIZATION, &MEMORY_USED, &MEMORY_TOTAL, &XID_ERRORS, &ASSIGNED];
 
+type Figure = fn(&Device) -> Option<Value>;
+
 /// Writes the section.
 pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
     let mut lines = out.family(&INFO);
@@ -61,7 +63,7 @@ pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
         }
         device.unhealthy_reasons.iter().for_each(|reason| line(reason, 0));
     });
-    let figures: [(&Family, fn(&Device) -> Option<Value>); 3] = [
+    let figures: [(&Family, Figure); 3] = [
         (&UTILIZATION, |device| device.utilization_ratio.map(Value::Float)),
         (&MEMORY_USED, |device| device.memory_used_bytes.map(Value::Unsigned)),
         (&MEMORY_TOTAL, |device| device.memory_total_bytes.map(Value::Unsigned)),

@@ -109,7 +109,7 @@ fn no_line_is_there_twice() {
 #[test]
 fn docs_metrics_md_lists_what_there_is() {
     let mut tables = String::new();
-    let own = self_metrics::FAMILIES.iter().copied().collect::<Vec<_>>();
+    let own = self_metrics::FAMILIES.to_vec();
     for (title, families) in [("The cluster", all().collect()), ("The aggregator itself", own)] {
         write!(tables, "## {title}\n\n| name | type | labels | unit | meaning |\n|---|---|---|---|---|\n").unwrap();
         for Family { name, kind, labels, unit, help } in families {

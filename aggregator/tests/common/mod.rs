@@ -1,16 +1,23 @@
 //! From objects to the text of the metrics contract, as an operator sees it.
 #![allow(dead_code, reason = "every test file takes what it needs")]
+pub(crate) mod build;
 pub(crate) mod random;
 
 use std::path::Path;
 
+use mcad_aggregator::clock::Now;
 use mcad_aggregator::cluster::Cluster;
 use mcad_aggregator::dump::Dump;
 use mcad_aggregator::exposition::Exposition;
 use mcad_aggregator::measure::Measured;
+use mcad_aggregator::merge::Ages;
 use mcad_aggregator::object::Object;
 use mcad_aggregator::snapshot::{Options, Snapshot};
-use mcad_aggregator::{families, fit};
+use mcad_aggregator::replica::Kubernetes;
+use mcad_aggregator::store::{Limits, Store};
+use mcad_aggregator::{families, fit, metrics, receive};
+use mcad_wire::report::Report;
+use serde_json::Value;
 
 /// The time of all tests: 2026-01-05T10:00:00Z.
 pub(crate) const NOW_MS: i64 = 1_767_607_200_000;
@@ -43,6 +50,51 @@ pub(crate) fn text(snapshot: &Snapshot) -> String {
     families::write(snapshot, &mut out);
     out.finish().unwrap();
     String::from_utf8(text).unwrap()
+}
+
+/// The text of objects and of reports that come in one after the other.
+pub(crate) fn print_with(objects: Vec<Object>, reports: Vec<Report>, options: &Options) -> String {
+    let now = Now { unix_ms: NOW_MS as u64, ..Now::default() };
+    let mut store = Store::new(Limits::REPLAY);
+    for report in reports {
+        store.insert(receive::check(report).unwrap(), now).unwrap();
+    }
+    let reports = store.reports(now);
+    let kubernetes = Kubernetes::new(Cluster::from_objects(objects), options.clone(), Ages::DoNot);
+    kubernetes.refit(&reports, now);
+    let mut text = Vec::new();
+    let mut out = Exposition::new(&mut text);
+    metrics::write(&kubernetes.snapshot(&reports, now), now, &mut out);
+    out.finish().unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+/// Fails unless every line is there. A line that ends in `absent` must not begin any.
+pub(crate) fn check_lines(text: &str, lines: &[&str]) {
+    for line in lines {
+        let found = match line.strip_suffix(" absent") {
+            Some(series) => !text.lines().any(|there| there.starts_with(series)),
+            None => text.lines().any(|there| there == *line),
+        };
+        let family = line.split(['{', ' ']).next().unwrap();
+        let near: Vec<_> = text.lines().filter(|there| there.starts_with(family)).collect();
+        assert!(found, "{line}\nbut:\n{}", near.join("\n"));
+    }
+}
+
+/// Objects in, lines out.
+pub(crate) fn check(objects: &[Value], lines: &[&str]) {
+    check_by(objects, &Options::default(), lines);
+}
+
+/// The same by other options.
+pub(crate) fn check_by(objects: &[Value], options: &Options, lines: &[&str]) {
+    check_lines(&print(objects.iter().map(build::object).collect(), options), lines);
+}
+
+/// Objects and reports in, lines out.
+pub(crate) fn check_with(objects: &[Value], reports: Vec<Report>, lines: &[&str]) {
+    check_lines(&print_with(objects.iter().map(build::object).collect(), reports, &Options::default()), lines);
 }
 
 /// The text of objects.
