@@ -26,7 +26,7 @@ impl Limits {
     /// long enough to see in an alert that an agent died. One machine runs one agent; a few more are someone's test.
     pub const LOCAL: Self = Self { nodes: 64, keep: Duration::from_hours(1) };
     /// Reports from a file beside a dump, which says which nodes there are.
-    pub const REPLAY: Self = Self { nodes: usize::MAX, keep: Duration::MAX };
+    pub const REPLAY: Self = Self { nodes: usize::MAX, keep: Duration::from_hours(1 << 20) };
 }
 
 /// The last report of every node.
