@@ -41,6 +41,8 @@ pub enum Source {
 pub struct Cluster {
     nodes: BTreeMap<Arc<str>, NodeEntry>,
     pods: HashMap<PodName, Pod>,
+    /// Names of pods by the UID that their cgroups carry. A set, because a broken object may bear another's.
+    uids: BTreeSet<(Arc<str>, PodName)>,
     appwrappers: BTreeMap<AppWrapperName, AppWrapperEntry>,
     /// Sources that have told all they have.
     known: BTreeSet<Source>,
@@ -53,7 +55,7 @@ pub struct Cluster {
     histograms: RequestHistograms,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct PodName {
     namespace: Arc<str>,
     name: Arc<str>,
@@ -184,6 +186,19 @@ impl Cluster {
         self.pods.get(&PodName { namespace: namespace.into(), name: name.into() })
     }
 
+    /// The pod whose cgroups carry this UID; of several, the first by name.
+    pub fn pod_of_uid(&self, uid: &str) -> Option<&Pod> {
+        let nothing: Arc<str> = "".into();
+        let from = (uid.into(), PodName { namespace: nothing.clone(), name: nothing });
+        let (known, name) = self.uids.range(from..).next()?;
+        self.pods.get(name).filter(|_| **known == *uid)
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name)?.node.as_deref()
+    }
+
     /// Requests of the AppWrappers seen so far.
     pub fn histograms(&self) -> &RequestHistograms {
         &self.histograms
@@ -269,7 +284,9 @@ impl Cluster {
         }
         pod.requests.share_names(|name| self.share(name));
         self.account(&pod, 1);
-        let before = match self.pods.entry(PodName { namespace: pod.namespace.clone(), name: pod.name.clone() }) {
+        let name = PodName { namespace: pod.namespace.clone(), name: pod.name.clone() };
+        let uid = pod.cgroup_uid.clone();
+        let before = match self.pods.entry(name.clone()) {
             Entry::Occupied(mut known) => Some(known.insert(pod)),
             Entry::Vacant(new) => {
                 new.insert(pod);
@@ -278,6 +295,13 @@ impl Cluster {
         };
         if let Some(before) = before {
             self.account(&before, -1);
+            if before.cgroup_uid == uid {
+                return;
+            }
+            self.uids.remove(&(before.cgroup_uid, name.clone()));
+        }
+        if !uid.is_empty() {
+            self.uids.insert((uid, name));
         }
     }
 
@@ -286,6 +310,7 @@ impl Cluster {
             && let Some(pod) = self.pods.remove(name)
         {
             self.account(&pod, -1);
+            self.uids.remove(&(pod.cgroup_uid, name.clone()));
         }
     }
 

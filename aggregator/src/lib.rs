@@ -28,6 +28,8 @@ pub mod hardware;
 
 pub mod ladder;
 
+pub mod measure;
+
 pub mod fit;
 pub mod snapshot;
 

@@ -1,28 +1,82 @@
 //! What one running aggregator holds: the store behind its lock, the clock, the figures about itself. Owns the order of the
 //! steps from a body to the store and from the store to a snapshot; knows no transport.
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{Clock, Now};
+use crate::cluster::{Cluster, Event};
 use crate::exposition::{Closed, Exposition, Sink};
-use crate::merge::{self, Snapshot, View};
+use crate::fit::{self, Fits};
+use crate::merge::{self, Ages, Snapshot, View};
 use crate::metrics;
-use crate::receive::{self, Refusal};
+use crate::receive::{self, NodeName, Refusal};
 use crate::self_metrics::SelfMetrics;
-use crate::store::{Outcome, Store};
+use crate::snapshot::Options;
+use crate::store::{Outcome, Store, Stored};
 
 /// One running aggregator.
 #[derive(Debug)]
 pub struct Replica {
     clock: Clock,
-    view: View,
+    mode: Mode,
     store: Mutex<Store>,
     figures: SelfMetrics,
 }
 
+/// Where the cluster is read from.
+#[derive(Debug)]
+pub enum Mode {
+    /// No Kubernetes: the agents are the nodes.
+    Local,
+    /// Kubernetes' objects, from an API server or a dump.
+    Kubernetes(Box<Kubernetes>),
+}
+
+/// Kubernetes' objects, and what was last worked out from them.
+#[derive(Debug)]
+pub struct Kubernetes {
+    cluster: Mutex<Cluster>,
+    fits: Mutex<Arc<Fits>>,
+    options: Options,
+    ages: Ages,
+}
+
+impl Kubernetes {
+    /// A cluster that is shown by these options.
+    pub fn new(cluster: Cluster, options: Options, ages: Ages) -> Self {
+        Self { cluster: Mutex::new(cluster), fits: Mutex::default(), options, ages }
+    }
+
+    /// Takes in an event.
+    pub fn apply(&self, event: Event) {
+        lock(&self.cluster).apply(event);
+    }
+
+    /// The snapshot of an instant, with these reports in order of node.
+    pub fn snapshot(&self, reports: &[(NodeName, Arc<Stored>)], now: Now) -> Snapshot {
+        let fits = lock(&self.fits).clone();
+        let mut cluster = lock(&self.cluster);
+        cluster.observe();
+        let view = View::Kubernetes { cluster: &cluster, fits: &fits, options: &self.options, ages: self.ages };
+        merge::merge(view, reports, now)
+    }
+
+    /// Works out anew what fits on nodes. It takes a while; others wait for none of it.
+    pub fn refit(&self, reports: &[(NodeName, Arc<Stored>)], now: Now) {
+        if let Some(snapshot) = self.snapshot(reports, now).kubernetes {
+            *lock(&self.fits) = Arc::new(fit::fits(&snapshot));
+        }
+    }
+}
+
+/// Every change behind these locks is whole before it can panic, so a thread that died in between left it so.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Replica {
     /// One that has heard nothing yet.
-    pub fn new(clock: Clock, view: View, store: Store, figures: SelfMetrics) -> Self {
-        Self { clock, view, store: Mutex::new(store), figures }
+    pub fn new(clock: Clock, mode: Mode, store: Store, figures: SelfMetrics) -> Self {
+        Self { clock, mode, store: Mutex::new(store), figures }
     }
 
     /// The figures about itself.
@@ -54,7 +108,10 @@ impl Replica {
     pub fn snapshot(&self) -> Snapshot {
         let now = self.now();
         let reports = self.store().reports(now);
-        merge::merge(self.view, &reports, now)
+        match &self.mode {
+            Mode::Local => merge::merge(View::Local, &reports, now),
+            Mode::Kubernetes(kubernetes) => kubernetes.snapshot(&reports, now),
+        }
     }
 
     /// Writes `/metrics`, all from one snapshot, and says how many bytes it was.
@@ -86,7 +143,6 @@ impl Replica {
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
-        // Every change of the store is one insertion or removal, so a thread that died in between left it whole.
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.store)
     }
 }

@@ -24,6 +24,12 @@ static ALLOCATED: Family = gauge(
     BY_LABEL,
     "Effective requests of the AppWrapper's bound, unfinished pods.",
 );
+static USED: Family = gauge(
+    "mcad_appwrapper_used",
+    ONE_RESOURCE,
+    BY_LABEL,
+    "What its pods use now, where all that are bound and unfinished are measured.",
+);
 static WAITING: Family = gauge(
     "mcad_appwrapper_waiting_seconds",
     ONE,
@@ -44,7 +50,7 @@ static SHORTFALL: Family = gauge(
 );
 
 /// The families of this section.
-pub static FAMILIES: &[&Family] = &[&APPWRAPPERS, &INFO, &REQUESTED, &ALLOCATED, &WAITING, &FIT, &SHORTFALL];
+pub static FAMILIES: &[&Family] = &[&APPWRAPPERS, &INFO, &REQUESTED, &ALLOCATED, &USED, &WAITING, &FIT, &SHORTFALL];
 
 /// Writes the section.
 pub fn write(all: &AppWrappers, out: &mut Exposition<'_>) {
@@ -68,6 +74,19 @@ pub fn write(all: &AppWrappers, out: &mut Exposition<'_>) {
     each(all, |view, labels| write_amounts(&mut lines, labels, &view.appwrapper.demand.total));
     let mut lines = out.family(&ALLOCATED);
     each(all, |view, labels| write_amounts(&mut lines, labels, &view.allocated));
+    let mut lines = out.family(&USED);
+    each(all, |view, labels| {
+        let Some(used) = &view.used else { return };
+        let mark = labels.mark();
+        for (resource, used) in
+            [(Resource::Cpu, used.nanocores), (Resource::Memory, used.bytes), (Resource::Gpu, used.nanodevices)]
+        {
+            if let Some(used) = used {
+                let resource = Spelled::new(&resource);
+                lines.line(labels.cut(mark).extend(&resource.labels), resource.used(used));
+            }
+        }
+    });
     let mut lines = out.family(&WAITING);
     each(all, |view, labels| {
         if let Some(seconds) = view.waiting.as_ref().and_then(|waiting| waiting.seconds) {
