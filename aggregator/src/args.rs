@@ -48,9 +48,9 @@ pub struct Args {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Inputs")]
 pub struct Inputs {
-    /// Where nodes, pods and AppWrappers come from: kube (a Kubernetes API server), file:PATH (a dump of one, `file:-` on
-    /// standard input; several may be given) or local (no Kubernetes: the agents are the nodes). kube is not in this
-    /// version.
+    /// Where nodes, pods and AppWrappers come from: kube (a Kubernetes API server, by $KUBECONFIG, ~/.kube/config or as a
+    /// pod), file:PATH (a dump of one, `file:-` on standard input; several may be given) or local (no Kubernetes: the
+    /// agents are the nodes).
     #[arg(long, env = "MCAD_CLUSTER", value_name = "kube|file:PATH|local", default_value = "kube")]
     pub cluster: Vec<ClusterSource>,
     /// Reports of agents as `mcad-agent --once` prints them, one a line; several lines of a node are successive reports.
@@ -125,6 +125,11 @@ impl Figures {
 }
 
 impl Inputs {
+    /// Whether an API server is watched.
+    pub fn is_kube(&self) -> bool {
+        self.cluster.contains(&ClusterSource::Kube)
+    }
+
     /// The files of a dump; none where the cluster is not read from one.
     pub fn dump(&self) -> Vec<PathBuf> {
         let files = self.cluster.iter().filter_map(|source| match source {
@@ -182,13 +187,6 @@ impl Args {
         if files != self.inputs.cluster.len() && self.inputs.cluster.len() > 1 {
             bail!("--cluster may be given several times only as file:PATH: one cluster is shown");
         }
-        if self.inputs.cluster.contains(&ClusterSource::Kube) {
-            bail!(
-                "--cluster kube, the default, is not in this version: it cannot watch a Kubernetes API server yet. \
-                 Start with --cluster local to see this machine's agents as the nodes, or with --cluster file:PATH to \
-                 see a dump"
-            );
-        }
         if files == 0 && (!self.inputs.reports.is_empty() || self.figures.print_metrics) {
             bail!("--reports and --print-metrics need --cluster file:PATH");
         }
@@ -241,11 +239,6 @@ mod tests {
         for address in ["127.0.0.1:0", "[::1]:0", "127.3.2.1:9"] {
             parse(&["--cluster", "local", "--report-listen", address]).check().unwrap();
         }
-    }
-
-    #[test]
-    fn what_is_not_there_yet_is_said_at_start() {
-        assert!(refusal(&[]).contains("--cluster local"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! cluster, whatever the order of their events.
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::histogram::RequestHistograms;
@@ -34,6 +35,16 @@ pub enum Source {
     Pods,
     /// AppWrappers of all namespaces, as one group and version serves them.
     AppWrappers(Served),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nodes => f.write_str("nodes"),
+            Self::Pods => f.write_str("pods"),
+            Self::AppWrappers(served) => write!(f, "appwrappers.{}", served.api_version()),
+        }
+    }
 }
 
 /// See the module's documentation.
@@ -169,6 +180,11 @@ impl Cluster {
     /// The nodes that exist, in order of name, and what their pods hold.
     pub fn nodes(&self) -> impl Iterator<Item = (&Arc<Node>, &Held)> {
         self.nodes.values().filter_map(|entry| Some((entry.node.as_ref()?, &entry.held)))
+    }
+
+    /// Whether there is a node of that name.
+    pub fn has_node(&self, name: &str) -> bool {
+        self.nodes.get(name).is_some_and(|entry| entry.node.is_some())
     }
 
     /// The AppWrappers that exist, in order of namespace and name, and what their pods got.

@@ -42,6 +42,9 @@ pub mod metrics;
 
 pub mod page;
 pub mod replica;
+
+pub mod live;
+
 pub mod self_metrics;
 pub mod server;
 

@@ -11,12 +11,15 @@ use mcad_aggregator::args::{Args, Serve};
 use mcad_aggregator::clock::{Clock, Now};
 use mcad_aggregator::cluster::Cluster;
 use mcad_aggregator::dump::Dump;
+use kube::Client;
+use mcad_aggregator::live;
 use mcad_aggregator::merge::Ages;
 use mcad_aggregator::receive;
 use mcad_aggregator::replica::{Kubernetes, Mode, Replica};
 use mcad_aggregator::self_metrics::SelfMetrics;
 use mcad_aggregator::server::{self, Listeners};
 use mcad_aggregator::store::{self, Store};
+use mcad_aggregator::watch::Settings;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -36,17 +39,32 @@ fn main() -> Result<()> {
 async fn serve(args: &Args) -> Result<()> {
     let shutdown = asked_to_end()?;
     let listeners = listen(&args.serve).await?;
+    let listening = addresses(&listeners)?;
     let figures = SelfMetrics::new().context("the figures about itself clash")?;
     let (mode, store) = mode(args)?;
-    let replica = Replica::new(Clock::system(), mode, store, figures);
-    announce(&listeners)?;
-    server::run(listeners, Arc::new(replica), server::Limits::default(), shutdown).await;
+    let replica = Arc::new(Replica::new(Clock::system(), mode, store, figures));
+    let serve = server::run(listeners, Arc::clone(&replica), server::Limits::default(), shutdown);
+    if args.inputs.is_kube() {
+        let client = client().await?;
+        announce(&listening)?;
+        tokio::select! {
+            () = serve => {}
+            ended = live::run(client, Settings::default(), replica) => ended.context("the thread that fits could not start")?,
+        }
+    } else {
+        announce(&listening)?;
+        serve.await;
+    }
     tracing::info!("ended");
     Ok(())
 }
 
 /// Where the cluster is read from, and what agents have said already.
 fn mode(args: &Args) -> Result<(Mode, Store)> {
+    if args.inputs.is_kube() {
+        let kubernetes = Kubernetes::new(Cluster::default(), args.figures.options(), Ages::Count);
+        return Ok((Mode::Kubernetes(Box::new(kubernetes)), Store::new(store::Limits::KUBERNETES)));
+    }
     let files = args.inputs.dump();
     if files.is_empty() {
         return Ok((Mode::Local, Store::new(store::Limits::LOCAL)));
@@ -96,10 +114,30 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{flag} {address} could not be opened"))
 }
 
+/// A client of the API server: by `$KUBECONFIG`, `~/.kube/config`, or as the pod that this runs in.
+async fn client() -> Result<Client> {
+    Client::try_default().await.context(
+        "there is no Kubernetes API server to watch: neither a kubeconfig ($KUBECONFIG, ~/.kube/config) nor a pod's service \
+         account. Name one, or start with --cluster local to see this machine's agents as the nodes, or with --cluster \
+         file:PATH to see a dump",
+    )
+}
+
+/// Where it listens, by listener.
+struct Listening {
+    metrics: SocketAddr,
+    reports: SocketAddr,
+}
+
+fn addresses(listeners: &Listeners) -> Result<Listening> {
+    Ok(Listening {
+        metrics: listeners.metrics.local_addr().context("no address of --listen")?,
+        reports: listeners.reports.local_addr().context("no address of --report-listen")?,
+    })
+}
+
 /// Programs that start this one read the ports from this line.
-fn announce(listeners: &Listeners) -> Result<()> {
-    let metrics = listeners.metrics.local_addr().context("no address of --listen")?;
-    let reports = listeners.reports.local_addr().context("no address of --report-listen")?;
+fn announce(Listening { metrics, reports }: &Listening) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "listening metrics=http://{metrics} reports=http://{reports}")
         .and_then(|()| stdout.flush())

@@ -12,6 +12,7 @@ use crate::receive::{self, NodeName, Refusal};
 use crate::self_metrics::SelfMetrics;
 use crate::snapshot::Options;
 use crate::store::{Outcome, Store, Stored};
+use crate::watch::Told;
 
 /// One running aggregator.
 #[derive(Debug)]
@@ -49,6 +50,24 @@ impl Kubernetes {
     /// Takes in an event.
     pub fn apply(&self, event: Event) {
         lock(&self.cluster).apply(event);
+    }
+
+    /// Whether all that figures rest on has been listed, and is not lost.
+    pub fn is_known(&self) -> bool {
+        let cluster = lock(&self.cluster);
+        cluster.knows_nodes() && cluster.knows_appwrappers()
+    }
+
+    /// Refuses what comes for a node that the cluster does not have: it must not make a series.
+    fn admit(&self, node: &NodeName) -> Result<(), Refusal> {
+        let cluster = lock(&self.cluster);
+        match self.ages {
+            // A replayed file is bounded by itself.
+            Ages::DoNot => Ok(()),
+            Ages::Count if !cluster.knows_nodes() => Err(Refusal::NotReady),
+            Ages::Count if cluster.has_node(node.as_str()) => Ok(()),
+            Ages::Count => Err(Refusal::UnknownNode(node.to_string())),
+        }
     }
 
     /// The snapshot of an instant, with these reports in order of node.
@@ -93,6 +112,9 @@ impl Replica {
     pub fn take(&self, body: Result<&[u8], Refusal>) -> Result<Outcome, Refusal> {
         let outcome = body.and_then(receive::receive).and_then(|received| {
             let node = received.node.clone();
+            if let Mode::Kubernetes(kubernetes) = &self.mode {
+                kubernetes.admit(&node)?;
+            }
             let now = self.now();
             self.store().insert(received, now).inspect(|outcome| tracing::debug!(%node, ?outcome, "report received"))
         });
@@ -102,6 +124,47 @@ impl Replica {
             Err(refusal) => self.count_refusal(refusal),
         }
         outcome
+    }
+
+    /// Takes in what a watch tells.
+    pub fn hear(&self, told: Told) {
+        let Mode::Kubernetes(kubernetes) = &self.mode else { return };
+        match told {
+            Told::Event(event) => {
+                if let Event::Lost(source) = &event {
+                    tracing::warn!(%source, "out of reach for too long: its figures are absent until it is listed anew");
+                }
+                kubernetes.apply(event);
+            }
+            Told::Serves(served) => lock(&kubernetes.cluster).serve(served),
+            Told::Undecodable(source, why) => {
+                tracing::warn!(%source, why, "an object is left out: it can't be decoded");
+                self.figures.undecodable(source);
+            }
+            Told::Broke(source, reason) => {
+                // The first of its kind is a change of state; the rest are counted.
+                if self.figures.watch_broke(source, reason) == 0 {
+                    tracing::warn!(%source, reason, "a watch broke for the first time for this reason; it is resumed");
+                }
+            }
+        }
+    }
+
+    /// Works out anew what fits on nodes; false where the cluster is not known.
+    pub fn refit(&self) -> bool {
+        let Mode::Kubernetes(kubernetes) = &self.mode else { return false };
+        let now = self.now();
+        let reports = self.store().reports(now);
+        kubernetes.refit(&reports, now);
+        kubernetes.is_known()
+    }
+
+    /// Whether it has all that it shows: the first full list of everything.
+    pub fn is_ready(&self) -> bool {
+        match &self.mode {
+            Mode::Local => true,
+            Mode::Kubernetes(kubernetes) => kubernetes.is_known(),
+        }
     }
 
     /// The snapshot of this instant.

@@ -37,7 +37,7 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// Errors further apart than this belong to different troubles: a watch that resumed has nothing to say until something
 /// changes, so its silence is how success looks. Longer than the longest wait and a time-out to connect.
-const TROUBLE_ENDS: Duration = Duration::from_secs(60);
+const TROUBLE_ENDS: Duration = Duration::from_mins(1);
 
 /// How the API server is watched.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +56,7 @@ impl Default for Settings {
 
 /// What the watches have to say.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all that is told are events; a box for each would cost more")]
 pub enum Told {
     /// Something happened to the cluster.
     Event(Event),

@@ -1,6 +1,8 @@
 //! The watches against a real kube-apiserver: what comes and goes, servers that die, histories that expire, CRDs that vanish.
 //! Waiting is for a state of the cluster, never for a time; one that does not come fails the test after a minute.
 
+#![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
+
 #[path = "support/apiserver.rs"]
 mod apiserver;
 #[path = "support/proxy.rs"]

@@ -17,7 +17,7 @@ const TOKEN: &str = "admin-of-a-test";
 
 /// etcd and kube-apiserver; both end with it.
 pub(crate) struct ApiServer {
-    api_server: Child,
+    api: Child,
     etcd: Child,
     api_port: u16,
     etcd_port: u16,
@@ -39,8 +39,8 @@ impl ApiServer {
         fs::write(data.path().join("tokens.csv"), format!("{TOKEN},admin,1,system:masters\n")).unwrap();
         let (api_port, etcd_port) = (free_port(), free_port());
         let etcd = spawn_etcd(&binaries, data.path(), etcd_port);
-        let api_server = spawn_api_server(&binaries, data.path(), api_port, etcd_port);
-        let mut started = Self { api_server, etcd, api_port, etcd_port, binaries, data };
+        let api = spawn_api_server(&binaries, data.path(), api_port, etcd_port);
+        let mut started = Self { api, etcd, api_port, etcd_port, binaries, data };
         started.ready().await;
         Some(started)
     }
@@ -57,14 +57,14 @@ impl ApiServer {
 
     /// Kills the API server without a word. Its data stay in etcd.
     pub(crate) fn kill(&mut self) {
-        let _ = self.api_server.kill();
-        let _ = self.api_server.wait();
+        let _ = self.api.kill();
+        let _ = self.api.wait();
     }
 
     /// Starts the API server again, with empty caches, and waits until it is ready.
     pub(crate) async fn restart(&mut self) {
         self.kill();
-        self.api_server = spawn_api_server(&self.binaries, self.data.path(), self.api_port, self.etcd_port);
+        self.api = spawn_api_server(&self.binaries, self.data.path(), self.api_port, self.etcd_port);
         self.ready().await;
     }
 
@@ -76,7 +76,7 @@ impl ApiServer {
             if client.request_text(request).await.is_ok_and(|answer| answer == "ok") {
                 return;
             }
-            for (child, log) in [(&mut self.etcd, "etcd.log"), (&mut self.api_server, "api-server.log")] {
+            for (child, log) in [(&mut self.etcd, "etcd.log"), (&mut self.api, "api-server.log")] {
                 if let Some(status) = child.try_wait().unwrap() {
                     let log = fs::read_to_string(self.data.path().join(log)).unwrap_or_default();
                     let tail: Vec<&str> = log.lines().rev().take(20).collect();
@@ -90,7 +90,7 @@ impl ApiServer {
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
-        for child in [&mut self.api_server, &mut self.etcd] {
+        for child in [&mut self.api, &mut self.etcd] {
             let _ = child.kill();
             let _ = child.wait();
         }
