@@ -1,4 +1,6 @@
 //! ACCOUNTING.md §5, rule by rule: fit on nodes, and slots.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
+#![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;
 
 use common::build::{node, pod, v1beta1, v1beta2, with};
@@ -119,9 +121,7 @@ fn selectors_and_required_affinity_hold() {
             json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
         waiting(&[(1, with(gpus(1), "/affinity", affinity))])
     };
-    let expression = |key: &str, operator: &str, values: Value| {
-        json!([{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}])
-    };
+    let expression = |key: &str, operator: &str, values: Value| json!([{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]);
     for (terms, fits) in [
         (expression("zone", "In", json!(["a", "b"])), 1),
         (expression("zone", "In", json!(["b"])), 0),
@@ -136,7 +136,10 @@ fn selectors_and_required_affinity_hold() {
         (json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}]), 1),
         (json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["m"]}]}]), 0),
         // One term is enough; a term without requirements holds nowhere, and so do no terms.
-        (json!([{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["b"]}]}, {"matchExpressions": [{"key": "zone", "operator": "Exists"}]}]), 1),
+        (
+            json!([{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["b"]}]}, {"matchExpressions": [{"key": "zone", "operator": "Exists"}]}]),
+            1,
+        ),
         (json!([{}]), 0),
         (json!([]), 0),
     ] {
@@ -149,7 +152,10 @@ fn what_other_pods_hold_is_no_room_and_every_resource_counts() {
     check_fit(&[gpu_node("n", 8), pod("p", "n", json!({"nvidia.com/gpu": "5"})), waiting(&[(1, gpus(4))])], 0);
     check_fit(&[gpu_node("n", 8), waiting(&[(1, spec(json!({"memory": "1"})))])], 0);
     check_fit(&[gpu_node("n", 8), waiting(&[(1, spec(json!({"example.com/fpga": "1"})))])], 0);
-    check_fit(&[node("n", json!({"example.com/fpga": "1"})), waiting(&[(1, spec(json!({"example.com/fpga": "1"})))])], 1);
+    check_fit(
+        &[node("n", json!({"example.com/fpga": "1"})), waiting(&[(1, spec(json!({"example.com/fpga": "1"})))])],
+        1,
+    );
 }
 
 #[test]
@@ -186,5 +192,8 @@ fn slots_need_cpu_and_memory_beside_their_gpus() {
 #[test]
 fn the_largest_free_block_is_on_one_admissible_node() {
     let objects = [gpu_node("l", 4), gpu_node("m", 3), with(gpu_node("n", 8), "/spec/unschedulable", json!(true))];
-    check(&[&objects[..], &[pod("p", "l", json!({"nvidia.com/gpu": "2"}))]].concat(), &["mcad_gpu_largest_free_block 3"]);
+    check(
+        &[&objects[..], &[pod("p", "l", json!({"nvidia.com/gpu": "2"}))]].concat(),
+        &["mcad_gpu_largest_free_block 3"],
+    );
 }
