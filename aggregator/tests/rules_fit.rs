@@ -52,9 +52,12 @@ fn pods_go_largest_first_onto_the_node_with_the_fewest_free() {
     // The pod of 3 takes the node of 3, so that the one of 4 is left for the pod of 4.
     let nodes = [gpu_node("m", 4), gpu_node("n", 3)];
     check_fit(&[&nodes[..], &[waiting(&[(1, gpus(3)), (1, gpus(4))])]].concat(), 1);
-    // The pod of 2 goes beside the 1 that is left of the 5, not onto the whole node of 4.
-    let nodes = [gpu_node("m", 5), gpu_node("n", 4)];
-    check_fit(&[&nodes[..], &[waiting(&[(1, gpus(4)), (1, gpus(3)), (1, gpus(2))])]].concat(), 1);
+    // The pod of 2 goes onto what the one of 4 left of the six, not onto the three; so one node alone has GPUs left for the
+    // pods that need all of a node's cpu.
+    let nodes = [gpu_node("m", 6), gpu_node("n", 3)];
+    let all_cpu = || spec(json!({"cpu": "8", "nvidia.com/gpu": "1"}));
+    check_fit(&[&nodes[..], &[waiting(&[(1, gpus(4)), (1, gpus(2)), (1, all_cpu())])]].concat(), 1);
+    check_fit(&[&nodes[..], &[waiting(&[(1, gpus(4)), (1, gpus(2)), (2, all_cpu())])]].concat(), 0);
 }
 
 #[test]

@@ -140,6 +140,21 @@ fn a_report_of_a_node_that_the_cluster_does_not_have_makes_no_line() {
 }
 
 #[test]
+fn a_report_says_nothing_of_pods_on_other_nodes() {
+    let mut other = two();
+    for report in &mut other {
+        report.node = "m".into();
+    }
+    other[1].assignments = Some(assigned("nvidia.com/gpu", &[("p", &["GPU-0"])]));
+    let objects = [objects(), vec![node("m", json!({"cpu": "8", "memory": "1000"}))]].concat();
+    let used = |owner: &str, amount: &str| {
+        format!("mcad_node_used{{node=\"m\",owner=\"{owner}\",resource=\"cpu\",unit=\"core\"}} {amount}")
+    };
+    let none = "mcad_appwrapper_used absent";
+    check_with(&objects, other, &[&used("appwrapper", "0"), &used("system", "5"), none, "mcad_gpu_assigned absent"]);
+}
+
+#[test]
 fn a_static_pod_is_found_by_the_uid_that_kubelet_gave_it() {
     let mirror =
         with(pod("s", "n", json!({})), "/metadata/annotations", json!({"kubernetes.io/config.hash": "uid-hash"}));
