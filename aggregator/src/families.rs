@@ -8,6 +8,8 @@ pub mod ladder;
 pub mod operator;
 pub mod shape;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::exposition::{Exposition, Family, Kind, Labels, Value};
 use crate::resource::Resource;
 use crate::snapshot::{GpuMetrics, Snapshot};
@@ -25,12 +27,13 @@ pub fn all() -> impl Iterator<Item = &'static Family> {
 
 /// Writes all families of a snapshot.
 pub fn write(snapshot: &Snapshot, out: &mut Exposition<'_>) {
+    let spelling = Spelling::new(snapshot);
     operator::write(snapshot, out);
     if let Some(nodes) = &snapshot.nodes {
-        ladder::write(nodes, out);
+        ladder::write(nodes, &spelling, out);
     }
     if let Some(appwrappers) = &snapshot.appwrappers {
-        appwrappers::write(appwrappers, out);
+        appwrappers::write(appwrappers, &spelling, out);
     }
     if let Some(nodes) = &snapshot.nodes {
         shape::write(nodes, out);
@@ -53,10 +56,40 @@ const fn counter(
     Family { name, kind: Kind::Counter, labels, unit, help }
 }
 
+/// Every resource of a snapshot, spelled. Two names that would be spelled alike (`a.com/b-c` and `a.com/b.c`) would be the
+/// same series twice, and Prometheus would refuse all of the scrape: the second of them keeps its own name.
+pub(crate) struct Spelling(BTreeMap<Resource, Spelled>);
+
+impl Spelling {
+    fn new(snapshot: &Snapshot) -> Self {
+        let always = [Resource::Cpu, Resource::Memory, Resource::Gpu];
+        let of_nodes = snapshot.nodes.iter().flat_map(|nodes| nodes.sums.keys().cloned());
+        let views = snapshot.appwrappers.iter().flat_map(|all| &all.appwrappers);
+        let amounts = views.flat_map(|view| [&view.appwrapper.demand.total, &view.allocated]);
+        let of_appwrappers =
+            amounts.flat_map(|amounts| amounts.extended().iter().map(|(name, _)| Resource::Extended(name.clone())));
+        let resources: BTreeSet<Resource> = always.into_iter().chain(of_nodes).chain(of_appwrappers).collect();
+        let mut taken = BTreeSet::new();
+        let spell = |resource: Resource| {
+            let label = if taken.insert(resource.label()) { resource.label() } else { resource.name().to_owned() };
+            let spelled = Spelled::called(&label, &resource);
+            (resource, spelled)
+        };
+        Self(resources.into_iter().map(spell).collect())
+    }
+
+    /// Every resource of the snapshot is there.
+    fn get(&self, resource: &Resource) -> Option<&Spelled> {
+        self.0.get(resource)
+    }
+}
+
 /// A resource as kube-state-metrics spells it, rendered once.
 pub(crate) struct Spelled {
     /// `resource` and `unit`.
     pub(crate) labels: Labels,
+    /// `resource` alone.
+    pub(crate) resource: Labels,
     scale: Scale,
 }
 
@@ -70,12 +103,20 @@ enum Scale {
 
 impl Spelled {
     pub(crate) fn new(resource: &Resource) -> Self {
+        Self::called(&resource.label(), resource)
+    }
+
+    fn called(label: &str, resource: &Resource) -> Self {
         let scale = match resource {
             Resource::Cpu => Scale::Cores,
             Resource::Memory => Scale::Bytes,
             Resource::Gpu | Resource::Extended(_) => Scale::Devices,
         };
-        Self { labels: Labels::of(&[("resource", &resource.label()), ("unit", resource.unit())]), scale }
+        Self {
+            labels: Labels::of(&[("resource", label), ("unit", resource.unit())]),
+            resource: Labels::of(&[("resource", label)]),
+            scale,
+        }
     }
 
     /// Millicores, bytes or devices, none of them negative.

@@ -1,4 +1,6 @@
 //! Dumps of every shape, and what is said of those that are broken.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
+#![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;
 
 use std::error::Error as _;
@@ -33,17 +35,26 @@ fn indented(text: &str) -> String {
 fn a_list_documents_and_json_are_the_same() {
     check(&format!("{NODE}---\n{POD}"));
     check(&format!("---\n{NODE}---\n---\n{POD}...\n"));
-    check(&format!("apiVersion: v1\nitems:\n{}\n{}\nkind: List\nmetadata: {{resourceVersion: ''}}\n", indented(NODE), indented(POD)));
+    check(&format!(
+        "apiVersion: v1\nitems:\n{}\n{}\nkind: List\nmetadata: {{resourceVersion: ''}}\n",
+        indented(NODE),
+        indented(POD)
+    ));
     let node = r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"n"},"status":{"capacity":{"cpu":"4"}}}"#;
     let pod = r#"{"metadata":{"name":"p","namespace":"a"},"spec":{"nodeName":"n","containers":[{"resources":{"requests":{"cpu":"0.5"}}}]}}"#;
     check(&format!("{node}\n{{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"items\":[{pod}]}}"));
     check(&format!("{node}\n---\n{POD}"));
-    check(&format!(r#" {{"apiVersion":"v1","kind":"List","items":[{node},{}]}}"#, pod.replacen('{', r#"{"kind":"Pod","apiVersion":"v1","#, 1)));
+    check(&format!(
+        r#" {{"apiVersion":"v1","kind":"List","items":[{node},{}]}}"#,
+        pod.replacen('{', r#"{"kind":"Pod","apiVersion":"v1","#, 1)
+    ));
 }
 
 #[test]
 fn an_empty_dump_is_an_empty_cluster() {
-    for text in ["", "\n", "---\n", "apiVersion: v1\nkind: List\nitems: []\n", "apiVersion: v1\nkind: List\nitems: null\n"] {
+    for text in
+        ["", "\n", "---\n", "apiVersion: v1\nkind: List\nitems: []\n", "apiVersion: v1\nkind: List\nitems: null\n"]
+    {
         let dump = read(text);
         assert!(dump.objects.is_empty() && dump.skipped.is_empty(), "{text}");
     }
@@ -57,8 +68,13 @@ fn what_does_not_count_is_passed_over_in_silence() {
 
 #[test]
 fn an_object_that_cannot_be_decoded_is_left_out_and_named_by_file_document_and_field() {
-    let broken = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: a}\nspec: {containers: [{}, {resources: 5}]}\n";
-    let dump = read(&format!("{NODE}---\n{broken}---\nkind: List\nitems:\n{}\n- spec: 5\n{}\n", indented(POD), indented(broken)));
+    let broken =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: a}\nspec: {containers: [{}, {resources: 5}]}\n";
+    let dump = read(&format!(
+        "{NODE}---\n{broken}---\nkind: List\nitems:\n{}\n- spec: 5\n{}\n",
+        indented(POD),
+        indented(broken)
+    ));
     assert_eq!(dump.objects.len(), 2);
     let said: Vec<_> = dump.skipped.iter().map(|skipped| format!("{skipped}: {}", skipped.source)).collect();
     assert_eq!(
@@ -99,6 +115,7 @@ fn several_files_are_one_cluster_and_a_missing_one_is_named() {
 fn one_object_of_ten_megabytes_and_many_small_ones_are_read() {
     let pod = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"q","namespace":"a","annotations":{"x":"LONG"}}}"#;
     assert_eq!(read(&pod.replace("LONG", &"x".repeat(10 << 20))).objects.len(), 1);
-    let many: String = (0..1500).map(|at| format!("---\napiVersion: v1\nkind: Pod\nmetadata: {{name: q{at}, namespace: a}}\n")).collect();
+    let document = |at| format!("---\napiVersion: v1\nkind: Pod\nmetadata: {{name: q{at}, namespace: a}}\n");
+    let many = (0..1500).map(document).collect::<Vec<_>>().concat();
     assert_eq!(read(&many).objects.len(), 1500);
 }

@@ -1,4 +1,6 @@
 //! What holds for every cluster.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
+#![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -1,4 +1,6 @@
 //! ACCOUNTING.md §2, rule by rule: AppWrappers, their demand, their pods, MCAD's dispatch.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
+#![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;
 
 use common::build::{node, pod, spec, v1beta1, v1beta2, with};
@@ -13,15 +15,14 @@ fn line(figure: &str, resource: &str, amount: &str) -> String {
         "memory" => "byte",
         _ => "integer",
     };
-    format!("mcad_appwrapper_{figure}{{appwrapper=\"w\",namespace=\"a\",resource=\"{resource}\",unit=\"{unit}\"}} {amount}")
+    format!(
+        "mcad_appwrapper_{figure}{{appwrapper=\"w\",namespace=\"a\",resource=\"{resource}\",unit=\"{unit}\"}} {amount}"
+    )
 }
 
 fn check_demand(appwrapper: Value, [cpu, memory, gpu]: [&str; 3]) {
-    let lines = [
-        line("requested", "cpu", cpu),
-        line("requested", "memory", memory),
-        line("requested", "nvidia_com_gpu", gpu),
-    ];
+    let lines =
+        [line("requested", "cpu", cpu), line("requested", "memory", memory), line("requested", "nvidia_com_gpu", gpu)];
     check(&[appwrapper], &lines.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
@@ -52,7 +53,13 @@ fn v1beta1_templates_are_replicas_times_containers_of_either_spec() {
 
 #[test]
 fn v1beta1_templates_without_containers_ask_for_nothing() {
-    for items in [json!([]), json!([{}]), generic(json!({"ports": [1]})), generic(json!({"template": {"spec": {}}})), json!(null)] {
+    for items in [
+        json!([]),
+        json!([{}]),
+        generic(json!({"ports": [1]})),
+        generic(json!({"template": {"spec": {}}})),
+        json!(null),
+    ] {
         check_demand(v1beta1("w", items, json!({})), ["0", "0", "0"]);
     }
     let listed = with(v1beta1("w", json!([]), json!({})), "/spec/resources/Items", json!([{"replicas": 3}]));
@@ -91,7 +98,8 @@ fn template(requests: Value) -> Value {
 
 #[test]
 fn v1beta2_pod_sets_are_found_by_path() {
-    let tree = json!({"groups": [{"t": template(json!({"cpu": "1"}))}, {"deep": [{"t": template(json!({"cpu": "10"}))}]}]});
+    let tree =
+        json!({"groups": [{"t": template(json!({"cpu": "1"}))}, {"deep": [{"t": template(json!({"cpu": "10"}))}]}]});
     let sets = json!([
         {"path": "template.groups[0].t"}, {"path": "template.groups[1].deep[0].t", "replicas": 3},
         {"path": "template.groups[7].t", "replicas": 100}, {"path": "elsewhere.t"}, {"path": "template.groups[0]"}, {},
@@ -124,15 +132,23 @@ fn v1beta2_pod_sets_of_known_kinds_are_inferred() {
         (of("batch/v1", "Job", job(json!({"parallelism": 4, "completions": 2}))), "2"),
         (of("batch/v1", "Job", job(json!({"completions": 5}))), "1"),
         (
-            of("jobset.x-k8s.io/v1alpha2", "JobSet", json!({"replicatedJobs": [
-                {"replicas": 2, "template": {"spec": job(json!({"parallelism": 3}))}}, {"template": {"spec": job(json!({}))}},
-            ]})),
+            of(
+                "jobset.x-k8s.io/v1alpha2",
+                "JobSet",
+                json!({"replicatedJobs": [
+                    {"replicas": 2, "template": {"spec": job(json!({"parallelism": 3}))}}, {"template": {"spec": job(json!({}))}},
+                ]}),
+            ),
             "7",
         ),
         (
-            of("kubeflow.org/v1", "PyTorchJob", json!({"pytorchReplicaSpecs": {
-                "Master": {"template": one()}, "Worker": {"replicas": 3, "template": one()},
-            }})),
+            of(
+                "kubeflow.org/v1",
+                "PyTorchJob",
+                json!({"pytorchReplicaSpecs": {
+                    "Master": {"template": one()}, "Worker": {"replicas": 3, "template": one()},
+                }}),
+            ),
             "4",
         ),
         (of("ray.io/v1", "RayCluster", ray()), "5"),
@@ -247,7 +263,9 @@ fn waiting_is_what_neither_runs_nor_may_run() {
     assert!(waits(old(json!({"state": "Pending"}))));
     assert!(!waits(old(json!({"state": "Pending", "canrun": true}))));
     assert!(!waits(old(json!({"state": "Running"}))));
-    for (phase, expected) in [("", true), ("Suspended", true), ("Resuming", false), ("Running", false), ("Suspending", false)] {
+    for (phase, expected) in
+        [("", true), ("Suspended", true), ("Resuming", false), ("Running", false), ("Suspending", false)]
+    {
         assert_eq!(waits(v1beta2("w", json!([]), phase)), expected, "{phase}");
     }
 }
@@ -256,9 +274,11 @@ fn waiting_is_what_neither_runs_nor_may_run() {
 fn waiting_runs_from_when_it_was_first_queued() {
     // NOW_MS is 2026-01-05T10:00:00Z.
     assert_eq!(NOW_MS % 1000, 0);
-    let created = with(v1beta1("w", json!([]), json!({})), "/metadata/creationTimestamp", json!("2026-01-05T09:59:00Z"));
+    let created =
+        with(v1beta1("w", json!([]), json!({})), "/metadata/creationTimestamp", json!("2026-01-05T09:59:00Z"));
     let queued = with(created.clone(), "/status/controllerfirsttimestamp", json!("2026-01-05T09:59:58.750000Z"));
-    let waiting = |seconds: &str| format!("mcad_appwrapper_waiting_seconds{{appwrapper=\"w\",namespace=\"a\"}} {seconds}");
+    let waiting =
+        |seconds: &str| format!("mcad_appwrapper_waiting_seconds{{appwrapper=\"w\",namespace=\"a\"}} {seconds}");
     check(&[created], &[&waiting("60")]);
     check(&[queued], &[&waiting("1.25")]);
     check(&[v1beta1("w", json!([]), json!({}))], &["mcad_appwrapper_waiting_seconds absent"]);

@@ -1,4 +1,6 @@
 //! ACCOUNTING.md §1, rule by rule: MCAD's own figures of capacity.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
+#![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;
 
 use common::build::{node, node_of, pod, v1beta1, v1beta2, with};
@@ -61,7 +63,8 @@ fn the_mistyped_label_alone_keeps_a_pod_out_of_the_sum() {
 #[test]
 fn only_requests_of_containers_count() {
     let mut rich = pod("a", "n", json!({"cpu": "1"}));
-    rich["spec"]["initContainers"] = json!([{"name": "i", "resources": {"requests": {"cpu": "4"}}, "restartPolicy": "Always"}]);
+    rich["spec"]["initContainers"] =
+        json!([{"name": "i", "resources": {"requests": {"cpu": "4"}}, "restartPolicy": "Always"}]);
     rich["spec"]["overhead"] = json!({"cpu": "1"});
     rich["spec"]["resources"] = json!({"requests": {"cpu": "5"}});
     rich["spec"]["containers"][0]["resources"]["limits"] = json!({"memory": "500"});
@@ -129,12 +132,19 @@ fn mcad_v2_shows_each_nodes_own_signed_and_unrounded() {
     };
     let cordoned = with(node("e", json!({"cpu": "4"})), "/spec/unschedulable", json!(true));
     let mut larger = pod("p", "a", json!({"cpu": "1500u", "memory": "1"}));
-    larger["spec"]["initContainers"] =
-        json!([{"resources": {"requests": {"cpu": "1"}}}, {"resources": {"requests": {"cpu": "2", "nvidia.com/gpu": "3"}}}]);
+    larger["spec"]["initContainers"] = json!([{"resources": {"requests": {"cpu": "1"}}}, {"resources": {"requests": {"cpu": "2", "nvidia.com/gpu": "3"}}}]);
     larger["spec"]["overhead"] = json!({"cpu": "100u"});
     let ours = with(pod("q", "a", json!({"cpu": "1"})), "/metadata/labels", json!({"appwrapper.mcad.ibm.com": "w"}));
     check_by(
-        &[plain, taint("b", "NoSchedule"), taint("c", "NoExecute"), taint("d", "PreferNoSchedule"), cordoned, larger, ours],
+        &[
+            plain,
+            taint("b", "NoSchedule"),
+            taint("c", "NoExecute"),
+            taint("d", "PreferNoSchedule"),
+            cordoned,
+            larger,
+            ours,
+        ],
         &v2,
         &[
             "mcad_capacity_cpu{node=\"a\"} 1.9999",

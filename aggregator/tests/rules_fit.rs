@@ -1,4 +1,6 @@
 //! ACCOUNTING.md §5, rule by rule: fit on nodes, and slots.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
+#![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;
 
 use common::build::{node, pod, v1beta1, v1beta2, with};
@@ -50,9 +52,12 @@ fn pods_go_largest_first_onto_the_node_with_the_fewest_free() {
     // The pod of 3 takes the node of 3, so that the one of 4 is left for the pod of 4.
     let nodes = [gpu_node("m", 4), gpu_node("n", 3)];
     check_fit(&[&nodes[..], &[waiting(&[(1, gpus(3)), (1, gpus(4))])]].concat(), 1);
-    // The pod of 2 goes beside the 1 that is left of the 5, not onto the whole node of 4.
-    let nodes = [gpu_node("m", 5), gpu_node("n", 4)];
-    check_fit(&[&nodes[..], &[waiting(&[(1, gpus(4)), (1, gpus(3)), (1, gpus(2))])]].concat(), 1);
+    // The pod of 2 goes onto what the one of 4 left of the six, not onto the three; so one node alone has GPUs left for the
+    // pods that need all of a node's cpu.
+    let nodes = [gpu_node("m", 6), gpu_node("n", 3)];
+    let all_cpu = || spec(json!({"cpu": "8", "nvidia.com/gpu": "1"}));
+    check_fit(&[&nodes[..], &[waiting(&[(1, gpus(4)), (1, gpus(2)), (1, all_cpu())])]].concat(), 1);
+    check_fit(&[&nodes[..], &[waiting(&[(1, gpus(4)), (1, gpus(2)), (2, all_cpu())])]].concat(), 0);
 }
 
 #[test]
@@ -119,9 +124,7 @@ fn selectors_and_required_affinity_hold() {
             json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
         waiting(&[(1, with(gpus(1), "/affinity", affinity))])
     };
-    let expression = |key: &str, operator: &str, values: Value| {
-        json!([{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}])
-    };
+    let expression = |key: &str, operator: &str, values: Value| json!([{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]);
     for (terms, fits) in [
         (expression("zone", "In", json!(["a", "b"])), 1),
         (expression("zone", "In", json!(["b"])), 0),
@@ -136,7 +139,10 @@ fn selectors_and_required_affinity_hold() {
         (json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}]), 1),
         (json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["m"]}]}]), 0),
         // One term is enough; a term without requirements holds nowhere, and so do no terms.
-        (json!([{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["b"]}]}, {"matchExpressions": [{"key": "zone", "operator": "Exists"}]}]), 1),
+        (
+            json!([{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["b"]}]}, {"matchExpressions": [{"key": "zone", "operator": "Exists"}]}]),
+            1,
+        ),
         (json!([{}]), 0),
         (json!([]), 0),
     ] {
@@ -149,7 +155,10 @@ fn what_other_pods_hold_is_no_room_and_every_resource_counts() {
     check_fit(&[gpu_node("n", 8), pod("p", "n", json!({"nvidia.com/gpu": "5"})), waiting(&[(1, gpus(4))])], 0);
     check_fit(&[gpu_node("n", 8), waiting(&[(1, spec(json!({"memory": "1"})))])], 0);
     check_fit(&[gpu_node("n", 8), waiting(&[(1, spec(json!({"example.com/fpga": "1"})))])], 0);
-    check_fit(&[node("n", json!({"example.com/fpga": "1"})), waiting(&[(1, spec(json!({"example.com/fpga": "1"})))])], 1);
+    check_fit(
+        &[node("n", json!({"example.com/fpga": "1"})), waiting(&[(1, spec(json!({"example.com/fpga": "1"})))])],
+        1,
+    );
 }
 
 #[test]
@@ -186,5 +195,8 @@ fn slots_need_cpu_and_memory_beside_their_gpus() {
 #[test]
 fn the_largest_free_block_is_on_one_admissible_node() {
     let objects = [gpu_node("l", 4), gpu_node("m", 3), with(gpu_node("n", 8), "/spec/unschedulable", json!(true))];
-    check(&[&objects[..], &[pod("p", "l", json!({"nvidia.com/gpu": "2"}))]].concat(), &["mcad_gpu_largest_free_block 3"]);
+    check(
+        &[&objects[..], &[pod("p", "l", json!({"nvidia.com/gpu": "2"}))]].concat(),
+        &["mcad_gpu_largest_free_block 3"],
+    );
 }

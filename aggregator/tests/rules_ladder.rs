@@ -1,4 +1,6 @@
 //! ACCOUNTING.md §4, rule by rule: the ladder of one node and resource, with an agent and without.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
+#![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;
 
 use common::build::{advertised, assigned, broken, gpu_report, gpus, node, node_of, pod, report, with};
@@ -14,7 +16,8 @@ fn gpu(figure: &str, amount: i64) -> String {
 
 /// The line of GPUs on node `n` withheld for a reason; 0: no line.
 fn withheld(reason: &str, amount: i64) -> String {
-    let series = format!("mcad_node_withheld{{node=\"n\",reason=\"{reason}\",resource=\"nvidia_com_gpu\",unit=\"integer\"}}");
+    let series =
+        format!("mcad_node_withheld{{node=\"n\",reason=\"{reason}\",resource=\"nvidia_com_gpu\",unit=\"integer\"}}");
     if amount == 0 { format!("{series} absent") } else { format!("{series} {amount}") }
 }
 
@@ -24,7 +27,11 @@ fn requested(amount: i64) -> String {
 }
 
 fn phantom(amount: i64) -> String {
-    if amount == 0 { "mcad_node_phantom{node=\"n\",resource=\"nvidia_com_gpu\" absent".to_owned() } else { gpu("phantom", amount) }
+    if amount == 0 {
+        "mcad_node_phantom{node=\"n\",resource=\"nvidia_com_gpu\" absent".to_owned()
+    } else {
+        gpu("phantom", amount)
+    }
 }
 
 fn gpu_node(capacity: u32, allocatable: u32) -> Value {
@@ -271,7 +278,8 @@ fn mig_instances_are_resources_by_profile_and_their_gpus_are_none() {
             profile("healthy", "1g_10gb", 2),
             profile("phantom", "1g_10gb", 1),
             profile("healthy", "3g_40gb", 1),
-            "mcad_node_withheld{node=\"n\",reason=\"lost\",resource=\"nvidia_com_mig_3g_40gb\",unit=\"integer\"} 1".into(),
+            "mcad_node_withheld{node=\"n\",reason=\"lost\",resource=\"nvidia_com_mig_3g_40gb\",unit=\"integer\"} 1"
+                .into(),
         ],
     );
 }
@@ -333,8 +341,7 @@ fn what_is_left_on_a_node_that_takes_no_pods_goes_to_the_first_state_that_holds(
     let cordoned = with(tainted.clone(), "/spec/unschedulable", json!(true));
     let not_ready = with(cordoned.clone(), "/status/conditions", json!([{"type": "Ready", "status": "Unknown"}]));
     let silent = with(cordoned.clone(), "/status/conditions", json!([]));
-    for (node, state) in
-        [(tainted, "tainted"), (cordoned, "cordoned"), (not_ready, "not_ready"), (silent, "not_ready")]
+    for (node, state) in [(tainted, "tainted"), (cordoned, "cordoned"), (not_ready, "not_ready"), (silent, "not_ready")]
     {
         let counted = format!("mcad_nodes{{state=\"{state}\"}} 1");
         check_gpus(&[node, holder(1)], vec![], &[withheld(state, 1), gpu("free", 0), gpu("admissible", 0), counted]);
@@ -364,6 +371,18 @@ fn the_cluster_is_the_sum_of_the_nodes_and_shows_every_reason() {
             "mcad_cluster_withheld{reason=\"lost\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 0",
             "mcad_cluster_overcommitted{resource=\"nvidia_com_gpu\",unit=\"integer\"} 0",
             "mcad_cluster_free{resource=\"nvidia_com_gpu\",unit=\"integer\"} 7",
+        ],
+    );
+}
+
+#[test]
+fn two_resources_that_would_be_spelled_alike_are_two_series() {
+    check(
+        &[node("m", json!({"a.com/b-c": "1"})), node("n", json!({"a.com/b.c": "2", "a.com/b-c": "3"}))],
+        &[
+            "mcad_cluster_free{resource=\"a_com_b_c\",unit=\"integer\"} 4",
+            "mcad_cluster_free{resource=\"a.com/b.c\",unit=\"integer\"} 2",
+            "mcad_node_free{node=\"n\",resource=\"a_com_b_c\",unit=\"integer\"} 3",
         ],
     );
 }

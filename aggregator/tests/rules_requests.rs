@@ -1,4 +1,6 @@
 //! ACCOUNTING.md §3, rule by rule: effective requests of a pod.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
+#![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;
 
 use common::build::{node, pod, with};
@@ -96,7 +98,8 @@ fn allocated_resources_say_nothing_where_the_status_has_no_resources() {
 #[test]
 fn a_pod_holds_its_requests_from_binding_to_its_end() {
     let phase = |phase: &str| with(pod(phase, "n", json!({"cpu": "1"})), "/status/phase", json!(phase));
-    let leaving = with(pod("leaving", "n", json!({"cpu": "1"})), "/metadata/deletionTimestamp", json!("2026-01-05T09:00:00Z"));
+    let leaving =
+        with(pod("leaving", "n", json!({"cpu": "1"})), "/metadata/deletionTimestamp", json!("2026-01-05T09:00:00Z"));
     let unbound = pod("unbound", "", json!({"cpu": "1"}));
     let pods = ["Pending", "Running", "Unknown", "Succeeded", "Failed"].map(phase);
     check_requested(&[&pods[..], &[leaving, unbound]].concat(), ["4", "0", "0"]);

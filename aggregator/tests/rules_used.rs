@@ -1,4 +1,6 @@
 //! METRICS.md B, C and E beside reports: what is used, by whom, and the devices one by one.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
+#![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;
 
 use common::build::{assigned, gpu_report, gpus, node, pod, report, v1beta2, with};
@@ -9,7 +11,11 @@ use serde_json::{Value, json};
 
 fn objects() -> Vec<Value> {
     let ours = |name: &str| {
-        with(pod(name, "n", json!({"cpu": "1", "nvidia.com/gpu": "1"})), "/metadata/labels", json!({"workload.codeflare.dev/appwrapper": "w"}))
+        with(
+            pod(name, "n", json!({"cpu": "1", "nvidia.com/gpu": "1"})),
+            "/metadata/labels",
+            json!({"workload.codeflare.dev/appwrapper": "w"}),
+        )
     };
     vec![
         node("n", json!({"cpu": "8", "memory": "1000", "nvidia.com/gpu": "4"})),
@@ -54,7 +60,11 @@ fn two() -> Vec<Report> {
     let container = Cgroup { container_id: "c".into(), ..cgroup(9, "p", 900.0, 900) };
     vec![
         measured(1, 100, vec![cgroup(1, "", 0.0, 0), cgroup(2, "p", 10.0, 50), cgroup(3, "q", 5.0, 7)]),
-        measured(2, 150, vec![cgroup(2, "p", 25.0, 100), cgroup(3, "q", 10.0, 20), cgroup(4, "unknown", 9.0, 9), container]),
+        measured(
+            2,
+            150,
+            vec![cgroup(2, "p", 25.0, 100), cgroup(3, "q", 10.0, 20), cgroup(4, "unknown", 9.0, 9), container],
+        ),
     ]
 }
 
@@ -86,7 +96,11 @@ fn with_one_report_or_after_a_reboot_cores_busy_are_not_known() {
     check_with(&objects(), two().split_off(1), &[unknown, &used("appwrapper", "memory", "byte", "100")]);
     let [first, second] = &two()[..] else { panic!("two") };
     let rebooted = Report { boot_id: "other".into(), ..second.clone() };
-    check_with(&objects(), vec![first.clone(), rebooted], &[unknown, "mcad_cluster_nodes_measured{resource=\"cpu\"} 0"]);
+    check_with(
+        &objects(),
+        vec![first.clone(), rebooted],
+        &[unknown, "mcad_cluster_nodes_measured{resource=\"cpu\"} 0"],
+    );
 }
 
 #[test]
@@ -100,7 +114,11 @@ fn a_pod_that_is_new_since_the_last_report_used_all_its_time_in_between() {
 fn without_cgroups_nobody_knows_who_uses_what() {
     let [mut first, mut second] = <[Report; 2]>::try_from(two()).unwrap();
     (first.cgroups, second.cgroups) = (None, None);
-    check_with(&objects(), vec![first, second], &["mcad_node_used absent", "mcad_cluster_nodes_measured{resource=\"cpu\"} 0"]);
+    check_with(
+        &objects(),
+        vec![first, second],
+        &["mcad_node_used absent", "mcad_cluster_nodes_measured{resource=\"cpu\"} 0"],
+    );
 }
 
 #[test]
@@ -113,15 +131,33 @@ fn an_appwrapper_of_which_a_bound_pod_was_not_measured_shows_no_use() {
 #[test]
 fn a_report_of_a_node_that_the_cluster_does_not_have_makes_no_line() {
     let mut stranger = two();
-    stranger.iter_mut().for_each(|report| report.node = "stranger".into());
+    for report in &mut stranger {
+        report.node = "stranger".into();
+    }
     let text = print_with(objects().iter().map(common::build::object).collect(), stranger, &Options::default());
     assert!(!text.contains("stranger"));
     check_lines(&text, &["mcad_node_agent_up{node=\"n\"} 0", "mcad_cluster_nodes_measured absent"]);
 }
 
 #[test]
+fn a_report_says_nothing_of_pods_on_other_nodes() {
+    let mut other = two();
+    for report in &mut other {
+        report.node = "m".into();
+    }
+    other[1].assignments = Some(assigned("nvidia.com/gpu", &[("p", &["GPU-0"])]));
+    let objects = [objects(), vec![node("m", json!({"cpu": "8", "memory": "1000"}))]].concat();
+    let used = |owner: &str, amount: &str| {
+        format!("mcad_node_used{{node=\"m\",owner=\"{owner}\",resource=\"cpu\",unit=\"core\"}} {amount}")
+    };
+    let none = "mcad_appwrapper_used absent";
+    check_with(&objects, other, &[&used("appwrapper", "0"), &used("system", "5"), none, "mcad_gpu_assigned absent"]);
+}
+
+#[test]
 fn a_static_pod_is_found_by_the_uid_that_kubelet_gave_it() {
-    let mirror = with(pod("s", "n", json!({})), "/metadata/annotations", json!({"kubernetes.io/config.hash": "uid-hash"}));
+    let mirror =
+        with(pod("s", "n", json!({})), "/metadata/annotations", json!({"kubernetes.io/config.hash": "uid-hash"}));
     let mut reports = two();
     reports[1].cgroups.as_mut().unwrap().cgroups.push(cgroup(8, "hash", 1.0, 70));
     check_with(&[objects(), vec![mirror]].concat(), reports, &[&used("other", "memory", "byte", "90")]);
@@ -133,7 +169,8 @@ fn busy(uuid: &str, ratio: Option<f64>) -> Gpu {
 
 #[test]
 fn gpus_busy_are_the_sum_of_utilisation_by_who_holds_them() {
-    let devices = vec![busy("GPU-0", Some(0.5)), busy("GPU-1", Some(0.25)), busy("GPU-2", Some(0.125)), busy("GPU-3", Some(1.0))];
+    let devices =
+        vec![busy("GPU-0", Some(0.5)), busy("GPU-1", Some(0.25)), busy("GPU-2", Some(0.125)), busy("GPU-3", Some(1.0))];
     let held = assigned("nvidia.com/gpu", &[("p", &["GPU-0"]), ("q", &["GPU-1"]), ("ended", &["GPU-2"])]);
     check_with(
         &objects(),

@@ -2,10 +2,9 @@
 use crate::exposition::{Exposition, Family, Labels, Lines, Value};
 use crate::ladder::Rung;
 use crate::merge::Used;
-use crate::resource::Resource;
 use crate::snapshot::{NodeView, Nodes};
 
-use super::{BY_LABEL, Spelled, gauge};
+use super::{BY_LABEL, Spelled, Spelling, gauge};
 
 const NODE: &[&str] = &["node", "resource", "unit"];
 const NODE_OWNER: &[&str] = &["node", "owner", "resource", "unit"];
@@ -93,13 +92,13 @@ pub static FAMILIES: &[&Family] = &[
 ];
 
 /// Writes the section.
-pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
-    write_cluster(nodes, out);
-    write_nodes(nodes, out);
+pub(crate) fn write(nodes: &Nodes, spelling: &Spelling, out: &mut Exposition<'_>) {
+    write_cluster(nodes, spelling, out);
+    write_nodes(nodes, spelling, out);
 }
 
-fn write_cluster(nodes: &Nodes, out: &mut Exposition<'_>) {
-    let sums: Vec<_> = nodes.sums.iter().map(|(resource, rung)| (Spelled::new(resource), rung)).collect();
+fn write_cluster(nodes: &Nodes, spelling: &Spelling, out: &mut Exposition<'_>) {
+    let sums: Vec<_> = nodes.sums.iter().filter_map(|(resource, rung)| Some((spelling.get(resource)?, rung))).collect();
     for (family, _, figure) in &PLAIN {
         let mut lines = out.family(family);
         for (resource, rung) in &sums {
@@ -128,27 +127,27 @@ fn write_cluster(nodes: &Nodes, out: &mut Exposition<'_>) {
         }
     }
     let mut lines = out.family(&CLUSTER_USED);
-    for (resource, all) in &nodes.used {
-        write_used(&mut lines, &mut Labels::new(), &Spelled::new(resource), &all.used);
+    let used: Vec<_> = nodes.used.iter().filter_map(|(resource, all)| Some((spelling.get(resource)?, all))).collect();
+    for (resource, all) in &used {
+        write_used(&mut lines, &mut Labels::new(), resource, &all.used);
     }
     let mut lines = out.family(&CLUSTER_NODES_MEASURED);
-    for (resource, all) in &nodes.used {
-        lines.line(&Labels::of(&[("resource", &resource.label())]), Value::Unsigned(all.nodes));
+    for (resource, all) in &used {
+        lines.line(&resource.resource, Value::Unsigned(all.nodes));
     }
 }
 
-fn write_nodes(nodes: &Nodes, out: &mut Exposition<'_>) {
-    let spelled = nodes.sums.keys().map(|resource| (resource, Spelled::new(resource))).collect();
+fn write_nodes(nodes: &Nodes, spelling: &Spelling, out: &mut Exposition<'_>) {
     for (_, family, figure) in &PLAIN {
         let mut lines = out.family(family);
-        each(nodes, &spelled, |labels, resource, rung| {
+        each(nodes, spelling, |labels, resource, rung| {
             lines.line(labels.extend(&resource.labels), resource.value(figure(rung)));
         });
     }
     let mut lines = out.family(&NODE_REQUESTED);
-    each(nodes, &spelled, |labels, resource, rung| write_requested(&mut lines, labels, resource, rung));
+    each(nodes, spelling, |labels, resource, rung| write_requested(&mut lines, labels, resource, rung));
     let mut lines = out.family(&NODE_WITHHELD);
-    each(nodes, &spelled, |labels, resource, rung| {
+    each(nodes, spelling, |labels, resource, rung| {
         let mark = labels.mark();
         for (reason, amount) in rung.withheld.iter().filter(|(_, amount)| *amount != 0) {
             labels.cut(mark).push("reason", reason.label()).extend(&resource.labels);
@@ -156,13 +155,13 @@ fn write_nodes(nodes: &Nodes, out: &mut Exposition<'_>) {
         }
     });
     let mut lines = out.family(&NODE_OVERCOMMITTED);
-    each(nodes, &spelled, |labels, resource, rung| {
+    each(nodes, spelling, |labels, resource, rung| {
         if rung.overcommitted != 0 {
             lines.line(labels.extend(&resource.labels), resource.value(rung.overcommitted));
         }
     });
     let mut lines = out.family(&NODE_PHANTOM);
-    each(nodes, &spelled, |labels, resource, rung| {
+    each(nodes, spelling, |labels, resource, rung| {
         if let Some(phantom) = rung.phantom.filter(|phantom| *phantom != 0) {
             lines.line(labels.extend(&resource.labels), resource.value(phantom));
         }
@@ -172,7 +171,7 @@ fn write_nodes(nodes: &Nodes, out: &mut Exposition<'_>) {
     for NodeView { node, measured, .. } in &nodes.nodes {
         let mark = labels.cut(0).push("node", &node.name).mark();
         for (resource, used) in measured.iter().flat_map(|measured| &measured.used) {
-            if let Some(resource) = spelled.get(resource) {
+            if let Some(resource) = spelling.get(resource) {
                 write_used(&mut lines, labels.cut(mark), resource, used);
             }
         }
@@ -198,15 +197,13 @@ pub(crate) fn write_used(lines: &mut Lines<'_, '_>, labels: &mut Labels, resourc
     }
 }
 
-type AllSpelled<'a> = std::collections::BTreeMap<&'a Resource, Spelled>;
-
 /// Calls `write` with the label `node` for each node and resource.
-fn each(nodes: &Nodes, spelled: &AllSpelled<'_>, mut write: impl FnMut(&mut Labels, &Spelled, &Rung)) {
+fn each(nodes: &Nodes, spelling: &Spelling, mut write: impl FnMut(&mut Labels, &Spelled, &Rung)) {
     let mut labels = Labels::new();
     for NodeView { node, rungs, .. } in &nodes.nodes {
         let mark = labels.cut(0).push("node", &node.name).mark();
         for (resource, rung) in rungs {
-            if let Some(resource) = spelled.get(resource) {
+            if let Some(resource) = spelling.get(resource) {
                 write(labels.cut(mark), resource, rung);
             }
         }

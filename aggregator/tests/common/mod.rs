@@ -1,5 +1,7 @@
 //! From objects to the text of the metrics contract, as an operator sees it.
 #![allow(dead_code, reason = "every test file takes what it needs")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
+#![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 pub(crate) mod build;
 pub(crate) mod random;
 
@@ -12,8 +14,8 @@ use mcad_aggregator::exposition::Exposition;
 use mcad_aggregator::measure::Measured;
 use mcad_aggregator::merge::Ages;
 use mcad_aggregator::object::Object;
-use mcad_aggregator::snapshot::{Options, Snapshot};
 use mcad_aggregator::replica::Kubernetes;
+use mcad_aggregator::snapshot::{Options, Snapshot};
 use mcad_aggregator::store::{Limits, Store};
 use mcad_aggregator::{families, fit, metrics, receive};
 use mcad_wire::report::Report;
