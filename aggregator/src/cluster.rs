@@ -37,6 +37,13 @@ pub enum Source {
     AppWrappers(Served),
 }
 
+impl Source {
+    /// Every list there is.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [Self::Nodes, Self::Pods].into_iter().chain(Served::ALL.map(Self::AppWrappers))
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -120,7 +127,7 @@ impl Cluster {
         for object in objects {
             cluster.apply(Event::Apply(object));
         }
-        cluster.known = [Source::Nodes, Source::Pods].into_iter().chain(Served::ALL.map(Source::AppWrappers)).collect();
+        cluster.known = Source::all().collect();
         cluster.observe();
         cluster
     }

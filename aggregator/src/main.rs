@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
+use kube::Client;
 use mcad_aggregator::args::{Args, Serve};
 use mcad_aggregator::clock::{Clock, Now};
 use mcad_aggregator::cluster::Cluster;
 use mcad_aggregator::dump::Dump;
-use kube::Client;
 use mcad_aggregator::live;
 use mcad_aggregator::merge::Ages;
 use mcad_aggregator::receive;

@@ -10,6 +10,7 @@ use crate::cluster::Source;
 use crate::exposition::{Family, Kind};
 use crate::receive::Refusal;
 use crate::store::NoNews;
+use crate::watch;
 
 static RECEIVED: Family = Family {
     name: "mcad_aggregator_reports_received_total",
@@ -130,6 +131,12 @@ impl SelfMetrics {
         }
         for reason in NoNews::REASONS {
             dropped.get_metric_with_label_values(&[reason])?;
+        }
+        for list in Source::all().map(|source| source.to_string()) {
+            undecodable.get_metric_with_label_values(&[&list])?;
+            for reason in watch::REASONS {
+                watches_broke.get_metric_with_label_values(&[list.as_str(), reason])?;
+            }
         }
         let metrics_connections = connections.get_metric_with_label_values(&["metrics"])?;
         let report_connections = connections.get_metric_with_label_values(&["reports"])?;

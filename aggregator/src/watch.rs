@@ -197,7 +197,20 @@ impl Follower<'_> {
     }
 }
 
-/// A bounded set, for a label.
+/// Why a watch can break: a bounded set, for a label.
+pub const REASONS: [&str; 9] = [
+    "forbidden",
+    "unauthorized",
+    "not_served",
+    "expired",
+    "refused",
+    "unreachable",
+    "undecodable",
+    "no_resource_version",
+    "other",
+];
+
+/// One of [`REASONS`].
 fn reason(error: &watcher::Error) -> &'static str {
     let of_client = |error: &kube::Error| match error {
         kube::Error::Api(status) if status.code == 403 => "forbidden",

@@ -64,7 +64,7 @@ impl Watched {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), wait)
+        tokio::time::timeout(Duration::from_mins(1), wait)
             .await
             .unwrap_or_else(|_| panic!("a minute without: {what}"));
     }
@@ -178,7 +178,7 @@ async fn what_comes_changes_and_goes_is_followed_and_each_appwrapper_counts_once
     create(&appwrappers(&client, WORKLOAD, "v1beta1"), mcad_appwrapper(WORKLOAD, "old")).await;
     create(&appwrappers(&client, WORKLOAD, "v1beta2"), appwrapper("new")).await;
 
-    let watched = Watched::start(server.client(), Duration::from_secs(60));
+    let watched = Watched::start(server.client(), Duration::from_mins(1));
     let both = [("new", Version::V1Beta2), ("old", Version::V1Beta1)];
     watched.shows(&["a"], 1, &both).await;
     {
@@ -225,7 +225,7 @@ async fn one_undecodable_object_is_told_and_ends_no_watch() {
         .unwrap();
     create(&appwrappers(&client, MCAD, "v1beta1"), mcad_appwrapper(MCAD, "even")).await;
 
-    let watched = Watched::start(server.client(), Duration::from_secs(60));
+    let watched = Watched::start(server.client(), Duration::from_mins(1));
     watched.shows(&[], 0, &[("even", Version::V1Beta1)]).await;
     let told = watched.undecodable.lock().unwrap().clone();
     assert!(told.iter().any(|why| why.contains("default/odd") && why.contains("status.state")), "{told:?}");
@@ -257,7 +257,7 @@ async fn what_happened_while_the_history_expired_is_made_up_for() {
     create(&nodes(&client), node("b")).await;
     let wire = Wire::to(server.port()).await;
     // A grace so long that the answer 410 Gone, and nothing else, makes a fresh list.
-    let watched = Watched::start(client_at(wire.port()), Duration::from_secs(3600));
+    let watched = Watched::start(client_at(wire.port()), Duration::from_hours(1));
     watched.shows(&["a", "b"], 0, &[]).await;
     wire.cut();
     delete(&nodes(&client), "a").await;
