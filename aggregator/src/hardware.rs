@@ -1,4 +1,4 @@
-//! What an agent found on a node, as amounts of the resources that kubelet declares (ACCOUNTING.md §4).
+//! What an agent found on a node, as amounts of the resources that kubelet declares (docs/accounting.md §4).
 //!
 //! Owns the way from devices to amounts: MIG, replicas, what is lost, expected, broken, and in whose hands. Knows no
 //! report; [`crate::merge`] fills [`Facts`] from one.

@@ -196,7 +196,7 @@ fn found() -> impl Strategy<Value = BTreeMap<String, Facts>> {
     proptest::collection::btree_map(proptest::sample::select(random::NODES).prop_map(str::to_owned), facts, 0..5)
 }
 
-/// The Go routine, from ACCOUNTING.md §1 alone, on the objects as they stand; and whether some node is overdrawn.
+/// The Go routine, from docs/accounting.md §1 alone, on the objects as they stand; and whether some node is overdrawn.
 fn literal_mcad_v1(objects: &[Value]) -> ([i128; 3], bool) {
     let looked_up =
         |list: &Value, name: &str, table: &[(&str, i128)]| random::meaning(table, list[name].as_str().unwrap_or("0"));
@@ -238,7 +238,7 @@ fn literal_mcad_v1(objects: &[Value]) -> ([i128; 3], bool) {
     (total, overdrawn)
 }
 
-/// Pods placed and needed, by the words of ACCOUNTING.md §5, one pod after the other.
+/// Pods placed and needed, by the words of docs/accounting.md §5, one pod after the other.
 fn one_by_one(snapshot: &Snapshot, appwrapper: &mcad_aggregator::object::AppWrapper) -> (u64, u64) {
     use mcad_aggregator::ladder::{NodeState, Reason};
     use mcad_aggregator::resource::Resource;

@@ -1,4 +1,4 @@
-//! ACCOUNTING.md §2, rule by rule: AppWrappers, their demand, their pods, MCAD's dispatch.
+//! docs/accounting.md §2, rule by rule: AppWrappers, their demand, their pods, MCAD's dispatch.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;

@@ -1,4 +1,4 @@
-//! ACCOUNTING.md §1, rule by rule: MCAD's own figures of capacity.
+//! docs/accounting.md §1, rule by rule: MCAD's own figures of capacity.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;

@@ -1,4 +1,4 @@
-//! ACCOUNTING.md §5, rule by rule: fit on nodes, and slots.
+//! docs/accounting.md §5, rule by rule: fit on nodes, and slots.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;

@@ -1,4 +1,4 @@
-//! ACCOUNTING.md §4, rule by rule: the ladder of one node and resource, with an agent and without.
+//! docs/accounting.md §4, rule by rule: the ladder of one node and resource, with an agent and without.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;

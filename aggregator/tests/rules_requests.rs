@@ -1,4 +1,4 @@
-//! ACCOUNTING.md §3, rule by rule: effective requests of a pod.
+//! docs/accounting.md §3, rule by rule: effective requests of a pod.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;

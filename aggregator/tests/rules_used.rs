@@ -1,4 +1,4 @@
-//! METRICS.md B, C and E beside reports: what is used, by whom, and the devices one by one.
+//! docs/metrics.md B, C and E beside reports: what is used, by whom, and the devices one by one.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;

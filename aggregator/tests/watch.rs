@@ -64,9 +64,7 @@ impl Watched {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_mins(1), wait)
-            .await
-            .unwrap_or_else(|_| panic!("a minute without: {what}"));
+        tokio::time::timeout(Duration::from_mins(1), wait).await.unwrap_or_else(|_| panic!("a minute without: {what}"));
     }
 
     /// Waits until nodes and AppWrappers are known and are these, and pods are so many.

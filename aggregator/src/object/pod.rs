@@ -17,7 +17,7 @@ const OWNER_V1: &str = "appwrapper.mcad.ibm.com";
 const OWNER_NAMESPACE: &str = "appwrapper.mcad.ibm.com/namespace";
 /// The UID under which kubelet runs a static pod, on the mirror pod that stands for it.
 const STATIC_POD_UID: &str = "kubernetes.io/config.hash";
-/// The label that MCAD v1 looks for in its own sums: a slip of the pen, kept (ACCOUNTING.md §1).
+/// The label that MCAD v1 looks for in its own sums: a slip of the pen, kept (docs/accounting.md §1).
 const MISTYPED_OWNER: &str = "appwrappers.mcad.ibm.com";
 
 /// A Pod.
@@ -37,7 +37,7 @@ pub struct Pod {
     pub owner: Option<AppWrapperName>,
     /// How far it got.
     pub phase: Phase,
-    /// Effective requests (ACCOUNTING.md §3).
+    /// Effective requests (docs/accounting.md §3).
     pub requests: Amounts,
     /// What MCAD v1 takes it for, whether or not it subtracts it.
     pub dispatcher_v1: Triple,
