@@ -336,14 +336,14 @@ mod tests {
     #[test]
     fn a_wave_is_lowest_at_its_start_and_highest_half_a_period_later() {
         let wave = Level::Wave { low: 0.2, high: 0.8, period_s: 10.0, phase_s: 0.0 };
-        let at = [0.0, 2.5, 5.0, 10.0].map(|seconds| (wave.at(seconds) * 100.0).round());
-        assert_eq!(at, [20.0, 50.0, 80.0, 20.0]);
+        let at = [0.0, 2.5, 5.0, 10.0].map(|seconds| (wave.at(seconds) * 100.0).round() as u32);
+        assert_eq!(at, [20, 50, 80, 20]);
     }
 
     #[test]
     fn steps_start_over_after_the_last() {
         let steps = Level::Steps { steps: vec![0.0, 1.0], each_s: 2.0 };
-        assert_eq!([0.0, 2.0, 3.9, 4.0].map(|seconds| steps.at(seconds)), [0.0, 1.0, 1.0, 0.0]);
+        assert_eq!([0.0, 2.0, 3.9, 4.0].map(|seconds| steps.at(seconds) as u32), [0, 1, 1, 0]);
     }
 
     #[test]
