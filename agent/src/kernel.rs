@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::{args::CgroupChoice, offsets::KernelTypes};
+use crate::{args::CgroupSourceChoice, offsets::KernelTypes, sample::Reason};
 
 /// Linux capabilities by number: `include/uapi/linux/capability.h`.
 const CAP_SYS_ADMIN: u32 = 21;
@@ -11,24 +11,25 @@ const CAP_BPF: u32 = 39;
 
 /// What this process may ask of this kernel, learned once at start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct KernelFacts {
+#[expect(clippy::struct_excessive_bools, reason = "they are facts, each true or not, and the rules are one function")]
+pub struct KernelFacts {
     /// `uname -r`.
-    pub(crate) release: String,
+    pub release: String,
     /// The probes were compiled into this agent.
-    pub(crate) probes_built_in: bool,
+    pub probes_built_in: bool,
     /// A cgroup v2 tree is mounted.
-    pub(crate) cgroup2_mounted: bool,
+    pub cgroup2_mounted: bool,
     /// The kernel describes its own types.
-    pub(crate) btf: bool,
+    pub btf: bool,
     /// The kernel has the cgroup iterator (6.1 and later).
-    pub(crate) cgroup_iterator: bool,
+    pub cgroup_iterator: bool,
     /// This process may load and attach tracing programs.
-    pub(crate) may_trace: bool,
+    pub may_trace: bool,
 }
 
 /// Where cgroup figures will come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CgroupPlan {
+pub enum CgroupPlan {
     /// The kernel's iterator.
     Bpf,
     /// The files of cgroupfs, because the iterator can't be had; None when files were asked for.
@@ -39,25 +40,40 @@ pub(crate) enum CgroupPlan {
 
 /// Why the kernel's iterator can't be had, in the order that a person would mend it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoProbes {
+pub enum NoProbes {
+    /// Built without an eBPF toolchain.
     #[error("this agent was built without probes; `cargo xtask build-ebpf` makes them")]
     NotBuiltIn,
+    /// No BTF, so no offsets.
     #[error("this kernel does not describe its types (no /sys/kernel/btf/vmlinux; CONFIG_DEBUG_INFO_BTF)")]
     NoBtf,
+    /// An older kernel.
     #[error("this kernel has no cgroup iterator (6.1 and later have it)")]
     NoIterator,
+    /// Neither root nor the capabilities.
     #[error("this process may not load probes: run it as root, or with CAP_BPF and CAP_PERFMON")]
     NoRights,
+}
+
+impl NoProbes {
+    /// As reports and metrics spell it.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::NotBuiltIn => Reason::NoProbes,
+            Self::NoBtf | Self::NoIterator => Reason::KernelUnsupported,
+            Self::NoRights => Reason::NotPermitted,
+        }
+    }
 }
 
 /// The plan can't be what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("--cgroup-source bpf was asked for, but {0}")]
-pub(crate) struct CannotProbe(pub(crate) NoProbes);
+pub struct CannotProbe(pub NoProbes);
 
 impl KernelFacts {
     /// Asks the kernel. What can't be asked counts as not there.
-    pub(crate) fn learn(proc_root: &Path, sys_root: &Path, probes_built_in: bool, cgroup2_mounted: bool) -> Self {
+    pub fn learn(proc_root: &Path, sys_root: &Path, probes_built_in: bool, cgroup2_mounted: bool) -> Self {
         let types = KernelTypes::open(&sys_root.join("kernel/btf/vmlinux")).ok();
         let status = fs::read_to_string(proc_root.join("self/status")).unwrap_or_default();
         Self {
@@ -71,7 +87,7 @@ impl KernelFacts {
     }
 
     /// The rules.
-    pub(crate) fn plan(&self, choice: CgroupChoice) -> Result<CgroupPlan, CannotProbe> {
+    pub fn plan(&self, choice: CgroupSourceChoice) -> Result<CgroupPlan, CannotProbe> {
         if !self.cgroup2_mounted {
             return Ok(CgroupPlan::Nowhere);
         }
@@ -84,10 +100,10 @@ impl KernelFacts {
         .into_iter()
         .find_map(|(there, why)| (!there).then_some(why));
         match (choice, missing) {
-            (CgroupChoice::Files, _) => Ok(CgroupPlan::Files(None)),
-            (CgroupChoice::Auto | CgroupChoice::Bpf, None) => Ok(CgroupPlan::Bpf),
-            (CgroupChoice::Auto, Some(why)) => Ok(CgroupPlan::Files(Some(why))),
-            (CgroupChoice::Bpf, Some(why)) => Err(CannotProbe(why)),
+            (CgroupSourceChoice::Files, _) => Ok(CgroupPlan::Files(None)),
+            (CgroupSourceChoice::Auto | CgroupSourceChoice::Bpf, None) => Ok(CgroupPlan::Bpf),
+            (CgroupSourceChoice::Auto, Some(why)) => Ok(CgroupPlan::Files(Some(why))),
+            (CgroupSourceChoice::Bpf, Some(why)) => Err(CannotProbe(why)),
         }
     }
 }
@@ -124,13 +140,13 @@ mod tests {
 
     #[test]
     fn a_kernel_that_has_everything_is_read_by_its_iterator() {
-        assert_eq!(able().plan(CgroupChoice::Auto), Ok(CgroupPlan::Bpf));
-        assert_eq!(able().plan(CgroupChoice::Bpf), Ok(CgroupPlan::Bpf));
+        assert_eq!(able().plan(CgroupSourceChoice::Auto), Ok(CgroupPlan::Bpf));
+        assert_eq!(able().plan(CgroupSourceChoice::Bpf), Ok(CgroupPlan::Bpf));
     }
 
     #[test]
     fn files_are_read_when_they_are_asked_for() {
-        assert_eq!(able().plan(CgroupChoice::Files), Ok(CgroupPlan::Files(None)));
+        assert_eq!(able().plan(CgroupSourceChoice::Files), Ok(CgroupPlan::Files(None)));
     }
 
     #[test]
@@ -142,14 +158,14 @@ mod tests {
             (KernelFacts { may_trace: false, ..able() }, NoProbes::NoRights),
         ];
         for (facts, why) in cases {
-            assert_eq!(facts.plan(CgroupChoice::Auto), Ok(CgroupPlan::Files(Some(why))), "{facts:?}");
-            assert_eq!(facts.plan(CgroupChoice::Bpf), Err(CannotProbe(why)), "{facts:?}");
+            assert_eq!(facts.plan(CgroupSourceChoice::Auto), Ok(CgroupPlan::Files(Some(why))), "{facts:?}");
+            assert_eq!(facts.plan(CgroupSourceChoice::Bpf), Err(CannotProbe(why)), "{facts:?}");
         }
     }
 
     #[test]
     fn without_a_cgroup_v2_tree_there_is_nothing_to_read() {
-        for choice in [CgroupChoice::Auto, CgroupChoice::Bpf, CgroupChoice::Files] {
+        for choice in [CgroupSourceChoice::Auto, CgroupSourceChoice::Bpf, CgroupSourceChoice::Files] {
             assert_eq!(KernelFacts { cgroup2_mounted: false, ..able() }.plan(choice), Ok(CgroupPlan::Nowhere));
         }
     }
@@ -157,7 +173,8 @@ mod tests {
     #[test]
     fn rights_are_both_capabilities_or_all() {
         let status = |set: &str| format!("Name:\tx\nCapPrm:\tffffffffffffffff\nCapEff:\t{set}\nCapBnd:\tff\n");
-        let check = |set: &str, expected| assert_eq!(may_trace(effective_capabilities(&status(set))), expected, "{set}");
+        let check =
+            |set: &str, expected| assert_eq!(may_trace(effective_capabilities(&status(set))), expected, "{set}");
         check("000001ffffffffff", true);
         check("000000c000000000", true);
         check("0000008000000000", false);

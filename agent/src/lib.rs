@@ -3,6 +3,27 @@
 //! The modules stand in the order the figures flow: a source reads, a sample is one instant, a report crosses the
 //! network. The binary (`main.rs`) puts them together.
 
+pub mod args;
+
+pub mod cgroup_mount;
+pub mod clock;
+pub mod kernel;
+
+pub mod offsets;
+pub mod probe;
 pub mod source;
 
+pub mod readers;
+
 pub mod sample;
+pub mod sampler;
+
+pub mod pod_cgroup;
+pub mod report;
+
+pub mod self_metrics;
+pub mod ticker;
+
+pub mod sender;
+
+pub mod admin;

@@ -1,2 +1,140 @@
-//! mcad-agent.
-fn main() {}
+//! mcad-agent: from start to drain.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Parser as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use mcad_agent::args::Args;
+use mcad_agent::report::{Identity, report};
+use mcad_agent::sample::Machine;
+use mcad_agent::sampler::Sampler;
+use mcad_agent::self_metrics::SelfMetrics;
+use mcad_agent::sender::{Backoff, Sender, Target};
+use mcad_agent::source::machine::MachineFiles;
+use mcad_agent::{admin, clock, readers, ticker};
+
+/// For one attempt to send. An aggregator answers within milliseconds; half the default interval leaves room for another.
+const SEND_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Waits between attempts: short at first, and never so long that a node is called silent (three intervals) for long
+/// after its aggregator came back.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
+
+/// What the last report may take at the end. kubelet grants 30 s by default; the next agent waits for this one.
+const DRAIN: Duration = Duration::from_secs(1);
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    start_log();
+    let identity = identity(&args);
+    let machine = MachineFiles::new(&args.proc_root, &args.sys_root);
+    let sampler = Sampler::new(Box::new(clock::now), machine, readers::of_cgroups(&args)?);
+    match args.aggregator.clone() {
+        _ if args.once => once(&args, &identity, sampler),
+        Some(target) => {
+            // One thread is plenty for one connection out and a few in; samples are taken on another.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(run(&args, target, identity, sampler))
+        }
+        None => bail!("--aggregator says where reports go; --once needs none"),
+    }
+}
+
+/// Standard error, for the log; standard output is for `--once`.
+fn start_log() {
+    let filter = EnvFilter::try_from_env("MCAD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// One sample, one line.
+fn once(args: &Args, identity: &Identity, mut sampler: Sampler) -> anyhow::Result<()> {
+    let sample = sampler.sample();
+    for failure in &sample.failures {
+        let (source, reason) = (failure.source.as_str(), failure.reason.as_str());
+        tracing::warn!(source, reason, detail = failure.detail, "a source failed; its figures are absent");
+    }
+    let json = serde_json::to_string(&report(identity, 1, &sample, args.listed()))?;
+    writeln!(std::io::stdout(), "{json}").context("print the report")?;
+    if sample.cgroups.is_none() && sample.machine == Machine::default() {
+        bail!("nothing at all could be read; the lines above say why");
+    }
+    Ok(())
+}
+
+/// Samples, sends and answers until it is told to end.
+async fn run(args: &Args, target: Target, identity: Identity, sampler: Sampler) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let metrics = Arc::new(SelfMetrics::new()?);
+    let admin = admin(args, &metrics).await?;
+    tokio::pin!(admin);
+
+    tracing::info!(node = identity.node, aggregator = %target, interval = ?args.interval, "started");
+    let (slot, reports) = watch::channel(None);
+    let tick = ticker::Tick::new(sampler, identity, args.listed(), Arc::clone(&metrics), slot);
+    let ticker = ticker::start(tick, args.interval).context("start the thread that samples")?;
+    let sender = Sender::new(target, SEND_DEADLINE, BACKOFF, metrics).run(reports);
+    tokio::pin!(sender);
+
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: the last report, then the end"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: the last report, then the end"),
+        () = &mut sender => bail!("the thread that samples has ended"),
+        never = &mut admin => match never {},
+    }
+
+    drop(ticker);
+    if tokio::time::timeout(DRAIN, sender).await.is_err() {
+        tracing::warn!("the last report did not arrive in time");
+    }
+    Ok(())
+}
+
+/// The agent's own port, where one was asked for; else something that never ends.
+async fn admin(
+    args: &Args,
+    metrics: &Arc<SelfMetrics>,
+) -> anyhow::Result<impl Future<Output = std::convert::Infallible> + use<>> {
+    let listener = match args.listen {
+        Some(address) => {
+            let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+            tracing::info!(address = %listener.local_addr()?, "own port open: /metrics, /live");
+            Some(listener)
+        }
+        None => None,
+    };
+    let (metrics, interval) = (Arc::clone(metrics), args.interval);
+    Ok(async move {
+        match listener {
+            Some(listener) => admin::run(listener, metrics, interval).await,
+            None => std::future::pending().await,
+        }
+    })
+}
+
+fn identity(args: &Args) -> Identity {
+    let path = args.proc_root.join("sys/kernel/random/boot_id");
+    let boot_id = std::fs::read_to_string(&path).unwrap_or_else(|error| {
+        tracing::warn!(path = %path.display(), %error, "the boot id is unknown: no rates can be made of these reports");
+        String::new()
+    });
+    Identity {
+        node: args.node_name.clone().unwrap_or_else(host_name),
+        boot_id: boot_id.trim().to_owned(),
+        started_at_ms: clock::now().unix_ms,
+        interval_ms: u64::try_from(args.interval.as_millis()).unwrap_or(u64::MAX),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// As kubelet names a node by default: the host name in lower case.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().to_lowercase()
+}

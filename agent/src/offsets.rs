@@ -3,7 +3,7 @@
 //! Kernels differ in every offset and in some names, so nothing here is compiled in. Parsing BTF is btf-rs's work; this
 //! file knows which members are wanted and how to reach them through anonymous structures and unions.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use btf_rs::{Backend, Btf, BtfType, Struct, Type};
 use mcad_wire::abi::CgroupOffsets;
@@ -16,38 +16,56 @@ const MAX_ANONYMOUS_DEPTH: usize = 16;
 
 /// Why an offset is not known.
 #[derive(Debug, Error)]
-pub(crate) enum OffsetsError {
-    #[error("reading the kernel's BTF at {path}")]
-    Read { path: String, source: btf_rs::Error },
+pub enum OffsetsError {
+    /// The kernel's BTF could not be read.
+    #[error("read the kernel's BTF at {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What was wrong with it.
+        #[source]
+        source: btf_rs::Error,
+    },
+    /// This kernel has no such structure.
     #[error("the kernel's BTF has no structure `{structure}`")]
-    NoStructure { structure: &'static str },
+    NoStructure {
+        /// Its name.
+        structure: &'static str,
+    },
+    /// The structure is there and lacks a member.
     #[error("the kernel's structure `{structure}` has no member `{path}`")]
-    NoMember { structure: &'static str, path: &'static str },
+    NoMember {
+        /// The structure.
+        structure: &'static str,
+        /// The member, dotted.
+        path: &'static str,
+    },
 }
 
 /// The kernel's types.
-pub(crate) struct KernelTypes {
+#[expect(missing_debug_implementations, reason = "btf-rs has none to show")]
+pub struct KernelTypes {
     btf: Btf,
 }
 
 impl KernelTypes {
     /// Maps the kernel's BTF (`/sys/kernel/btf/vmlinux`). It is not copied: resident memory is the pages looked at.
-    pub(crate) fn open(path: &Path) -> Result<Self, OffsetsError> {
+    pub fn open(path: &Path) -> Result<Self, OffsetsError> {
         let btf = Btf::from_file_with_backend(path, Backend::Mmap)
             // Some kernels refuse to map files of sysfs; then it is read, at about 20 MiB for the moment.
             .or_else(|_| Btf::from_file(path))
-            .map_err(|source| OffsetsError::Read { path: path.display().to_string(), source })?;
+            .map_err(|source| OffsetsError::Read { path: path.to_owned(), source })?;
         Ok(Self { btf })
     }
 
     /// Whether the kernel has a function of this name: how it says that it has an iterator.
-    pub(crate) fn has_function(&self, name: &str) -> bool {
+    pub fn has_function(&self, name: &str) -> bool {
         let Ok(types) = self.btf.resolve_types_by_name(name) else { return false };
         types.iter().any(|found| matches!(found, Type::Func(_)))
     }
 
     /// The offsets that the cgroup iterator needs.
-    pub(crate) fn cgroup_offsets(&self) -> Result<CgroupOffsets, OffsetsError> {
+    pub fn cgroup_offsets(&self) -> Result<CgroupOffsets, OffsetsError> {
         Ok(CgroupOffsets {
             cgroup_kn: self.offset("cgroup", "kn")?,
             cgroup_level: self.offset("cgroup", "level")?,
@@ -248,7 +266,8 @@ mod tests {
 
     #[test]
     fn a_type_that_contains_itself_ends() {
-        let types = Encoder::default().alias(KIND_TYPEDEF, "t", 1).composite(KIND_STRUCT, 0, "s", &[("a", 1, 0)]).types();
+        let types =
+            Encoder::default().alias(KIND_TYPEDEF, "t", 1).composite(KIND_STRUCT, 0, "s", &[("a", 1, 0)]).types();
         assert!(types.offset("s", "a.b").is_err());
     }
 
@@ -262,7 +281,8 @@ mod tests {
         let types = KernelTypes::open(path).unwrap();
         let offsets = types.cgroup_offsets().unwrap();
         // Members of one structure do not overlap.
-        let mut of_cgroup = [offsets.cgroup_kn, offsets.cgroup_level, offsets.cgroup_self_parent, offsets.cgroup_cpu_ns];
+        let mut of_cgroup =
+            [offsets.cgroup_kn, offsets.cgroup_level, offsets.cgroup_self_parent, offsets.cgroup_cpu_ns];
         of_cgroup.sort_unstable();
         assert!(of_cgroup.windows(2).all(|pair| pair[1] - pair[0] >= 4), "{offsets:?}");
         assert!(types.has_function("cgroup_mkdir"));

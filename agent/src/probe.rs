@@ -7,7 +7,7 @@ use std::{
     io::{self, Read},
     mem::size_of,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{Ordering, fence},
 };
 
@@ -22,7 +22,7 @@ use crate::offsets::{KernelTypes, OffsetsError};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes.o"));
 
 /// Cgroups that one walk can hold. A node of 110 pods has under 1,000; 5 MiB of map memory are spent on being sure.
-pub(crate) const MAX_CGROUPS: u32 = 16_384;
+pub const MAX_CGROUPS: u32 = 16_384;
 
 /// `enum bpf_cmd`, `enum bpf_attach_type` and `enum bpf_cgroup_iter_order` of `include/uapi/linux/bpf.h`. aya 0.14 attaches
 /// iterators without the link information that the cgroup iterator demands.
@@ -33,32 +33,87 @@ const BPF_CGROUP_ITER_DESCENDANTS_PRE: u32 = 2;
 
 /// Why the kernel half is not running.
 #[derive(Debug, Error)]
-pub(crate) enum ProbeError {
-    #[error("finding the kernel's structures")]
+pub enum ProbeError {
+    /// The kernel's BTF is missing something.
+    #[error("find the kernel's structures")]
     Offsets(#[source] OffsetsError),
-    #[error("reading the kernel's BTF")]
-    Btf(#[source] aya::BtfError),
-    #[error("loading the probes into the kernel")]
+    /// aya could not read it.
+    #[error("read the kernel's BTF at {}", path.display())]
+    Btf {
+        /// Which file.
+        path: PathBuf,
+        /// What aya found wrong.
+        #[source]
+        source: aya::BtfError,
+    },
+    /// aya could not make the maps or place the globals.
+    #[error("load the probes' maps")]
     Load(#[source] aya::EbpfError),
-    #[error("the object has no {kind} named {name}")]
-    Missing { kind: &'static str, name: &'static str },
-    #[error("loading the program {name}")]
-    Program { name: &'static str, source: aya::programs::ProgramError },
-    #[error("mapping the kernel's map {name}")]
-    Map { name: &'static str, source: io::Error },
-    #[error("opening the cgroup tree at {path}")]
-    Tree { path: String, source: io::Error },
-    #[error("attaching the cgroup iterator")]
+    /// The object is not the one that this agent was written for.
+    #[error("find the {kind} `{name}` in the probes' object")]
+    Missing {
+        /// What was looked for.
+        kind: &'static str,
+        /// By which name.
+        name: &'static str,
+    },
+    /// The kernel's verifier refused it, or the kernel has no room.
+    #[error("load the program `{name}`")]
+    Program {
+        /// Which.
+        name: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: aya::programs::ProgramError,
+    },
+    /// A map of the kernel's could not be mapped.
+    #[error("map the kernel's map `{name}` into memory")]
+    Map {
+        /// Which.
+        name: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The cgroup tree could not be opened.
+    #[error("open the cgroup tree at {}", path.display())]
+    Tree {
+        /// Where it is mounted.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refused the link.
+    #[error("attach the cgroup iterator")]
     Attach(#[source] io::Error),
 }
 
+/// Why a walk has no result.
+#[derive(Debug, Error)]
+pub enum WalkError {
+    /// The iterator could not be opened.
+    #[error("open the cgroup iterator")]
+    Open(#[source] io::Error),
+    /// The kernel ended the read with an error.
+    #[error("walk the cgroups")]
+    Walk(#[source] io::Error),
+    /// It came back before the last cgroup.
+    #[error("the walk of session {session} ended before the last cgroup")]
+    Unfinished {
+        /// The kernel's number of the walk.
+        session: u64,
+    },
+}
+
 /// Whether this agent was built with probes.
-pub(crate) fn built_in() -> bool {
+pub fn built_in() -> bool {
     !OBJECT.is_empty()
 }
 
 /// The attached cgroup iterator: each walk fills the mapped records anew.
-pub(crate) struct CgroupWalk {
+#[derive(Debug)]
+pub struct CgroupWalk {
     link: OwnedFd,
     records: Mapped<CgroupRecord>,
     names: Mapped<CgroupName>,
@@ -67,13 +122,14 @@ pub(crate) struct CgroupWalk {
 
 impl CgroupWalk {
     /// Loads the kernel half with room for `capacity` cgroups and attaches its walk to the tree mounted at `tree`.
-    pub(crate) fn attach(btf_path: &Path, tree: &Path, capacity: u32) -> Result<Self, ProbeError> {
+    pub fn attach(btf_path: &Path, tree: &Path, capacity: u32) -> Result<Self, ProbeError> {
         let offsets = KernelTypes::open(btf_path)
             .and_then(|types| types.cgroup_offsets())
             .map(Offsets)
             .map_err(ProbeError::Offsets)?;
         // Parsed once (13 MiB while it lasts) and lent to the loader, which would otherwise parse a copy of its own.
-        let btf = Btf::parse_file(btf_path, aya::Endianness::default()).map_err(ProbeError::Btf)?;
+        let btf = Btf::parse_file(btf_path, aya::Endianness::default())
+            .map_err(|source| ProbeError::Btf { path: btf_path.to_owned(), source })?;
         let mut probes = EbpfLoader::new()
             .btf(Some(&btf))
             .override_global(abi::OFFSETS_GLOBAL, &offsets, true)
@@ -86,8 +142,7 @@ impl CgroupWalk {
         let in_program = |source| ProbeError::Program { name: abi::WALK_PROGRAM, source };
         program.load("cgroup", &btf).map_err(in_program)?;
         drop(btf);
-        let tree_dir =
-            File::open(tree).map_err(|source| ProbeError::Tree { path: tree.display().to_string(), source })?;
+        let tree_dir = File::open(tree).map_err(|source| ProbeError::Tree { path: tree.to_owned(), source })?;
         let link = create_link(walk_program(&mut probes)?.fd().map_err(in_program)?.as_fd(), tree_dir.as_fd())
             .map_err(ProbeError::Attach)?;
         Ok(Self {
@@ -99,40 +154,41 @@ impl CgroupWalk {
     }
 
     /// Walks the tree once. The walk runs inside one `read`, with the tree standing still.
-    pub(crate) fn walk(&mut self) -> io::Result<Walked<'_>> {
-        let mut iterator = File::from(create_iterator(self.link.as_fd())?);
-        // The program writes no output, so this reads 0 bytes; the kernel's own error (EAGAIN, EINTR) comes through.
-        let read = iterator.read(&mut [0; 8])?;
+    pub fn walk(&mut self) -> Result<Walked<'_>, WalkError> {
+        let mut iterator = File::from(create_iterator(self.link.as_fd()).map_err(WalkError::Open)?);
+        // The program writes no output, so this reads 0 bytes.
+        iterator.read(&mut [0; 8]).map_err(WalkError::Walk)?;
         // The kernel wrote the maps before `read` returned; the compiler must not look earlier.
         fence(Ordering::Acquire);
         let state = self.state.get(0);
-        if read != 0 || state.finished_session != state.session {
-            return Err(io::Error::other("the kernel ended the walk before the last cgroup"));
+        if state.finished_session != state.session {
+            return Err(WalkError::Unfinished { session: state.session });
         }
         Ok(Walked { walk: self, state })
     }
 }
 
 /// One finished walk. It borrows the maps, so no later walk can write over it.
-pub(crate) struct Walked<'a> {
+#[derive(Debug)]
+pub struct Walked<'a> {
     walk: &'a CgroupWalk,
     state: WalkState,
 }
 
 impl Walked<'_> {
     /// Cgroups that found no room.
-    pub(crate) fn dropped(&self) -> u32 {
+    pub fn dropped(&self) -> u32 {
         self.state.dropped
     }
 
     /// The records, parents before children, each with its place for [`Self::name`].
-    pub(crate) fn records(&self) -> impl Iterator<Item = (usize, CgroupRecord)> + '_ {
+    pub fn records(&self) -> impl Iterator<Item = (usize, CgroupRecord)> + '_ {
         let written = (self.state.written as usize).min(self.walk.records.len());
         (0..written).map(|index| (index, self.walk.records.get(index)))
     }
 
     /// The name at a place, if it is that of the cgroup `id`.
-    pub(crate) fn name(&self, index: usize, id: u64) -> Option<String> {
+    pub fn name(&self, index: usize, id: u64) -> Option<String> {
         let name = self.walk.names.get(index);
         let end = name.bytes.iter().position(|byte| *byte == 0)?;
         // Cgroup names are bytes; what is not UTF-8 is shown with replacement marks, and ids tell the cgroups apart.
@@ -154,6 +210,7 @@ struct Offsets(CgroupOffsets);
 unsafe impl Pod for Offsets {}
 
 /// An array map of the kernel's, seen through memory.
+#[derive(Debug)]
 struct Mapped<T> {
     memory: MmapRaw,
     entries: usize,

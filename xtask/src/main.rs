@@ -1,2 +1,68 @@
-//! Every chore of the repository.
-fn main() {}
+//! Every chore of the repository: `cargo xtask --help`. One file per verb; this one only dispatches.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod workspace;
+
+mod facts;
+mod plan;
+mod setup;
+
+mod build_ebpf;
+mod object;
+#[path = "../../agent/probe_inputs.rs"]
+mod probe_inputs;
+
+mod child;
+mod exposition;
+mod run;
+mod view;
+
+mod test;
+mod test_output;
+
+mod ci;
+mod deny;
+#[cfg(test)]
+mod tidy;
+
+/// Every chore of the repository.
+///
+/// `cargo xtask run` shows this machine; `cargo xtask test` runs all tests; both install what they need first.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Xtask {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Setup(setup::Setup),
+    BuildEbpf(build_ebpf::BuildEbpf),
+    Run(run::Run),
+    Test(test::Test),
+    Ci(ci::Ci),
+    Deny(deny::Deny),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Xtask::parse().verb {
+        Verb::Setup(verb) => verb.run(),
+        Verb::BuildEbpf(verb) => verb.run(),
+        Verb::Run(verb) => verb.run(),
+        Verb::Test(verb) => verb.run(),
+        Verb::Ci(verb) => verb.run(),
+        Verb::Deny(verb) => verb.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain alone: a backtrace of ours helps nobody whose package is missing.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -11,9 +11,9 @@ use std::{
     sync::Arc,
 };
 
-use super::SourceError;
+use super::{ReadCgroups, SourceError};
 use crate::{
-    probe::{CgroupWalk, ProbeError},
+    probe::{CgroupWalk, ProbeError, WalkError},
     sample::{Cgroup, CgroupSample, CgroupSource},
 };
 
@@ -21,7 +21,8 @@ use crate::{
 const CPU_STAT_BYTES: usize = 4096;
 
 /// The cgroup tree as the kernel walks it.
-pub(crate) struct BpfCgroups {
+#[derive(Debug)]
+pub struct BpfCgroups {
     walk: CgroupWalk,
     tree: PathBuf,
     /// Paths of the cgroups seen by the last walk, by id: a name is composed once in a cgroup's life.
@@ -30,33 +31,43 @@ pub(crate) struct BpfCgroups {
 
 impl BpfCgroups {
     /// Loads the probes and attaches them to the tree mounted at `tree`.
-    pub(crate) fn attach(sys_root: &Path, tree: &Path, capacity: u32) -> Result<Self, ProbeError> {
+    pub fn attach(sys_root: &Path, tree: &Path, capacity: u32) -> Result<Self, ProbeError> {
         let walk = CgroupWalk::attach(&sys_root.join("kernel/btf/vmlinux"), tree, capacity)?;
         Ok(Self { walk, tree: tree.to_owned(), paths: HashMap::new() })
     }
+}
+
+impl ReadCgroups for BpfCgroups {
+    fn source(&self) -> CgroupSource {
+        CgroupSource::Bpf
+    }
 
     /// Flushes, walks and decodes.
-    pub(crate) fn read(&mut self) -> Result<CgroupSample, SourceError> {
-        let root_cpu_ns = flush(&self.tree).map_err(SourceError::read(&self.tree))?;
-        let walked = self.walk.walk().map_err(SourceError::walk)?;
+    fn read(&mut self) -> Result<CgroupSample, SourceError> {
+        let root_cpu_ns = flush(&self.tree)?;
+        let walked = self.walk.walk()?;
         let mut cgroups = Vec::with_capacity(self.paths.len());
         let mut paths = HashMap::with_capacity(self.paths.len());
         let mut unnamed = 0;
         for (index, record) in walked.records() {
-            let path = match self.paths.remove(&record.id) {
-                Some(path) => path,
-                None => match compose(&paths, record.parent_id, walked.name(index, record.id)) {
-                    Some(path) => path,
-                    None => {
-                        unnamed += 1;
-                        continue;
-                    }
-                },
+            let known = self.paths.remove(&record.id);
+            let path = known.or_else(|| compose(&paths, record.parent_id, walked.name(index, record.id)));
+            let Some(path) = path else {
+                unnamed += 1;
+                continue;
             };
             // The kernel keeps no such total for the root of the hierarchy; its file adds up the processors' own.
             let cpu_ns = if record.level == 0 { root_cpu_ns } else { Some(record.cpu_ns) };
             paths.insert(record.id, Arc::clone(&path));
-            cgroups.push(Cgroup { id: record.id, parent_id: record.parent_id, path, cpu_ns, ..Cgroup::default() });
+            cgroups.push(Cgroup {
+                id: record.id,
+                parent_id: record.parent_id,
+                path,
+                cpu_ns,
+                memory_bytes: None,
+                memory_inactive_file_bytes: None,
+                oom_kills: None,
+            });
         }
         let dropped = walked.dropped() + unnamed;
         self.paths = paths;
@@ -75,11 +86,22 @@ fn compose(paths: &HashMap<u64, Arc<str>>, parent_id: u64, name: Option<String>)
     Some(Arc::from(format!("{parent}{separator}{name}")))
 }
 
+impl From<WalkError> for SourceError {
+    fn from(error: WalkError) -> Self {
+        match error {
+            WalkError::Open(source) => Self::Walk { step: "open the iterator", source },
+            WalkError::Walk(source) => Self::Walk { step: "read the iterator", source },
+            WalkError::Unfinished { session } => Self::WalkUnfinished { session },
+        }
+    }
+}
+
 /// Brings the totals of the tree up to date and answers the root's own CPU time, where its file has it.
-fn flush(tree: &Path) -> io::Result<Option<u64>> {
-    for entry in fs::read_dir(tree)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
+fn flush(tree: &Path) -> Result<Option<u64>, SourceError> {
+    let in_tree = |source| SourceError::Read { path: tree.to_owned(), source };
+    for entry in fs::read_dir(tree).map_err(in_tree)? {
+        let entry = entry.map_err(in_tree)?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             // A cgroup that went away meanwhile needs no flush.
             let _ = read_cpu_stat(&entry.path());
         }

@@ -2,6 +2,12 @@
 //!
 //! A source reads and counts; what to do about a source that fails is the sampler's business.
 
+pub mod bpf;
+pub mod cgroup;
+#[cfg(test)]
+mod live_tests;
+pub mod machine;
+
 use std::io;
 use std::path::PathBuf;
 

@@ -1,0 +1,137 @@
+//! Which kernel object belongs to these sources: its name carries a hash of everything it is built from, so that a
+//! stale object is never found. Included by `agent/build.rs`, which embeds the object, and by `xtask`, which builds it.
+//! Plain std, because a build script compiles it. It builds nothing itself.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// How rustc is asked to compile the kernel half; part of the hash, because other flags make another object.
+///
+/// `debuginfo=2` and `--btf` give the object its BTF, without which the kernel refuses the iterator.
+pub(crate) const RUSTFLAGS: [&str; 2] = ["-Cdebuginfo=2", "-Clink-arg=--btf"];
+
+/// The files that the object is built from, relative to the workspace root, sorted.
+pub(crate) fn files(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> =
+        ["agent-ebpf/Cargo.toml", "wire/Cargo.toml", "wire/src/abi.rs", "wire/src/lib.rs"].map(PathBuf::from).into();
+    let mut folders = vec![PathBuf::from("agent-ebpf/src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(root.join(&folder))? {
+            let entry = entry?;
+            let path = folder.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Where the object of the present sources is, or would be.
+pub(crate) fn object_path(root: &Path) -> io::Result<PathBuf> {
+    Ok(folder(root).join(format!("probes-{:016x}.o", hash(root)?)))
+}
+
+/// Where objects are kept.
+pub(crate) fn folder(root: &Path) -> PathBuf {
+    root.join("target/bpf")
+}
+
+/// FNV-1a over the flags, the versions of aya's kernel half and each input's path and bytes, in order.
+///
+/// Not cryptographic, and need not be: nobody gains by a collision in their own tree.
+fn hash(root: &Path) -> io::Result<u64> {
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    for flag in RUSTFLAGS {
+        add(&mut hash, flag.as_bytes());
+    }
+    add(&mut hash, aya_versions(&std::fs::read_to_string(root.join("Cargo.lock"))?).as_bytes());
+    for file in files(root)? {
+        add(&mut hash, file.as_os_str().as_encoded_bytes());
+        add(&mut hash, &std::fs::read(root.join(&file))?);
+    }
+    Ok(hash)
+}
+
+/// Adds one piece and a 0 byte, so that a byte moved from one piece to the next makes another hash.
+fn add(hash: &mut u64, bytes: &[u8]) {
+    for byte in bytes.iter().chain([&0]) {
+        *hash = (*hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+}
+
+/// The paragraphs of `Cargo.lock` that name `aya-ebpf` and its parts. Other dependencies don't reach the kernel half.
+fn aya_versions(lock: &str) -> String {
+    lock.split("\n\n").filter(|package| package.contains("\nname = \"aya-ebpf")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workspace(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    const BASE: [(&str, &str); 6] = [
+        ("agent-ebpf/Cargo.toml", "a"),
+        ("agent-ebpf/src/main.rs", "b"),
+        ("wire/Cargo.toml", "c"),
+        ("wire/src/abi.rs", "d"),
+        ("wire/src/lib.rs", "e"),
+        ("Cargo.lock", "v\n\n[[package]]\nname = \"aya-ebpf\"\nversion = \"1\"\n\n[[package]]\nname = \"z\"\n"),
+    ];
+
+    fn hash_with(changes: &[(&str, &str)]) -> u64 {
+        let files: Vec<_> = BASE.iter().chain(changes).copied().collect();
+        hash(workspace(&files).path()).unwrap()
+    }
+
+    #[test]
+    fn equal_sources_give_equal_names_wherever_they_lie() {
+        assert_eq!(hash_with(&[]), hash_with(&[]));
+    }
+
+    #[test]
+    fn every_input_changes_the_name() {
+        let before = hash_with(&[]);
+        for (path, _) in BASE {
+            let text =
+                if path == "Cargo.lock" { "v\n\n[[package]]\nname = \"aya-ebpf\"\nversion = \"2\"\n" } else { "x" };
+            assert_ne!(before, hash_with(&[(path, text)]), "{path}");
+        }
+        assert_ne!(before, hash_with(&[("agent-ebpf/src/maps/new.rs", "")]), "a new file in a new folder");
+    }
+
+    #[test]
+    fn what_never_reaches_the_kernel_changes_nothing() {
+        let before = hash_with(&[]);
+        assert_eq!(before, hash_with(&[("wire/src/report.rs", "x")]));
+        assert_eq!(before, hash_with(&[("agent-ebpf/src/notes.txt", "x")]));
+        let lock = format!("{}version = \"9\"\n", BASE[5].1);
+        assert_eq!(before, hash_with(&[("Cargo.lock", &lock)]), "another package's version");
+    }
+
+    #[test]
+    fn a_byte_that_moves_between_files_is_seen() {
+        let moved = hash_with(&[("wire/src/abi.rs", "de"), ("wire/src/lib.rs", "")]);
+        assert_ne!(hash_with(&[]), moved);
+    }
+
+    #[test]
+    fn the_hash_is_fnv_1a() {
+        let mut hash = 0xcbf2_9ce4_8422_2325;
+        add(&mut hash, b"a");
+        // FNV-1a 64 of "a" is af63dc4c8601ec8c by its authors' tables; one more round for the 0 byte.
+        assert_eq!(hash, 0xaf63_dc4c_8601_ec8c_u64.wrapping_mul(0x0100_0000_01b3));
+    }
+}

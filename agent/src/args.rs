@@ -1,0 +1,192 @@
+//! The command line, and nothing of what follows from it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::report::Listed;
+use crate::sender::Target;
+
+/// What one node really has and does: reads its cgroups and the machine as a whole, and sends one report an interval.
+#[derive(Debug, Parser)]
+#[command(name = "mcad-agent", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// Where reports go: http://127.0.0.1:PORT.
+    ///
+    /// Reports are not encrypted in this version, so only a loopback address is taken.
+    #[arg(long, value_name = "URL", required_unless_present = "once")]
+    pub aggregator: Option<Target>,
+
+    /// The node's name, as Kubernetes knows it. Default: the host name in lower case, as kubelet has it.
+    #[arg(long, value_name = "NAME", env = "NODE_NAME", value_parser = node_name)]
+    pub node_name: Option<String>,
+
+    /// Time between two reports: 10s, 500ms, 1m30s. At least 100ms, at most 1h.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = interval)]
+    pub interval: Duration,
+
+    /// Takes one sample, prints its report as one line of JSON, and exits. Fails only if nothing at all could be read.
+    #[arg(long)]
+    pub once: bool,
+
+    /// Where per-cgroup figures come from. auto: eBPF where kernel and rights allow it, else files.
+    #[arg(long, value_name = "SOURCE", value_enum, default_value_t = CgroupSourceChoice::Auto)]
+    pub cgroup_source: CgroupSourceChoice,
+
+    /// Which cgroups a report lists. Default: pods; with --once all.
+    #[arg(long, value_name = "WHICH", value_enum)]
+    pub report_cgroups: Option<ReportCgroups>,
+
+    /// Where cgroup v2 is mounted. Default: found in PROC_ROOT/self/mountinfo.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup_root: Option<PathBuf>,
+
+    /// Where the host's /proc is mounted.
+    #[arg(long, value_name = "PATH", default_value = "/proc")]
+    pub proc_root: PathBuf,
+
+    /// Where the host's /sys is mounted.
+    #[arg(long, value_name = "PATH", default_value = "/sys")]
+    pub sys_root: PathBuf,
+
+    /// Address of the agent's own port with /metrics (its own cost and failures) and /live. Default: no port.
+    #[arg(long, value_name = "ADDR", conflicts_with = "once")]
+    pub listen: Option<SocketAddr>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  What does this machine say, right now?
+    mcad-agent --once | jq .
+
+  The same without eBPF and without root, pods only:
+    mcad-agent --once --cgroup-source files --report-cgroups pods
+
+  Report to an aggregator on this machine every second, own metrics on port 9464:
+    mcad-agent --aggregator http://127.0.0.1:9440 --interval 1s --listen 127.0.0.1:9464
+
+The log goes to standard error; MCAD_LOG=debug (or any tracing filter) says more.";
+
+/// `--cgroup-source`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CgroupSourceChoice {
+    /// eBPF where kernel and rights allow it, else files.
+    Auto,
+    /// eBPF, or do not start.
+    Bpf,
+    /// The files of cgroup v2.
+    Files,
+}
+
+/// `--report-cgroups`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportCgroups {
+    /// Pods and their containers.
+    Pods,
+    /// Every cgroup of the machine.
+    All,
+}
+
+impl Args {
+    /// Which cgroups the reports list, given all flags.
+    pub fn listed(&self) -> Listed {
+        match (self.report_cgroups, self.once) {
+            (Some(ReportCgroups::Pods), _) | (None, false) => Listed::Pods,
+            (Some(ReportCgroups::All), _) | (None, true) => Listed::All,
+        }
+    }
+}
+
+/// A Kubernetes name has at most 253 characters; the rest of its rules is the API server's business.
+fn node_name(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("a node has a name; leave NODE_NAME unset for the host name".to_owned()),
+        _ if text.len() > 253 => Err("longer than the 253 characters of a Kubernetes name".to_owned()),
+        _ if text.chars().any(|char| char.is_whitespace() || char.is_control()) => {
+            Err("a node's name has no white space".to_owned())
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text).ok_or("write a time such as 10s, 500ms or 1m30s")?;
+    // Below, sampling would cost more than it tells; above, a rate over two reports says nothing of now.
+    let allowed = Duration::from_millis(100)..=Duration::from_hours(1);
+    allowed.contains(&interval).then_some(interval).ok_or_else(|| "not between 100ms and 1h".to_owned())
+}
+
+/// Numbers with units (`h`, `m`, `s`, `ms`), added up: `1m30s`.
+fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|char: char| !char.is_ascii_digit())?;
+        let (number, tail) = rest.split_at(digits);
+        let unit_end = tail.find(|char: char| char.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        let unit_ms = match unit {
+            "h" => 3_600_000,
+            "m" => 60_000,
+            "s" => 1000,
+            "ms" => 1,
+            _ => return None,
+        };
+        let ms = number.parse::<u64>().ok()?.checked_mul(unit_ms)?;
+        total = total.checked_add(Duration::from_millis(ms))?;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_with_units() {
+        for (text, ms) in [
+            ("10s", Some(10_000)),
+            ("500ms", Some(500)),
+            ("1m30s", Some(90_000)),
+            ("1h", Some(3_600_000)),
+            ("", None),
+            ("10", None),
+            ("s", None),
+            ("1.5s", None),
+            ("-1s", None),
+            ("1 s", None),
+            ("1d", None),
+            ("99999999999999999999s", None),
+        ] {
+            assert_eq!(duration(text), ms.map(Duration::from_millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_interval_has_bounds() {
+        for (text, fits) in [("99ms", false), ("100ms", true), ("1h", true), ("61m", false), ("0s", false)] {
+            assert_eq!(interval(text).is_ok(), fits, "{text}");
+        }
+    }
+
+    #[test]
+    fn once_needs_no_aggregator_and_lists_all_cgroups_unless_told_otherwise() {
+        let parse = |line: &str| Args::try_parse_from(line.split(' '));
+        assert_eq!(parse("mcad-agent --once").unwrap().listed(), Listed::All);
+        assert_eq!(parse("mcad-agent --once --report-cgroups pods").unwrap().listed(), Listed::Pods);
+        let url = "http://127.0.0.1:1";
+        assert_eq!(parse(&format!("mcad-agent --aggregator {url}")).unwrap().listed(), Listed::Pods);
+        assert!(parse("mcad-agent --interval 1s").unwrap_err().to_string().contains("--aggregator <URL>"));
+    }
+
+    #[test]
+    fn a_node_has_a_name() {
+        assert!(node_name("gpu-17.example").is_ok());
+        for text in ["", "a b", "a\n", &"a".repeat(254)] {
+            assert!(node_name(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Which sources read the cgroups: learns the facts, asks the rules, and acts on the plan. The facts and the rules are
+//! `kernel`'s; how a source reads is its own affair.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::{
+    args::{Args, CgroupSourceChoice},
+    cgroup_mount::{self, CgroupMount},
+    kernel::{CgroupPlan, KernelFacts},
+    probe,
+    sample::{CgroupSource, Reason},
+    source::{ReadCgroups, Unavailable, bpf::BpfCgroups, cgroup::CgroupFiles},
+};
+
+/// The sources of per-cgroup figures, in order of preference: the next is asked when one fails.
+///
+/// An error means that what was asked for by name can't be had.
+pub fn of_cgroups(args: &Args) -> anyhow::Result<Vec<Box<dyn ReadCgroups>>> {
+    let mount = match &args.cgroup_root {
+        Some(path) => CgroupMount::At(path.clone()),
+        None => mount(&args.proc_root.join("self/mountinfo")),
+    };
+    let mounted = matches!(mount, CgroupMount::At(_));
+    let facts = KernelFacts::learn(&args.proc_root, &args.sys_root, probe::built_in(), mounted);
+    tracing::info!(?facts, "what this kernel offers");
+    let plan = facts.plan(args.cgroup_source)?;
+    tracing::info!(?plan, ?mount, "what will be done with it");
+    match mount {
+        CgroupMount::At(tree) => at(args, tree, plan),
+        unusable => Ok(vec![nowhere(args.cgroup_source, &unusable)]),
+    }
+}
+
+fn at(args: &Args, tree: PathBuf, plan: CgroupPlan) -> anyhow::Result<Vec<Box<dyn ReadCgroups>>> {
+    let mut readers: Vec<Box<dyn ReadCgroups>> = Vec::new();
+    if let CgroupPlan::Files(Some(why)) = plan {
+        tracing::warn!(%why, "cgroups are read from files");
+    }
+    if plan == CgroupPlan::Bpf {
+        let attached = BpfCgroups::attach(&args.sys_root, &tree, probe::MAX_CGROUPS);
+        match (attached, args.cgroup_source) {
+            (Ok(reader), _) => readers.push(Box::new(reader)),
+            (Err(error), CgroupSourceChoice::Bpf) => return Err(error).context("--cgroup-source bpf was asked for"),
+            (Err(error), _) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::warn!(error, "the probes can't be used on this kernel; cgroups are read from files");
+            }
+        }
+    }
+    if args.cgroup_source != CgroupSourceChoice::Bpf {
+        readers.push(Box::new(CgroupFiles::new(tree)));
+    }
+    Ok(readers)
+}
+
+/// A reader that says each time why nothing can be read.
+fn nowhere(choice: CgroupSourceChoice, mount: &CgroupMount) -> Box<dyn ReadCgroups> {
+    let (reason, why) = match mount {
+        CgroupMount::OnlyV1 => (
+            Reason::CgroupV1Only,
+            "only cgroup v1 is mounted, which has no usage per pod that could be relied on".to_owned(),
+        ),
+        CgroupMount::OnlyPart(path) => (
+            Reason::NoCgroupMount,
+            format!("{} is a part of the cgroup tree; mount the host's and name it by --cgroup-root", path.display()),
+        ),
+        CgroupMount::Missing | CgroupMount::At(_) => {
+            (Reason::NoCgroupMount, "no cgroup hierarchy is mounted".to_owned())
+        }
+    };
+    let source = match choice {
+        CgroupSourceChoice::Bpf => CgroupSource::Bpf,
+        CgroupSourceChoice::Files | CgroupSourceChoice::Auto => CgroupSource::Files,
+    };
+    Box::new(Unavailable { source, reason, why })
+}
+
+fn mount(mountinfo: &Path) -> CgroupMount {
+    match std::fs::read_to_string(mountinfo) {
+        Ok(text) => cgroup_mount::find(&text),
+        Err(error) => {
+            tracing::warn!(path = %mountinfo.display(), %error, "mounts can't be read; --cgroup-root names the tree");
+            CgroupMount::Missing
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Takes a sample: asks each source once, in order of preference. It never fails; what a source could not read stays
+//! absent, with the reason beside it.
+//!
+//! It keeps no time and sends nothing: when to sample is [`crate::ticker`]'s business.
+
+use crate::sample::{CgroupSample, Failure, Moment, Sample, SourceName};
+use crate::source::machine::MachineFiles;
+use crate::source::{ReadCgroups, SourceError};
+
+/// Takes samples.
+pub struct Sampler {
+    clock: Clock,
+    machine: MachineFiles,
+    /// The first that can read wins, each time anew: a source that comes back is used again.
+    cgroups: Vec<Box<dyn ReadCgroups>>,
+}
+
+/// Tells the instant of a sample.
+pub type Clock = Box<dyn FnMut() -> Moment + Send>;
+
+impl Sampler {
+    /// A sampler of these sources; the cgroup sources in order of preference.
+    pub fn new(clock: Clock, machine: MachineFiles, cgroups: Vec<Box<dyn ReadCgroups>>) -> Self {
+        Self { clock, machine, cgroups }
+    }
+
+    /// Takes one sample. It blocks for as long as the kernel takes to answer.
+    pub fn sample(&mut self) -> Sample {
+        let at = (self.clock)();
+        let (machine, errors) = self.machine.read();
+        let mut failures: Vec<Failure> = errors.iter().map(|error| failure(SourceName::Machine, error)).collect();
+        let cgroups = self.read_cgroups(&mut failures);
+        Sample { at, machine, cgroups, failures }
+    }
+
+    fn read_cgroups(&mut self, failures: &mut Vec<Failure>) -> Option<CgroupSample> {
+        for reader in &mut self.cgroups {
+            match reader.read() {
+                Ok(cgroups) => return Some(cgroups),
+                Err(error) => failures.push(failure(SourceName::Cgroups(reader.source()), &error)),
+            }
+        }
+        None
+    }
+}
+
+fn failure(source: SourceName, error: &SourceError) -> Failure {
+    Failure { source, reason: error.reason(), detail: chain(error) }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::*;
+    use crate::sample::{CgroupSource, Reason};
+
+    struct Scripted(CgroupSource, Vec<Result<CgroupSample, SourceError>>);
+
+    impl ReadCgroups for Scripted {
+        fn source(&self) -> CgroupSource {
+            self.0
+        }
+
+        fn read(&mut self) -> Result<CgroupSample, SourceError> {
+            self.1.remove(0)
+        }
+    }
+
+    fn read_by(source: CgroupSource) -> CgroupSample {
+        CgroupSample { source, cgroups: Vec::new(), seen: 0, dropped: 0 }
+    }
+
+    fn refused() -> SourceError {
+        SourceError::Walk { step: "create the iterator", source: io::ErrorKind::PermissionDenied.into() }
+    }
+
+    fn sampler(cgroups: Vec<Box<dyn ReadCgroups>>) -> Sampler {
+        let mut ticks = 0;
+        let clock = move || {
+            ticks += 1;
+            Moment { unix_ms: ticks, uptime_ns: ticks }
+        };
+        let nowhere = Path::new("/nonexistent");
+        Sampler::new(Box::new(clock), MachineFiles::new(nowhere, nowhere), cgroups)
+    }
+
+    #[test]
+    fn a_source_that_fails_gives_way_to_the_next_and_is_asked_again_next_time() {
+        let bpf = Scripted(CgroupSource::Bpf, vec![Err(refused()), Ok(read_by(CgroupSource::Bpf))]);
+        let files = Scripted(CgroupSource::Files, vec![Ok(read_by(CgroupSource::Files))]);
+        let mut sampler = sampler(vec![Box::new(bpf), Box::new(files)]);
+        let first = sampler.sample();
+        assert_eq!(first.cgroups.unwrap().source, CgroupSource::Files);
+        let failure = first.failures.last().unwrap();
+        assert_eq!((failure.source, failure.reason), (SourceName::Cgroups(CgroupSource::Bpf), Reason::NotPermitted));
+        assert_eq!(failure.detail, "walk the cgroups by eBPF: create the iterator: permission denied");
+        let second = sampler.sample();
+        assert_eq!(second.cgroups.unwrap().source, CgroupSource::Bpf);
+        assert_eq!(second.at.unix_ms, 2);
+    }
+
+    #[test]
+    fn a_machine_of_which_nothing_can_be_read_still_gives_a_sample() {
+        let mut sampler = sampler(vec![Box::new(Scripted(CgroupSource::Bpf, vec![Err(refused())]))]);
+        let sample = sampler.sample();
+        assert_eq!(sample.cgroups, None);
+        assert_eq!(sample.machine, crate::sample::Machine::default());
+        let reasons: Vec<_> = sample.failures.iter().map(|failure| (failure.source, failure.reason)).collect();
+        let machine = (SourceName::Machine, Reason::NotFound);
+        let bpf = (SourceName::Cgroups(CgroupSource::Bpf), Reason::NotPermitted);
+        assert_eq!(reasons, [machine, machine, machine, bpf]);
+    }
+}

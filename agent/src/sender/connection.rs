@@ -1,0 +1,106 @@
+//! One kept HTTP connection to the aggregator. It owns one exchange; when to try again is the sender's business.
+
+use std::io;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::Target;
+use crate::self_metrics::SendFailure;
+
+/// An answer is one sentence; what is longer is not read.
+const MAX_ANSWER_BYTES: usize = 1024;
+
+/// Why a report did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SendError {
+    #[error("connect to {target}")]
+    Connect {
+        target: Target,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the connection was lost")]
+    Lost(#[source] hyper::Error),
+    #[error("no answer in time")]
+    Deadline,
+    /// The report is at fault: the same one would be refused again.
+    #[error("refused with {status}: {sentence}")]
+    Refused { status: StatusCode, sentence: String },
+    /// The aggregator is at fault or overloaded: later it may take the same report.
+    #[error("not taken, {status}: {sentence}")]
+    NotTaken { status: StatusCode, sentence: String },
+}
+
+impl SendError {
+    pub(super) fn reason(&self) -> SendFailure {
+        match self {
+            Self::Connect { .. } => SendFailure::Connect,
+            Self::Lost(_) => SendFailure::Lost,
+            Self::Deadline => SendFailure::Deadline,
+            Self::Refused { .. } => SendFailure::Refused,
+            Self::NotTaken { .. } => SendFailure::NotTaken,
+        }
+    }
+}
+
+/// An open connection.
+pub(super) struct Connection {
+    requests: SendRequest<Full<Bytes>>,
+    /// Moves the bytes; ends with the connection, at the latest when this is dropped.
+    driver: JoinHandle<hyper::Result<()>>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Connection {
+    pub(super) async fn open(target: &Target) -> Result<Self, SendError> {
+        let failed = |source| SendError::Connect { target: target.clone(), source };
+        let stream = TcpStream::connect(target.addresses()).await.map_err(failed)?;
+        // A report is written in two pieces, head and body; the second must not wait for the first to be acknowledged.
+        stream.set_nodelay(true).map_err(failed)?;
+        let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(SendError::Lost)?;
+        Ok(Self { requests, driver: tokio::spawn(connection) })
+    }
+
+    /// Sends one report and reads the answer to its end, so that the connection can be used again.
+    pub(super) async fn post(&mut self, target: &Target, report: Bytes) -> Result<(), SendError> {
+        self.requests.ready().await.map_err(SendError::Lost)?;
+        let mut request = Request::new(Full::new(report));
+        *request.method_mut() = hyper::Method::POST;
+        *request.uri_mut() = hyper::Uri::from_static("/v1/report");
+        if let Ok(host) = target.authority().parse() {
+            request.headers_mut().insert(HOST, host);
+        }
+        let protobuf = hyper::header::HeaderValue::from_static("application/x-protobuf");
+        request.headers_mut().insert(CONTENT_TYPE, protobuf);
+        let answer = self.requests.send_request(request).await.map_err(SendError::Lost)?;
+        let status = answer.status();
+        let sentence = sentence(answer).await;
+        match status {
+            _ if status.is_success() => Ok(()),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                Err(SendError::NotTaken { status, sentence })
+            }
+            _ if status.is_client_error() => Err(SendError::Refused { status, sentence }),
+            _ => Err(SendError::NotTaken { status, sentence }),
+        }
+    }
+}
+
+/// The body of an answer as one line; empty where it is too long or breaks off, which the status does not need.
+async fn sentence(answer: Response<Incoming>) -> String {
+    let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
+    let bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).trim().chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}

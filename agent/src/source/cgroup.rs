@@ -1,0 +1,311 @@
+//! The files tier: every cgroup v2 directory, walked and read. Slower than the kernel's iterator by one to two orders of
+//! magnitude, needs no rights, and gives the same sample.
+//!
+//! It owns the walk and the parsing of four files. Where the tree is mounted is [`crate::cgroup_mount`]'s business.
+
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::vec;
+
+use rustix::fs::{FileType, Mode, OFlags, RawDir};
+use rustix::io::Errno;
+
+use crate::sample::{Cgroup, CgroupSample, CgroupSource};
+use crate::source::{ReadCgroups, SourceError};
+
+/// No more cgroups than this are read; the rest is counted as dropped. A node of 250 pods has about 1,000; the bound
+/// keeps a runaway tree from taking the agent's memory.
+const MAX_CGROUPS: usize = 65_536;
+
+/// No deeper than this, as each level holds a file descriptor. kubelet nests 5 levels, a cluster in a container 12.
+const MAX_DEPTH: usize = 64;
+
+/// Longest part of a file that is read. `memory.stat` has about 2 KiB.
+const MAX_FILE_BYTES: usize = 64 * 1024;
+
+/// Reads cgroups from the files of cgroup v2.
+#[derive(Debug)]
+pub struct CgroupFiles {
+    root: PathBuf,
+    max_cgroups: usize,
+    max_depth: usize,
+}
+
+impl CgroupFiles {
+    /// Cgroups of the hierarchy that is mounted at `root`.
+    pub fn new(root: PathBuf) -> Self {
+        Self { root, max_cgroups: MAX_CGROUPS, max_depth: MAX_DEPTH }
+    }
+}
+
+impl ReadCgroups for CgroupFiles {
+    fn source(&self) -> CgroupSource {
+        CgroupSource::Files
+    }
+
+    fn read(&mut self) -> Result<CgroupSample, SourceError> {
+        let failed = |errno: Errno| SourceError::Read { path: self.root.clone(), source: errno.into() };
+        let mut walk = Walk::default();
+        let root = rustix::fs::open(&self.root, DIRECTORY, Mode::empty()).map_err(failed)?;
+        let root = walk.enter(root, 0, Arc::from("/")).map_err(failed)?;
+        if !root.is_cgroup_v2 {
+            return Err(SourceError::Malformed { path: self.root.clone(), what: "cgroup.controllers: no cgroup v2" });
+        }
+        let mut levels = vec![root];
+        loop {
+            let depth = levels.len();
+            let Some(level) = levels.last_mut() else { break };
+            let Some(name) = level.children.next() else {
+                levels.pop();
+                continue;
+            };
+            if walk.cgroups.len() >= self.max_cgroups || depth > self.max_depth {
+                walk.dropped += 1;
+                continue;
+            }
+            if let Some(child) = walk.enter_child(level, &name) {
+                levels.push(child);
+            }
+        }
+        let seen = u32::try_from(walk.cgroups.len()).unwrap_or(u32::MAX).saturating_add(walk.dropped);
+        Ok(CgroupSample { source: CgroupSource::Files, cgroups: walk.cgroups, seen, dropped: walk.dropped })
+    }
+}
+
+/// `NOFOLLOW`: cgroupfs has no links, so one would be somebody's trick.
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// One walk over the tree.
+#[derive(Default)]
+struct Walk {
+    cgroups: Vec<Cgroup>,
+    /// Ids of `cgroups`, so that none stands there twice whatever the kernel lists while the tree changes.
+    ids: HashSet<u64>,
+    dropped: u32,
+    /// Reused by every read.
+    buffer: Vec<u8>,
+}
+
+/// A cgroup whose children are being walked. Its open directory keeps every later step inside this very cgroup, also
+/// when another one of its name has taken its place.
+struct Level {
+    directory: OwnedFd,
+    id: u64,
+    path: Arc<str>,
+    children: vec::IntoIter<CString>,
+    is_cgroup_v2: bool,
+}
+
+/// What a cgroup's directory lists.
+#[derive(Default)]
+struct Listing {
+    children: Vec<CString>,
+    files: HashSet<&'static str>,
+}
+
+const CONTROLLERS: &str = "cgroup.controllers";
+const CPU_STAT: &str = "cpu.stat";
+const MEMORY_CURRENT: &str = "memory.current";
+const MEMORY_STAT: &str = "memory.stat";
+const MEMORY_EVENTS: &str = "memory.events";
+const FILES: [&str; 5] = [CONTROLLERS, CPU_STAT, MEMORY_CURRENT, MEMORY_STAT, MEMORY_EVENTS];
+
+impl Walk {
+    /// Reads one child and returns it for its own children, unless it vanished, can't be read or was read already.
+    fn enter_child(&mut self, parent: &Level, name: &CString) -> Option<Level> {
+        let text = name.to_string_lossy();
+        let path = if &*parent.path == "/" { format!("/{text}") } else { format!("{}/{text}", parent.path) };
+        let entered = rustix::fs::openat(&parent.directory, name, DIRECTORY, Mode::empty())
+            .and_then(|directory| self.enter(directory, parent.id, Arc::from(path)));
+        match entered {
+            Ok(level) => Some(level),
+            Err(errno) if is_gone(errno) => None,
+            Err(errno) => {
+                tracing::debug!(cgroup = %text, error = %io::Error::from(errno), "a cgroup could not be read");
+                self.dropped += 1;
+                None
+            }
+        }
+    }
+
+    /// Reads the cgroup of an open directory. `NOENT` means that it was removed or is here already.
+    fn enter(&mut self, directory: OwnedFd, parent_id: u64, path: Arc<str>) -> Result<Level, Errno> {
+        let id = rustix::fs::fstat(&directory)?.st_ino;
+        let listing = list(&directory)?;
+        let has = |file| listing.files.contains(file);
+        // Every cgroup but the root (before Linux 5.8) has a cpu.stat for as long as it lives.
+        let cpu_ns = if has(CPU_STAT) {
+            keyed(self.text(&directory, CPU_STAT)?, "usage_usec").and_then(|us| us.checked_mul(1000))
+        } else if parent_id == 0 {
+            None
+        } else {
+            return Err(Errno::NOENT);
+        };
+        // The memory controller may be switched off for this cgroup, also between two of these lines.
+        let mut memory = |file: &'static str, parse: fn(&str) -> Option<u64>| {
+            if has(file) { self.text(&directory, file).ok().and_then(parse) } else { None }
+        };
+        let memory_bytes = memory(MEMORY_CURRENT, |text| text.trim().parse().ok());
+        let memory_inactive_file_bytes = memory(MEMORY_STAT, |text| keyed(text, "inactive_file"));
+        let oom_kills = memory(MEMORY_EVENTS, |text| keyed(text, "oom_kill"));
+        if !self.ids.insert(id) {
+            return Err(Errno::NOENT);
+        }
+        let is_cgroup_v2 = has(CONTROLLERS);
+        let path_of_level = Arc::clone(&path);
+        self.cgroups.push(Cgroup { id, parent_id, path, cpu_ns, memory_bytes, memory_inactive_file_bytes, oom_kills });
+        Ok(Level { directory, id, path: path_of_level, children: listing.children.into_iter(), is_cgroup_v2 })
+    }
+
+    /// The text of one file, up to [`MAX_FILE_BYTES`].
+    fn text(&mut self, directory: &OwnedFd, file: &str) -> Result<&str, Errno> {
+        const STEP: usize = 4096;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(directory, file, flags, Mode::empty())?;
+        let mut length = 0;
+        while length < MAX_FILE_BYTES {
+            self.buffer.resize(length + STEP, 0);
+            match rustix::io::read(&file, &mut self.buffer[length..])? {
+                0 => break,
+                read => length += read,
+            }
+        }
+        std::str::from_utf8(&self.buffer[..length]).map_err(|_| Errno::ILSEQ)
+    }
+}
+
+fn list(directory: &OwnedFd) -> Result<Listing, Errno> {
+    let mut listing = Listing::default();
+    let mut buffer = [MaybeUninit::uninit(); 8192];
+    let mut entries = RawDir::new(directory, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name();
+        match entry.file_type() {
+            FileType::Directory if name != c"." && name != c".." => listing.children.push(name.to_owned()),
+            FileType::RegularFile => {
+                listing.files.extend(FILES.into_iter().find(|file| file.as_bytes() == name.to_bytes()));
+            }
+            _ => {}
+        }
+    }
+    Ok(listing)
+}
+
+/// The cgroup was removed: before its directory was opened, or (cgroupfs answers `ENODEV`) after.
+fn is_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::NODEV)
+}
+
+/// The number in the line `KEY NUMBER` of a flat keyed file.
+fn keyed(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::sample::Reason;
+
+    fn cgroup(root: &Path, path: &str, files: &[(&str, &str)]) {
+        let directory = root.join(path.trim_start_matches('/'));
+        fs::create_dir_all(&directory).unwrap();
+        for (name, text) in [("cgroup.controllers", ""), ("cpu.stat", "usage_usec 0\n")].iter().chain(files) {
+            fs::write(directory.join(name), text).unwrap();
+        }
+    }
+
+    fn tree() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        cgroup(root.path(), "/", &[("cpu.stat", "usage_usec 9\nuser_usec 5\n")]);
+        cgroup(
+            root.path(),
+            "/a",
+            &[
+                ("cpu.stat", "usage_usec 7\nuser_usec 5\nsystem_usec 2\n"),
+                ("memory.current", "4096\n"),
+                ("memory.stat", "anon 1\ninactive_file_x 3\ninactive_file 1024\n"),
+                ("memory.events", "low 0\noom 4\noom_kill 2\noom_group_kill 1\n"),
+            ],
+        );
+        cgroup(root.path(), "/a/b", &[]);
+        root
+    }
+
+    fn paths(sample: &CgroupSample) -> Vec<&str> {
+        sample.cgroups.iter().map(|cgroup| &*cgroup.path).collect()
+    }
+
+    #[test]
+    fn each_cgroup_is_read_once_and_parents_before_children() {
+        let root = tree();
+        let sample = CgroupFiles::new(root.path().to_owned()).read().unwrap();
+        assert_eq!(paths(&sample), ["/", "/a", "/a/b"]);
+        assert_eq!((sample.source, sample.seen, sample.dropped), (CgroupSource::Files, 3, 0));
+        let [top, a, b] = &sample.cgroups[..] else { panic!("not three") };
+        assert_eq!((top.parent_id, a.parent_id, b.parent_id), (0, top.id, a.id));
+        assert_eq!(top.cpu_ns, Some(9000));
+    }
+
+    #[test]
+    fn figures_come_from_their_files_in_ns_and_bytes() {
+        let root = tree();
+        let sample = CgroupFiles::new(root.path().to_owned()).read().unwrap();
+        let a = &sample.cgroups[1];
+        assert_eq!(a.cpu_ns, Some(7000));
+        assert_eq!((a.memory_bytes, a.memory_inactive_file_bytes, a.oom_kills), (Some(4096), Some(1024), Some(2)));
+    }
+
+    #[test]
+    fn without_the_memory_controller_memory_is_absent_and_not_zero() {
+        let root = tree();
+        let sample = CgroupFiles::new(root.path().to_owned()).read().unwrap();
+        let b = &sample.cgroups[2];
+        assert_eq!((b.memory_bytes, b.memory_inactive_file_bytes, b.oom_kills), (None, None, None));
+        assert_eq!(b.cpu_ns, Some(0));
+    }
+
+    #[test]
+    fn links_and_directories_that_are_no_cgroup_are_not_followed() {
+        let root = tree();
+        std::os::unix::fs::symlink(root.path().join("a"), root.path().join("link")).unwrap();
+        fs::create_dir(root.path().join("dying")).unwrap();
+        let sample = CgroupFiles::new(root.path().to_owned()).read().unwrap();
+        assert_eq!(paths(&sample), ["/", "/a", "/a/b"]);
+        assert_eq!(sample.dropped, 0);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted() {
+        let root = tree();
+        let mut narrow = CgroupFiles { max_cgroups: 2, ..CgroupFiles::new(root.path().to_owned()) };
+        let sample = narrow.read().unwrap();
+        assert_eq!((paths(&sample), sample.seen, sample.dropped), (vec!["/", "/a"], 3, 1));
+        let mut shallow = CgroupFiles { max_depth: 1, ..CgroupFiles::new(root.path().to_owned()) };
+        let sample = shallow.read().unwrap();
+        assert_eq!((paths(&sample), sample.seen, sample.dropped), (vec!["/", "/a"], 3, 1));
+    }
+
+    #[test]
+    fn a_tree_that_is_missing_or_no_cgroup_v2_is_an_error_with_its_reason() {
+        let empty = tempfile::tempdir().unwrap();
+        let reason = |path: &Path| CgroupFiles::new(path.to_owned()).read().unwrap_err().reason();
+        assert_eq!(reason(empty.path()), Reason::Malformed);
+        assert_eq!(reason(&empty.path().join("none")), Reason::NotFound);
+    }
+
+    #[test]
+    fn keys_are_whole_words() {
+        assert_eq!(keyed("oom 1\noom_kill 2\n", "oom_kill"), Some(2));
+        assert_eq!(keyed("oom_kill_x 1\n", "oom_kill"), None);
+        assert_eq!(keyed("oom_kill max\n", "oom_kill"), None);
+    }
+}

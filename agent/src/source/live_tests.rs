@@ -1,0 +1,266 @@
+//! The cgroup sources against this machine's kernel: real cgroups, real processes. What is compared are counters read around
+//! the walk, never times.
+
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread,
+};
+
+use super::{ReadCgroups, bpf::BpfCgroups};
+use crate::{
+    args::CgroupSourceChoice,
+    kernel::{CgroupPlan, KernelFacts},
+    probe,
+    sample::CgroupSample,
+};
+
+/// The cgroup v2 tree of this machine, if it has one and this process may write to it and load probes; else says why not.
+fn tree() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounted = mounts
+        .lines()
+        .find_map(|line| line.contains(" - cgroup2 ").then(|| PathBuf::from(line.split(' ').nth(4).unwrap())));
+    let facts = KernelFacts::learn("/proc".as_ref(), "/sys".as_ref(), probe::built_in(), mounted.is_some());
+    match facts.plan(CgroupSourceChoice::Bpf) {
+        Ok(CgroupPlan::Bpf) => mounted,
+        Ok(_) => skip("no cgroup v2 tree is mounted"),
+        Err(why) => skip(&why.0.to_string()),
+    }
+}
+
+fn skip(why: &str) -> Option<PathBuf> {
+    eprintln!("SKIPPED: cgroup iterator on this kernel: {why}");
+    None
+}
+
+/// A cgroup of this test's own, removed with all below it when the test ends.
+struct Branch {
+    path: PathBuf,
+    relative: String,
+}
+
+impl Branch {
+    fn new(tree: &Path) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("mcad-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = tree.join(&name);
+        fs::create_dir(&path).unwrap();
+        Self { path, relative: format!("/{name}") }
+    }
+
+    fn child(&self, name: &str) -> PathBuf {
+        let path = self.path.join(name);
+        fs::create_dir(&path).unwrap();
+        path
+    }
+}
+
+impl Drop for Branch {
+    fn drop(&mut self) {
+        // cgroupfs knows no recursive removal: deepest first, by repeated sweeps.
+        fn remove(path: &Path) {
+            for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+                if entry.path().is_dir() {
+                    remove(&entry.path());
+                }
+            }
+            let _ = fs::remove_dir(path);
+        }
+        remove(&self.path);
+    }
+}
+
+/// A process that does nothing but compute, in a cgroup.
+struct Busy(Child);
+
+impl Busy {
+    fn start(cgroup: &Path) -> Self {
+        let child = Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn().unwrap();
+        fs::write(cgroup.join("cgroup.procs"), child.id().to_string()).unwrap();
+        Self(child)
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: a plain system call on a child that is not yet waited for, so its id is still its own.
+        assert_eq!(unsafe { libc::kill(self.0.id() as i32, signal) }, 0);
+    }
+
+    /// Waits until the kernel says that it no longer runs.
+    fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        let stat = format!("/proc/{}/stat", self.0.id());
+        while !fs::read_to_string(&stat).unwrap().rsplit(") ").next().unwrap().starts_with('T') {
+            thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn usage_usec(cgroup: &Path) -> u64 {
+    let text = fs::read_to_string(cgroup.join("cpu.stat")).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap().parse().unwrap()
+}
+
+fn cpu_ns(sample: &CgroupSample, path: &str) -> u64 {
+    let found = sample.cgroups.iter().find(|cgroup| &*cgroup.path == path);
+    found.unwrap_or_else(|| panic!("{path} is not in the sample")).cpu_ns.unwrap()
+}
+
+fn attach(tree: &Path, capacity: u32) -> BpfCgroups {
+    BpfCgroups::attach("/sys".as_ref(), tree, capacity).unwrap()
+}
+
+#[test]
+fn cpu_of_a_busy_cgroup_lies_between_its_cpu_stat_before_and_after() {
+    let Some(tree) = tree() else { return };
+    let branch = Branch::new(&tree);
+    let inner = branch.child("x");
+    let path = format!("{}/x", branch.relative);
+    let mut source = attach(&tree, probe::MAX_CGROUPS);
+    let _busy = Busy::start(&inner);
+    let mut walks = 0;
+    let mut last_ns = 0;
+    // Over two seconds of its own CPU time, however long they take.
+    while last_ns < 2_000_000_000 {
+        let before_us = usage_usec(&inner);
+        let sample = source.read().unwrap();
+        let after_us = usage_usec(&inner);
+        let measured_ns = cpu_ns(&sample, &path);
+        // cpu.stat cuts to microseconds.
+        assert!(
+            (before_us..=after_us).contains(&(measured_ns / 1000)),
+            "{measured_ns} ns is not within {before_us}..={after_us} us"
+        );
+        assert!(measured_ns >= last_ns, "a total fell");
+        last_ns = measured_ns;
+        walks += 1;
+    }
+    assert!(walks > 10, "only {walks} walks");
+}
+
+#[test]
+fn cpu_of_a_stopped_cgroup_equals_its_cpu_stat() {
+    let Some(tree) = tree() else { return };
+    let branch = Branch::new(&tree);
+    let mut source = attach(&tree, probe::MAX_CGROUPS);
+    let busy = Busy::start(&branch.path);
+    while usage_usec(&branch.path) < 200_000 {
+        thread::yield_now();
+    }
+    busy.stop();
+    let file_us = usage_usec(&branch.path);
+    let measured_ns = cpu_ns(&source.read().unwrap(), &branch.relative);
+    assert_eq!(measured_ns / 1000, file_us);
+    assert_eq!(usage_usec(&branch.path), file_us, "it was not stopped");
+    busy.signal(libc::SIGCONT);
+}
+
+#[test]
+fn of_3000_cgroups_none_is_lost_and_none_comes_twice_while_others_come_and_go() {
+    let Some(tree) = tree() else { return };
+    let branch = Branch::new(&tree);
+    // Neither flat nor deep: 30 pods of 100 containers.
+    let mut kept = Vec::new();
+    for pod in 0..30 {
+        branch.child(&format!("pod{pod}"));
+        for container in 0..99 {
+            branch.child(&format!("pod{pod}/{container}"));
+            kept.push(format!("{}/pod{pod}/{container}", branch.relative));
+        }
+        kept.push(format!("{}/pod{pod}", branch.relative));
+    }
+    assert_eq!(kept.len(), 3000);
+    let mut source = attach(&tree, probe::MAX_CGROUPS);
+    let done = AtomicBool::new(false);
+    let churned = AtomicU32::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for pod in 0..30 {
+                    let path = branch.path.join(format!("pod{pod}/passing"));
+                    fs::create_dir(&path).unwrap();
+                    fs::remove_dir(&path).unwrap();
+                    churned.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        let mut walks = 0;
+        while walks < 50 || churned.load(Ordering::Relaxed) < 300 {
+            let sample = source.read().unwrap();
+            walks += 1;
+            assert_eq!(sample.dropped, 0);
+            assert_eq!(sample.seen as usize, sample.cgroups.len());
+            let mut times: HashMap<&str, u32> = HashMap::new();
+            let mut ids: HashMap<u64, u32> = HashMap::new();
+            for cgroup in &sample.cgroups {
+                *times.entry(&cgroup.path).or_default() += 1;
+                *ids.entry(cgroup.id).or_default() += 1;
+            }
+            assert!(kept.iter().all(|path| times.get(path.as_str()) == Some(&1)));
+            assert!(ids.values().all(|times| *times == 1));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn cgroups_without_room_are_counted_not_forgotten() {
+    let Some(tree) = tree() else { return };
+    let branch = Branch::new(&tree);
+    for name in 0..20 {
+        branch.child(&name.to_string());
+    }
+    let mut source = attach(&tree, 5);
+    let sample = source.read().unwrap();
+    assert_eq!(sample.cgroups.len(), 5);
+    assert_eq!(sample.seen, 5 + sample.dropped);
+    assert!(sample.dropped >= 17, "{} dropped", sample.dropped);
+}
+
+#[test]
+fn names_of_maximal_length_odd_bytes_and_a_deep_tree_come_out() {
+    let Some(tree) = tree() else { return };
+    let branch = Branch::new(&tree);
+    let long = "n".repeat(255);
+    branch.child(&long);
+    let odd = branch.path.join(std::ffi::OsStr::from_bytes(b"odd \xff \"name"));
+    fs::create_dir(&odd).unwrap();
+    let mut deep = String::new();
+    for level in 0..100 {
+        deep = format!("{deep}{}{level}", if level == 0 { "" } else { "/" });
+        branch.child(&deep);
+    }
+    let sample = attach(&tree, probe::MAX_CGROUPS).read().unwrap();
+    for expected in [&long, "odd \u{fffd} \"name", &deep] {
+        let path = format!("{}/{expected}", branch.relative);
+        assert_eq!(sample.cgroups.iter().filter(|cgroup| *cgroup.path == path).count(), 1, "{path}");
+    }
+}
+
+#[test]
+fn a_cgroup_made_anew_under_an_old_name_is_another_one() {
+    let Some(tree) = tree() else { return };
+    let branch = Branch::new(&tree);
+    let mut source = attach(&tree, probe::MAX_CGROUPS);
+    let id_of = |sample: CgroupSample| {
+        sample.cgroups.iter().find(|cgroup| cgroup.path.ends_with("/again")).map(|cgroup| cgroup.id)
+    };
+    let path = branch.child("again");
+    let first = id_of(source.read().unwrap());
+    fs::remove_dir(&path).unwrap();
+    assert_eq!(id_of(source.read().unwrap()), None);
+    branch.child("again");
+    let second = id_of(source.read().unwrap());
+    assert!(first.is_some() && second.is_some() && first != second, "{first:?} {second:?}");
+}

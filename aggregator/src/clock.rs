@@ -1,0 +1,53 @@
+//! What time it is, as a value. Owns the only place that asks the system; everything else is handed a [`Now`].
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// One instant, by both clocks: ages are differences of `since_start`, which never jumps; `unix_ms` is for comparing
+/// with time stamps that others wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Time since some fixed point before this process began to serve.
+    pub since_start: Duration,
+    /// Milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+}
+
+impl Now {
+    /// How long ago `earlier` was; zero if it lies ahead.
+    pub fn since(self, earlier: Now) -> Duration {
+        self.since_start.saturating_sub(earlier.since_start)
+    }
+}
+
+/// Where [`Now`] comes from.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Now + Send + Sync>);
+
+impl Clock {
+    /// The machine's clocks.
+    pub fn system() -> Self {
+        let start = Instant::now();
+        Self::from_fn(move || Now {
+            since_start: start.elapsed(),
+            // A machine before 1970 has other troubles than our time stamps.
+            unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+        })
+    }
+
+    /// A clock that says what `now` says: tests turn it by hand.
+    pub fn from_fn(now: impl Fn() -> Now + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// Asks.
+    pub fn now(&self) -> Now {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}

@@ -1,0 +1,302 @@
+//! Joins what agents reported with what the cluster is into one [`Snapshot`]. Owns which figure comes from where; pure: no
+//! clock, no lock, no text. Everything that `/metrics`, the page and scripts show is in the snapshot.
+//!
+//! With `--cluster local` there is no Kubernetes: the agents are the nodes, and only what they measured is known. Pods are
+//! not, so all that is used is the system's.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcad_wire::report::{Cgroups, Gpus, Report};
+
+use crate::clock::Now;
+use crate::receive::NodeName;
+use crate::store::Stored;
+
+/// Nanodevices in a device, nanocores in a core.
+const NANO: f64 = 1e9;
+
+/// The cluster, as far as it is known.
+#[derive(Clone, Copy, Debug)]
+pub enum View {
+    /// No Kubernetes: every agent is a node.
+    Local,
+}
+
+/// Everything that is shown, of one instant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// When it was made.
+    pub made: Now,
+    /// Whether this replica speaks for the cluster.
+    pub role: Role,
+    /// The nodes, by name.
+    pub nodes: Vec<Node>,
+    /// The sums over the nodes.
+    pub cluster: BTreeMap<Resource, ClusterFigures>,
+}
+
+/// Which of the replicas this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It exposes cluster families.
+    Leader,
+    /// It is warm and exposes only its own health.
+    Standby,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// What is known of its agent.
+    pub agent: Agent,
+    /// Its figures. A resource that it does not have is not there.
+    pub figures: BTreeMap<Resource, Figures>,
+    /// Its cgroups, only while its agent is up.
+    pub cgroups: Option<NodeCgroups>,
+}
+
+/// The agent of a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Agent {
+    /// Whether it reports.
+    pub health: AgentHealth,
+    /// Time since its last report. Absent: it never reported.
+    pub report_age: Option<Duration>,
+}
+
+/// Whether an agent reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentHealth {
+    /// It does.
+    Up,
+    /// It has not for three intervals.
+    Down,
+}
+
+/// The cgroups of a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeCgroups {
+    /// Where their figures come from. Absent: from somewhere that this version does not know.
+    pub source: Option<CgroupSource>,
+    /// How many there were, listed or not.
+    pub seen: Option<u32>,
+    /// How many found no room in the agent's maps.
+    pub dropped: Option<u32>,
+    /// CPU time of those that the report lists, by path, each once. Empty where pods stand for them.
+    pub cpu_ns: Vec<(String, u64)>,
+}
+
+/// Where figures of cgroups come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupSource {
+    /// The kernel's iterator.
+    Bpf,
+    /// Files.
+    Cgroupfs,
+    /// They could not be read.
+    None,
+}
+
+/// Something that nodes have an amount of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resource {
+    /// Amounts in millicores, uses in nanocores.
+    Cpu,
+    /// Amounts and uses in bytes.
+    Memory,
+    /// By the name that nodes declare, as `nvidia.com/gpu`; amounts in devices, uses in billionths of one.
+    Extended(Arc<str>),
+}
+
+/// One resource of one node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// What the machine has.
+    pub installed: Option<u64>,
+    /// Less what is lost or unhealthy.
+    pub healthy: Option<u64>,
+    /// What is used.
+    pub used: Used,
+}
+
+/// What is used of one resource, by whom. Absent: not measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// By pods of AppWrappers.
+    pub appwrapper: Option<u64>,
+    /// By other pods.
+    pub other: Option<u64>,
+    /// By all that is no pod.
+    pub system: Option<u64>,
+}
+
+/// One resource of all nodes that show theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClusterFigures {
+    /// The sums.
+    pub sums: Figures,
+    /// How many nodes `used` comes from.
+    pub nodes_measured: u64,
+}
+
+/// Makes the snapshot of `now`.
+pub fn merge(view: View, reports: &[(NodeName, Arc<Stored>)], now: Now) -> Snapshot {
+    let nodes: Vec<_> = match view {
+        View::Local => reports.iter().map(|(name, stored)| local_node(name, stored, now)).collect(),
+    };
+    let cluster = sums(&nodes);
+    Snapshot { made: now, role: Role::Leader, nodes, cluster }
+}
+
+impl Used {
+    /// It comes from a measurement.
+    pub fn is_measured(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+fn local_node(name: &NodeName, stored: &Stored, now: Now) -> Node {
+    let report_age = Some(stored.age(now));
+    if stored.is_silent(now) {
+        let agent = Agent { health: AgentHealth::Down, report_age };
+        return Node { name: name.clone(), agent, figures: BTreeMap::new(), cgroups: None };
+    }
+    Node {
+        name: name.clone(),
+        agent: Agent { health: AgentHealth::Up, report_age },
+        figures: local_figures(stored),
+        cgroups: Some(local_cgroups(stored.report.cgroups.as_ref())),
+    }
+}
+
+fn local_figures(stored: &Stored) -> BTreeMap<Resource, Figures> {
+    let Report { machine, gpus, .. } = &stored.report;
+    let machine = machine.clone().unwrap_or_default();
+    let millicores = machine.cpus_online.map(|cpus| u64::from(cpus) * 1000);
+    let cpu = Figures {
+        installed: millicores,
+        healthy: millicores,
+        used: Used { system: stored.cpu_busy_nanocores(), ..Used::default() },
+    };
+    let total = machine.memory_total_bytes;
+    let used_bytes = || {
+        // What nobody could get at once, less the page cache that is given back first.
+        let kept = total?.checked_sub(machine.memory_free_bytes?)?;
+        kept.checked_sub(machine.memory_inactive_file_bytes?)
+    };
+    let memory = Figures { installed: total, healthy: total, used: Used { system: used_bytes(), ..Used::default() } };
+    let mut figures = gpus.as_ref().map(local_devices).unwrap_or_default();
+    figures.insert(Resource::Cpu, cpu);
+    figures.insert(Resource::Memory, memory);
+    figures
+}
+
+/// One device, a GPU or a MIG instance.
+struct Device {
+    healthy: bool,
+    utilization_ratio: Option<f64>,
+}
+
+/// GPUs, and MIG instances under the name that the device plugin's `mixed` strategy gives them: there is no kubelet to
+/// say which strategy, or how many replicas.
+fn local_devices(gpus: &Gpus) -> BTreeMap<Resource, Figures> {
+    let mut devices: BTreeMap<Resource, Vec<Device>> = BTreeMap::new();
+    let (mig, whole): (Vec<_>, Vec<_>) = gpus.devices.iter().partition(|gpu| gpu.mig_mode == Some(true));
+    let remembered = gpus.remembered.unwrap_or(0) as usize;
+    let expected = (gpus.devices.len() + gpus.lost_bus_ids.len()).max(remembered);
+    if gpus.driver_version.is_empty() && expected == 0 {
+        return BTreeMap::new();
+    }
+    devices.insert(
+        Resource::extended("nvidia.com/gpu"),
+        whole.iter().map(|gpu| Device::new(&gpu.unhealthy_reasons, gpu.utilization_ratio)).collect(),
+    );
+    for instance in mig.iter().flat_map(|gpu| &gpu.mig_instances) {
+        // As the device plugin has it: 1g.10gb+me is nvidia.com/mig-1g.10gb.me.
+        let name = format!("nvidia.com/mig-{}", instance.profile.replace('+', "."));
+        let device = Device::new(&instance.unhealthy_reasons, instance.utilization_ratio);
+        devices.entry(Resource::extended(&name)).or_default().push(device);
+    }
+    let lost = expected - gpus.devices.len();
+    let figures = devices.into_iter().map(|(resource, devices)| {
+        let lost = if resource == Resource::extended("nvidia.com/gpu") { lost } else { 0 };
+        (resource, device_figures(&devices, lost))
+    });
+    figures.collect()
+}
+
+impl Device {
+    fn new(unhealthy_reasons: &[String], utilization_ratio: Option<f64>) -> Self {
+        Self { healthy: unhealthy_reasons.is_empty(), utilization_ratio }
+    }
+}
+
+fn device_figures(devices: &[Device], lost: usize) -> Figures {
+    let healthy = devices.iter().filter(|device| device.healthy).count();
+    // A broken device that tells no figure does no work; a healthy one that tells none leaves the sum unknown.
+    let known = devices.iter().filter(|device| device.healthy || device.utilization_ratio.is_some());
+    let ratios: Option<Vec<f64>> = known.map(|device| device.utilization_ratio).collect();
+    // Each is rounded by itself, so that no order of adding shows.
+    let used = ratios.map(|ratios| ratios.into_iter().map(|ratio| (ratio * NANO).round() as u64).sum());
+    Figures {
+        installed: Some((devices.len() + lost) as u64),
+        healthy: Some(healthy as u64),
+        used: Used { system: used, ..Used::default() },
+    }
+}
+
+fn local_cgroups(cgroups: Option<&Cgroups>) -> NodeCgroups {
+    let Some(cgroups) = cgroups else {
+        return NodeCgroups { source: Some(CgroupSource::None), seen: None, dropped: None, cpu_ns: Vec::new() };
+    };
+    let source = match cgroups.source.as_str() {
+        "bpf" => Some(CgroupSource::Bpf),
+        "cgroupfs" => Some(CgroupSource::Cgroupfs),
+        _ => None,
+    };
+    // A path that was removed and made again during the walk is there twice; ids grow, so the later one is meant.
+    let mut by_path: BTreeMap<&str, (u64, Option<u64>)> = BTreeMap::new();
+    for cgroup in &cgroups.cgroups {
+        let known = by_path.entry(&cgroup.path).or_insert((cgroup.id, cgroup.cpu_ns));
+        if cgroup.id > known.0 {
+            *known = (cgroup.id, cgroup.cpu_ns);
+        }
+    }
+    let cpu_ns = by_path.into_iter().filter_map(|(path, (_, cpu_ns))| Some((path.to_owned(), cpu_ns?)));
+    NodeCgroups { source, seen: cgroups.seen, dropped: cgroups.dropped, cpu_ns: cpu_ns.collect() }
+}
+
+fn sums(nodes: &[Node]) -> BTreeMap<Resource, ClusterFigures> {
+    // Every machine has these two, so that none is measured is known.
+    let both = [Resource::Cpu, Resource::Memory].map(|resource| (resource, ClusterFigures::default()));
+    let mut cluster = BTreeMap::from(both);
+    for (resource, figures) in nodes.iter().flat_map(|node| &node.figures) {
+        let all = cluster.entry(resource.clone()).or_default();
+        add(&mut all.sums.installed, figures.installed);
+        add(&mut all.sums.healthy, figures.healthy);
+        add(&mut all.sums.used.appwrapper, figures.used.appwrapper);
+        add(&mut all.sums.used.other, figures.used.other);
+        add(&mut all.sums.used.system, figures.used.system);
+        all.nodes_measured += u64::from(figures.used.is_measured());
+    }
+    cluster
+}
+
+fn add(sum: &mut Option<u64>, amount: Option<u64>) {
+    if let Some(amount) = amount {
+        *sum = Some(sum.unwrap_or(0).saturating_add(amount));
+    }
+}
+
+impl Resource {
+    /// The resource that nodes declare under this name.
+    pub fn extended(name: &str) -> Self {
+        Self::Extended(name.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

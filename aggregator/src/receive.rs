@@ -1,0 +1,336 @@
+//! Bytes in, a report or a refusal out. Owns every limit on what one report may hold; pure.
+//!
+//! What passes here is well formed and bounded. Whether it is news is the store's question, who may send it the server's.
+mod scan;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcad_wire::report::{Gpu, Machine, REPORT_VERSION, Report};
+use prost::Message as _;
+
+/// The largest body. A node with 250 pods and 1,000 cgroups needs about 350 KB.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// More do not fit into [`MAX_BODY_BYTES`] with paths as long as kubelet makes them.
+pub const MAX_CGROUPS: usize = 10_000;
+/// GPUs and MIG instances. The largest machines hold 16 GPUs of 7 instances; a device plugin's own limit is not near.
+pub const MAX_DEVICES: usize = 512;
+/// Containers with devices and resources with devices: 250 pods of a few containers each.
+pub const MAX_ASSIGNMENTS: usize = 4_096;
+/// There are four sources with a handful of reasons each.
+pub const MAX_ABSENCES: usize = 64;
+/// Kubernetes' limit on a node's name, a DNS subdomain.
+const MAX_NODE_NAME_BYTES: usize = 253;
+/// PATH_MAX: the kernel hands out no longer one.
+const MAX_PATH_BYTES: usize = 4_096;
+/// Ids, names and reasons. The longest in use is a container id with its prefix, below 100.
+const MAX_STRING_BYTES: usize = 256;
+/// 512 TiB: no machine has it, and twenty thousand of them still add up in 64 bits.
+const MAX_MEMORY_BYTES: u64 = 1 << 49;
+/// Linux is built for at most 8,192.
+const MAX_CPUS: u32 = 65_536;
+/// Silence is three intervals: a longer one would hide a dead agent for hours, a shorter one is a mistake in units.
+const INTERVALS_MS: std::ops::RangeInclusive<u64> = 10..=600_000;
+
+/// A node's name: visible ASCII, 1 to 253 bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeName(Arc<str>);
+
+/// A report that passed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    /// Whose it is.
+    pub node: NodeName,
+    /// All of it.
+    pub report: Report,
+}
+
+impl Received {
+    /// The time between two reports that the agent keeps.
+    pub fn interval(&self) -> Duration {
+        Duration::from_millis(self.report.interval_ms)
+    }
+}
+
+/// Why a report was not taken. [`reason`](Refusal::reason) is what is counted, Display what the sender reads.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// More bytes than a report may have.
+    #[error("the body has more than {MAX_BODY_BYTES} bytes; send fewer cgroups (mcad-agent --report-cgroups)")]
+    Oversized,
+    /// The connection or the message ended early.
+    #[error("the body ends in the middle of a report")]
+    Truncated,
+    /// The body did not arrive in time.
+    #[error("the body did not arrive within {} s", .0.as_secs_f64())]
+    TooSlow(Duration),
+    /// Not the content type of protobuf.
+    #[error("the content type is {0:?}; send application/x-protobuf")]
+    ContentType(String),
+    /// Bytes that are no protobuf, or no report.
+    #[error("the body is not a report in protobuf: {0}")]
+    NotProtobuf(String),
+    /// A later format, or none at all.
+    #[error("the report's version is {0}; this aggregator knows version {REPORT_VERSION}, so upgrade it first")]
+    UnsupportedVersion(u64),
+    /// Empty, too long or with odd characters.
+    #[error(
+        "the node's name {0:?} is not 1 to {MAX_NODE_NAME_BYTES} visible ASCII characters; see mcad-agent --node-name"
+    )]
+    NodeName(String),
+    /// More of something than a node can have.
+    #[error("the report lists more than {limit} {of}")]
+    TooMany {
+        /// Of what.
+        of: Listed,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A name that is longer than such a name can be.
+    #[error("the report's {0} is too long")]
+    NameTooLong(&'static str),
+    /// One id, listed twice.
+    #[error("the report lists {of} {id:?} twice")]
+    DuplicateId {
+        /// Of what.
+        of: Listed,
+        /// Which.
+        id: String,
+    },
+    /// A figure that cannot be.
+    #[error("the report's {0} cannot be")]
+    Impossible(&'static str),
+    /// The store is full.
+    #[error("{0} nodes have reported, as many as this aggregator keeps, and this is another one")]
+    TooManyNodes(usize),
+}
+
+/// What a report lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// Cgroups.
+    Cgroups,
+    /// GPUs and MIG instances.
+    Devices,
+    /// Containers with devices, resources with devices.
+    Assignments,
+    /// Absences.
+    Absences,
+}
+
+impl Refusal {
+    /// Every reason that there is.
+    pub const REASONS: &[&str] = &[
+        "oversized",
+        "truncated",
+        "too_slow",
+        "content_type",
+        "not_protobuf",
+        "unsupported_version",
+        "node_name",
+        "too_many_cgroups",
+        "too_many_devices",
+        "too_many_assignments",
+        "too_many_absences",
+        "name_too_long",
+        "duplicate_id",
+        "impossible_figure",
+        "too_many_nodes",
+    ];
+
+    /// The reason in one word, one of [`REASONS`](Self::REASONS).
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Refusal::Oversized => "oversized",
+            Refusal::Truncated => "truncated",
+            Refusal::TooSlow(_) => "too_slow",
+            Refusal::ContentType(_) => "content_type",
+            Refusal::NotProtobuf(_) => "not_protobuf",
+            Refusal::UnsupportedVersion(_) => "unsupported_version",
+            Refusal::NodeName(_) => "node_name",
+            Refusal::TooMany { of: Listed::Cgroups, .. } => "too_many_cgroups",
+            Refusal::TooMany { of: Listed::Devices, .. } => "too_many_devices",
+            Refusal::TooMany { of: Listed::Assignments, .. } => "too_many_assignments",
+            Refusal::TooMany { of: Listed::Absences, .. } => "too_many_absences",
+            Refusal::NameTooLong(_) => "name_too_long",
+            Refusal::DuplicateId { .. } => "duplicate_id",
+            Refusal::Impossible(_) => "impossible_figure",
+            Refusal::TooManyNodes(_) => "too_many_nodes",
+        }
+    }
+}
+
+/// Reads the body of one report.
+pub fn receive(body: &[u8]) -> Result<Received, Refusal> {
+    if body.len() > MAX_BODY_BYTES {
+        return Err(Refusal::Oversized);
+    }
+    // Before decoding: an unknown version may mean anything, and two bytes on the wire can be 150 in memory.
+    scan::scan(body)?;
+    let report = Report::decode(body).map_err(|error| Refusal::NotProtobuf(error.to_string()))?;
+    check(report)
+}
+
+/// Checks a report that came another way, such as from a file.
+pub fn check(report: Report) -> Result<Received, Refusal> {
+    if report.version != REPORT_VERSION {
+        return Err(Refusal::UnsupportedVersion(report.version.into()));
+    }
+    let node = NodeName::new(&report.node)?;
+    if !INTERVALS_MS.contains(&report.interval_ms) {
+        return Err(Refusal::Impossible("interval"));
+    }
+    within("boot id", &report.boot_id)?;
+    within("agent's version", &report.agent_version)?;
+    at_most(Listed::Absences, report.absences.len(), MAX_ABSENCES)?;
+    for absence in &report.absences {
+        within("absence", &absence.source)?;
+        within("absence", &absence.reason)?;
+    }
+    report.machine.as_ref().map_or(Ok(()), check_machine)?;
+    check_cgroups(&report)?;
+    check_gpus(&report)?;
+    check_assignments(&report)?;
+    Ok(Received { node, report })
+}
+
+impl NodeName {
+    /// Takes a name that obeys the rules.
+    pub fn new(name: &str) -> Result<Self, Refusal> {
+        let visible = name.bytes().all(|byte| byte.is_ascii_graphic());
+        if name.is_empty() || name.len() > MAX_NODE_NAME_BYTES || !visible {
+            return Err(Refusal::NodeName(name.chars().take(MAX_STRING_BYTES).collect()));
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Listed::Cgroups => "cgroups",
+            Listed::Devices => "devices",
+            Listed::Assignments => "assignments",
+            Listed::Absences => "absences",
+        })
+    }
+}
+
+fn check_machine(machine: &Machine) -> Result<(), Refusal> {
+    if machine.cpus_online.is_some_and(|cpus| cpus == 0 || cpus > MAX_CPUS) {
+        return Err(Refusal::Impossible("number of processors"));
+    }
+    let total = machine.memory_total_bytes.unwrap_or(MAX_MEMORY_BYTES);
+    let parts = [machine.memory_free_bytes, machine.memory_inactive_file_bytes];
+    if total > MAX_MEMORY_BYTES || parts.into_iter().flatten().any(|part| part > total) {
+        return Err(Refusal::Impossible("memory"));
+    }
+    Ok(())
+}
+
+fn check_cgroups(report: &Report) -> Result<(), Refusal> {
+    let Some(cgroups) = &report.cgroups else { return Ok(()) };
+    within("source of cgroups", &cgroups.source)?;
+    at_most(Listed::Cgroups, cgroups.cgroups.len(), MAX_CGROUPS)?;
+    let mut ids = HashSet::with_capacity(cgroups.cgroups.len());
+    for cgroup in &cgroups.cgroups {
+        if cgroup.path.len() > MAX_PATH_BYTES {
+            return Err(Refusal::NameTooLong("cgroup's path"));
+        }
+        within("pod's UID", &cgroup.pod_uid)?;
+        within("container's id", &cgroup.container_id)?;
+        if !ids.insert(cgroup.id) {
+            return Err(Refusal::DuplicateId { of: Listed::Cgroups, id: cgroup.id.to_string() });
+        }
+    }
+    Ok(())
+}
+
+fn check_gpus(report: &Report) -> Result<(), Refusal> {
+    let Some(gpus) = &report.gpus else { return Ok(()) };
+    within("driver's version", &gpus.driver_version)?;
+    let instances: usize = gpus.devices.iter().map(|gpu| gpu.mig_instances.len()).sum();
+    at_most(Listed::Devices, gpus.devices.len() + instances + gpus.lost_bus_ids.len(), MAX_DEVICES)?;
+    at_most(Listed::Devices, gpus.remembered.unwrap_or(0) as usize, MAX_DEVICES)?;
+    let mut ids = HashSet::new();
+    for gpu in &gpus.devices {
+        check_gpu(gpu)?;
+        for uuid in std::iter::once(&gpu.uuid).chain(gpu.mig_instances.iter().map(|instance| &instance.uuid)) {
+            if !ids.insert(uuid.as_str()) {
+                return Err(Refusal::DuplicateId { of: Listed::Devices, id: uuid.clone() });
+            }
+        }
+    }
+    gpus.lost_bus_ids.iter().try_for_each(|id| within("PCI address", id))
+}
+
+fn check_gpu(gpu: &Gpu) -> Result<(), Refusal> {
+    for name in [&gpu.uuid, &gpu.model, &gpu.bus_id] {
+        within("GPU's name", name)?;
+    }
+    for instance in &gpu.mig_instances {
+        within("MIG instance's name", &instance.uuid)?;
+        within("MIG profile", &instance.profile)?;
+    }
+    let instances = gpu.mig_instances.iter();
+    for reason in gpu.unhealthy_reasons.iter().chain(instances.clone().flat_map(|mig| &mig.unhealthy_reasons)) {
+        within("reason", reason)?;
+    }
+    let mut ratios = std::iter::once(gpu.utilization_ratio).chain(instances.clone().map(|mig| mig.utilization_ratio));
+    if ratios.any(|ratio| ratio.is_some_and(|ratio| !(0.0..=1.0).contains(&ratio))) {
+        return Err(Refusal::Impossible("utilisation"));
+    }
+    let own = [gpu.memory_total_bytes, gpu.memory_used_bytes];
+    let mut memory = own.into_iter().chain(instances.flat_map(|mig| [mig.memory_total_bytes, mig.memory_used_bytes]));
+    if memory.any(|bytes| bytes.is_some_and(|bytes| bytes > MAX_MEMORY_BYTES)) {
+        return Err(Refusal::Impossible("memory of a GPU"));
+    }
+    Ok(())
+}
+
+fn check_assignments(report: &Report) -> Result<(), Refusal> {
+    let Some(assignments) = &report.assignments else { return Ok(()) };
+    let listed = assignments.assigned.len() + assignments.allocatable.len();
+    at_most(Listed::Assignments, listed, MAX_ASSIGNMENTS)?;
+    for assigned in &assignments.assigned {
+        for name in [&assigned.namespace, &assigned.pod, &assigned.container, &assigned.resource] {
+            within("assignment", name)?;
+        }
+        assigned.device_ids.iter().try_for_each(|id| within("device's id", id))?;
+    }
+    for allocatable in &assignments.allocatable {
+        within("resource's name", &allocatable.resource)?;
+        allocatable.device_ids.iter().try_for_each(|id| within("device's id", id))?;
+    }
+    Ok(())
+}
+
+fn within(what: &'static str, name: &str) -> Result<(), Refusal> {
+    if name.len() > MAX_STRING_BYTES { Err(Refusal::NameTooLong(what)) } else { Ok(()) }
+}
+
+fn at_most(of: Listed, count: usize, limit: usize) -> Result<(), Refusal> {
+    if count > limit { Err(Refusal::TooMany { of, limit }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

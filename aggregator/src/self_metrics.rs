@@ -1,0 +1,213 @@
+//! The aggregator's figures about itself, in a registry of the `prometheus` crate. Owns their names; what they count is
+//! known by who calls.
+use std::time::Duration;
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+use crate::exposition::{Family, Kind};
+use crate::receive::Refusal;
+use crate::store::NoNews;
+
+static RECEIVED: Family = Family {
+    name: "mcad_aggregator_reports_received_total",
+    kind: Kind::Counter,
+    labels: &[],
+    unit: "reports",
+    help: "Reports that became the last one of their node.",
+};
+static REFUSED: Family = Family {
+    name: "mcad_aggregator_reports_refused_total",
+    kind: Kind::Counter,
+    labels: &["reason"],
+    unit: "reports",
+    help: "Reports that were answered with an error, by reason.",
+};
+static DROPPED: Family = Family {
+    name: "mcad_aggregator_reports_dropped_total",
+    kind: Kind::Counter,
+    labels: &["reason"],
+    unit: "reports",
+    help: "Reports that were no news, by reason.",
+};
+static CONNECTIONS: Family = Family {
+    name: "mcad_aggregator_connections",
+    kind: Kind::Gauge,
+    labels: &["listener"],
+    unit: "connections",
+    help: "Open connections, by listener: metrics or reports.",
+};
+static SCRAPE_SECONDS: Family = Family {
+    name: "mcad_aggregator_scrape_duration_seconds",
+    kind: Kind::Histogram,
+    labels: &[],
+    unit: "seconds",
+    help: "Time to make and hand over one /metrics, waiting for the reader included, for its turn not.",
+};
+static SCRAPE_BYTES: Family = Family {
+    name: "mcad_aggregator_scrape_bytes_total",
+    kind: Kind::Counter,
+    labels: &[],
+    unit: "bytes",
+    help: "Length of all /metrics that were read to the end, before compression.",
+};
+static SCRAPES_CUT: Family = Family {
+    name: "mcad_aggregator_scrapes_cut_total",
+    kind: Kind::Counter,
+    labels: &[],
+    unit: "scrapes",
+    help: "Scrapes whose reader left or stalled before the end.",
+};
+
+/// All of them.
+pub static FAMILIES: &[&Family] =
+    &[&RECEIVED, &REFUSED, &DROPPED, &CONNECTIONS, &SCRAPE_SECONDS, &SCRAPE_BYTES, &SCRAPES_CUT];
+
+/// Buckets around the budget: 200 ms plain and 500 ms compressed for 10,000 nodes.
+const SCRAPE_BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
+
+/// The figures.
+#[derive(Debug)]
+pub struct SelfMetrics {
+    registry: Registry,
+    /// Reports that were taken.
+    pub received: IntCounter,
+    refused: IntCounterVec,
+    dropped: IntCounterVec,
+    metrics_connections: IntGauge,
+    report_connections: IntGauge,
+    scrape_seconds: Histogram,
+    scrape_bytes: IntCounter,
+    /// Scrapes that nobody read to the end.
+    pub scrapes_cut: IntCounter,
+}
+
+impl SelfMetrics {
+    /// All at 0.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let received = IntCounter::with_opts(opts(&RECEIVED))?;
+        let refused = IntCounterVec::new(opts(&REFUSED), REFUSED.labels)?;
+        let dropped = IntCounterVec::new(opts(&DROPPED), DROPPED.labels)?;
+        let connections = prometheus::IntGaugeVec::new(opts(&CONNECTIONS), CONNECTIONS.labels)?;
+        let buckets = HistogramOpts::from(opts(&SCRAPE_SECONDS)).buckets(SCRAPE_BUCKETS.to_vec());
+        let scrape_seconds = Histogram::with_opts(buckets)?;
+        let scrape_bytes = IntCounter::with_opts(opts(&SCRAPE_BYTES))?;
+        let scrapes_cut = IntCounter::with_opts(opts(&SCRAPES_CUT))?;
+        // A reason that did not occur yet is known to be 0.
+        for reason in Refusal::REASONS {
+            refused.get_metric_with_label_values(&[reason])?;
+        }
+        for reason in NoNews::REASONS {
+            dropped.get_metric_with_label_values(&[reason])?;
+        }
+        let metrics_connections = connections.get_metric_with_label_values(&["metrics"])?;
+        let report_connections = connections.get_metric_with_label_values(&["reports"])?;
+        let all: [Box<dyn prometheus::core::Collector>; 7] = [
+            Box::new(received.clone()),
+            Box::new(refused.clone()),
+            Box::new(dropped.clone()),
+            Box::new(connections),
+            Box::new(scrape_seconds.clone()),
+            Box::new(scrape_bytes.clone()),
+            Box::new(scrapes_cut.clone()),
+        ];
+        all.into_iter().try_for_each(|one| registry.register(one))?;
+        Ok(Self {
+            registry,
+            received,
+            refused,
+            dropped,
+            metrics_connections,
+            report_connections,
+            scrape_seconds,
+            scrape_bytes,
+            scrapes_cut,
+        })
+    }
+
+    /// Counts a refusal and says how many there were for this reason before it.
+    pub fn refused(&self, refusal: &Refusal) -> u64 {
+        let counter = self.refused.with_label_values(&[refusal.reason()]);
+        let before = counter.get();
+        counter.inc();
+        before
+    }
+
+    /// Counts a report that was no news.
+    pub fn dropped(&self, reason: NoNews) {
+        self.dropped.with_label_values(&[reason.reason()]).inc();
+    }
+
+    /// Counts a connection of scrapes and the page until what it returns is dropped.
+    pub fn metrics_connection(&self) -> Open {
+        Open::count(&self.metrics_connections)
+    }
+
+    /// Counts a connection of reports until what it returns is dropped.
+    pub fn report_connection(&self) -> Open {
+        Open::count(&self.report_connections)
+    }
+
+    /// Notes the cost of a scrape.
+    pub fn scraped(&self, took: Duration, bytes: u64) {
+        self.scrape_seconds.observe(took.as_secs_f64());
+        self.scrape_bytes.inc_by(bytes);
+    }
+
+    /// All of them in the text format.
+    pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+/// Something that is counted for as long as this lives, however it ends.
+#[derive(Debug)]
+pub struct Open(IntGauge);
+
+impl Open {
+    fn count(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn opts(family: &Family) -> Opts {
+    Opts::new(family.name, family.help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_line_before_it_occurred() {
+        let text = String::from_utf8(SelfMetrics::new().unwrap().text().unwrap()).unwrap();
+        for reason in Refusal::REASONS {
+            let line = format!("mcad_aggregator_reports_refused_total{{reason=\"{reason}\"}} 0\n");
+            assert!(text.contains(&line), "{line}{text}");
+        }
+        for family in FAMILIES {
+            assert!(text.contains(&format!("# TYPE {} {}\n", family.name, family.kind)), "{}", family.name);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_counted_under_its_reason_alone() {
+        let metrics = SelfMetrics::new().unwrap();
+        assert_eq!(metrics.refused(&Refusal::Truncated), 0);
+        assert_eq!(metrics.refused(&Refusal::Truncated), 1);
+        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        assert!(text.contains("{reason=\"truncated\"} 2\n"), "{text}");
+        assert!(text.contains("{reason=\"oversized\"} 0\n"), "{text}");
+    }
+}

@@ -1,0 +1,180 @@
+//! Requests and their answers. Owns paths, status codes and headers; what a report or a scrape is, is known further in.
+use std::sync::Arc;
+
+use http_body_util::{BodyExt as _, Either, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, VARY,
+};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+
+use super::scrape::{self, Chunks, Encoding};
+use super::{Phase, Shared, Side};
+use crate::page;
+use crate::receive::{MAX_BODY_BYTES, Refusal};
+
+/// What an answer consists of.
+type Answer = Response<Either<Full<Bytes>, Chunks>>;
+
+const PROTOBUF: &str = "application/x-protobuf";
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+/// The page has a style of its own, and nothing else may load.
+const PAGE_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
+/// How much of a body that is too large is still read, so that its sender gets to the answer instead of a reset.
+const DISCARDED_BYTES: usize = 8 * MAX_BODY_BYTES;
+
+pub(super) async fn answer(request: Request<Incoming>, side: Side, shared: &Shared) -> Answer {
+    let wanted = match (side, request.uri().path()) {
+        (Side::Metrics, "/metrics" | "/" | "/live" | "/ready") => Method::GET,
+        (Side::Reports, "/v1/report") => Method::POST,
+        (Side::Metrics, _) => return text(StatusCode::NOT_FOUND, "here are /metrics, /, /live and /ready"),
+        (Side::Reports, _) => return text(StatusCode::NOT_FOUND, "here is POST /v1/report"),
+    };
+    if *request.method() != wanted {
+        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, &format!("only {wanted} works here"));
+        if let Ok(allowed) = HeaderValue::from_str(wanted.as_str()) {
+            answer.headers_mut().insert(ALLOW, allowed);
+        }
+        return answer;
+    }
+    match request.uri().path() {
+        "/metrics" => metrics(request.headers(), shared).await,
+        "/v1/report" => report(request, shared).await,
+        "/live" => text(StatusCode::OK, "live"),
+        "/ready" => match *shared.phase.borrow() {
+            Phase::Serving => text(StatusCode::OK, "ready"),
+            Phase::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
+        },
+        _ => {
+            let html = page::render(&shared.replica.snapshot(), shared.replica.now());
+            let mut answer = whole(StatusCode::OK, HTML, html);
+            answer.headers_mut().insert(CONTENT_SECURITY_POLICY, PAGE_POLICY);
+            answer
+        }
+    }
+}
+
+async fn metrics(headers: &HeaderMap, shared: &Shared) -> Answer {
+    let encoding = encoding(headers);
+    let Ok(turn) = Arc::clone(&shared.scrape_turn).acquire_owned().await else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
+    };
+    let chunks = scrape::begin(Arc::clone(&shared.replica), encoding, shared.limits.stall, turn);
+    let mut answer = Response::new(Either::Right(chunks));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, EXPOSITION);
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if encoding == Encoding::Gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    answer
+}
+
+async fn report(request: Request<Incoming>, shared: &Shared) -> Answer {
+    let body = read(request, shared).await;
+    let body = body.as_deref().map_err(Refusal::clone);
+    match shared.replica.take(body) {
+        // Also for one that is no news: to send it again would not make it any.
+        Ok(_) => {
+            let mut answer = Response::new(Either::Left(Full::default()));
+            *answer.status_mut() = StatusCode::NO_CONTENT;
+            answer
+        }
+        Err(refusal) => text(status(&refusal), &format!("{}: {refusal}", refusal.reason())),
+    }
+}
+
+fn status(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::Oversized => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
+        Refusal::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Refusal::TooManyNodes(_) => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Vec<u8>, Refusal> {
+    let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if content_type != PROTOBUF.as_bytes() {
+        let shown = String::from_utf8_lossy(content_type).chars().take(100).collect();
+        return Err(Refusal::ContentType(shown));
+    }
+    let limit = shared.limits.body;
+    tokio::time::timeout(limit, collect(request.into_body())).await.map_err(|_| Refusal::TooSlow(limit))?
+}
+
+async fn collect(mut body: Incoming) -> Result<Vec<u8>, Refusal> {
+    let mut all = Vec::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        // A body that ends before its length does, or whose chunks are broken.
+        let frame = frame.map_err(|_| Refusal::Truncated)?;
+        let Some(data) = frame.data_ref() else { continue };
+        length += data.len();
+        if length > DISCARDED_BYTES {
+            break;
+        }
+        if length <= MAX_BODY_BYTES {
+            all.extend_from_slice(data);
+        }
+    }
+    if length > MAX_BODY_BYTES { Err(Refusal::Oversized) } else { Ok(all) }
+}
+
+/// gzip if it is named, by itself or by `*`, and not with a weight of 0.
+fn encoding(headers: &HeaderMap) -> Encoding {
+    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let mut weights = (None, None);
+    for coding in values.flat_map(|value| value.split(',')) {
+        let mut parts = coding.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |q| q.parse::<f32>().ok());
+        let wanted = weight.is_some_and(|weight| weight > 0.0);
+        if name.eq_ignore_ascii_case("gzip") {
+            weights.0 = Some(wanted);
+        } else if name == "*" {
+            weights.1 = Some(wanted);
+        }
+    }
+    if weights.0.or(weights.1) == Some(true) { Encoding::Gzip } else { Encoding::Plain }
+}
+
+fn text(status: StatusCode, sentence: &str) -> Answer {
+    whole(status, TEXT, format!("{sentence}\n"))
+}
+
+fn whole(status: StatusCode, content_type: HeaderValue, body: String) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::new(Bytes::from(body))));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, content_type);
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(accepted: &[&'static str], expected: Encoding) {
+        let mut headers = HeaderMap::new();
+        for value in accepted {
+            headers.append(ACCEPT_ENCODING, HeaderValue::from_static(value));
+        }
+        assert_eq!(encoding(&headers), expected, "{accepted:?}");
+    }
+
+    #[test]
+    fn gzip_is_used_when_it_is_asked_for() {
+        check(&[], Encoding::Plain);
+        check(&["gzip"], Encoding::Gzip);
+        check(&["deflate, GZIP;q=0.5"], Encoding::Gzip);
+        check(&["deflate", "gzip"], Encoding::Gzip);
+        check(&["gzip; q=0"], Encoding::Plain);
+        check(&["gzip;q=x"], Encoding::Plain);
+        check(&["*"], Encoding::Gzip);
+        check(&["*, gzip;q=0"], Encoding::Plain);
+        check(&["br"], Encoding::Plain);
+    }
+}

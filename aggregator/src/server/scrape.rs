@@ -1,0 +1,120 @@
+//! The body of `/metrics`: written by a thread while it is read by the peer, a few chunks apart. Owns that hand-over, and
+//! compression on the way.
+use std::io::Write as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use hyper::body::{Body, Bytes, Frame};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::exposition::{CHUNK_BYTES, Closed, Sink};
+use crate::replica::Replica;
+
+/// Chunks between the writer and the reader: half a megabyte, so that a local reader hardly ever waits.
+const CHUNKS_AHEAD: usize = 8;
+
+/// How the text travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Plain,
+    Gzip,
+}
+
+/// The body while it is written.
+#[derive(Debug)]
+pub(super) struct Chunks(mpsc::Receiver<Piece>);
+
+#[derive(Debug)]
+enum Piece {
+    Chunk(Vec<u8>),
+    /// All of it was sent. Without this a body that was cut would look like a whole one, and series would seem to end.
+    End,
+}
+
+/// The writer ended before the text did.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the exposition was cut")]
+pub(super) struct Cut;
+
+/// Begins to write; `turn` is given back at the end.
+pub(super) fn begin(replica: Arc<Replica>, encoding: Encoding, stall: Duration, turn: OwnedSemaphorePermit) -> Chunks {
+    let (pieces, receiver) = mpsc::channel(CHUNKS_AHEAD);
+    let runtime = Handle::current();
+    // Nobody joins it: its end, good or bad, is what the reader finds in the channel; a reader that leaves ends it.
+    drop(tokio::task::spawn_blocking(move || {
+        let mut sender = Sender { pieces, runtime, stall };
+        let written = match encoding {
+            Encoding::Plain => replica.expose(&mut sender).map(drop),
+            Encoding::Gzip => {
+                let mut gzip = Gzip { encoder: GzEncoder::new(Vec::new(), Compression::fast()), next: &mut sender };
+                replica.expose(&mut gzip).and_then(|_| gzip.finish())
+            }
+        };
+        if written.and_then(|()| sender.send(Piece::End)).is_err() {
+            tracing::debug!("the reader of a scrape left or stalled");
+        }
+        drop(turn);
+    }));
+    Chunks(receiver)
+}
+
+impl Body for Chunks {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        self.0.poll_recv(cx).map(|piece| match piece {
+            Some(Piece::Chunk(chunk)) => Some(Ok(Frame::data(chunk.into()))),
+            Some(Piece::End) => None,
+            None => Some(Err(Cut)),
+        })
+    }
+}
+
+struct Sender {
+    pieces: mpsc::Sender<Piece>,
+    runtime: Handle,
+    stall: Duration,
+}
+
+impl Sender {
+    fn send(&mut self, piece: Piece) -> Result<(), Closed> {
+        let sent = self.runtime.block_on(tokio::time::timeout(self.stall, self.pieces.send(piece)));
+        sent.map_err(|_| Closed)?.map_err(|_| Closed)
+    }
+}
+
+impl Sink for Sender {
+    fn take(&mut self, chunk: Vec<u8>) -> Result<(), Closed> {
+        self.send(Piece::Chunk(chunk))
+    }
+}
+
+struct Gzip<'a> {
+    encoder: GzEncoder<Vec<u8>>,
+    next: &'a mut Sender,
+}
+
+impl Gzip<'_> {
+    fn finish(self) -> Result<(), Closed> {
+        let rest = self.encoder.finish().map_err(|_| Closed)?;
+        self.next.take(rest)
+    }
+}
+
+impl Sink for Gzip<'_> {
+    fn take(&mut self, chunk: Vec<u8>) -> Result<(), Closed> {
+        // Writing to a Vec has no error.
+        self.encoder.write_all(&chunk).map_err(|_| Closed)?;
+        if self.encoder.get_ref().len() >= CHUNK_BYTES {
+            let full = std::mem::take(self.encoder.get_mut());
+            self.next.take(full)?;
+        }
+        Ok(())
+    }
+}

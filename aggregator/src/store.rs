@@ -1,0 +1,192 @@
+//! The last report of every node, and what of the one before is needed for rates. Owns what is news and what is not, and
+//! how many nodes are kept; asks no clock.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcad_wire::report::Report;
+
+use crate::clock::Now;
+use crate::receive::{NodeName, Received, Refusal};
+
+/// An agent that has been silent for this many of its intervals is down.
+const SILENT_INTERVALS: u32 = 3;
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Nodes.
+    pub nodes: usize,
+    /// How long a node stays after its last report.
+    pub keep: Duration,
+}
+
+impl Limits {
+    /// Without Kubernetes nobody says which nodes there are, so the agents' word stands, for a bounded while: an hour is
+    /// long enough to see in an alert that an agent died. One machine runs one agent; a few more are someone's test.
+    pub const LOCAL: Self = Self { nodes: 64, keep: Duration::from_hours(1) };
+}
+
+/// The last report of every node.
+#[derive(Debug)]
+pub struct Store {
+    limits: Limits,
+    nodes: BTreeMap<NodeName, Arc<Stored>>,
+}
+
+/// What is known from one node's agent.
+#[derive(Debug)]
+pub struct Stored {
+    /// The last report.
+    pub report: Report,
+    /// When it was received, by this process's clock: the node's own may be wrong.
+    pub received: Now,
+    /// What it is measured against. Absent: the first of its boot.
+    pub baseline: Option<Baseline>,
+    interval: Duration,
+}
+
+/// Totals of the report before, of the same boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Baseline {
+    /// When it was sampled, in ns since boot. Always before the last report's.
+    pub uptime_ns: u64,
+    /// The machine's busy time then.
+    pub cpu_busy_ns: Option<u64>,
+    /// CPU time of cgroups then, by id, in order of id.
+    pub cgroup_cpu_ns: Box<[(u64, u64)]>,
+}
+
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is the node's last one now.
+    Taken,
+    /// It is no news: the sender need not repeat it.
+    Dropped(NoNews),
+}
+
+/// Why a report is no news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoNews {
+    /// It is the one that is stored.
+    Duplicate,
+    /// It was sampled before the one that is stored.
+    Older,
+}
+
+impl NoNews {
+    /// Every reason that there is.
+    pub const REASONS: &[&str] = &["duplicate", "older"];
+
+    /// The reason in one word, one of [`REASONS`](Self::REASONS).
+    pub fn reason(self) -> &'static str {
+        match self {
+            NoNews::Duplicate => "duplicate",
+            NoNews::Older => "older",
+        }
+    }
+}
+
+impl Store {
+    /// An empty one.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, nodes: BTreeMap::new() }
+    }
+
+    /// Takes a report if it is news.
+    pub fn insert(&mut self, received: Received, now: Now) -> Result<Outcome, Refusal> {
+        let known = self.nodes.get(&received.node);
+        if let Some(drop) = known.and_then(|known| no_news(&known.report, &received.report)) {
+            return Ok(Outcome::Dropped(drop));
+        }
+        if known.is_none() && self.nodes.len() >= self.limits.nodes {
+            self.forget(now);
+            if self.nodes.len() >= self.limits.nodes {
+                return Err(Refusal::TooManyNodes(self.limits.nodes));
+            }
+        }
+        let baseline = self.nodes.get(&received.node).and_then(|known| baseline(&known.report, &received.report));
+        let interval = received.interval();
+        let stored = Stored { report: received.report, received: now, baseline, interval };
+        self.nodes.insert(received.node, Arc::new(stored));
+        Ok(Outcome::Taken)
+    }
+
+    /// All nodes, by name; those silent for too long are forgotten first.
+    pub fn reports(&mut self, now: Now) -> Vec<(NodeName, Arc<Stored>)> {
+        self.forget(now);
+        self.nodes.iter().map(|(name, stored)| (name.clone(), Arc::clone(stored))).collect()
+    }
+
+    fn forget(&mut self, now: Now) {
+        self.nodes.retain(|_, stored| now.since(stored.received) < self.limits.keep);
+    }
+}
+
+impl Stored {
+    /// How long ago the report was received.
+    pub fn age(&self, now: Now) -> Duration {
+        now.since(self.received)
+    }
+
+    /// Its age is above three intervals: the agent is down, and what it said no longer counts.
+    pub fn is_silent(&self, now: Now) -> bool {
+        self.age(now) > self.interval * SILENT_INTERVALS
+    }
+
+    /// Cores that the machine kept busy between the last two reports, in billionths. Absent with one report only.
+    pub fn cpu_busy_nanocores(&self) -> Option<u64> {
+        let machine = self.report.machine.as_ref()?;
+        let baseline = self.baseline.as_ref()?;
+        let nanocores = rate_nano(baseline.cpu_busy_ns?, machine.cpu_busy_ns?, self.elapsed_ns(baseline)?)?;
+        // Ticks are read one processor after another, so a little above is rounding. Twice as much as there is, is not.
+        let online = u64::from(machine.cpus_online?) * 1_000_000_000;
+        (nanocores <= 2 * online).then_some(nanocores)
+    }
+
+    /// Cores that one cgroup kept busy between the last two reports, in billionths. Absent if it was not in both.
+    pub fn cgroup_nanocores(&self, id: u64, cpu_ns: u64) -> Option<u64> {
+        let baseline = self.baseline.as_ref()?;
+        let at = baseline.cgroup_cpu_ns.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        rate_nano(baseline.cgroup_cpu_ns[at].1, cpu_ns, self.elapsed_ns(baseline)?)
+    }
+
+    fn elapsed_ns(&self, baseline: &Baseline) -> Option<u64> {
+        self.report.uptime_ns.checked_sub(baseline.uptime_ns).filter(|elapsed_ns| *elapsed_ns > 0)
+    }
+}
+
+/// A total that fell was reset: no rate.
+fn rate_nano(before_ns: u64, after_ns: u64, elapsed_ns: u64) -> Option<u64> {
+    let used_ns = after_ns.checked_sub(before_ns)?;
+    u64::try_from(u128::from(used_ns) * 1_000_000_000 / u128::from(elapsed_ns)).ok()
+}
+
+fn no_news(known: &Report, new: &Report) -> Option<NoNews> {
+    if known.boot_id != new.boot_id {
+        // Nothing orders two boots but their arrival: the node's clock may have been set between them.
+        return None;
+    }
+    let same_agent = known.started_at_ms == new.started_at_ms;
+    if same_agent && known.sequence == new.sequence {
+        return Some(NoNews::Duplicate);
+    }
+    // Within a boot its uptime orders the samples of one agent, and of an agent and its successor.
+    let older = new.uptime_ns <= known.uptime_ns || (same_agent && new.sequence < known.sequence);
+    older.then_some(NoNews::Older)
+}
+
+fn baseline(known: &Report, new: &Report) -> Option<Baseline> {
+    if known.boot_id != new.boot_id {
+        return None;
+    }
+    let cgroups = known.cgroups.iter().flat_map(|cgroups| &cgroups.cgroups);
+    let mut cgroup_cpu_ns: Box<[_]> = cgroups.filter_map(|cgroup| Some((cgroup.id, cgroup.cpu_ns?))).collect();
+    cgroup_cpu_ns.sort_unstable();
+    let cpu_busy_ns = known.machine.as_ref().and_then(|machine| machine.cpu_busy_ns);
+    Some(Baseline { uptime_ns: known.uptime_ns, cpu_busy_ns, cgroup_cpu_ns })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! `cargo xtask ci`: what a change must pass, exactly as CI runs it, with the time of each stage.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+
+use crate::{build_ebpf, deny, test, workspace};
+
+/// What CI may take in all; a run that comes near it is the moment to look which stage grew.
+const BUDGET_MINUTES: f64 = 60.0;
+
+/// Everything a change must pass, as CI runs it.
+///
+/// Stages, cheapest first: fmt (rustfmt), ebpf (the kernel half), deny (licences, bans, sources,
+/// advisories), clippy (no warnings), docs (no warnings), test (`cargo xtask test`). It ends at the
+/// first that fails, and prints the minutes of each.
+#[derive(Args)]
+pub(crate) struct Ci {
+    /// Run these stages only, in this order
+    #[arg(value_name = "STAGE")]
+    stages: Vec<Stage>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Stage {
+    Fmt,
+    Ebpf,
+    Deny,
+    Clippy,
+    Docs,
+    Test,
+}
+
+impl Ci {
+    pub(crate) fn run(self) -> Result<()> {
+        let stages = if self.stages.is_empty() { Stage::value_variants().to_vec() } else { self.stages };
+        let mut times = Vec::new();
+        let mut outcome = Ok(());
+        for stage in stages {
+            println!("ci: {stage:?}");
+            let started = Instant::now();
+            outcome = stage.run().with_context(|| format!("stage {stage:?}"));
+            times.push((stage, started.elapsed()));
+            if outcome.is_err() {
+                break;
+            }
+        }
+        print!("{}", table(&times));
+        outcome
+    }
+}
+
+impl Stage {
+    fn run(self) -> Result<()> {
+        match self {
+            Self::Fmt => workspace::run(&mut workspace::cargo(&["fmt", "--all", "--check"]))
+                .context("`cargo fmt` writes it as it should be"),
+            Self::Ebpf => build_ebpf::BuildEbpf::default().run(),
+            Self::Deny => deny::Deny::default().run(),
+            Self::Clippy => {
+                let words = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
+                workspace::run(&mut workspace::cargo(&words))
+            }
+            Self::Docs => {
+                let words = ["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"];
+                workspace::run(workspace::cargo(&words).env("RUSTDOCFLAGS", "--deny warnings"))
+            }
+            Self::Test => test::Test::default().run(),
+        }
+    }
+}
+
+/// Minutes of each stage, and in all.
+fn table(times: &[(Stage, Duration)]) -> String {
+    let minutes = |time: &Duration| time.as_secs_f64() / 60.0;
+    let lines =
+        times.iter().map(|(stage, time)| format!("ci: {:<8}{:>6.1} min\n", format!("{stage:?}"), minutes(time)));
+    let all: Duration = times.iter().map(|(_, time)| *time).sum();
+    format!("{}ci: in all  {:>6.1} min of {BUDGET_MINUTES:.0}\n", lines.collect::<String>(), minutes(&all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_shows_minutes_by_stage_and_in_all() {
+        let times = [(Stage::Fmt, Duration::from_secs(3)), (Stage::Clippy, Duration::from_secs(90))];
+        assert_eq!(table(&times), "ci: Fmt        0.1 min\nci: Clippy     1.5 min\nci: in all     1.6 min of 60\n");
+    }
+}

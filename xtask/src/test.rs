@@ -1,0 +1,111 @@
+//! `cargo xtask test`: brings what tests need, runs them all, and says aloud what this machine could not test.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use crate::test_output::TestOutput;
+use crate::{build_ebpf, facts, workspace};
+
+/// Run all tests, with what they need.
+///
+/// Builds the kernel half (installing what that needs), brings promtool, and runs `cargo test` over
+/// the workspace. Tests against the real kernel need root.
+///
+/// A test that can't run here prints `SKIPPED: ` and why; all are listed and counted at the end, and
+/// not counted as passed. With CI=true every skip but one for want of a GPU is an error.
+#[derive(Args, Default)]
+pub(crate) struct Test {
+    /// Handed on to `cargo test` in place of --workspace: `cargo xtask test -p mcad-agent NAME`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    arguments: Vec<String>,
+}
+
+impl Test {
+    pub(crate) fn run(self) -> Result<()> {
+        if let Err(error) = build_ebpf::ensure() {
+            ensure!(!workspace::is_ci(), "{error:#}");
+            println!("test: WITHOUT eBPF, tests that need it are skipped: {error:#}");
+        }
+        let mut command = workspace::cargo(&["test", "--locked", "--no-fail-fast"]);
+        if self.arguments.is_empty() {
+            command.arg("--workspace");
+        }
+        command.args(&self.arguments).args(["--", "--show-output"]);
+        if let Some(path) = path_with_promtool()? {
+            command.env("PATH", path);
+        }
+
+        let mut tests = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+        let mut output = TestOutput::default();
+        for line in BufReader::new(tests.stdout.take().context("cargo has no standard output")?).split(b'\n') {
+            let line = line.context("cannot read what cargo prints")?;
+            let line = String::from_utf8_lossy(&line);
+            if output.take(&line) {
+                println!("{line}");
+            }
+        }
+        let status = tests.wait()?;
+
+        for skip in output.skips() {
+            println!("skipped {}: {}", skip.test, skip.reasons.join("; "));
+        }
+        // In the words that readers of test output know, alone on a line.
+        println!("{}", output.summary());
+        ensure!(status.success(), "tests failed, or did not compile; they are named above");
+        ensure!(!output.is_empty() || !workspace::is_ci(), "no test ran");
+        if workspace::is_ci() && output.skips().iter().any(|skip| !skip.is_for_want_of_a_gpu()) {
+            bail!("CI has all that tests need but a GPU, and something above was skipped for another reason");
+        }
+        Ok(())
+    }
+}
+
+/// The search path with promtool on it; `None` where it needs no change, or promtool is not to be had.
+///
+/// Debian's package is unpacked into the cache and not installed: installing it would start a server.
+fn path_with_promtool() -> Result<Option<OsString>> {
+    if facts::on_path("promtool").is_some() {
+        return Ok(None);
+    }
+    let folder = workspace::cache()?.join("prometheus");
+    let bin = folder.join("usr/bin");
+    if !bin.join("promtool").is_file() {
+        println!("test: bringing promtool, from Debian's package prometheus, to {}", folder.display());
+        if let Err(error) = unpack("prometheus", &folder) {
+            println!("test: WITHOUT promtool, tests that need it are skipped: {error:#}");
+            return Ok(None);
+        }
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([bin]);
+    Ok(Some(std::env::join_paths(folders)?))
+}
+
+/// Downloads a Debian package and unpacks it into `folder`.
+fn unpack(package: &str, folder: &PathBuf) -> Result<()> {
+    facts::on_path("apt-get").context("there is no apt-get on this machine; put promtool on the path")?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let download = || {
+        // As this user: apt's own can't write into the cache.
+        let words = ["download", "--quiet=2", "--option=APT::Sandbox::User=", package];
+        workspace::run(Command::new("apt-get").args(words).current_dir(folder))
+    };
+    if let Err(error) = download() {
+        ensure!(workspace::is_root(), "{error:#}; as root, `apt-get update` may help");
+        workspace::run(Command::new("apt-get").args(["update", "--quiet=2"]))?;
+        download()?;
+    }
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            workspace::run(Command::new("dpkg-deb").arg("--extract").arg(&path).arg(folder))?;
+            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! What `run` shows, from one scrape to lines of text. Pure: no clock, no terminal, no network.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use crate::exposition::Sample;
+
+/// CPU time of each cgroup, as the aggregator shows it with `--cluster local`.
+const CGROUP_CPU: &str = "mcad_cgroup_cpu_seconds_total";
+
+/// One scrape of `/metrics`.
+pub(crate) struct Scrape {
+    /// When it was made, in seconds since `run` began.
+    pub(crate) at_s: f64,
+    pub(crate) samples: Vec<Sample>,
+}
+
+impl Scrape {
+    /// The sum over all samples with these labels; `None` without any, because absent is not zero.
+    fn sum(&self, family: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let mut found = self.samples.iter().filter(|sample| sample.family == family && sample.has(labels)).peekable();
+        found.peek()?;
+        Some(found.map(|sample| sample.value).sum())
+    }
+
+    /// When the report behind this scrape was taken: rates divide by this, because scrapes and reports don't keep step.
+    fn reported_at_s(&self) -> Option<f64> {
+        Some(self.at_s - self.sum("mcad_node_report_age_seconds", &[])?)
+    }
+
+    fn cgroup_seconds(&self) -> impl Iterator<Item = (&str, f64)> {
+        let samples = self.samples.iter().filter(|sample| sample.family == CGROUP_CPU);
+        samples.filter_map(|sample| Some((sample.label("cgroup")?, sample.value)))
+    }
+}
+
+/// Two reports closer than this are one report seen twice: the agent of `run` sends one a second.
+const SAME_REPORT_S: f64 = 0.5;
+
+/// The view: figures of now, and rates since the report before.
+#[derive(Default)]
+pub(crate) struct View {
+    before: Option<Scrape>,
+    now: Option<Scrape>,
+    /// Cores each cgroup used between the last two reports, busiest first. `None` until there are two.
+    rates: Option<Vec<(String, f64)>>,
+}
+
+impl View {
+    /// Takes in one more scrape.
+    pub(crate) fn take(&mut self, scrape: Scrape) {
+        let reported_at_s = scrape.reported_at_s();
+        let is_up = scrape.sum("mcad_node_agent_up", &[]) == Some(1.0);
+        match (self.before.as_ref().and_then(Scrape::reported_at_s), reported_at_s) {
+            (Some(before), Some(now)) if is_up && now - before < SAME_REPORT_S => {}
+            (Some(before_s), Some(now_s)) if is_up => {
+                self.rates = self.before.as_ref().map(|before| rates(before, &scrape, now_s - before_s));
+                self.before = Some(Scrape { at_s: scrape.at_s, samples: scrape.samples.clone() });
+            }
+            _ => {
+                self.rates = None;
+                self.before = reported_at_s.map(|_| Scrape { at_s: scrape.at_s, samples: scrape.samples.clone() });
+            }
+        }
+        self.now = Some(scrape);
+    }
+
+    /// One line for a log: seconds since the start, the machine, the busiest cgroups.
+    pub(crate) fn line(&self) -> String {
+        let at_s = self.now.as_ref().map_or(0.0, |now| now.at_s);
+        let mut line = format!("{at_s:>4.0}s  {}  {}", self.machine(), self.source());
+        match &self.rates {
+            None => line.push_str("  busiest unknown yet"),
+            Some(rates) => {
+                let busiest = rates.iter().take(3).map(|(cgroup, cores)| format!(" {cgroup} {cores:.2}"));
+                let _infallible = write!(line, "  busiest{}", busiest.collect::<Vec<_>>().join(","));
+            }
+        }
+        line
+    }
+
+    /// A screen of `rows` lines of at most `columns` characters.
+    pub(crate) fn screen(&self, address: &str, rows: usize, columns: usize) -> String {
+        let mut lines = vec![
+            format!("mcad-metrics on this machine    {address}    Ctrl-C ends it"),
+            String::new(),
+            self.machine(),
+            self.source(),
+            String::new(),
+        ];
+        match &self.rates {
+            None => lines.push("waiting for two reports".to_owned()),
+            Some(rates) => {
+                lines.push("  cores  cgroup, with all below it".to_owned());
+                let room = rows.saturating_sub(lines.len());
+                lines.extend(rates.iter().take(room).map(|(cgroup, cores)| format!("{cores:>7.3}  {cgroup}")));
+            }
+        }
+        let cut = lines.into_iter().take(rows).map(|line| line.chars().take(columns).collect::<String>());
+        cut.collect::<Vec<_>>().join("\n")
+    }
+
+    fn machine(&self) -> String {
+        let figure = |family, resource| {
+            let now = self.now.as_ref()?;
+            now.sum(family, &[("resource", resource)])
+        };
+        let cpu = pair(figure("mcad_node_used", "cpu"), figure("mcad_node_installed", "cpu"), 1.0);
+        let gib = f64::from(1 << 30);
+        let memory = pair(figure("mcad_node_used", "memory"), figure("mcad_node_installed", "memory"), gib);
+        format!("cpu {cpu} cores  memory {memory} GiB")
+    }
+
+    fn source(&self) -> String {
+        let Some(now) = &self.now else { return "no scrape yet".to_owned() };
+        if now.sum("mcad_node_agent_up", &[]) != Some(1.0) {
+            return "no report from the agent".to_owned();
+        }
+        let cgroups = now.cgroup_seconds().count();
+        let sources = now.samples.iter().filter(|sample| sample.family == "mcad_node_source");
+        let source =
+            sources.filter(|sample| sample.has(&[("figure", "cgroup")])).find_map(|sample| sample.label("source"));
+        match source {
+            Some("bpf") => format!("{cgroups} cgroups, read by eBPF"),
+            Some("cgroupfs") => format!("{cgroups} cgroups, read from files"),
+            Some(other) => format!("no cgroups: source {other}"),
+            None => "no cgroups: source unknown".to_owned(),
+        }
+    }
+}
+
+/// `1.23 of 2`, each part as far as it is known.
+fn pair(used: Option<f64>, installed: Option<f64>, unit: f64) -> String {
+    let text = |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), |value| format!("{:.2}", value / unit));
+    format!("{} of {}", text(used), text(installed))
+}
+
+/// Cores used by each cgroup that is in both scrapes, busiest first; the root is the machine, and has a line of its own.
+fn rates(before: &Scrape, now: &Scrape, seconds: f64) -> Vec<(String, f64)> {
+    let before: HashMap<_, _> = before.cgroup_seconds().collect();
+    let mut rates: Vec<_> = now
+        .cgroup_seconds()
+        .filter(|(cgroup, _)| *cgroup != "/")
+        .filter_map(|(cgroup, now)| {
+            let used = now - before.get(cgroup)?;
+            // A total that fell is another cgroup under the same path.
+            (used >= 0.0).then(|| (cgroup.to_owned(), used / seconds))
+        })
+        .collect();
+    rates.sort_by(|(left, a), (right, b)| b.total_cmp(a).then_with(|| left.cmp(right)));
+    rates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposition::parse;
+
+    fn scrape(at_s: f64, age_s: f64, busy_s: f64) -> Scrape {
+        let text = format!(
+            "mcad_node_agent_up{{node=\"n\"}} 1\n\
+             mcad_node_report_age_seconds{{node=\"n\"}} {age_s}\n\
+             mcad_node_source{{node=\"n\",figure=\"cgroup\",source=\"bpf\"}} 1\n\
+             mcad_node_installed{{node=\"n\",resource=\"cpu\",unit=\"core\"}} 2\n\
+             mcad_node_used{{node=\"n\",resource=\"cpu\",unit=\"core\",owner=\"system\"}} 1.25\n\
+             mcad_node_used{{node=\"n\",resource=\"cpu\",unit=\"core\",owner=\"other\"}} 0.25\n\
+             mcad_cgroup_cpu_seconds_total{{node=\"n\",cgroup=\"/\"}} 99\n\
+             mcad_cgroup_cpu_seconds_total{{node=\"n\",cgroup=\"/idle\"}} 5\n\
+             mcad_cgroup_cpu_seconds_total{{node=\"n\",cgroup=\"/busy\"}} {busy_s}\n"
+        );
+        Scrape { at_s, samples: parse(&text) }
+    }
+
+    fn view(scrapes: impl IntoIterator<Item = Scrape>) -> View {
+        let mut view = View::default();
+        scrapes.into_iter().for_each(|scrape| view.take(scrape));
+        view
+    }
+
+    #[test]
+    fn a_screen_shows_the_machine_the_source_and_the_busiest_cgroups() {
+        let shown = view([scrape(1.0, 0.0, 10.0), scrape(2.0, 0.0, 10.5)]).screen("http://a/metrics", 20, 80);
+        assert_eq!(
+            shown,
+            "mcad-metrics on this machine    http://a/metrics    Ctrl-C ends it\n\n\
+             cpu 1.50 of 2.00 cores  memory unknown of unknown GiB\n\
+             3 cgroups, read by eBPF\n\n  \
+             cores  cgroup, with all below it\n  \
+             0.500  /busy\n  \
+             0.000  /idle"
+        );
+    }
+
+    #[test]
+    fn a_line_is_for_logs() {
+        let line = view([scrape(1.0, 0.0, 10.0), scrape(2.0, 0.0, 10.5)]).line();
+        assert_eq!(
+            line,
+            "   2s  cpu 1.50 of 2.00 cores  memory unknown of unknown GiB  3 cgroups, read by eBPF  \
+             busiest /busy 0.50, /idle 0.00"
+        );
+    }
+
+    #[test]
+    fn a_rate_needs_two_reports() {
+        assert!(view([scrape(1.0, 0.0, 10.0)]).line().ends_with("busiest unknown yet"));
+    }
+
+    #[test]
+    fn rates_divide_by_the_time_between_reports_not_between_scrapes() {
+        // Scrapes a second apart, reports two seconds apart: 1 s of CPU is half a core.
+        let shown = view([scrape(2.0, 1.0, 10.0), scrape(3.0, 0.0, 11.0)]).line();
+        assert!(shown.contains("/busy 0.50"), "{shown}");
+    }
+
+    #[test]
+    fn a_report_seen_twice_does_not_make_the_machine_look_idle() {
+        let shown = view([scrape(1.0, 0.0, 10.0), scrape(2.0, 0.0, 10.5), scrape(3.0, 1.0, 10.5)]).line();
+        assert!(shown.contains("/busy 0.50"), "{shown}");
+    }
+
+    #[test]
+    fn rates_vanish_when_the_agent_falls_silent() {
+        let silent = Scrape { at_s: 9.0, samples: parse("mcad_node_agent_up{node=\"n\"} 0\n") };
+        let shown = view([scrape(1.0, 0.0, 10.0), scrape(2.0, 0.0, 10.5), silent]).line();
+        assert!(shown.contains("no report from the agent") && shown.ends_with("busiest unknown yet"), "{shown}");
+    }
+
+    #[test]
+    fn a_screen_keeps_to_its_size() {
+        let shown = view([scrape(1.0, 0.0, 10.0), scrape(2.0, 0.0, 10.5)]).screen("http://a/metrics", 7, 20);
+        assert_eq!(shown.lines().count(), 7);
+        assert!(shown.lines().all(|line| line.chars().count() <= 20));
+    }
+}
