@@ -2,6 +2,8 @@
 //!
 //! docs/report.md describes the format; which cgroups are listed is decided here.
 
+mod gpus;
+
 use mcad_wire::report::{Absence, Cgroup, Cgroups, Machine, REPORT_VERSION, Report};
 
 use crate::pod_cgroup::{self, PodCgroup};
@@ -45,7 +47,7 @@ pub fn report(identity: &Identity, sequence: u64, sample: &Sample, listed: Liste
         agent_version: identity.agent_version.clone(),
         machine: machine(&sample.machine),
         cgroups: sample.cgroups.as_ref().map(|cgroups| list(cgroups, listed)),
-        gpus: None,
+        gpus: sample.gpus.as_ref().map(gpus::gpus),
         assignments: None,
         absences: absences(sample),
     }
@@ -103,6 +105,7 @@ fn absences(sample: &Sample) -> Vec<Absence> {
             SourceName::Machine => "machine",
             SourceName::Cgroups(_) if sample.cgroups.is_none() => "cgroups",
             SourceName::Cgroups(_) => continue,
+            SourceName::Gpus => "gpus",
         };
         let absence = Absence { source: part.to_owned(), reason: failure.reason.as_str().to_owned() };
         if !absences.contains(&absence) {

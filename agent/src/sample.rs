@@ -2,7 +2,11 @@
 //!
 //! It owns no arithmetic and no names of metrics. [`crate::report`] makes of it what crosses the network.
 
+pub mod gpu;
+
 use std::sync::Arc;
+
+use gpu::GpuSample;
 
 /// What was read of the machine at one instant.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +17,8 @@ pub struct Sample {
     pub machine: Machine,
     /// The cgroups. Absent: no source could read them, and `failures` says why.
     pub cgroups: Option<CgroupSample>,
+    /// The GPUs. Absent: they could not be read, and `failures` says why, or they were not asked for.
+    pub gpus: Option<GpuSample>,
     /// What failed while this sample was taken, in the order it was tried.
     pub failures: Vec<Failure>,
 }
@@ -111,6 +117,8 @@ pub enum SourceName {
     Machine,
     /// One of the cgroup sources.
     Cgroups(CgroupSource),
+    /// NVML.
+    Gpus,
 }
 
 impl SourceName {
@@ -119,6 +127,7 @@ impl SourceName {
         match self {
             Self::Machine => "machine",
             Self::Cgroups(source) => source.as_str(),
+            Self::Gpus => "nvml",
         }
     }
 }
@@ -144,11 +153,19 @@ pub enum Reason {
     KernelUnsupported,
     /// The walk over the cgroups did not come to its end.
     WalkUnfinished,
+    /// No answer in time.
+    Timeout,
+    /// There are GPUs, and no library to ask about them.
+    NoLibrary,
+    /// The library is there, and no driver answers it.
+    NoDriver,
+    /// The driver answered with some other error.
+    Driver,
 }
 
 impl Reason {
     /// Every reason, for tests and documents.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::CgroupV1Only,
         Self::NoCgroupMount,
         Self::NotFound,
@@ -158,6 +175,10 @@ impl Reason {
         Self::NoProbes,
         Self::KernelUnsupported,
         Self::WalkUnfinished,
+        Self::Timeout,
+        Self::NoLibrary,
+        Self::NoDriver,
+        Self::Driver,
     ];
 
     /// In snake case, as labels and reports spell it.
@@ -172,6 +193,10 @@ impl Reason {
             Self::NoProbes => "no_probes",
             Self::KernelUnsupported => "kernel_unsupported",
             Self::WalkUnfinished => "walk_unfinished",
+            Self::Timeout => "timeout",
+            Self::NoLibrary => "no_library",
+            Self::NoDriver => "no_driver",
+            Self::Driver => "driver",
         }
     }
 }
