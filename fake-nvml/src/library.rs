@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nvml_wrapper_sys::bindings as nv;
 
-use crate::scenario::{Device, MigInstance, Scenario};
+use crate::scenario::{Device, Hang, MigInstance, Scenario};
 
 /// Names the scenario file. Without it, `scenario.json` beside the library itself is read.
 const SCENARIO_VARIABLE: &str = "FAKE_NVML_SCENARIO";
@@ -68,6 +68,8 @@ struct State {
     scenario: Option<Arc<Scenario>>,
     /// Inode, size and time of the file that `scenario` was read from.
     read_from: Option<(u64, u64, i64, i64)>,
+    /// How many calls have hung so far.
+    hung: u32,
 }
 
 static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
@@ -80,11 +82,17 @@ pub(crate) fn calls() -> u64 {
     CALLS.load(Ordering::Relaxed)
 }
 
+/// How many calls have hung so far, so that a test can wait for the first to do so.
+pub(crate) fn hung() -> u32 {
+    lock().hung
+}
+
 /// Begins a call: counts it, and hangs if the scenario says so.
 pub(crate) fn enter(call: &str, handle: Option<Handle>) {
     CALLS.fetch_add(1, Ordering::Relaxed);
     let begun = Instant::now();
-    while hangs(call, handle, begun.elapsed()) {
+    let mut first_look = true;
+    while hangs(call, handle, begun.elapsed(), std::mem::take(&mut first_look)) {
         std::thread::sleep(LOOK);
     }
 }
@@ -253,15 +261,25 @@ fn lock() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn hangs(call: &str, handle: Option<Handle>, since: Duration) -> bool {
+/// Whether a call hangs. On its first look it is counted among those that do.
+fn hangs(call: &str, handle: Option<Handle>, since: Duration, first_look: bool) -> bool {
     let mut state = lock();
     let Ok(scenario) = state.current() else { return false };
     let uuid = handle.and_then(|handle| state.seen.get(usize::from(handle.index)));
-    scenario.hangs.iter().any(|hang| {
+    let fits = |hang: &&Hang| {
         (hang.call == call || hang.call == "*")
             && hang.device.as_ref().is_none_or(|device| Some(device) == uuid)
             && hang.seconds.is_none_or(|seconds| since.as_secs_f64() < seconds)
-    })
+    };
+    let Some(hang) = scenario.hangs.iter().find(fits) else { return false };
+    if !first_look {
+        return true;
+    }
+    if hang.calls.is_some_and(|calls| state.hung >= calls) {
+        return false;
+    }
+    state.hung += 1;
+    true
 }
 
 fn scenario_file() -> Option<PathBuf> {

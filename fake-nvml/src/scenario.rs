@@ -196,6 +196,8 @@ pub struct Hang {
     pub device: Option<String>,
     /// For how long. Absent: until the scenario no longer says so.
     pub seconds: Option<f64>,
+    /// How many calls hang, counted from when the library was loaded; those after them do not. Absent: all.
+    pub calls: Option<u32>,
 }
 
 impl Scenario {

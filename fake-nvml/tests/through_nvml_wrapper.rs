@@ -244,7 +244,7 @@ fn names_and_uuids_of_maximal_length_fit_and_longer_ones_are_an_error() {
 fn a_call_hangs_until_the_scenario_lets_it_go() {
     let mut scenario = Scenario::of(2, H100);
     let uuid = scenario.devices[1].uuid.clone();
-    scenario.hangs.push(Hang { call: "nvmlDeviceGetName".into(), device: Some(uuid), seconds: None });
+    scenario.hangs.push(Hang { call: "nvmlDeviceGetName".into(), device: Some(uuid), ..Hang::default() });
     let machine = Machine::new(&scenario);
     let nvml = machine.init().unwrap();
     assert_eq!(nvml.device_by_index(0).unwrap().name().unwrap(), "NVIDIA H100 80GB HBM3");

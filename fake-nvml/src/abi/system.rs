@@ -75,3 +75,9 @@ extern "C" fn nvmlErrorString(result: nv::nvmlReturn_t) -> *const c_char {
 extern "C" fn fakeNvmlCalls() -> u64 {
     library::calls()
 }
+
+/// Not NVML's: how many calls have hung so far, those that hang now included.
+#[unsafe(no_mangle)]
+extern "C" fn fakeNvmlHung() -> u32 {
+    library::hung()
+}

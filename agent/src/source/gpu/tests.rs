@@ -48,6 +48,17 @@ impl Node {
         self.gpus.watchdog.set_deadline(IMPATIENT);
     }
 
+    /// Waits until so many calls have hung.
+    fn wait_until_hung(&self, calls: u32) {
+        // SAFETY: it is the library of this repository, and its initialisers do nothing.
+        let library = unsafe { nvml_wrapper_sys::bindings::NvmlLib::new(self.installation.library()) }.unwrap();
+        // SAFETY: the symbol has this type, and the library stays loaded while it is called.
+        let hung = unsafe { library.__library.get::<extern "C" fn() -> u32>(b"fakeNvmlHung\0") }.unwrap();
+        while hung() < calls {
+            std::thread::yield_now();
+        }
+    }
+
     /// Nothing hangs any more, and what hung has returned.
     fn mend(&mut self) {
         self.change(|scenario| scenario.hangs.clear());
@@ -233,24 +244,30 @@ fn a_call_that_hangs_leaves_the_figures_absent_and_they_return_when_it_does() {
 }
 
 #[test]
-fn a_call_that_never_returns_costs_one_more_thread_and_no_figures_for_good() {
+fn a_call_that_never_returns_costs_one_more_thread_which_reads_on() {
     let mut node = Node::new(Scenario::of(2, H100));
-    node.sample();
-    let uuid = node.scenario.devices[1].uuid.clone();
-    // It hangs the thread that is there, for ever; a newcomer is served.
     node.change(|scenario| {
-        scenario.hangs = vec![Hang { call: "nvmlDeviceGetName".into(), device: Some(uuid), seconds: None }];
+        scenario.hangs = vec![Hang { call: "nvmlDeviceGetName".into(), calls: Some(1), ..Hang::default() }];
     });
-    // Names are asked for at initialisation only, so this one does not hang yet.
-    node.sample();
-    node.change(|scenario| scenario.driver.generation += 1);
     node.gpus.watchdog.set_deadline(IMPATIENT);
-    for _ in 0..100 {
+    assert_eq!(node.try_sample(), Err(Reason::Timeout));
+    node.wait_until_hung(1);
+    for _ in 0..2 {
         assert_eq!(node.try_sample(), Err(Reason::Timeout));
-        assert!(node.gpus.watchdog.threads() <= 2);
+    }
+    node.gpus.watchdog.set_deadline(PATIENT);
+    for _ in 0..3 {
+        assert_eq!(node.sample().devices.len(), 2);
+        assert_eq!(node.gpus.watchdog.threads(), 2);
+    }
+    // If the newcomer hangs, too, there is no third.
+    node.hang("nvmlDeviceGetMemoryInfo_v2");
+    for _ in 0..50 {
+        assert_eq!(node.try_sample(), Err(Reason::Timeout));
+        assert_eq!(node.gpus.watchdog.threads(), 2);
     }
     node.mend();
-    assert_eq!(node.sample().devices.len(), 2);
+    assert_eq!((node.sample().devices.len(), node.gpus.watchdog.threads()), (2, 1));
 }
 
 #[test]
