@@ -14,7 +14,9 @@ fn main() -> std::io::Result<()> {
     println!("cargo:rerun-if-env-changed=MCAD_PROBES");
     if let Some(probes) = std::env::var_os("MCAD_PROBES") {
         println!("cargo:rerun-if-changed={}", Path::new(&probes).display());
-        return std::fs::copy(probes, out).map(drop);
+        let copied = std::fs::copy(&probes, out);
+        let named = |error| std::io::Error::other(format!("MCAD_PROBES={}: {error}", Path::new(&probes).display()));
+        return copied.map(drop).map_err(named);
     }
 
     for file in probe_inputs::files(root)? {

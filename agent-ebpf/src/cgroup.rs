@@ -5,9 +5,9 @@
 //! of it; records go to a mapped array instead.
 
 use aya_ebpf::{cty::c_void, helpers::bpf_probe_read_kernel_str_bytes};
-use mcad_wire::abi::{CgroupOffsets, CgroupRecord, WalkState};
+use mcad_wire::abi::{CgroupOffsets, WalkState};
 
-use crate::{kernel::Kernel, maps};
+use crate::{figures, kernel::Kernel, maps};
 
 /// `struct bpf_iter__cgroup`: two pointers, `meta` and `cgroup`. It is the iterator's ABI and the same on all kernels.
 const CONTEXT_META: u32 = 0;
@@ -52,7 +52,7 @@ fn record(walk: &mut WalkState, cgroup: Kernel) {
         walk.dropped += 1;
         return;
     };
-    let offsets = maps::offsets();
+    let offsets = &maps::offsets();
     // SAFETY: the agent found these offsets in this kernel's BTF.
     let Some(node) = (unsafe { cgroup.follow(offsets.cgroup_kn) }) else {
         walk.dropped += 1;
@@ -60,17 +60,17 @@ fn record(walk: &mut WalkState, cgroup: Kernel) {
     };
     // SAFETY: as above.
     let id: u64 = unsafe { node.member(offsets.kernfs_id) };
-    // SAFETY: the slot is ours until the walk ends; the offsets as above.
+    // SAFETY: the slot is ours until the walk ends, and any bit pattern is a record.
+    let record = unsafe { &mut *slot };
+    record.session = walk.session;
+    record.id = id;
+    record.parent_id = parent_id(cgroup, offsets);
+    // SAFETY: the offsets as above.
     unsafe {
-        *slot = CgroupRecord {
-            session: walk.session,
-            id,
-            parent_id: parent_id(cgroup, &offsets),
-            cpu_ns: cgroup.member(offsets.cgroup_cpu_ns),
-            level: cgroup.member(offsets.cgroup_level),
-            reserved: 0,
-        };
+        record.level = cgroup.member(offsets.cgroup_level);
+        record.cpu_ns = cgroup.member(offsets.cgroup_cpu_ns);
     }
+    record.groups = figures::read(cgroup, offsets, record);
     // SAFETY: as above. The name is copied only when the slot changes hands: names do not change, and ids are not reused.
     unsafe {
         if (*name).id != id {

@@ -1,5 +1,7 @@
 //! Reading kernel structures through pointers that the verifier tracks.
 
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+
 /// A pointer to a kernel structure whose layout is known by offsets only.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernel(*const u8);
@@ -30,5 +32,31 @@ impl Kernel {
     pub(crate) unsafe fn follow(self, offset: u32) -> Option<Self> {
         // SAFETY: the caller's promise.
         Self::new(unsafe { self.member(offset) })
+    }
+
+    /// A copy of the member at `offset` that the verifier can't follow: below a state that its controller embeds in a bigger
+    /// structure, which types don't tell.
+    #[inline(always)]
+    pub(crate) fn copy<T: Copy>(self, offset: u32) -> Option<T> {
+        // SAFETY: the helper takes any address, and answers with an error where nothing can be read.
+        unsafe { bpf_probe_read_kernel(self.0.wrapping_add(offset as usize).cast::<T>()) }.ok()
+    }
+
+    /// The structure that the pointer at `offset` leads to, where the verifier can't follow either.
+    #[inline(always)]
+    pub(crate) fn copy_pointer(self, offset: u32) -> Option<Self> {
+        Self::new(self.copy::<u64>(offset)? as *const u8)
+    }
+
+    /// The structure that has this one as member at `offset`.
+    #[inline(always)]
+    pub(crate) fn container(self, offset: u32) -> Self {
+        Self(self.0.wrapping_sub(offset as usize))
+    }
+
+    /// Where it is.
+    #[inline(always)]
+    pub(crate) fn address(self) -> u64 {
+        self.0 as u64
     }
 }

@@ -16,18 +16,14 @@ pub(crate) static NAMES: Array<CgroupName> = Array::with_max_entries(1, BPF_F_MM
 pub(crate) static WALK: Array<WalkState> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[unsafe(no_mangle)]
-static OFFSETS: CgroupOffsets = CgroupOffsets {
-    cgroup_kn: 0,
-    cgroup_level: 0,
-    cgroup_self_parent: 0,
-    cgroup_cpu_ns: 0,
-    css_cgroup: 0,
-    kernfs_id: 0,
-    kernfs_name: 0,
-};
+static OFFSETS: CgroupOffsets = NO_OFFSETS;
 
 #[unsafe(no_mangle)]
 static CAPACITY: u32 = 0;
+
+/// What the agent replaces.
+// SAFETY: `u32`s, for which all zeroes are a value.
+const NO_OFFSETS: CgroupOffsets = unsafe { core::mem::zeroed() };
 
 /// Where kernel structures keep what is read here.
 #[inline(always)]

@@ -75,17 +75,15 @@ fn answer<B>(request: &Request<B>, metrics: &SelfMetrics, interval: Duration) ->
     }
 }
 
-/// Alive is who sampled within the last three intervals, or has yet to take the first sample; and at least 30 s are
-/// granted, since an agent that a busy node delays is not helped by being killed.
-fn live(since_tick: Option<Duration>, interval: Duration) -> Response<Full<Bytes>> {
+/// Alive is who sampled within the last three intervals. At least 30 s are granted, since an agent that a busy node
+/// delays is not helped by being killed.
+fn live(since_tick: Duration, interval: Duration) -> Response<Full<Bytes>> {
     let patience = (interval * 3).max(Duration::from_secs(30));
-    match since_tick {
-        Some(since) if since > patience => {
-            let sentence = format!("no sample for {} s: a source hangs\n", since.as_secs());
-            text(StatusCode::SERVICE_UNAVAILABLE, sentence)
-        }
-        _ => text(StatusCode::OK, "ok\n"),
+    if since_tick > patience {
+        let sentence = format!("no sample for {} s: a source hangs\n", since_tick.as_secs());
+        return text(StatusCode::SERVICE_UNAVAILABLE, sentence);
     }
+    text(StatusCode::OK, "ok\n")
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -133,15 +131,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_agent_whose_source_hangs_is_not_live() {
-        let check = async |since_s: Option<u64>, interval_s, expected: &str| {
-            let answer = live(since_s.map(Duration::from_secs), Duration::from_secs(interval_s));
+        let check = async |since_s, interval_s, expected: &str| {
+            let answer = live(Duration::from_secs(since_s), Duration::from_secs(interval_s));
             let body = answer.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(body, expected);
         };
-        check(None, 10, "ok\n").await;
-        check(Some(30), 10, "ok\n").await;
-        check(Some(31), 10, "no sample for 31 s: a source hangs\n").await;
-        check(Some(31), 1, "no sample for 31 s: a source hangs\n").await;
-        check(Some(31), 11, "ok\n").await;
+        check(30, 10, "ok\n").await;
+        check(31, 10, "no sample for 31 s: a source hangs\n").await;
+        check(31, 1, "no sample for 31 s: a source hangs\n").await;
+        check(31, 11, "ok\n").await;
     }
 }

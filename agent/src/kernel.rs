@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::{args::CgroupSourceChoice, offsets::KernelTypes, sample::Reason};
+use crate::{args::CgroupSourceChoice, kernel_types::KernelTypes, sample::Reason};
 
 /// Linux capabilities by number: `include/uapi/linux/capability.h`.
 const CAP_SYS_ADMIN: u32 = 21;

@@ -9,6 +9,9 @@ pub mod cgroup_mount;
 pub mod clock;
 pub mod kernel;
 
+pub mod btf;
+pub mod kernel_types;
+
 pub mod offsets;
 pub mod probe;
 pub mod source;

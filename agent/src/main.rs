@@ -1,6 +1,6 @@
 //! mcad-agent: from start to drain.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +50,8 @@ fn main() -> anyhow::Result<()> {
 /// Standard error, for the log; standard output is for `--once`.
 fn start_log() {
     let filter = EnvFilter::try_from_env("MCAD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
 }
 
 /// One sample, one line.

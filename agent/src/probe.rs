@@ -16,7 +16,10 @@ use mcad_wire::abi::{self, CgroupName, CgroupOffsets, CgroupRecord, WalkState};
 use memmap2::{MmapOptions, MmapRaw};
 use thiserror::Error;
 
-use crate::offsets::{KernelTypes, OffsetsError};
+use crate::{
+    kernel_types::{KernelTypes, TypesError},
+    offsets::{self, Flush},
+};
 
 /// The kernel half, put here by the build script; empty in a build without an eBPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes.o"));
@@ -36,7 +39,7 @@ const BPF_CGROUP_ITER_DESCENDANTS_PRE: u32 = 2;
 pub enum ProbeError {
     /// The kernel's BTF is missing something.
     #[error("find the kernel's structures")]
-    Offsets(#[source] OffsetsError),
+    Offsets(#[source] TypesError),
     /// aya could not read it.
     #[error("read the kernel's BTF at {}", path.display())]
     Btf {
@@ -118,15 +121,18 @@ pub struct CgroupWalk {
     records: Mapped<CgroupRecord>,
     names: Mapped<CgroupName>,
     state: Mapped<WalkState>,
+    groups: u32,
+    flush: Flush,
 }
 
 impl CgroupWalk {
     /// Loads the kernel half with room for `capacity` cgroups and attaches its walk to the tree mounted at `tree`.
     pub fn attach(btf_path: &Path, tree: &Path, capacity: u32) -> Result<Self, ProbeError> {
-        let offsets = KernelTypes::open(btf_path)
-            .and_then(|types| types.cgroup_offsets())
-            .map(Offsets)
-            .map_err(ProbeError::Offsets)?;
+        let found = KernelTypes::open(btf_path).and_then(|types| offsets::find(&types)).map_err(ProbeError::Offsets)?;
+        for why in &found.missing {
+            tracing::info!(error = %why, "some figures of cgroups are read from files");
+        }
+        let offsets = Offsets(found.offsets);
         // Parsed once (13 MiB while it lasts) and lent to the loader, which would otherwise parse a copy of its own.
         let btf = Btf::parse_file(btf_path, aya::Endianness::default())
             .map_err(|source| ProbeError::Btf { path: btf_path.to_owned(), source })?;
@@ -150,7 +156,19 @@ impl CgroupWalk {
             records: Mapped::of(&probes, abi::RECORDS_MAP, capacity)?,
             names: Mapped::of(&probes, abi::NAMES_MAP, capacity)?,
             state: Mapped::of(&probes, abi::WALK_MAP, 1)?,
+            groups: found.offsets.groups,
+            flush: found.flush,
         })
+    }
+
+    /// The groups of figures ([`mcad_wire::abi::group`]) that a walk can read on this kernel.
+    pub fn groups(&self) -> u32 {
+        self.groups
+    }
+
+    /// What has to be read before a walk, so that its totals are fresh.
+    pub fn flush(&self) -> Flush {
+        self.flush
     }
 
     /// Walks the tree once. The walk runs inside one `read`, with the tree standing still.

@@ -114,3 +114,134 @@ fn absences(sample: &Sample) -> Vec<Absence> {
     }
     absences
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::sample::{CgroupSource, Failure, Moment, Reason};
+
+    const UID: &str = "0b0a3c6e-5d8e-4a3f-9c1d-7e6f5a4b3c2d";
+    const ID: &str = "4f5d1c0b9a8e7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c5b4a39281706f5e4";
+
+    fn identity() -> Identity {
+        Identity {
+            node: "gpu-17".to_owned(),
+            boot_id: "5f0c1b7e-93a4-4d1c-8a53-2a6f0c9b1d7e".to_owned(),
+            started_at_ms: 1_767_225_600_000,
+            interval_ms: 10_000,
+            agent_version: "0.1.0".to_owned(),
+        }
+    }
+
+    fn cgroup(id: u64, parent_id: u64, path: &str) -> sample::Cgroup {
+        sample::Cgroup {
+            id,
+            parent_id,
+            path: Arc::from(path),
+            cpu_ns: Some(id * 1_000_000),
+            memory_bytes: None,
+            memory_inactive_file_bytes: None,
+            oom_kills: None,
+        }
+    }
+
+    /// A node with one CRI-O pod, whose container has memory figures, and whose other levels have none.
+    fn sample() -> Sample {
+        let pod = format!("/kubepods.slice/kubepods-pod{}.slice", UID.replace('-', "_"));
+        let container = sample::Cgroup {
+            memory_bytes: Some(268_435_456),
+            memory_inactive_file_bytes: Some(4096),
+            oom_kills: Some(0),
+            ..cgroup(40, 30, &format!("{pod}/crio-{ID}.scope"))
+        };
+        let cgroups = vec![
+            sample::Cgroup { cpu_ns: None, ..cgroup(1, 0, "/") },
+            cgroup(20, 1, "/kubepods.slice"),
+            cgroup(30, 20, &pod),
+            container,
+            cgroup(41, 40, &format!("{pod}/crio-{ID}.scope/container")),
+            cgroup(50, 30, &format!("{pod}/crio-conmon-{ID}.scope")),
+        ];
+        Sample {
+            at: Moment { unix_ms: 1_767_225_630_250, uptime_ns: 86_400_000_000_000 },
+            machine: sample::Machine {
+                cpus_online: Some(64),
+                cpu_busy_ns: Some(7_200_000_000_000),
+                memory_total_bytes: Some(549_755_813_888),
+                memory_free_bytes: Some(274_877_906_944),
+                memory_inactive_file_bytes: Some(1_073_741_824),
+            },
+            cgroups: Some(CgroupSample { source: CgroupSource::Files, cgroups, seen: 7, dropped: 1 }),
+            failures: Vec::new(),
+        }
+    }
+
+    fn failure(source: SourceName, reason: Reason) -> Failure {
+        Failure { source, reason, detail: String::new() }
+    }
+
+    /// `UPDATE_GOLDEN=1 cargo test -p mcad-agent golden` rewrites the files; review the diff.
+    #[track_caller]
+    fn check(listed: Listed, golden: &str) {
+        let path = format!("{}/tests/golden/{golden}", env!("CARGO_MANIFEST_DIR"));
+        let mut json = serde_json::to_string_pretty(&report(&identity(), 3, &sample(), listed)).unwrap();
+        json.push('\n');
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &json).unwrap();
+        }
+        assert_eq!(json, std::fs::read_to_string(&path).unwrap(), "{path}");
+    }
+
+    #[test]
+    fn golden_report_of_pods() {
+        check(Listed::Pods, "report-pods.json");
+    }
+
+    #[test]
+    fn golden_report_of_all_cgroups() {
+        check(Listed::All, "report-all.json");
+    }
+
+    #[test]
+    fn a_pods_own_cgroup_is_the_only_one_with_its_uid_and_no_container() {
+        for listed in [Listed::Pods, Listed::All] {
+            let cgroups = report(&identity(), 1, &sample(), listed).cgroups.unwrap().cgroups;
+            let own: Vec<u64> = cgroups
+                .iter()
+                .filter(|cgroup| cgroup.pod_uid == UID && cgroup.container_id.is_empty())
+                .map(|cgroup| cgroup.id)
+                .collect();
+            assert_eq!(own, [30], "{listed:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_absent_and_said_once() {
+        let sample = Sample {
+            machine: sample::Machine::default(),
+            cgroups: None,
+            failures: vec![
+                failure(SourceName::Machine, Reason::NotFound),
+                failure(SourceName::Machine, Reason::NotFound),
+                failure(SourceName::Cgroups(CgroupSource::Bpf), Reason::NotPermitted),
+                failure(SourceName::Cgroups(CgroupSource::Files), Reason::CgroupV1Only),
+            ],
+            ..sample()
+        };
+        let report = report(&identity(), 1, &sample, Listed::All);
+        assert_eq!((report.machine, report.cgroups, report.gpus), (None, None, None));
+        let absences: Vec<(&str, &str)> =
+            report.absences.iter().map(|absence| (&*absence.source, &*absence.reason)).collect();
+        assert_eq!(absences, [("machine", "not_found"), ("cgroups", "not_permitted"), ("cgroups", "cgroup_v1_only")]);
+    }
+
+    #[test]
+    fn a_source_that_another_one_stood_in_for_leaves_nothing_absent() {
+        let failures = vec![failure(SourceName::Cgroups(CgroupSource::Bpf), Reason::NoProbes)];
+        let report = report(&identity(), 1, &Sample { failures, ..sample() }, Listed::All);
+        assert_eq!(report.absences, []);
+        assert_eq!(report.cgroups.unwrap().source, "cgroupfs");
+    }
+}

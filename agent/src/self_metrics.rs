@@ -14,6 +14,7 @@ use crate::sample::{CgroupSource, Sample};
 /// The agent's own figures.
 pub struct SelfMetrics {
     registry: Registry,
+    started: Instant,
     ticks: IntCounter,
     ticks_missed: IntCounter,
     tick_seconds: Histogram,
@@ -97,6 +98,7 @@ impl SelfMetrics {
                 &["reason"],
             )?,
             latest: Mutex::new(None),
+            started: Instant::now(),
             registry,
         };
         let version = IntGaugeVec::new(Opts::new("mcad_agent_build_info", "1, with the version."), &["version"])?;
@@ -149,9 +151,9 @@ impl SelfMetrics {
         self.failed.with_label_values(&[reason.as_str()]).inc();
     }
 
-    /// Time since the latest tick ended; `None` before the first.
-    pub fn since_tick(&self) -> Option<Duration> {
-        self.latest().map(|latest| latest.ended.elapsed())
+    /// Time since the latest tick ended; before the end of the first, since the start.
+    pub fn since_tick(&self) -> Duration {
+        self.latest().map_or(self.started, |latest| latest.ended).elapsed()
     }
 
     /// All figures in Prometheus' text format.

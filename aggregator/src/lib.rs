@@ -1,16 +1,47 @@
 //! mcad-aggregator, as a library for its own binary, tests and benchmarks.
 //!
-//! The modules stand in the order in which data flows: a body is received, the store keeps the last report of each node,
-//! a merge joins them into a snapshot, families are written from it, the server hands them out.
+//! The modules stand in the order in which data flows: a body is received, the store keeps the last report of each node;
+//! objects of the cluster are decoded, the cluster adds them up; a merge joins both into a snapshot, families are written
+//! from it, the server hands them out.
 
 pub mod args;
 pub mod clock;
-pub mod exposition;
-pub mod merge;
-pub mod metrics;
-pub mod page;
+
 pub mod receive;
+pub mod store;
+
+pub mod quantity;
+pub mod resource;
+
+pub mod object;
+
+pub mod demand;
+pub mod dump;
+
+pub mod histogram;
+
+pub mod cluster;
+pub mod watch;
+
+pub mod capacity;
+pub mod hardware;
+
+pub mod ladder;
+
+pub mod fit;
+pub mod snapshot;
+
+pub mod merge;
+
+pub mod exposition;
+
+pub mod families;
+pub mod metrics;
+
+pub mod page;
 pub mod replica;
 pub mod self_metrics;
 pub mod server;
-pub mod store;
+
+#[cfg(test)]
+mod fixtures;

@@ -16,11 +16,12 @@ use mcad_aggregator::store::{self, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> Result<()> {
     let args = Args::parse();
     args.check()?;
-    log();
+    log()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.context("the async runtime could not start")?.block_on(serve(&args))
 }
@@ -71,8 +72,10 @@ fn asked_to_end() -> Result<impl Future<Output = ()>> {
     })
 }
 
-fn log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+fn log() -> Result<()> {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    let filter = filter.from_env().context("RUST_LOG is not a filter such as `debug` or `info,hyper=debug`")?;
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    Ok(())
 }

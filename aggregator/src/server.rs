@@ -1,5 +1,5 @@
 //! The HTTP server: two listeners, from their first connection to the last. Owns limits on connections and time, and the
-//! drain; what is answered is [`routes`]'. Both ends of its life are parameters of [`run`].
+//! drain; what is answered is what `routes` owns. Both ends of its life are parameters of [`run`].
 mod routes;
 mod scrape;
 mod stall;
@@ -57,8 +57,8 @@ impl Default for Limits {
             header: Duration::from_secs(75),
             // A megabyte at 1 Mbit/s.
             body: Duration::from_secs(10),
-            // Prometheus gives up on a scrape after 10 s by default, and after this there is nobody to wait for.
-            stall: Duration::from_secs(15),
+            // Prometheus gives up on a scrape after 10 s by default: who waits behind a dead reader must still be served.
+            stall: Duration::from_secs(5),
             // Kubernetes kills 30 s after it asked; the rest of the process needs some of them.
             drain: Duration::from_secs(10),
         }

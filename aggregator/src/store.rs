@@ -17,7 +17,7 @@ const SILENT_INTERVALS: u32 = 3;
 pub struct Limits {
     /// Nodes.
     pub nodes: usize,
-    /// How long a node stays after its last report.
+    /// How long a node stays after its agent fell silent.
     pub keep: Duration,
 }
 
@@ -120,7 +120,7 @@ impl Store {
     }
 
     fn forget(&mut self, now: Now) {
-        self.nodes.retain(|_, stored| now.since(stored.received) < self.limits.keep);
+        self.nodes.retain(|_, stored| stored.age(now) < stored.silent_after() + self.limits.keep);
     }
 }
 
@@ -132,7 +132,11 @@ impl Stored {
 
     /// Its age is above three intervals: the agent is down, and what it said no longer counts.
     pub fn is_silent(&self, now: Now) -> bool {
-        self.age(now) > self.interval * SILENT_INTERVALS
+        self.age(now) > self.silent_after()
+    }
+
+    fn silent_after(&self) -> Duration {
+        self.interval * SILENT_INTERVALS
     }
 
     /// Cores that the machine kept busy between the last two reports, in billionths. Absent with one report only.

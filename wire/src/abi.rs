@@ -19,12 +19,39 @@ pub const CAPACITY_GLOBAL: &str = "CAPACITY";
 /// The longest name the kernel allows a cgroup (`NAME_MAX`), and its NUL.
 pub const NAME_BYTES: usize = 256;
 
+/// Groups of figures that a kernel keeps or does not, each a bit: in [`CgroupOffsets::groups`] what can be read on this
+/// kernel, in [`CgroupRecord::groups`] what was read of this cgroup.
+pub mod group {
+    /// Bandwidth control: periods and throttled time. Needs the cpu controller.
+    pub const THROTTLING: u32 = 1 << 0;
+    /// Usage, peak and limit of memory. Needs the memory controller, as the next two do.
+    pub const MEMORY: u32 = 1 << 1;
+    /// Anonymous memory and page cache.
+    pub const MEMORY_STATE: u32 = 1 << 2;
+    /// How often memory ran into its limits.
+    pub const MEMORY_EVENTS: u32 = 1 << 3;
+    /// Tasks. Needs the pids controller.
+    pub const PIDS: u32 = 1 << 4;
+    /// Time lost for want of a resource.
+    pub const PRESSURE: u32 = 1 << 5;
+    /// Bytes read from and written to block devices. Needs the io controller.
+    pub const IO: u32 = 1 << 6;
+    /// All that the memory controller keeps.
+    pub const ANY_MEMORY: u32 = MEMORY | MEMORY_STATE | MEMORY_EVENTS;
+}
+
+/// Block devices of one cgroup that a walk adds up. A cgroup that uses more has no [`group::IO`].
+pub const MAX_DEVICES: usize = 16;
+
 /// Byte offsets into kernel structures, which differ between kernels.
 ///
-/// Every field is the offset of a member from the start of its structure.
+/// Every field is the offset of a member from the start of its structure. Those of a group that is not in `groups` are 0 and
+/// not used.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CgroupOffsets {
+    /// The [`group`]s whose offsets are known.
+    pub groups: u32,
     /// `cgroup.kn`: the cgroup's node in kernfs.
     pub cgroup_kn: u32,
     /// `cgroup.level`: depth below the hierarchy's root.
@@ -39,9 +66,72 @@ pub struct CgroupOffsets {
     pub kernfs_id: u32,
     /// `kernfs_node.name`: a NUL-terminated string.
     pub kernfs_name: u32,
+
+    /// `cgroup.subsys[cpu_cgrp_id]`: the state within a `task_group`; null without the controller, as the other three.
+    pub cgroup_cpu: u32,
+    /// `task_group.cfs_bandwidth.nr_periods`, from the state; an `int`.
+    pub cpu_periods: u32,
+    /// `task_group.cfs_bandwidth.nr_throttled`, from the state; an `int`.
+    pub cpu_throttled_periods: u32,
+    /// `task_group.cfs_bandwidth.throttled_time`, from the state; in ns.
+    pub cpu_throttled_ns: u32,
+
+    /// `cgroup.subsys[memory_cgrp_id]`: the state within a `mem_cgroup`.
+    pub cgroup_memory: u32,
+    /// `mem_cgroup.memory.usage`, from the state; in pages.
+    pub memory_usage: u32,
+    /// `mem_cgroup.memory.watermark`, from the state; in pages.
+    pub memory_peak: u32,
+    /// `mem_cgroup.memory.max`, from the state; in pages.
+    pub memory_max: u32,
+    /// `mem_cgroup.memory_events[MEMCG_OOM_KILL]`, from the state.
+    pub memory_oom_kills: u32,
+    /// `mem_cgroup.memory_events[MEMCG_MAX]`, from the state.
+    pub memory_max_events: u32,
+    /// `mem_cgroup.memory_events[MEMCG_HIGH]`, from the state.
+    pub memory_high_events: u32,
+    /// `mem_cgroup.vmstats`, from the state; a pointer.
+    pub memory_vmstats: u32,
+    /// The element of `memcg_vmstats.state` for `NR_ANON_MAPPED`; in pages, signed.
+    pub vmstats_anon: u32,
+    /// The element for `NR_FILE_PAGES`.
+    pub vmstats_file: u32,
+    /// The element for `NR_INACTIVE_FILE`.
+    pub vmstats_inactive_file: u32,
+
+    /// `cgroup.subsys[pids_cgrp_id]`: the state within a `pids_cgroup`.
+    pub cgroup_pids: u32,
+    /// `pids_cgroup.counter`, from the state.
+    pub pids_current: u32,
+    /// `pids_cgroup.limit`, from the state.
+    pub pids_limit: u32,
+
+    /// `cgroup.psi`: a pointer, null where the kernel keeps no pressure.
+    pub cgroup_psi: u32,
+    /// `psi_group.enabled`; a `bool`.
+    pub psi_enabled: u32,
+    /// `psi_group.total`: an array that begins with what [`CgroupRecord::pressure_ns`] holds.
+    pub psi_total: u32,
+
+    /// `cgroup.subsys[io_cgrp_id]`: the state within a `blkcg`.
+    pub cgroup_io: u32,
+    /// `blkcg.blkg_list.first`, from the state: the first device's node.
+    pub io_devices: u32,
+    /// `hlist_node.next`.
+    pub node_next: u32,
+    /// `blkcg_gq.blkcg_node`: where a device keeps its node.
+    pub device_node: u32,
+    /// `blkcg_gq.blkcg`: the `blkcg` that a device's figures belong to.
+    pub device_owner: u32,
+    /// `blkcg_gq.iostat.cur.bytes`: read, written, discarded.
+    pub device_bytes: u32,
+    /// `blkcg.css`, to get from a state to its `blkcg`.
+    pub io_state: u32,
 }
 
-/// What one walk read of one cgroup.
+/// What one walk read of one cgroup. Figures of a group that is not in `groups` mean nothing.
+///
+/// Totals are of the cgroup and all below it, as of the last flush, except throttling, which the kernel keeps of each alone.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CgroupRecord {
@@ -51,12 +141,45 @@ pub struct CgroupRecord {
     pub id: u64,
     /// The parent's id; 0 for the root of the hierarchy.
     pub parent_id: u64,
-    /// CPU time of the cgroup and all below it, in ns, as of the last flush.
-    pub cpu_ns: u64,
     /// Depth below the hierarchy's root.
     pub level: u32,
-    /// Keeps the record free of padding; 0.
-    pub reserved: u32,
+    /// The [`group`]s that were read.
+    pub groups: u32,
+    /// CPU time.
+    pub cpu_ns: u64,
+    /// Throttling: periods of bandwidth control that went by.
+    pub periods: u32,
+    /// Throttling: periods in which the quota was used up.
+    pub throttled_periods: u32,
+    /// Throttling: time that tasks stood still for it.
+    pub throttled_ns: u64,
+    /// Memory: pages charged.
+    pub memory_pages: u64,
+    /// Memory: the most pages ever charged.
+    pub memory_peak_pages: u64,
+    /// Memory: the limit in pages; the kernel's `PAGE_COUNTER_MAX` where there is none.
+    pub memory_max_pages: u64,
+    /// Memory state: pages of processes' own memory.
+    pub anon_pages: i64,
+    /// Memory state: pages of cached files.
+    pub file_pages: i64,
+    /// Memory state: those of them that are given back first.
+    pub inactive_file_pages: i64,
+    /// Memory events: processes killed for want of memory.
+    pub oom_kills: u64,
+    /// Memory events: times the limit was hit.
+    pub max_events: u64,
+    /// Memory events: times the `memory.high` throttle was hit.
+    pub high_events: u64,
+    /// Pids: tasks.
+    pub pids: i64,
+    /// Pids: the limit; above the kernel's `PID_MAX_LIMIT` where there is none.
+    pub pids_limit: i64,
+    /// Pressure: time lost, `[io, memory, cpu][some, full]`. The kernel brings it up to date every 2 s and when its file is
+    /// read.
+    pub pressure_ns: [[u64; 2]; 3],
+    /// Io: bytes read and written, all devices together.
+    pub io_bytes: [u64; 2],
 }
 
 /// The name of the cgroup in the record of the same index.

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -81,7 +81,8 @@ impl Child {
         }
     }
 
-    /// Asks it to end, waits, and kills it where it doesn't. True if it ended by itself with success.
+    /// Asks it to end, waits, and kills it where it doesn't. True if it ended with success, or of being asked: so does one
+    /// that was not far enough yet to clean up.
     pub(crate) fn end(&mut self) -> bool {
         let deadline = Instant::now() + END_TIMEOUT;
         let mut asked = false;
@@ -102,7 +103,7 @@ impl Child {
                 }
             }
         }
-        self.ended.is_some_and(|status| status.success())
+        self.ended.is_some_and(|status| status.success() || status.signal() == Some(Signal::TERM.as_raw()))
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -163,6 +164,13 @@ mod tests {
         let (mut child, _folder) = shell("echo no such address >&2; exit 7");
         let error = child.wait_for_line("listening ", LONG).unwrap_err().to_string();
         assert!(error.contains("exit status: 7") && error.contains("| no such address"), "{error}");
+    }
+
+    #[test]
+    fn a_child_that_fails_while_it_ends_did_not_end_in_good_order() {
+        let (mut child, _folder) = shell("trap 'exit 3' TERM; echo listening; while :; do sleep 0.01; done");
+        child.wait_for_line("listening", LONG).unwrap();
+        assert!(!child.end());
     }
 
     #[test]

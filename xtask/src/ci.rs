@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
-use crate::{build_ebpf, deny, test, workspace};
+use crate::{build_ebpf, deny, run, test, workspace};
 
 /// What CI may take in all; a run that comes near it is the moment to look which stage grew.
 const BUDGET_MINUTES: f64 = 60.0;
@@ -13,8 +13,8 @@ const BUDGET_MINUTES: f64 = 60.0;
 /// Everything a change must pass, as CI runs it.
 ///
 /// Stages, cheapest first: fmt (rustfmt), ebpf (the kernel half), deny (licences, bans, sources,
-/// advisories), clippy (no warnings), docs (no warnings), test (`cargo xtask test`). It ends at the
-/// first that fails, and prints the minutes of each.
+/// advisories), clippy (no warnings), docs (no warnings), run (`cargo xtask run` for ten seconds),
+/// test (`cargo xtask test`). It ends at the first that fails, and prints the minutes of each.
 #[derive(Args)]
 pub(crate) struct Ci {
     /// Run these stages only, in this order
@@ -29,6 +29,7 @@ enum Stage {
     Deny,
     Clippy,
     Docs,
+    Run,
     Test,
 }
 
@@ -66,6 +67,7 @@ impl Stage {
                 let words = ["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"];
                 workspace::run(workspace::cargo(&words).env("RUSTDOCFLAGS", "--deny warnings"))
             }
+            Self::Run => run::Run::briefly().run(),
             Self::Test => test::Test::default().run(),
         }
     }

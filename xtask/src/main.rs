@@ -20,8 +20,13 @@ mod exposition;
 mod run;
 mod view;
 
+mod kubernetes;
 mod test;
 mod test_output;
+
+mod debian_kernel;
+mod guest;
+mod test_kernels;
 
 mod ci;
 mod deny;
@@ -44,6 +49,7 @@ enum Verb {
     BuildEbpf(build_ebpf::BuildEbpf),
     Run(run::Run),
     Test(test::Test),
+    TestKernels(test_kernels::TestKernels),
     Ci(ci::Ci),
     Deny(deny::Deny),
 }
@@ -54,6 +60,7 @@ fn main() -> ExitCode {
         Verb::BuildEbpf(verb) => verb.run(),
         Verb::Run(verb) => verb.run(),
         Verb::Test(verb) => verb.run(),
+        Verb::TestKernels(verb) => verb.run(),
         Verb::Ci(verb) => verb.run(),
         Verb::Deny(verb) => verb.run(),
     };

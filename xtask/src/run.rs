@@ -32,7 +32,7 @@ const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Needs root (CAP_BPF and CAP_PERFMON) for eBPF. Without, the agent reads cgroup files and says so.
 #[derive(Args)]
 pub(crate) struct Run {
-    /// End by itself after so many seconds
+    /// End by itself after so many seconds, and fail if /metrics then has no figures of this machine
     #[arg(long, value_name = "SECONDS")]
     duration: Option<u64>,
     /// Where to serve /metrics; port 0 takes a free one
@@ -41,6 +41,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// The whole chain, for as long as it takes to show that it works.
+    pub(crate) fn briefly() -> Self {
+        Self { duration: Some(10), listen: "127.0.0.1:0".to_owned() }
+    }
+
     pub(crate) fn run(self) -> Result<()> {
         if !workspace::is_root() {
             println!(
@@ -140,6 +145,13 @@ fn show(
         let left = duration.map(|duration| duration.saturating_sub(started.elapsed()));
         match interrupted.recv_timeout(left.map_or(INTERVAL, |left| left.min(INTERVAL))) {
             Err(RecvTimeoutError::Timeout) if left.is_none_or(|left| left > INTERVAL) => {}
+            Err(RecvTimeoutError::Timeout) => {
+                anyhow::ensure!(
+                    view.is_measured(),
+                    "after all that time, {address}/metrics has no figures of an agent"
+                );
+                return Ok(());
+            }
             _ => return Ok(()),
         }
     }
@@ -182,7 +194,7 @@ impl Screen {
                 let size = rustix::termios::tcgetwinsize(&stdout).map(|size| (size.ws_row.into(), size.ws_col.into()));
                 let (rows, columns) = size.unwrap_or((24, 80));
                 // Each line clears its own rest: clearing the whole screen first would flicker.
-                let text = view.screen(address, rows, columns).replace('\n', "\x1b[K\r\n");
+                let text = view.screen(address, rows, columns).replace('\n', "\x1b[K\n");
                 write!(stdout, "\x1b[H{text}\x1b[K\x1b[J")?;
             }
         }

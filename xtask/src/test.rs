@@ -9,11 +9,11 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::test_output::TestOutput;
-use crate::{build_ebpf, facts, workspace};
+use crate::{build_ebpf, facts, kubernetes, workspace};
 
 /// Run all tests, with what they need.
 ///
-/// Builds the kernel half (installing what that needs), brings promtool, and runs `cargo test` over
+/// Builds the kernel half (installing what that needs), brings promtool, an API server where one can be had, and runs `cargo test` over
 /// the workspace. Tests against the real kernel need root.
 ///
 /// A test that can't run here prints `SKIPPED: ` and why; all are listed and counted at the end, and
@@ -38,6 +38,9 @@ impl Test {
         command.args(&self.arguments).args(["--", "--show-output"]);
         if let Some(path) = path_with_promtool()? {
             command.env("PATH", path);
+        }
+        if let Some(folder) = kubernetes::assets()? {
+            command.env(kubernetes::ASSETS, folder);
         }
 
         let mut tests = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;

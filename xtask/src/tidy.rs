@@ -13,7 +13,6 @@ use crate::workspace;
 /// types, so that it can be replaced, and tested without it.
 const IMPORTS: [(&str, &[&str]); 8] = [
     ("aya", &["agent/src/probe", "agent/src/source/bpf"]),
-    ("btf_rs", &["agent/src/offsets"]),
     ("nvml_wrapper", &["agent/src/source/gpu"]),
     ("nvml_wrapper_sys", &["agent/src/source/gpu"]),
     ("kube::runtime", &["aggregator/src/watch", "aggregator/src/main"]),
@@ -21,17 +20,23 @@ const IMPORTS: [(&str, &[&str]); 8] = [
     ("hyper_util", &["agent/src/sender", "agent/src/admin", "aggregator/src/server"]),
     (
         "prometheus",
-        &["agent/src/admin", "agent/src/self_metrics", "aggregator/src/metrics", "aggregator/src/self_metrics"],
+        &["agent/src/admin", "agent/src/self_metrics", "aggregator/src/families", "aggregator/src/self_metrics"],
     ),
 ];
 
 /// Files that turn values into values: no clock, no I/O, no lock, no log.
-const PURE: [&str; 7] = [
+const PURE: [&str; 13] = [
     "agent/src/report",
     "aggregator/src/demand",
     "aggregator/src/capacity",
     "aggregator/src/fit",
     "aggregator/src/merge",
+    "aggregator/src/quantity",
+    "aggregator/src/resource",
+    "aggregator/src/histogram",
+    "aggregator/src/hardware",
+    "aggregator/src/ladder",
+    "aggregator/src/families",
     "aggregator/src/metrics",
     "wire/src",
 ];

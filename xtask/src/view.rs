@@ -65,12 +65,18 @@ impl View {
         self.now = Some(scrape);
     }
 
+    /// Whether the last scrape had figures of a living agent.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.now.as_ref().is_some_and(|now| now.sum("mcad_node_agent_up", &[]) == Some(1.0))
+    }
+
     /// One line for a log: seconds since the start, the machine, the busiest cgroups.
     pub(crate) fn line(&self) -> String {
         let at_s = self.now.as_ref().map_or(0.0, |now| now.at_s);
         let mut line = format!("{at_s:>4.0}s  {}  {}", self.machine(), self.source());
         match &self.rates {
             None => line.push_str("  busiest unknown yet"),
+            Some(rates) if rates.is_empty() => line.push_str("  none below the root"),
             Some(rates) => {
                 let busiest = rates.iter().take(3).map(|(cgroup, cores)| format!(" {cgroup} {cores:.2}"));
                 let _infallible = write!(line, "  busiest{}", busiest.collect::<Vec<_>>().join(","));
@@ -113,16 +119,19 @@ impl View {
 
     fn source(&self) -> String {
         let Some(now) = &self.now else { return "no scrape yet".to_owned() };
-        if now.sum("mcad_node_agent_up", &[]) != Some(1.0) {
+        if !self.is_measured() {
             return "no report from the agent".to_owned();
         }
-        let cgroups = now.cgroup_seconds().count();
+        let cgroups = match now.cgroup_seconds().count() {
+            1 => "1 cgroup".to_owned(),
+            count => format!("{count} cgroups"),
+        };
         let sources = now.samples.iter().filter(|sample| sample.family == "mcad_node_source");
         let source =
             sources.filter(|sample| sample.has(&[("figure", "cgroup")])).find_map(|sample| sample.label("source"));
         match source {
-            Some("bpf") => format!("{cgroups} cgroups, read by eBPF"),
-            Some("cgroupfs") => format!("{cgroups} cgroups, read from files"),
+            Some("bpf") => format!("{cgroups}, read by eBPF"),
+            Some("cgroupfs") => format!("{cgroups}, read from files"),
             Some(other) => format!("no cgroups: source {other}"),
             None => "no cgroups: source unknown".to_owned(),
         }
@@ -202,6 +211,18 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_with_nothing_but_the_root_cgroup_says_so() {
+        let bare = |at_s| {
+            let text = "mcad_node_agent_up 1\nmcad_node_report_age_seconds 0\n\
+                        mcad_node_source{figure=\"cgroup\",source=\"cgroupfs\"} 1\n\
+                        mcad_cgroup_cpu_seconds_total{cgroup=\"/\"} 9\n";
+            Scrape { at_s, samples: parse(text) }
+        };
+        let line = view([bare(1.0), bare(2.0)]).line();
+        assert!(line.ends_with("1 cgroup, read from files  none below the root"), "{line}");
+    }
+
+    #[test]
     fn a_rate_needs_two_reports() {
         assert!(view([scrape(1.0, 0.0, 10.0)]).line().ends_with("busiest unknown yet"));
     }
@@ -222,7 +243,9 @@ mod tests {
     #[test]
     fn rates_vanish_when_the_agent_falls_silent() {
         let silent = Scrape { at_s: 9.0, samples: parse("mcad_node_agent_up{node=\"n\"} 0\n") };
-        let shown = view([scrape(1.0, 0.0, 10.0), scrape(2.0, 0.0, 10.5), silent]).line();
+        let view = view([scrape(1.0, 0.0, 10.0), scrape(2.0, 0.0, 10.5), silent]);
+        assert!(!view.is_measured());
+        let shown = view.line();
         assert!(shown.contains("no report from the agent") && shown.ends_with("busiest unknown yet"), "{shown}");
     }
 

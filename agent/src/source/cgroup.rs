@@ -77,8 +77,7 @@ impl ReadCgroups for CgroupFiles {
     }
 }
 
-/// `NOFOLLOW`: cgroupfs has no links, so one would be somebody's trick.
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// One walk over the tree.
 #[derive(Default)]
@@ -120,7 +119,8 @@ impl Walk {
     fn enter_child(&mut self, parent: &Level, name: &CString) -> Option<Level> {
         let text = name.to_string_lossy();
         let path = if &*parent.path == "/" { format!("/{text}") } else { format!("{}/{text}", parent.path) };
-        let entered = rustix::fs::openat(&parent.directory, name, DIRECTORY, Mode::empty())
+        // cgroupfs has no links, so one would be somebody's trick.
+        let entered = rustix::fs::openat(&parent.directory, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
             .and_then(|directory| self.enter(directory, parent.id, Arc::from(path)));
         match entered {
             Ok(level) => Some(level),

@@ -21,10 +21,7 @@ use crate::{
 
 /// The cgroup v2 tree of this machine, if it has one and this process may write to it and load probes; else says why not.
 fn tree() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mounted = mounts
-        .lines()
-        .find_map(|line| line.contains(" - cgroup2 ").then(|| PathBuf::from(line.split(' ').nth(4).unwrap())));
+    let mounted = mounted();
     let facts = KernelFacts::learn("/proc".as_ref(), "/sys".as_ref(), probe::built_in(), mounted.is_some());
     match facts.plan(CgroupSourceChoice::Bpf) {
         Ok(CgroupPlan::Bpf) => mounted,
@@ -33,7 +30,21 @@ fn tree() -> Option<PathBuf> {
     }
 }
 
+/// Where a cgroup v2 tree is mounted.
+fn mounted() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    mounts.lines().find_map(|line| line.contains(" - cgroup2 ").then(|| PathBuf::from(line.split(' ').nth(4).unwrap())))
+}
+
+/// Set by whoever knows this kernel (`cargo xtask test-kernels`): the tier that must be chosen here.
+const EXPECTED_TIER: &str = "MCAD_EXPECTED_TIER";
+
 fn skip(why: &str) -> Option<PathBuf> {
+    assert_ne!(
+        std::env::var(EXPECTED_TIER).as_deref(),
+        Ok("bpf"),
+        "this kernel can be read by its iterator, but {why}"
+    );
     eprintln!("SKIPPED: cgroup iterator on this kernel: {why}");
     None
 }
@@ -119,6 +130,21 @@ fn cpu_ns(sample: &CgroupSample, path: &str) -> u64 {
 
 fn attach(tree: &Path, capacity: u32) -> BpfCgroups {
     BpfCgroups::attach("/sys".as_ref(), tree, capacity).unwrap()
+}
+
+#[test]
+fn the_tier_is_the_best_that_this_kernel_gives() {
+    let Ok(expected) = std::env::var(EXPECTED_TIER) else {
+        skip("nobody said which tier this kernel gives");
+        return;
+    };
+    let facts = KernelFacts::learn("/proc".as_ref(), "/sys".as_ref(), probe::built_in(), mounted().is_some());
+    let chosen = match facts.plan(CgroupSourceChoice::Auto).unwrap() {
+        CgroupPlan::Bpf => "bpf",
+        CgroupPlan::Files(_) => "files",
+        CgroupPlan::Nowhere => "nowhere",
+    };
+    assert_eq!(chosen, expected, "{facts:?}");
 }
 
 #[test]

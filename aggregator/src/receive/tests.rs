@@ -1,1 +1,214 @@
+//! Tests of what is taken and what is refused: bytes in, a report or a reason out.
 
+use mcad_wire::report::{Absence, Assignment, Assignments, Cgroup};
+use proptest::prelude::*;
+
+use super::*;
+use crate::fixtures::{cgroups, gpu, gpus, mig, report};
+
+fn bytes(change: impl FnOnce(&mut Report)) -> Vec<u8> {
+    let mut report = report("n", 1);
+    change(&mut report);
+    report.encode_to_vec()
+}
+
+fn full() -> Report {
+    let mut full = report("n", 1);
+    full.cgroups = Some(cgroups(&[("/", 7), ("/a", 5)]));
+    let mut parent = gpu("GPU-2", None);
+    parent.mig_mode = Some(true);
+    parent.mig_instances = vec![mig("MIG-1", "1g.10gb")];
+    full.gpus = Some(gpus(vec![gpu("GPU-1", Some(0.5)), parent]));
+    full.assignments = Some(Assignments {
+        assigned: vec![Assignment { device_ids: vec!["GPU-1".into()], ..Assignment::default() }],
+        allocatable: vec![],
+    });
+    full.absences = vec![Absence { source: "gpus".into(), reason: "no_driver".into() }];
+    full
+}
+
+/// The reason, and that it is one of the known ones with a sentence of its own.
+fn reason(body: &[u8]) -> &'static str {
+    let refusal = receive(body).unwrap_err();
+    assert!(Refusal::REASONS.contains(&refusal.reason()));
+    assert!(refusal.to_string().len() > 20, "{refusal}");
+    refusal.reason()
+}
+
+fn check_reason(change: impl FnOnce(&mut Report), expected: &str) {
+    assert_eq!(reason(&bytes(change)), expected);
+}
+
+#[test]
+fn a_whole_report_is_received_as_it_was_sent() {
+    let received = receive(&full().encode_to_vec()).unwrap();
+    assert_eq!(received.report, full());
+    assert_eq!(received.node.as_str(), "n");
+    assert_eq!(received.interval(), Duration::from_secs(10));
+}
+
+#[test]
+fn a_report_with_nothing_measured_is_a_report() {
+    let bare = Report { version: 1, node: "n".into(), interval_ms: 10_000, ..Report::default() };
+    assert_eq!(receive(&bare.encode_to_vec()).unwrap().report, bare);
+}
+
+#[test]
+fn fields_of_a_later_format_are_passed_over() {
+    let mut body = full().encode_to_vec();
+    // Field 1000, eight bytes: additive changes keep the version.
+    body.extend_from_slice(&[0xc1, 0x3e, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(receive(&body).unwrap().report, full());
+}
+
+#[test]
+fn bytes_that_are_no_report_are_refused_for_what_they_are() {
+    assert_eq!(reason(b""), "unsupported_version");
+    assert_eq!(reason(b"hello, world"), "not_protobuf");
+    assert_eq!(reason(&[0xff; 64]), "not_protobuf");
+    assert_eq!(reason(&[0x0b]), "not_protobuf");
+    assert_eq!(reason(&vec![0; MAX_BODY_BYTES + 1]), "oversized");
+    let whole = full().encode_to_vec();
+    assert_eq!(reason(&whole[..whole.len() - 1]), "truncated");
+    // A string that is not UTF-8.
+    assert_eq!(reason(&[0x08, 1, 0x12, 1, 0xff]), "not_protobuf");
+    // A length within a part that runs out of it.
+    assert_eq!(reason(&[0x08, 1, 0x5a, 2, 0x12, 9]), "not_protobuf");
+}
+
+#[test]
+fn only_this_version_is_received() {
+    check_reason(|report| report.version = 0, "unsupported_version");
+    check_reason(|report| report.version = 2, "unsupported_version");
+    let later = receive(&bytes(|report| report.version = 7)).unwrap_err();
+    assert_eq!(later, Refusal::UnsupportedVersion(7));
+    assert!(later.to_string().contains("version is 7; this aggregator knows version 1"), "{later}");
+}
+
+#[test]
+fn a_later_version_is_refused_as_such_even_where_it_means_something_else() {
+    // Version 2, whose node is a number.
+    assert_eq!(reason(&[0x08, 2, 0x10, 5]), "unsupported_version");
+}
+
+#[test]
+fn a_node_has_a_name_that_can_be_one() {
+    for name in ["", " ", "a b", "a\n", "ü", &"x".repeat(254)] {
+        check_reason(|report| report.node = name.to_owned(), "node_name");
+    }
+    for name in ["n", "Host_7.example", &"x".repeat(253)] {
+        assert!(receive(&bytes(|report| report.node = name.to_owned())).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn what_is_listed_is_bounded_before_it_is_decoded() {
+    let many = |report: &mut Report| {
+        let mut all = cgroups(&[]);
+        all.cgroups = (0..=MAX_CGROUPS as u64).map(|id| Cgroup { id, ..Cgroup::default() }).collect();
+        report.cgroups = Some(all);
+    };
+    check_reason(many, "too_many_cgroups");
+    // Two bytes each on the wire: field 11 of 20,002 bytes, and in it field 2, empty, one too often.
+    let many_empty = [&[0x08, 1, 0x5a, 0xa2, 0x9c, 0x01], &[0x12, 0].repeat(MAX_CGROUPS + 1)[..]].concat();
+    assert_eq!(scan::scan(&many_empty), Err(Refusal::TooMany { of: Listed::Cgroups, limit: MAX_CGROUPS }));
+    let many_instances = |report: &mut Report| {
+        let mut parent = gpu("GPU-1", None);
+        parent.mig_instances = (0..MAX_DEVICES).map(|id| mig(&id.to_string(), "1g.10gb")).collect();
+        report.gpus = Some(gpus(vec![parent]));
+    };
+    check_reason(many_instances, "too_many_devices");
+    check_reason(|report| report.gpus = Some(lost(MAX_DEVICES + 1)), "too_many_devices");
+    let many_assigned = |report: &mut Report| {
+        let assigned = vec![Assignment::default(); MAX_ASSIGNMENTS + 1];
+        report.assignments = Some(Assignments { assigned, allocatable: vec![] });
+    };
+    check_reason(many_assigned, "too_many_assignments");
+    check_reason(|report| report.absences = vec![Absence::default(); MAX_ABSENCES + 1], "too_many_absences");
+}
+
+fn lost(count: usize) -> mcad_wire::report::Gpus {
+    let mut lost = gpus(vec![]);
+    lost.lost_bus_ids = vec!["0000:01:00.0".into(); count];
+    lost
+}
+
+#[test]
+fn names_are_bounded() {
+    let long = "x".repeat(257);
+    check_reason(|report| report.boot_id.clone_from(&long), "name_too_long");
+    check_reason(|report| report.agent_version.clone_from(&long), "name_too_long");
+    check_reason(|report| report.cgroups = Some(cgroups(&[(&"x".repeat(4097), 0)])), "name_too_long");
+    check_reason(|report| report.gpus = Some(gpus(vec![gpu(&long, None)])), "name_too_long");
+    let path = format!("/{}", "x".repeat(4095));
+    assert!(receive(&bytes(|report| report.cgroups = Some(cgroups(&[(&path, 0)])))).is_ok());
+}
+
+#[test]
+fn an_id_is_listed_once() {
+    let twice = |report: &mut Report| {
+        let mut all = cgroups(&[("/a", 1), ("/b", 1)]);
+        all.cgroups[1].id = 1;
+        report.cgroups = Some(all);
+    };
+    check_reason(twice, "duplicate_id");
+    check_reason(|report| report.gpus = Some(gpus(vec![gpu("GPU-1", None), gpu("GPU-1", None)])), "duplicate_id");
+    let instance = |report: &mut Report| {
+        let mut parent = gpu("GPU-1", None);
+        parent.mig_instances = vec![mig("MIG-1", "1g.10gb"), mig("MIG-1", "1g.10gb")];
+        report.gpus = Some(gpus(vec![parent]));
+    };
+    check_reason(instance, "duplicate_id");
+}
+
+#[test]
+fn a_figure_that_cannot_be_is_refused() {
+    let machine = |change: fn(&mut Machine)| move |report: &mut Report| change(report.machine.as_mut().unwrap());
+    check_reason(machine(|machine| machine.cpus_online = Some(0)), "impossible_figure");
+    check_reason(machine(|machine| machine.cpus_online = Some(u32::MAX)), "impossible_figure");
+    check_reason(machine(|machine| machine.memory_total_bytes = Some(u64::MAX)), "impossible_figure");
+    check_reason(machine(|machine| machine.memory_free_bytes = Some(9 << 30)), "impossible_figure");
+    for ratio in [f64::NAN, f64::INFINITY, -0.1, 1.1] {
+        check_reason(|report| report.gpus = Some(gpus(vec![gpu("GPU-1", Some(ratio))])), "impossible_figure");
+    }
+    for interval_ms in [0, 9, 3_600_001, u64::MAX] {
+        check_reason(|report| report.interval_ms = interval_ms, "impossible_figure");
+    }
+}
+
+#[test]
+fn a_report_cut_anywhere_is_refused_or_holds_only_what_was_sent() {
+    let whole = full().encode_to_vec();
+    for end in 0..whole.len() {
+        match receive(&whole[..end]) {
+            // The cut fell between two parts, and what follows is absent.
+            Ok(received) => assert_eq!(received.report.encode_to_vec(), whole[..end]),
+            Err(refusal) => assert!(
+                ["truncated", "unsupported_version", "node_name", "impossible_figure"].contains(&refusal.reason()),
+                "{refusal}"
+            ),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_received_or_refused(body in proptest::collection::vec(any::<u8>(), 0..512)) {
+        let _ = receive(&body);
+    }
+
+    #[test]
+    fn a_report_with_changed_bytes_is_received_or_refused(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)
+    ) {
+        let mut body = full().encode_to_vec();
+        for (at, byte) in changes {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        if let Ok(received) = receive(&body) {
+            // What passed once passes again.
+            prop_assert_eq!(check(received.report.clone()), Ok(received));
+        }
+    }
+}

@@ -1,1 +1,186 @@
+//! Tests of the store: what is news, what is kept, what is forgotten.
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::fixtures::{at, cgroups, report};
+use crate::receive::check;
+
+fn insert(store: &mut Store, report: Report, now: Now) -> Result<Outcome, Refusal> {
+    store.insert(check(report).unwrap(), now)
+}
+
+fn local() -> Store {
+    Store::new(Limits::LOCAL)
+}
+
+fn only(store: &mut Store, now: Now) -> Arc<Stored> {
+    let [(_, stored)] = &store.reports(now)[..] else { panic!("one node") };
+    Arc::clone(stored)
+}
+
+/// What becomes of `new` after the second report of a node, and the sequence that is stored then.
+fn check_news(change: impl FnOnce(&mut Report), expected: Outcome, stored: u64) {
+    let mut store = local();
+    insert(&mut store, report("n", 2), at(0)).unwrap();
+    let mut new = report("n", 3);
+    change(&mut new);
+    assert_eq!(insert(&mut store, new, at(10)), Ok(expected));
+    assert_eq!(only(&mut store, at(10)).report.sequence, stored);
+}
+
+#[test]
+fn the_next_report_of_an_agent_is_taken() {
+    check_news(|_| (), Outcome::Taken, 3);
+}
+
+#[test]
+fn the_same_report_again_is_a_duplicate() {
+    check_news(|new| *new = report("n", 2), Outcome::Dropped(NoNews::Duplicate), 2);
+}
+
+#[test]
+fn a_report_that_was_overtaken_is_dropped() {
+    check_news(|new| *new = report("n", 1), Outcome::Dropped(NoNews::Older), 2);
+    // Whichever of the two figures says so.
+    check_news(|new| new.uptime_ns = 1, Outcome::Dropped(NoNews::Older), 2);
+    check_news(|new| new.sequence = 1, Outcome::Dropped(NoNews::Older), 2);
+}
+
+#[test]
+fn an_agent_that_started_anew_begins_at_one_and_is_taken_even_if_the_clock_was_set_back() {
+    let restarted = |new: &mut Report| (new.started_at_ms, new.sequence) = (10, 1);
+    check_news(restarted, Outcome::Taken, 1);
+}
+
+#[test]
+fn the_last_report_of_an_agent_that_was_replaced_is_dropped() {
+    let late = |new: &mut Report| (new.started_at_ms, new.uptime_ns) = (10, 1);
+    check_news(late, Outcome::Dropped(NoNews::Older), 2);
+}
+
+#[test]
+fn a_machine_that_booted_anew_is_taken_however_short_its_uptime() {
+    let rebooted = |new: &mut Report| (new.boot_id, new.sequence, new.uptime_ns) = ("boot-2".into(), 1, 1);
+    check_news(rebooted, Outcome::Taken, 1);
+}
+
+#[test]
+fn a_report_that_is_no_news_does_not_make_an_agent_younger() {
+    let mut store = local();
+    insert(&mut store, report("n", 1), at(0)).unwrap();
+    insert(&mut store, report("n", 1), at(40)).unwrap();
+    assert!(only(&mut store, at(40)).is_silent(at(40)));
+}
+
+#[test]
+fn an_agent_is_silent_after_three_of_its_own_intervals() {
+    let mut store = local();
+    let mut slow = report("n", 1);
+    slow.interval_ms = 60_000;
+    insert(&mut store, slow, at(0)).unwrap();
+    let stored = only(&mut store, at(180));
+    assert!(!stored.is_silent(at(180)));
+    assert!(stored.is_silent(at(181)));
+}
+
+/// Cores busy after a first and a second report.
+fn check_busy(change: impl FnOnce(&mut Report, &mut Report), expected: Option<u64>) {
+    let (mut first, mut second) = (report("n", 1), report("n", 2));
+    change(&mut first, &mut second);
+    let mut store = local();
+    insert(&mut store, first, at(0)).unwrap();
+    insert(&mut store, second, at(0)).unwrap();
+    assert_eq!(only(&mut store, at(0)).cpu_busy_nanocores(), expected);
+}
+
+#[test]
+fn cores_busy_are_the_difference_of_two_reports_over_their_sample_times() {
+    check_busy(|_, _| (), Some(1_000_000_000));
+    check_busy(|_, second| second.uptime_ns += 10_000_000_000, Some(500_000_000));
+    check_busy(|first, second| second.machine.clone_from(&first.machine), Some(0));
+}
+
+#[test]
+fn one_report_is_no_rate() {
+    let mut store = local();
+    insert(&mut store, report("n", 1), at(0)).unwrap();
+    assert_eq!(only(&mut store, at(0)).cpu_busy_nanocores(), None);
+}
+
+#[test]
+fn two_boots_are_no_rate() {
+    check_busy(|first, _| first.boot_id = "boot-0".into(), None);
+}
+
+#[test]
+fn a_total_that_fell_is_no_rate() {
+    check_busy(|first, _| first.machine.as_mut().unwrap().cpu_busy_ns = Some(u64::MAX), None);
+}
+
+#[test]
+fn more_than_twice_the_processors_busy_is_no_rate() {
+    check_busy(|_, second| second.machine.as_mut().unwrap().cpu_busy_ns = Some(u64::MAX), None);
+    check_busy(|first, _| first.machine.as_mut().unwrap().cpu_busy_ns = None, None);
+    check_busy(|_, second| second.machine = None, None);
+}
+
+#[test]
+fn an_agent_that_restarted_within_a_boot_goes_on_with_the_rates() {
+    check_busy(|_, second| (second.started_at_ms, second.sequence) = (2_000, 1), Some(1_000_000_000));
+}
+
+#[test]
+fn a_cgroup_has_a_rate_if_it_was_in_both_reports() {
+    let (mut first, mut second) = (report("n", 1), report("n", 2));
+    first.cgroups = Some(cgroups(&[("/a", 5_000_000_000), ("/b", 9)]));
+    second.cgroups = Some(cgroups(&[("/a", 10_000_000_000), ("/b", 3), ("/new", 7)]));
+    let mut store = local();
+    insert(&mut store, first, at(0)).unwrap();
+    insert(&mut store, second, at(0)).unwrap();
+    let stored = only(&mut store, at(0));
+    assert_eq!(stored.cgroup_nanocores(1, 10_000_000_000), Some(500_000_000));
+    assert_eq!(stored.cgroup_nanocores(2, 3), None);
+    assert_eq!(stored.cgroup_nanocores(3, 7), None);
+}
+
+#[test]
+fn as_many_nodes_are_kept_as_there_may_be_and_the_silent_make_room() {
+    let mut store = Store::new(Limits { nodes: 2, keep: Duration::from_mins(1) });
+    insert(&mut store, report("a", 1), at(0)).unwrap();
+    insert(&mut store, report("b", 1), at(30)).unwrap();
+    // Silent from 30 s on, and a minute more.
+    assert_eq!(insert(&mut store, report("c", 1), at(89)), Err(Refusal::TooManyNodes(2)));
+    assert_eq!(insert(&mut store, report("b", 2), at(89)), Ok(Outcome::Taken));
+    assert_eq!(insert(&mut store, report("c", 1), at(90)), Ok(Outcome::Taken));
+    let names: Vec<_> = store.reports(at(90)).into_iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(names, ["b", "c"]);
+}
+
+#[test]
+fn a_node_is_forgotten_when_it_was_silent_for_an_hour() {
+    let mut store = local();
+    insert(&mut store, report("n", 1), at(0)).unwrap();
+    assert_eq!(store.reports(at(3_629)).len(), 1);
+    assert_eq!(store.reports(at(3_630)).len(), 0);
+}
+
+proptest! {
+    #[test]
+    fn in_whatever_order_and_however_often_reports_arrive_the_newest_stays(
+        sequences in proptest::collection::vec(1_u64..20, 1..40)
+    ) {
+        let mut store = local();
+        let mut taken = 0;
+        for sequence in &sequences {
+            let outcome = insert(&mut store, report("n", *sequence), at(0));
+            prop_assert_eq!(outcome == Ok(Outcome::Taken), *sequence > taken);
+            taken = taken.max(*sequence);
+        }
+        let stored = only(&mut store, at(0));
+        prop_assert_eq!(stored.report.sequence, taken);
+        // A core was busy all the time, so it is over any two reports.
+        let expected = stored.baseline.as_ref().map(|_| 1_000_000_000);
+        prop_assert_eq!(stored.cpu_busy_nanocores(), expected);
+    }
+}

@@ -1,0 +1,27 @@
+//! docs/report.md lists every reason of an absence, and its example is a report that this agent makes.
+#![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
+
+use mcad_agent::sample::Reason;
+use mcad_wire::report::Report;
+
+const DOC: &str = include_str!("../../docs/report.md");
+
+fn section(title: &str) -> &'static str {
+    let start = format!("\n## {title}\n");
+    DOC.split(&start).nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap()
+}
+
+#[test]
+fn the_document_lists_every_reason_and_no_others() {
+    let rows = section("Absences").lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let doc: Vec<&str> = rows.collect();
+    let code: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_eq!(doc, code);
+}
+
+#[test]
+fn the_example_is_the_golden_report() {
+    let json = section("Example").split("```").nth(1).and_then(|block| block.strip_prefix("json\n")).unwrap();
+    assert_eq!(json, include_str!("golden/report-pods.json"));
+    serde_json::from_str::<Report>(json).unwrap();
+}

@@ -1,0 +1,392 @@
+//! The cluster as the API server tells it, event by event, with the sums that the figures rest on.
+//!
+//! Owns what is remembered of nodes, pods and AppWrappers, and sums per node and per AppWrapper. An event costs the work
+//! of its object and of the node or AppWrapper it touches, however large the cluster is. The same objects give the same
+//! cluster, whatever the order of their events.
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::histogram::RequestHistograms;
+use crate::ladder::ByOwner;
+use crate::object::{AppWrapper, AppWrapperName, Node, Object, Phase, Pod, Served, Version};
+use crate::resource::{Amounts, Triple};
+
+/// Something that happened to the cluster.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// An object is there, as new or as changed.
+    Apply(Object),
+    /// An object is gone. One that was made anew under its name stays.
+    Delete(Object),
+    /// These are all the objects of that source; others of it are gone.
+    Reset(Source, Vec<Object>),
+    /// The source is out of reach: what it last said is not known to hold.
+    Lost(Source),
+}
+
+/// Where objects come from: one list of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// Nodes.
+    Nodes,
+    /// Pods of all namespaces.
+    Pods,
+    /// AppWrappers of all namespaces, as one group and version serves them.
+    AppWrappers(Served),
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Cluster {
+    nodes: BTreeMap<Arc<str>, NodeEntry>,
+    pods: HashMap<PodName, Pod>,
+    appwrappers: BTreeMap<AppWrapperName, AppWrapperEntry>,
+    /// Sources that have told all they have.
+    known: BTreeSet<Source>,
+    /// Versions of AppWrappers that the API server serves.
+    served: BTreeSet<Served>,
+    /// Names that many objects share, each once.
+    names: HashSet<Arc<str>>,
+    /// AppWrappers that the histograms may not have seen yet.
+    unobserved: Vec<AppWrapperName>,
+    histograms: RequestHistograms,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct PodName {
+    namespace: Arc<str>,
+    name: Arc<str>,
+}
+
+/// A node and its pods; pods bound to a node that is not there wait here for it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct NodeEntry {
+    node: Option<Arc<Node>>,
+    held: Held,
+}
+
+/// What the bound, unfinished pods of a node hold.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// How many they are.
+    pub pods: u64,
+    /// Their effective requests.
+    pub requested: ByOwner<Amounts>,
+    /// What MCAD v1 subtracts for them.
+    pub dispatcher_v1: Triple,
+    /// What MCAD v2 subtracts for them.
+    pub dispatcher_v2: Triple,
+}
+
+/// An AppWrapper as each source tells it, and its pods; pods of one that is not there wait here for it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct AppWrapperEntry {
+    /// In the order of [`Served`].
+    views: [Option<Arc<AppWrapper>>; 3],
+    gained: Gained,
+    /// The UID that the histograms have seen.
+    observed: Option<Arc<str>>,
+}
+
+/// What the pods of an AppWrapper got.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Gained {
+    /// Its pods, in whatever phase.
+    pub pods: u64,
+    /// Effective requests of those bound and unfinished.
+    pub allocated: Amounts,
+    /// What MCAD v1 takes those for that run or have succeeded.
+    pub dispatched: Triple,
+}
+
+impl Cluster {
+    /// A cluster of exactly these objects, all of it known.
+    pub fn from_objects(objects: impl IntoIterator<Item = Object>) -> Self {
+        let mut cluster = Self::default();
+        for object in objects {
+            cluster.apply(Event::Apply(object));
+        }
+        cluster.known = [Source::Nodes, Source::Pods].into_iter().chain(Served::ALL.map(Source::AppWrappers)).collect();
+        cluster.observe();
+        cluster
+    }
+
+    /// Takes in an event.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Apply(Object::Node(node)) => self.set_node(node),
+            Event::Apply(Object::Pod(pod)) => self.set_pod(pod),
+            Event::Apply(Object::AppWrapper(appwrapper)) => self.set_appwrapper(appwrapper),
+            Event::Delete(Object::Node(node)) => self.remove_node(&node.name, &node.uid),
+            Event::Delete(Object::Pod(pod)) => {
+                self.remove_pod(&PodName { namespace: pod.namespace, name: pod.name }, &pod.uid);
+            }
+            Event::Delete(Object::AppWrapper(gone)) => self.remove_appwrapper(&gone.name, gone.served, &gone.uid),
+            Event::Reset(source, objects) => self.reset(source, objects),
+            Event::Lost(source) => {
+                self.known.remove(&source);
+            }
+        }
+    }
+
+    /// Says which versions of AppWrappers the API server serves. Objects of others are forgotten.
+    pub fn serve(&mut self, served: impl IntoIterator<Item = Served>) {
+        self.served = served.into_iter().collect();
+        for gone in Served::ALL.into_iter().filter(|version| !self.served.contains(version)).collect::<Vec<_>>() {
+            if self.known.contains(&Source::AppWrappers(gone)) {
+                self.reset(Source::AppWrappers(gone), Vec::new());
+                self.known.remove(&Source::AppWrappers(gone));
+            }
+        }
+    }
+
+    /// Lets the histograms see AppWrappers that are new since the last call. Apart from [`Self::apply`], because which
+    /// version an object is may take the word of two sources.
+    pub fn observe(&mut self) {
+        for name in std::mem::take(&mut self.unobserved) {
+            self.observe_one(&name);
+        }
+    }
+
+    /// Whether nodes and pods are all known: without either, no figure of nodes is right.
+    pub fn knows_nodes(&self) -> bool {
+        self.known.contains(&Source::Nodes) && self.known.contains(&Source::Pods)
+    }
+
+    /// Whether AppWrappers of every served version are all known.
+    pub fn knows_appwrappers(&self) -> bool {
+        self.served.iter().all(|served| self.known.contains(&Source::AppWrappers(*served)))
+    }
+
+    /// The kinds of AppWrapper that the API server is known to serve.
+    pub fn served(&self) -> BTreeSet<Version> {
+        self.served.iter().map(|served| served.version()).collect()
+    }
+
+    /// The nodes that exist, in order of name, and what their pods hold.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Arc<Node>, &Held)> {
+        self.nodes.values().filter_map(|entry| Some((entry.node.as_ref()?, &entry.held)))
+    }
+
+    /// The AppWrappers that exist, in order of namespace and name, and what their pods got.
+    pub fn appwrappers(&self) -> impl Iterator<Item = (&Arc<AppWrapper>, &Gained)> {
+        self.appwrappers.values().filter_map(|entry| Some((entry.effective()?, &entry.gained)))
+    }
+
+    /// The pods, in no order.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.values()
+    }
+
+    /// The pod of that name.
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
+        self.pods.get(&PodName { namespace: namespace.into(), name: name.into() })
+    }
+
+    /// Requests of the AppWrappers seen so far.
+    pub fn histograms(&self) -> &RequestHistograms {
+        &self.histograms
+    }
+
+    fn reset(&mut self, source: Source, objects: Vec<Object>) {
+        match source {
+            Source::Nodes => {
+                let listed: HashSet<Arc<str>> = objects
+                    .iter()
+                    .filter_map(|o| if let Object::Node(n) = o { Some(n.name.clone()) } else { None })
+                    .collect();
+                let there = self.nodes.iter().filter(|(_, entry)| entry.node.is_some()).map(|(name, _)| name.clone());
+                for name in there.filter(|name| !listed.contains(name)).collect::<Vec<_>>() {
+                    self.remove_node(&name, "");
+                }
+            }
+            Source::Pods => {
+                let name = |pod: &Pod| PodName { namespace: pod.namespace.clone(), name: pod.name.clone() };
+                let listed: HashSet<PodName> = objects
+                    .iter()
+                    .filter_map(|o| if let Object::Pod(pod) = o { Some(name(pod)) } else { None })
+                    .collect();
+                let gone: Vec<_> = self.pods.keys().filter(|name| !listed.contains(name)).cloned().collect();
+                for name in gone {
+                    self.remove_pod(&name, "");
+                }
+            }
+            Source::AppWrappers(served) => {
+                let listed: HashSet<AppWrapperName> = objects
+                    .iter()
+                    .filter_map(|o| if let Object::AppWrapper(a) = o { Some(a.name.clone()) } else { None })
+                    .collect();
+                let there = self.appwrappers.iter().filter(|(_, entry)| entry.views[served as usize].is_some());
+                for name in there.map(|(name, _)| name.clone()).filter(|n| !listed.contains(n)).collect::<Vec<_>>() {
+                    self.remove_appwrapper(&name, served, "");
+                }
+            }
+        }
+        for object in objects {
+            self.apply(Event::Apply(object));
+        }
+        self.known.insert(source);
+        self.names.retain(|name| Arc::strong_count(name) > 1);
+    }
+
+    fn share(&mut self, name: &Arc<str>) -> Arc<str> {
+        if let Some(known) = self.names.get(name) {
+            return known.clone();
+        }
+        self.names.insert(name.clone());
+        name.clone()
+    }
+
+    fn set_node(&mut self, mut node: Node) {
+        node.name = self.share(&node.name);
+        for (key, value) in &mut node.labels {
+            *key = self.share(key);
+            *value = self.share(value);
+        }
+        node.capacity.share_names(|name| self.share(name));
+        node.allocatable.share_names(|name| self.share(name));
+        let name = node.name.clone();
+        self.nodes.entry(name).or_default().node = Some(Arc::new(node));
+    }
+
+    fn remove_node(&mut self, name: &str, uid: &str) {
+        let Some(entry) = self.nodes.get_mut(name) else { return };
+        if entry.node.as_ref().is_some_and(|node| same(&node.uid, uid)) {
+            entry.node = None;
+        }
+        if *entry == NodeEntry::default() {
+            self.nodes.remove(name);
+        }
+    }
+
+    fn set_pod(&mut self, mut pod: Pod) {
+        pod.namespace = self.share(&pod.namespace);
+        pod.node = pod.node.as_ref().map(|node| self.share(node));
+        if let Some(owner) = &mut pod.owner {
+            owner.namespace = self.share(&owner.namespace);
+            owner.name = self.share(&owner.name);
+        }
+        pod.requests.share_names(|name| self.share(name));
+        self.account(&pod, 1);
+        let before = match self.pods.entry(PodName { namespace: pod.namespace.clone(), name: pod.name.clone() }) {
+            Entry::Occupied(mut known) => Some(known.insert(pod)),
+            Entry::Vacant(new) => {
+                new.insert(pod);
+                None
+            }
+        };
+        if let Some(before) = before {
+            self.account(&before, -1);
+        }
+    }
+
+    fn remove_pod(&mut self, name: &PodName, uid: &str) {
+        if self.pods.get(name).is_some_and(|pod| same(&pod.uid, uid))
+            && let Some(pod) = self.pods.remove(name)
+        {
+            self.account(&pod, -1);
+        }
+    }
+
+    /// Adds a pod to the sums of its node and its AppWrapper, or takes it away with `times` = -1.
+    fn account(&mut self, pod: &Pod, times: i128) {
+        let count = |pods: &mut u64| *pods = pods.wrapping_add_signed(times as i64);
+        if let Some(name) = pod.held_node() {
+            let entry = self.nodes.entry(name.clone()).or_default();
+            let held = &mut entry.held;
+            count(&mut held.pods);
+            let requested =
+                if pod.owner.is_some() { &mut held.requested.appwrapper } else { &mut held.requested.other };
+            requested.add_times(&pod.requests, times);
+            let signed = |sum: Triple, pod: Triple| sum.zip(pod, |sum, pod| sum + pod * times);
+            if !pod.marks.v1 {
+                held.dispatcher_v1 = signed(held.dispatcher_v1, pod.dispatcher_v1);
+            }
+            if !pod.marks.v2 {
+                held.dispatcher_v2 = signed(held.dispatcher_v2, pod.dispatcher_v2);
+            }
+            if *entry == NodeEntry::default() {
+                self.nodes.remove(name);
+            }
+        }
+        if let Some(owner) = &pod.owner {
+            let entry = self.appwrappers.entry(owner.clone()).or_default();
+            let gained = &mut entry.gained;
+            count(&mut gained.pods);
+            if pod.held_node().is_some() {
+                gained.allocated.add_times(&pod.requests, times);
+            }
+            if matches!(pod.phase, Phase::Running | Phase::Succeeded) {
+                gained.dispatched = gained.dispatched.zip(pod.dispatcher_v1, |sum, pod| sum + pod * times);
+            }
+            if entry.is_forgotten() {
+                self.appwrappers.remove(owner);
+            }
+        }
+    }
+
+    fn set_appwrapper(&mut self, mut appwrapper: AppWrapper) {
+        appwrapper.name.namespace = self.share(&appwrapper.name.namespace);
+        appwrapper.name.name = self.share(&appwrapper.name.name);
+        appwrapper.state = self.share(&appwrapper.state);
+        appwrapper.queue = self.share(&appwrapper.queue);
+        appwrapper.priority = self.share(&appwrapper.priority);
+        let name = appwrapper.name.clone();
+        let entry = self.appwrappers.entry(name.clone()).or_default();
+        if entry.observed.as_ref() != Some(&appwrapper.uid) {
+            self.unobserved.push(name);
+        }
+        let served = appwrapper.served;
+        entry.views[served as usize] = Some(Arc::new(appwrapper));
+    }
+
+    fn remove_appwrapper(&mut self, name: &AppWrapperName, served: Served, uid: &str) {
+        // One that came and went between two calls of `observe` was seen, too.
+        if self.appwrappers.get(name).is_some_and(|entry| entry.observed.is_none()) {
+            self.observe_one(name);
+        }
+        let Some(entry) = self.appwrappers.get_mut(name) else { return };
+        let view = &mut entry.views[served as usize];
+        if view.as_ref().is_some_and(|view| same(&view.uid, uid)) {
+            *view = None;
+        }
+        if entry.effective().is_none() {
+            entry.observed = None;
+        }
+        if entry.is_forgotten() {
+            self.appwrappers.remove(name);
+        }
+    }
+
+    fn observe_one(&mut self, name: &AppWrapperName) {
+        let Some(entry) = self.appwrappers.get_mut(name) else { return };
+        let Some(effective) = entry.effective().filter(|a| a.version == Version::V1Beta1) else { return };
+        if entry.observed.as_ref() == Some(&effective.uid) {
+            return;
+        }
+        let (uid, demand) = (effective.uid.clone(), Triple::from(&effective.demand.total));
+        entry.observed = Some(uid);
+        self.histograms.observe(demand);
+    }
+}
+
+impl AppWrapperEntry {
+    /// The one object that the views are of. The `workload` group wins. Within it one CRD may serve an object twice, and
+    /// may have pruned of it what the other version alone has: the view that knows components is the right one, else the
+    /// one of the older version.
+    fn effective(&self) -> Option<&Arc<AppWrapper>> {
+        let [v1beta1, v1beta2, mcad] = &self.views;
+        let with_components = [v1beta2, v1beta1].into_iter().flatten().find(|view| view.version == Version::V1Beta2);
+        with_components.or(v1beta1.as_ref()).or(v1beta2.as_ref()).or(mcad.as_ref())
+    }
+
+    fn is_forgotten(&self) -> bool {
+        self.views.iter().all(Option::is_none) && self.gained == Gained::default()
+    }
+}
+
+/// Whether an event about `uid` is about the object that is known by `known`. An absent UID says nothing.
+fn same(known: &str, uid: &str) -> bool {
+    known.is_empty() || uid.is_empty() || known == uid
+}

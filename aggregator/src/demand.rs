@@ -1,0 +1,217 @@
+//! What an AppWrapper asks for: its pods, by the rules of its version (ACCOUNTING.md §2).
+//!
+//! Owns the way from a spec to groups of alike pods. Whether they fit is in [`crate::fit`], what they got in
+//! [`crate::cluster`].
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::object::constraints::Constraints;
+use crate::object::meta::nullable;
+use crate::object::quantities::Quantities;
+use crate::object::spec::{Requirements, dispatcher_triple, whole};
+use crate::object::template::{Template, at_path};
+use crate::resource::{Amounts, Resource};
+
+/// Pods that are alike in all that matters here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodGroup {
+    /// How many.
+    pub count: u32,
+    /// What each asks for.
+    pub requests: Amounts,
+    /// Where each may go.
+    pub constraints: Arc<Constraints>,
+}
+
+/// The pods an AppWrapper asks for, in the order of its spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Groups of alike pods.
+    pub groups: Box<[PodGroup]>,
+    /// Their sum.
+    pub total: Amounts,
+    /// Quantities and templates in it that could not be read.
+    pub unreadable: u32,
+}
+
+impl Demand {
+    fn new(groups: Vec<PodGroup>, unreadable: u32) -> Self {
+        let mut total = Amounts::default();
+        for group in &groups {
+            total.add_times(&group.requests, group.count.into());
+        }
+        Self { groups: groups.into(), total, unreadable }
+    }
+
+    /// Pods in all.
+    pub fn pods(&self) -> u64 {
+        self.groups.iter().map(|group| u64::from(group.count)).sum()
+    }
+}
+
+/// One of `spec.resources.GenericItems` of a v1beta1 AppWrapper.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct GenericItem {
+    #[serde(deserialize_with = "nullable")]
+    generictemplate: Value,
+    #[serde(deserialize_with = "nullable")]
+    custompodresources: Vec<CustomPodResources>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CustomPodResources {
+    #[serde(deserialize_with = "nullable")]
+    replicas: Value,
+    #[serde(flatten)]
+    resources: Requirements,
+}
+
+/// One of `spec.components` of a v1beta2 AppWrapper.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Component {
+    #[serde(deserialize_with = "nullable")]
+    template: Value,
+    #[serde(deserialize_with = "nullable")]
+    pod_sets: Vec<PodSet>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PodSet {
+    #[serde(deserialize_with = "nullable")]
+    path: String,
+    #[serde(deserialize_with = "nullable")]
+    replicas: Value,
+}
+
+/// The demand of a v1beta1 AppWrapper, as MCAD counts it.
+pub(crate) fn of_generic_items(items: &[GenericItem]) -> Demand {
+    let mut groups = Vec::new();
+    let mut unreadable = 0;
+    for item in items {
+        let spec = &item.generictemplate["spec"];
+        let pod_spec = Some(&spec["template"]["spec"]).filter(|spec| spec.is_object()).unwrap_or(spec);
+        let template = if pod_spec.is_null() { Some(Template::default()) } else { Template::from_spec(pod_spec) };
+        unreadable += u32::from(template.is_none());
+        let template = template.unwrap_or_default();
+        let constraints = &template.constraints;
+        if item.custompodresources.is_empty() {
+            unreadable += template.work.unreadable();
+            let mut requests = Amounts::default();
+            for container in &template.work.containers {
+                requests.add_times(&dispatcher_amounts(&container.resources), 1);
+            }
+            groups.push(group(replicas(&spec["replicas"], 1), requests, constraints));
+        }
+        for pods in &item.custompodresources {
+            unreadable += pods.resources.requests.unreadable + pods.resources.limits.unreadable;
+            groups.push(group(replicas(&pods.replicas, 0), dispatcher_amounts(&pods.resources), constraints));
+        }
+    }
+    Demand::new(groups, unreadable)
+}
+
+/// The demand of a v1beta2 AppWrapper.
+pub(crate) fn of_components(components: &[Component]) -> Demand {
+    let mut groups = Vec::new();
+    let mut unreadable = 0;
+    for component in components {
+        let declared = component.pod_sets.iter().map(|set| (set.path.clone(), replicas(&set.replicas, 1)));
+        let sets = if component.pod_sets.is_empty() { inferred(&component.template) } else { declared.collect() };
+        for (path, count) in sets {
+            // A path that leads nowhere drops its pods.
+            let spec = at_path(&component.template, &path).and_then(|template| template.get("spec"));
+            let Some(template) = spec.filter(|spec| spec.is_object()).and_then(Template::from_spec) else {
+                unreadable += 1;
+                continue;
+            };
+            unreadable += template.work.unreadable();
+            groups.push(group(count, template.work.effective_of_template(), &template.constraints));
+        }
+    }
+    Demand::new(groups, unreadable)
+}
+
+/// Path and replicas of the pods of the kinds that the AppWrapper controller knows; none for others.
+///
+/// Source: project-codeflare/appwrapper `pkg/utils/utils.go`, `InferPodSets`.
+fn inferred(template: &Value) -> Vec<(String, u32)> {
+    let text = |field: &str| template[field].as_str().unwrap_or_default();
+    let spec = &template["spec"];
+    let known = match (text("apiVersion"), text("kind")) {
+        ("v1", "Pod") => vec![("template".to_owned(), 1)],
+        ("apps/v1", "Deployment" | "StatefulSet") => {
+            vec![("template.spec.template".to_owned(), replicas(&spec["replicas"], 1))]
+        }
+        ("batch/v1", "Job") => vec![("template.spec.template".to_owned(), job_pods(spec))],
+        ("jobset.x-k8s.io/v1alpha2", "JobSet") => each(&spec["replicatedJobs"])
+            .map(|(at, job)| {
+                let pods = job_pods(&job["template"]["spec"]).saturating_mul(replicas(&job["replicas"], 1));
+                (format!("template.spec.replicatedJobs[{at}].template.spec.template"), pods)
+            })
+            .collect(),
+        ("kubeflow.org/v1", "PyTorchJob") => ["Master", "Worker"]
+            .into_iter()
+            .map(|role| {
+                let pods = replicas(&spec["pytorchReplicaSpecs"][role]["replicas"], 1);
+                (format!("template.spec.pytorchReplicaSpecs.{role}.template"), pods)
+            })
+            .collect(),
+        ("ray.io/v1", "RayCluster") => ray(spec, "template.spec"),
+        ("ray.io/v1", "RayJob") => ray(&spec["rayClusterSpec"], "template.spec.rayClusterSpec"),
+        _ => Vec::new(),
+    };
+    // Roles that are not there are no error.
+    known.into_iter().filter(|(path, _)| at_path(template, path).is_some()).collect()
+}
+
+fn ray(cluster: &Value, prefix: &str) -> Vec<(String, u32)> {
+    let workers = each(&cluster["workerGroupSpecs"])
+        .map(|(at, group)| (format!("{prefix}.workerGroupSpecs[{at}].template"), replicas(&group["replicas"], 1)));
+    std::iter::once((format!("{prefix}.headGroupSpec.template"), 1)).chain(workers).collect()
+}
+
+fn job_pods(spec: &Value) -> u32 {
+    let parallelism = replicas(&spec["parallelism"], 1);
+    replicas(&spec["completions"], parallelism).min(parallelism)
+}
+
+fn each(list: &Value) -> impl Iterator<Item = (usize, &Value)> {
+    list.as_array().into_iter().flatten().enumerate()
+}
+
+/// A count of pods; `absent` where there is none or it is no integer, 0 where it is negative.
+fn replicas(value: &Value, absent: u32) -> u32 {
+    value.as_i64().map_or(absent, |count| count.clamp(0, i32::MAX.into()) as u32)
+}
+
+fn group(count: u32, requests: Amounts, constraints: &Arc<Constraints>) -> PodGroup {
+    PodGroup { count, requests, constraints: constraints.clone() }
+}
+
+/// What MCAD v1 takes one container, or one of `custompodresources`, for: in each dimension its request, or its limit
+/// where the request is 0 or absent. Resources that MCAD does not know are treated alike.
+fn dispatcher_amounts(resources: &Requirements) -> Amounts {
+    let requests = dispatcher_triple(&resources.requests);
+    let limits = dispatcher_triple(&resources.limits);
+    let chosen = requests.zip(limits, |request, limit| if request == 0 { limit } else { request });
+    let mut amounts = Amounts::from(chosen);
+    let mut names: Vec<&Resource> = extended(&resources.requests).chain(extended(&resources.limits)).collect();
+    names.sort();
+    names.dedup();
+    for resource in names {
+        let request = resources.requests.get(resource).filter(|quantity| !quantity.is_zero());
+        let quantity = request.or_else(|| resources.limits.get(resource)).unwrap_or_default();
+        amounts.add(resource, whole(resource, quantity));
+    }
+    amounts
+}
+
+fn extended(list: &Quantities) -> impl Iterator<Item = &Resource> {
+    list.iter().map(|(resource, _)| resource).filter(|resource| matches!(resource, Resource::Extended(_)))
+}

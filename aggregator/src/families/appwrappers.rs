@@ -1,0 +1,121 @@
+//! Section C of the metrics contract: AppWrappers, how many and one by one.
+use crate::exposition::{Exposition, Family, Labels, Lines, Value};
+use crate::resource::{Amounts, Resource};
+use crate::snapshot::{AppWrapperView, AppWrappers};
+
+use super::{BY_LABEL, Spelled, gauge};
+
+const ONE: &[&str] = &["appwrapper", "namespace"];
+const ONE_RESOURCE: &[&str] = &["appwrapper", "namespace", "resource", "unit"];
+
+static APPWRAPPERS: Family =
+    gauge("mcad_appwrappers", &["state", "version"], "AppWrappers", "AppWrappers by version and state.");
+static INFO: Family = gauge(
+    "mcad_appwrapper_info",
+    &["appwrapper", "namespace", "priority", "queue", "state", "version"],
+    "1",
+    "What an AppWrapper is.",
+);
+static REQUESTED: Family =
+    gauge("mcad_appwrapper_requested", ONE_RESOURCE, BY_LABEL, "What the AppWrapper's spec asks for.");
+static ALLOCATED: Family = gauge(
+    "mcad_appwrapper_allocated",
+    ONE_RESOURCE,
+    BY_LABEL,
+    "Effective requests of the AppWrapper's bound, unfinished pods.",
+);
+static WAITING: Family = gauge(
+    "mcad_appwrapper_waiting_seconds",
+    ONE,
+    "seconds",
+    "Time since the AppWrapper was first queued, while it waits.",
+);
+static FIT: Family = gauge(
+    "mcad_appwrapper_fit",
+    &["appwrapper", "by", "namespace"],
+    "0 or 1",
+    "Whether a waiting AppWrapper fits: MCAD's sum, real nodes.",
+);
+static SHORTFALL: Family = gauge(
+    "mcad_appwrapper_shortfall",
+    ONE_RESOURCE,
+    BY_LABEL,
+    "What a waiting AppWrapper misses of MCAD's sum, where it misses some.",
+);
+
+/// The families of this section.
+pub static FAMILIES: &[&Family] = &[&APPWRAPPERS, &INFO, &REQUESTED, &ALLOCATED, &WAITING, &FIT, &SHORTFALL];
+
+/// Writes the section.
+pub fn write(all: &AppWrappers, out: &mut Exposition<'_>) {
+    let mut lines = out.family(&APPWRAPPERS);
+    for ((version, state), count) in &all.states {
+        lines.line(&Labels::of(&[("state", state), ("version", version.label())]), Value::Unsigned(*count));
+    }
+    let mut lines = out.family(&INFO);
+    for AppWrapperView { appwrapper, .. } in &all.appwrappers {
+        let labels = Labels::of(&[
+            ("appwrapper", &appwrapper.name.name),
+            ("namespace", &appwrapper.name.namespace),
+            ("priority", &appwrapper.priority),
+            ("queue", &appwrapper.queue),
+            ("state", &appwrapper.state),
+            ("version", appwrapper.version.label()),
+        ]);
+        lines.line(&labels, Value::Unsigned(1));
+    }
+    let mut lines = out.family(&REQUESTED);
+    each(all, |view, labels| write_amounts(&mut lines, labels, &view.appwrapper.demand.total));
+    let mut lines = out.family(&ALLOCATED);
+    each(all, |view, labels| write_amounts(&mut lines, labels, &view.allocated));
+    let mut lines = out.family(&WAITING);
+    each(all, |view, labels| {
+        if let Some(seconds) = view.waiting.as_ref().and_then(|waiting| waiting.seconds) {
+            lines.line(labels, Value::Float(seconds));
+        }
+    });
+    write_fit(all, &mut out.family(&FIT));
+    let mut lines = out.family(&SHORTFALL);
+    each(all, |view, labels| {
+        let missing = view.waiting.iter().flat_map(|waiting| {
+            let missing = waiting.shortfall;
+            [(Resource::Cpu, missing.cpu), (Resource::Memory, missing.memory), (Resource::Gpu, missing.gpu)]
+        });
+        let mark = labels.mark();
+        for (resource, amount) in missing.filter(|(_, amount)| *amount > 0) {
+            let resource = Spelled::new(&resource);
+            lines.line(labels.cut(mark).extend(&resource.labels), resource.value(amount));
+        }
+    });
+}
+
+fn write_fit(all: &AppWrappers, lines: &mut Lines<'_, '_>) {
+    for AppWrapperView { appwrapper, waiting, .. } in &all.appwrappers {
+        let Some(waiting) = waiting else { continue };
+        let nodes = waiting.nodes.as_ref().map(crate::fit::Verdict::fits);
+        for (by, fits) in [("aggregate", Some(waiting.fits_aggregate())), ("nodes", nodes)] {
+            let Some(fits) = fits else { continue };
+            let name = &appwrapper.name;
+            let labels = Labels::of(&[("appwrapper", &name.name), ("by", by), ("namespace", &name.namespace)]);
+            lines.line(&labels, Value::Unsigned(fits.into()));
+        }
+    }
+}
+
+fn write_amounts(lines: &mut Lines<'_, '_>, labels: &mut Labels, amounts: &Amounts) {
+    let mark = labels.mark();
+    for (resource, amount) in amounts.iter() {
+        let resource = Spelled::new(&resource);
+        lines.line(labels.cut(mark).extend(&resource.labels), resource.value(amount));
+    }
+}
+
+/// Calls `write` with each AppWrapper and its two labels.
+fn each(all: &AppWrappers, mut write: impl FnMut(&AppWrapperView, &mut Labels)) {
+    let mut labels = Labels::new();
+    for view in &all.appwrappers {
+        let name = &view.appwrapper.name;
+        labels.cut(0).push("appwrapper", &name.name).push("namespace", &name.namespace);
+        write(view, &mut labels);
+    }
+}

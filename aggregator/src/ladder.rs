@@ -1,0 +1,264 @@
+//! The ladder of one node and resource: from what is installed to what a new pod could get, by reason (ACCOUNTING.md §4).
+//!
+//! Pure arithmetic on whole amounts. Where the hardware's figures come from is in [`crate::hardware`].
+use std::collections::BTreeSet;
+
+use crate::hardware::{Found, Hardware};
+use crate::object::Node;
+use crate::resource::{Amounts, Resource};
+
+/// Whether a node takes new pods, and if not, why: the first reason that holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NodeState {
+    /// New pods may land.
+    Admissible,
+    /// `spec.unschedulable`.
+    Cordoned,
+    /// Kubelet is not ready, or has not said so.
+    NotReady,
+    /// A taint keeps pods off that is not generally tolerated.
+    Tainted,
+}
+
+impl NodeState {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Self; 4] = [Self::Admissible, Self::Cordoned, Self::NotReady, Self::Tainted];
+
+    /// The state of a node, given the taint keys that count for nothing.
+    pub fn of(node: &Node, tolerated: &BTreeSet<String>) -> Self {
+        if !node.ready {
+            Self::NotReady
+        } else if node.cordoned {
+            Self::Cordoned
+        } else if node.taints.iter().any(|taint| taint.effect.repels() && !tolerated.contains(&*taint.key)) {
+            Self::Tainted
+        } else {
+            Self::Admissible
+        }
+    }
+
+    /// The label `state`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Admissible => "admissible",
+            Self::Cordoned => "cordoned",
+            Self::NotReady => "not_ready",
+            Self::Tainted => "tainted",
+        }
+    }
+}
+
+/// Why an amount is neither requested nor free. In the order in which it is taken from what is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// The hardware is gone.
+    Lost,
+    /// The hardware is there and broken.
+    Unhealthy,
+    /// The hardware works and kubelet does not declare it.
+    Unadvertised,
+    /// Kubelet keeps it from pods.
+    Reserved,
+    /// Healthy and unassigned, but Kubernetes' own arithmetic will not hand it out.
+    Stranded,
+    /// The node is not ready.
+    NotReady,
+    /// The node is cordoned.
+    Cordoned,
+    /// The node is tainted.
+    Tainted,
+}
+
+impl Reason {
+    /// All of them, in order.
+    pub const ALL: [Self; 8] = [
+        Self::Lost,
+        Self::Unhealthy,
+        Self::Unadvertised,
+        Self::Reserved,
+        Self::Stranded,
+        Self::NotReady,
+        Self::Cordoned,
+        Self::Tainted,
+    ];
+
+    /// The label `reason`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Unhealthy => "unhealthy",
+            Self::Unadvertised => "unadvertised",
+            Self::Reserved => "reserved",
+            Self::Stranded => "stranded",
+            Self::NotReady => "not_ready",
+            Self::Cordoned => "cordoned",
+            Self::Tainted => "tainted",
+        }
+    }
+}
+
+/// Amounts withheld, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Withheld([i128; 8]);
+
+impl Withheld {
+    /// How much for that reason.
+    pub fn get(&self, reason: Reason) -> i128 {
+        self.0[reason as usize]
+    }
+
+    /// Every reason and its amount, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Reason, i128)> {
+        Reason::ALL.into_iter().zip(self.0)
+    }
+
+    /// All reasons together.
+    pub fn total(&self) -> i128 {
+        self.0.iter().sum()
+    }
+}
+
+/// An amount for pods of AppWrappers, and for all other pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByOwner<T> {
+    /// Pods of AppWrappers.
+    pub appwrapper: T,
+    /// All other pods.
+    pub other: T,
+}
+
+/// The ladder of one resource, on one node or added up. Whole millicores, bytes or devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rung {
+    /// What the machine has.
+    pub installed: i128,
+    /// Installed less what is lost or unhealthy.
+    pub healthy: i128,
+    /// `status.capacity`
+    pub capacity: i128,
+    /// `status.allocatable`
+    pub allocatable: i128,
+    /// Allocatable where new pods may land.
+    pub admissible: i128,
+    /// Effective requests of bound, unfinished pods.
+    pub requested: ByOwner<i128>,
+    /// What a new pod could get.
+    pub free: i128,
+    /// Neither requested nor free.
+    pub withheld: Withheld,
+    /// Requests beyond installed.
+    pub overcommitted: i128,
+    /// Allocatable that no healthy hardware stands behind. Absent: no agent has looked.
+    pub phantom: Option<i128>,
+}
+
+impl Rung {
+    /// Adds another node's.
+    pub fn add(&mut self, other: &Self) {
+        self.installed += other.installed;
+        self.healthy += other.healthy;
+        self.capacity += other.capacity;
+        self.allocatable += other.allocatable;
+        self.admissible += other.admissible;
+        self.requested.appwrapper += other.requested.appwrapper;
+        self.requested.other += other.requested.other;
+        self.free += other.free;
+        for (sum, amount) in self.withheld.0.iter_mut().zip(other.withheld.0) {
+            *sum += amount;
+        }
+        self.overcommitted += other.overcommitted;
+        self.phantom = match (self.phantom, other.phantom) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
+    }
+
+    /// What pods hold, whoever they are.
+    pub fn requested_in_all(&self) -> i128 {
+        self.requested.appwrapper + self.requested.other
+    }
+}
+
+/// The ladder of one node: every resource that it declares or its agent found, in order.
+pub fn of_node(node: &Node, state: NodeState, requested: ByOwner<&Amounts>, found: &Found) -> Vec<(Resource, Rung)> {
+    let declared = node.capacity.resources().chain(node.allocatable.resources());
+    let resources: BTreeSet<&Resource> = declared.chain(found.resources()).collect();
+    let rung = |resource: &Resource| {
+        let requested =
+            ByOwner { appwrapper: requested.appwrapper.get(resource), other: requested.other.get(resource) };
+        let kubelet = Kubelet {
+            capacity: node.capacity.get(resource).unwrap_or(0),
+            allocatable: node.allocatable.get(resource).unwrap_or(0),
+        };
+        let hardware = found.get(resource);
+        (resource.clone(), of_resource(resource, state, kubelet, requested, hardware))
+    };
+    resources.into_iter().map(rung).collect()
+}
+
+/// What kubelet declares of a resource.
+#[derive(Clone, Copy, Debug)]
+pub struct Kubelet {
+    /// `status.capacity`
+    pub capacity: i128,
+    /// `status.allocatable`
+    pub allocatable: i128,
+}
+
+/// The rules of ACCOUNTING.md §4, by number.
+pub fn of_resource(
+    resource: &Resource,
+    state: NodeState,
+    kubelet: Kubelet,
+    requested: ByOwner<i128>,
+    hardware: Option<&Hardware>,
+) -> Rung {
+    let Kubelet { capacity, allocatable } = kubelet;
+    // Without an agent: installed is what kubelet says, and so is what of a device is healthy. What it calls broken may
+    // be in a pod's hands or not; it counts as unassigned.
+    let word = || Hardware {
+        installed: capacity,
+        unhealthy: if resource.is_extended() { (capacity - allocatable).max(0) } else { 0 },
+        ..Hardware::default()
+    };
+    let hardware = hardware.copied();
+    let Hardware { installed, lost, unhealthy, lost_assigned, unhealthy_assigned } = hardware.unwrap_or_else(word);
+    let healthy = (installed - lost - unhealthy).max(0);
+
+    // 1
+    let all = requested.appwrapper + requested.other;
+    let overcommitted = (all - installed).max(0);
+    // 2, 3
+    let mut left = installed - all.min(installed);
+    let mut withheld = Withheld::default();
+    let mut take = |reason: Reason, amount: i128| {
+        let taken = amount.clamp(0, left);
+        left -= taken;
+        withheld.0[reason as usize] += taken;
+        left
+    };
+    take(Reason::Lost, lost - lost_assigned);
+    take(Reason::Unhealthy, unhealthy - unhealthy_assigned);
+    take(Reason::Unadvertised, healthy - capacity);
+    let rest = take(Reason::Reserved, (capacity - allocatable) - (installed - healthy));
+    let rest = take(Reason::Stranded, rest - (allocatable - all).max(0));
+    let free = match state {
+        NodeState::Admissible => rest,
+        NodeState::NotReady => take(Reason::NotReady, rest),
+        NodeState::Cordoned => take(Reason::Cordoned, rest),
+        NodeState::Tainted => take(Reason::Tainted, rest),
+    };
+    Rung {
+        installed,
+        healthy,
+        capacity,
+        allocatable,
+        admissible: if state == NodeState::Admissible { allocatable } else { 0 },
+        requested,
+        free,
+        withheld,
+        overcommitted,
+        // 4
+        phantom: hardware.map(|_| (allocatable - healthy).max(0)),
+    }
+}

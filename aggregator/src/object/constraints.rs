@@ -1,0 +1,151 @@
+//! Where a pod may go: node selector, required node affinity, tolerations.
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::meta::nullable;
+use super::node::{Effect, Node, Taint};
+
+/// What a pod demands of a node, amounts apart. Preferences are no constraint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Constraints {
+    selector: Vec<(String, String)>,
+    /// One of the terms must hold; absent: no affinity is required.
+    affinity: Option<Vec<Term>>,
+    tolerations: Vec<Toleration>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Term {
+    #[serde(deserialize_with = "nullable")]
+    match_expressions: Vec<Requirement>,
+    #[serde(deserialize_with = "nullable")]
+    match_fields: Vec<Requirement>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(default)]
+struct Requirement {
+    #[serde(deserialize_with = "nullable")]
+    key: String,
+    #[serde(deserialize_with = "nullable")]
+    operator: String,
+    #[serde(deserialize_with = "nullable")]
+    values: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(default)]
+struct Toleration {
+    #[serde(deserialize_with = "nullable")]
+    key: String,
+    #[serde(deserialize_with = "nullable")]
+    operator: String,
+    #[serde(deserialize_with = "nullable")]
+    value: String,
+    #[serde(deserialize_with = "nullable")]
+    effect: String,
+}
+
+impl Constraints {
+    /// Whether the node's labels and name satisfy selector and affinity.
+    pub fn select(&self, node: &Node) -> bool {
+        self.selector.iter().all(|(key, value)| label(node, key) == Some(value))
+            && self.affinity.as_ref().is_none_or(|terms| terms.iter().any(|term| term.holds(node)))
+    }
+
+    /// Whether a pod under these constraints tolerates the taint.
+    pub fn tolerates(&self, taint: &Taint) -> bool {
+        self.tolerations.iter().any(|toleration| toleration.tolerates(taint))
+    }
+}
+
+impl Term {
+    /// A term without requirements holds nowhere.
+    fn holds(&self, node: &Node) -> bool {
+        let by_label = |r: &Requirement| r.holds(label(node, &r.key));
+        let by_field = |r: &Requirement| r.key == "metadata.name" && r.holds(Some(&node.name));
+        (!self.match_expressions.is_empty() || !self.match_fields.is_empty())
+            && self.match_expressions.iter().all(by_label)
+            && self.match_fields.iter().all(by_field)
+    }
+}
+
+impl Requirement {
+    fn holds(&self, actual: Option<&str>) -> bool {
+        let listed = |actual: &str| self.values.iter().any(|value| value == actual);
+        match self.operator.as_str() {
+            "In" => actual.is_some_and(listed),
+            "NotIn" => !actual.is_some_and(listed),
+            "Exists" => actual.is_some(),
+            "DoesNotExist" => actual.is_none(),
+            "Gt" => self.numbers(actual).is_some_and(|(actual, bound)| actual > bound),
+            "Lt" => self.numbers(actual).is_some_and(|(actual, bound)| actual < bound),
+            _ => false,
+        }
+    }
+
+    fn numbers(&self, actual: Option<&str>) -> Option<(i64, i64)> {
+        let [bound] = &self.values[..] else { return None };
+        Some((actual?.parse().ok()?, bound.parse().ok()?))
+    }
+}
+
+impl Toleration {
+    fn tolerates(&self, taint: &Taint) -> bool {
+        (self.effect.is_empty() || Effect::named(&self.effect) == taint.effect)
+            && (self.key.is_empty() || *self.key == *taint.key)
+            && match self.operator.as_str() {
+                "Exists" => true,
+                // An empty key is only valid with Exists.
+                "" | "Equal" => !self.key.is_empty() && *self.value == *taint.value,
+                _ => false,
+            }
+    }
+}
+
+fn label<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+    node.labels.binary_search_by(|(known, _)| (**known).cmp(key)).ok().map(|at| &*node.labels[at].1)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct RawConstraints {
+    #[serde(deserialize_with = "nullable")]
+    node_selector: BTreeMap<String, String>,
+    #[serde(deserialize_with = "nullable")]
+    affinity: RawAffinity,
+    #[serde(deserialize_with = "nullable")]
+    tolerations: Vec<Toleration>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawAffinity {
+    node_affinity: Option<RawNodeAffinity>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawNodeAffinity {
+    required_during_scheduling_ignored_during_execution: Option<RawNodeSelector>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawNodeSelector {
+    #[serde(deserialize_with = "nullable")]
+    node_selector_terms: Vec<Term>,
+}
+
+impl From<RawConstraints> for Constraints {
+    fn from(raw: RawConstraints) -> Self {
+        let required = raw.affinity.node_affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution);
+        Self {
+            selector: raw.node_selector.into_iter().collect(),
+            affinity: required.map(|selector| selector.node_selector_terms),
+            tolerations: raw.tolerations,
+        }
+    }
+}

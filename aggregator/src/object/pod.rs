@@ -1,0 +1,199 @@
+//! A Pod, decoded: where it runs, for whom, and how much it asks for. Its containers are added up and forgotten.
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::AppWrapperName;
+use super::meta::{Meta, nullable};
+use super::quantities::Quantities;
+use super::spec::{Container, Requirements, Work};
+use crate::resource::{Amounts, Triple};
+
+/// The label that the successor puts on the pods of an AppWrapper.
+const OWNER: &str = "workload.codeflare.dev/appwrapper";
+/// The label that MCAD puts on them.
+const OWNER_V1: &str = "appwrapper.mcad.ibm.com";
+/// The label that names the AppWrapper's namespace where it is not the pod's own.
+const OWNER_NAMESPACE: &str = "appwrapper.mcad.ibm.com/namespace";
+/// The label that MCAD v1 looks for in its own sums: a slip of the pen, kept (ACCOUNTING.md §1).
+const MISTYPED_OWNER: &str = "appwrappers.mcad.ibm.com";
+
+/// A Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its UID; empty where a dump has none.
+    pub uid: Arc<str>,
+    /// The node it is bound to.
+    pub node: Option<Arc<str>>,
+    /// The AppWrapper it belongs to, by its labels; whether or not that exists.
+    pub owner: Option<AppWrapperName>,
+    /// How far it got.
+    pub phase: Phase,
+    /// Effective requests (ACCOUNTING.md §3).
+    pub requests: Amounts,
+    /// What MCAD v1 takes it for, whether or not it subtracts it.
+    pub dispatcher_v1: Triple,
+    /// What MCAD v2 takes it for, whether or not it subtracts it.
+    pub dispatcher_v2: Triple,
+    /// The two dispatchers' labels on it.
+    pub marks: Marks,
+    /// Quantities that could not be read.
+    pub unreadable: u32,
+}
+
+/// Labels by which MCAD leaves a pod out of its sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// MCAD v1 does not subtract it.
+    pub v1: bool,
+    /// MCAD v2 does not subtract it.
+    pub v2: bool,
+}
+
+/// How far a pod got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Its containers run.
+    Running,
+    /// It ended well.
+    Succeeded,
+    /// It ended badly.
+    Failed,
+    /// Pending, unknown, or not said.
+    Other,
+}
+
+impl Phase {
+    /// It holds nothing any more.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+impl Pod {
+    /// The node whose resources it holds; absent: it is not bound, or finished.
+    pub fn held_node(&self) -> Option<&Arc<str>> {
+        self.node.as_ref().filter(|_| !self.phase.is_terminal())
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct RawPod {
+    metadata: Meta,
+    #[serde(default, deserialize_with = "nullable")]
+    spec: RawSpec,
+    #[serde(default, deserialize_with = "nullable")]
+    status: RawStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawSpec {
+    #[serde(deserialize_with = "nullable")]
+    node_name: String,
+    #[serde(deserialize_with = "nullable")]
+    containers: Vec<Container>,
+    #[serde(deserialize_with = "nullable")]
+    init_containers: Vec<Container>,
+    #[serde(deserialize_with = "nullable")]
+    overhead: Quantities,
+    #[serde(deserialize_with = "nullable")]
+    resources: Requirements,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawStatus {
+    #[serde(deserialize_with = "nullable")]
+    phase: String,
+    #[serde(deserialize_with = "nullable")]
+    conditions: Vec<RawCondition>,
+    #[serde(deserialize_with = "nullable")]
+    container_statuses: Vec<RawContainerStatus>,
+    #[serde(deserialize_with = "nullable")]
+    init_container_statuses: Vec<RawContainerStatus>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RawCondition {
+    #[serde(rename = "type", deserialize_with = "nullable")]
+    kind: String,
+    #[serde(deserialize_with = "nullable")]
+    reason: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawContainerStatus {
+    #[serde(deserialize_with = "nullable")]
+    name: String,
+    resources: Option<Requirements>,
+    #[serde(deserialize_with = "nullable")]
+    allocated_resources: Quantities,
+}
+
+impl From<RawPod> for Pod {
+    fn from(raw: RawPod) -> Self {
+        let RawPod { metadata, spec, status } = raw;
+        let work = Work {
+            containers: spec.containers,
+            init_containers: spec.init_containers,
+            overhead: spec.overhead,
+            resources: spec.resources,
+        };
+        let owner = metadata.label(OWNER).or_else(|| metadata.label(OWNER_V1)).map(|name| AppWrapperName {
+            namespace: metadata.label(OWNER_NAMESPACE).unwrap_or(&metadata.namespace).into(),
+            name: name.into(),
+        });
+        Self {
+            owner,
+            node: Some(spec.node_name).filter(|name| !name.is_empty()).map(Into::into),
+            phase: match status.phase.as_str() {
+                "Running" => Phase::Running,
+                "Succeeded" => Phase::Succeeded,
+                "Failed" => Phase::Failed,
+                _ => Phase::Other,
+            },
+            requests: work.effective(|container| status.requests(container)),
+            dispatcher_v1: work.dispatcher_v1(),
+            dispatcher_v2: work.dispatcher_v2(),
+            marks: Marks {
+                v1: metadata.labels.contains_key(MISTYPED_OWNER),
+                v2: metadata.labels.contains_key(OWNER_V1),
+            },
+            unreadable: work.unreadable(),
+            namespace: metadata.namespace.into(),
+            name: metadata.name.into(),
+            uid: metadata.uid.into(),
+        }
+    }
+}
+
+impl RawStatus {
+    /// What a container requests while it may be resized in place.
+    ///
+    /// Source: k8s.io/component-helpers `resource/helpers.go`, `determineContainerReqs`.
+    fn requests(&self, container: &Container) -> Quantities {
+        let spec = &container.resources.requests;
+        // A plain init container cannot be resized; the scheduler does not look at its status either.
+        let init = self.init_container_statuses.iter().filter(|_| container.is_restartable());
+        let statuses = self.container_statuses.iter().chain(init);
+        let Some((status, actual)) = statuses
+            .filter(|status| status.name == container.name)
+            .find_map(|status| status.resources.as_ref().map(|actual| (status, actual)))
+        else {
+            return spec.clone();
+        };
+        let mut requests = actual.requests.clone();
+        requests.raise(&status.allocated_resources);
+        if !self.conditions.iter().any(|c| c.kind == "PodResizePending" && c.reason == "Infeasible") {
+            requests.raise(spec);
+        }
+        requests
+    }
+}

@@ -1,0 +1,68 @@
+//! A pod template inside an AppWrapper: found by path, decoded to what it asks for and where it may go.
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::constraints::{Constraints, RawConstraints};
+use super::meta::nullable;
+use super::quantities::Quantities;
+use super::spec::{Container, Requirements, Work};
+
+/// A pod's spec, from a template.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Template {
+    pub(crate) work: Work,
+    pub(crate) constraints: Arc<Constraints>,
+}
+
+impl Template {
+    /// The template whose pod spec this is; absent: it is none.
+    pub(crate) fn from_spec(spec: &Value) -> Option<Self> {
+        let raw = RawTemplate::deserialize(spec).ok()?;
+        let constraints = RawConstraints::deserialize(spec).ok()?;
+        Some(Self {
+            work: Work {
+                containers: raw.containers,
+                init_containers: raw.init_containers,
+                overhead: raw.overhead,
+                resources: raw.resources,
+            },
+            constraints: Arc::new(constraints.into()),
+        })
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct RawTemplate {
+    #[serde(deserialize_with = "nullable")]
+    containers: Vec<Container>,
+    #[serde(deserialize_with = "nullable")]
+    init_containers: Vec<Container>,
+    #[serde(deserialize_with = "nullable")]
+    overhead: Quantities,
+    #[serde(deserialize_with = "nullable")]
+    resources: Requirements,
+}
+
+/// The value at a path like `template.spec.groups[0].template` from `root`, which the path calls `template`.
+///
+/// Source: project-codeflare/appwrapper `pkg/utils/utils.go`, `getValueAtPath`.
+pub(crate) fn at_path<'a>(root: &'a Value, path: &str) -> Option<&'a Value> {
+    let mut rest = path.strip_prefix("template")?;
+    let mut cursor = root;
+    while !rest.is_empty() {
+        if let Some(index) = rest.strip_prefix('[') {
+            let (index, after) = index.split_once(']')?;
+            cursor = cursor.as_array()?.get(index.parse::<usize>().ok()?)?;
+            rest = after;
+        } else {
+            let field = rest.strip_prefix('.')?;
+            let (key, after) = field.split_at(field.find(['.', '[']).unwrap_or(field.len()));
+            cursor = cursor.as_object()?.get(key)?;
+            rest = after;
+        }
+    }
+    Some(cursor)
+}

@@ -1,0 +1,254 @@
+//! What Kubernetes' objects amount to at one instant: every node's ladder, every AppWrapper, MCAD's own figures.
+//!
+//! Pure: from the cluster, what agents found, the time and the options to one immutable value. It holds no text and no
+//! labels; [`crate::families`] makes those.
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::capacity;
+use crate::cluster::Cluster;
+use crate::fit::{Fits, Verdict};
+use crate::hardware::Found;
+use crate::histogram::RequestHistograms;
+use crate::ladder::{self, ByOwner, NodeState, Rung};
+use crate::object::{AppWrapper, AppWrapperName, Node, Version};
+use crate::resource::{Amounts, Resource, Triple};
+
+/// What the figures are made by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Which of MCAD's own figures are shown.
+    pub operator_metrics: OperatorMetrics,
+    /// Keys of taints that keep nobody off.
+    pub tolerated: BTreeSet<String>,
+    /// Cpu that has to be left on a node beside each GPU, in millicores.
+    pub slot_millicores_per_gpu: u64,
+    /// Memory that has to be left on a node beside each GPU.
+    pub slot_bytes_per_gpu: u64,
+}
+
+/// Which of MCAD's own figures are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperatorMetrics {
+    /// Those of MCAD v1.34 to v1.40.
+    V1,
+    /// Those of MCAD v2.
+    V2,
+    /// None.
+    None,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            operator_metrics: OperatorMetrics::V1,
+            // Device plugins' own taint: pods that want its devices tolerate it.
+            tolerated: [crate::resource::NVIDIA_GPU.to_owned()].into(),
+            slot_millicores_per_gpu: 1_000,
+            slot_bytes_per_gpu: 4 << 30,
+        }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// What rests on nodes and pods. Absent: they are not known.
+    pub nodes: Option<Nodes>,
+    /// What rests on AppWrappers. Absent: they, or nodes and pods, are not known.
+    pub appwrappers: Option<AppWrappers>,
+    /// MCAD's own figures of capacity.
+    pub capacity: Capacity,
+    /// By what rules it was made.
+    pub options: Options,
+}
+
+/// The nodes and their sums.
+#[derive(Clone, Debug)]
+pub struct Nodes {
+    /// In order of name.
+    pub nodes: Vec<NodeView>,
+    /// Added up, in order of resource.
+    pub sums: BTreeMap<Resource, Rung>,
+    /// How many are in each state, in the order of [`NodeState::ALL`].
+    pub states: [u64; 4],
+    /// Pods of `k` GPUs that could start now, by `k`.
+    pub slots: [(u32, i128); 4],
+    /// The most free GPUs on one admissible node.
+    pub largest_free_block: i128,
+}
+
+/// One node.
+#[derive(Clone, Debug)]
+pub struct NodeView {
+    /// The node as declared.
+    pub node: Arc<Node>,
+    /// Whether it takes pods.
+    pub state: NodeState,
+    /// Its ladder, in order of resource.
+    pub rungs: Vec<(Resource, Rung)>,
+}
+
+impl NodeView {
+    /// The ladder of one resource.
+    pub fn rung(&self, resource: &Resource) -> Option<&Rung> {
+        self.rungs.iter().find(|(known, _)| known == resource).map(|(_, rung)| rung)
+    }
+}
+
+/// The AppWrappers.
+#[derive(Clone, Debug)]
+pub struct AppWrappers {
+    /// In order of namespace and name.
+    pub appwrappers: Vec<AppWrapperView>,
+    /// How many are in each state.
+    pub states: BTreeMap<(Version, Arc<str>), u64>,
+    /// What those of v1beta1 request.
+    pub histograms: RequestHistograms,
+}
+
+/// One AppWrapper.
+#[derive(Clone, Debug)]
+pub struct AppWrapperView {
+    /// The AppWrapper as declared.
+    pub appwrapper: Arc<AppWrapper>,
+    /// Effective requests of its bound, unfinished pods.
+    pub allocated: Amounts,
+    /// Why and since when it waits. Absent: it does not.
+    pub waiting: Option<Waiting>,
+}
+
+/// An AppWrapper that waits.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// For how long. Absent: since an unknown time.
+    pub seconds: Option<f64>,
+    /// What is missing from MCAD's sum; nothing: it fits there.
+    pub shortfall: Triple,
+    /// Whether it fits real nodes. Absent: not yet tried.
+    pub nodes: Option<Verdict>,
+}
+
+impl Waiting {
+    /// It fits MCAD's sum.
+    pub fn fits_aggregate(&self) -> bool {
+        self.shortfall == Triple::default()
+    }
+}
+
+/// MCAD's own figures of capacity. Absent where nodes and pods are not known.
+#[derive(Clone, Debug)]
+pub enum Capacity {
+    /// The sum, in millicores, bytes, devices.
+    V1(Option<Triple>),
+    /// Each node's, in billionths of a core, bytes, devices.
+    V2(Option<Vec<(Arc<str>, Triple)>>),
+    /// Not wanted.
+    None,
+}
+
+impl Snapshot {
+    /// Makes the snapshot of an instant, without the fit on nodes, which takes longer: [`Self::with_fits`].
+    pub fn new(cluster: &Cluster, found: &HashMap<Arc<str>, Found>, now_ms: i64, options: &Options) -> Self {
+        let known = cluster.knows_nodes();
+        let capacity = match options.operator_metrics {
+            OperatorMetrics::V1 => Capacity::V1(known.then(|| capacity::v1(cluster))),
+            OperatorMetrics::V2 => Capacity::V2(known.then(|| capacity::v2(cluster))),
+            OperatorMetrics::None => Capacity::None,
+        };
+        Self {
+            nodes: known.then(|| Nodes::new(cluster, found, options)),
+            appwrappers: (known && cluster.knows_appwrappers()).then(|| AppWrappers::new(cluster, now_ms)),
+            capacity,
+            options: options.clone(),
+        }
+    }
+
+    /// Adds what was found about fit on nodes, from this snapshot or an earlier one. Those that were not looked at then
+    /// stay without.
+    pub fn with_fits(&mut self, fits: &Fits) {
+        for view in self.appwrappers.iter_mut().flat_map(|all| &mut all.appwrappers) {
+            if let Some(waiting) = &mut view.waiting {
+                waiting.nodes = fits.get(&view.appwrapper.name).cloned();
+            }
+        }
+    }
+}
+
+impl Nodes {
+    fn new(cluster: &Cluster, found: &HashMap<Arc<str>, Found>, options: &Options) -> Self {
+        let nothing = Found::default();
+        let mut all = Self {
+            nodes: Vec::new(),
+            sums: BTreeMap::new(),
+            states: [0; 4],
+            slots: [1, 2, 4, 8].map(|gpus| (gpus, 0)),
+            largest_free_block: 0,
+        };
+        for (node, held) in cluster.nodes() {
+            let state = NodeState::of(node, &options.tolerated);
+            let requested = ByOwner { appwrapper: &held.requested.appwrapper, other: &held.requested.other };
+            let rungs = ladder::of_node(node, state, requested, found.get(&node.name).unwrap_or(&nothing));
+            all.add(NodeView { node: node.clone(), state, rungs }, options);
+        }
+        all
+    }
+
+    fn add(&mut self, view: NodeView, options: &Options) {
+        self.states[view.state as usize] += 1;
+        for (resource, rung) in &view.rungs {
+            self.sums.entry(resource.clone()).or_default().add(rung);
+        }
+        let free = |resource| view.rung(&resource).map_or(0, |rung| rung.free);
+        let (gpus, millicores, bytes) = (free(Resource::Gpu), free(Resource::Cpu), free(Resource::Memory));
+        self.largest_free_block = self.largest_free_block.max(gpus);
+        for (size, slots) in &mut self.slots {
+            let size = i128::from(*size);
+            // Nothing beside a GPU means that any number fits.
+            let beside = |free: i128, per_gpu: u64| match size * i128::from(per_gpu) {
+                0 => i128::MAX,
+                each => free / each,
+            };
+            let by_cpu = beside(millicores, options.slot_millicores_per_gpu);
+            *slots += (gpus / size).min(by_cpu).min(beside(bytes, options.slot_bytes_per_gpu));
+        }
+        self.nodes.push(view);
+    }
+}
+
+impl AppWrappers {
+    fn new(cluster: &Cluster, now_ms: i64) -> Self {
+        let mut states = BTreeMap::new();
+        for version in cluster.served() {
+            for state in version.states() {
+                states.insert((version, Arc::from(*state)), 0);
+            }
+        }
+        // What MCAD has promised to others and not yet seen running, taken from what it believes to have (§2).
+        let mut available = capacity::v1(cluster);
+        for (appwrapper, gained) in cluster.appwrappers() {
+            *states.entry((appwrapper.version, appwrapper.state.clone())).or_default() += 1;
+            if appwrapper.version == Version::V1Beta1 && appwrapper.can_run {
+                available = available.minus(Triple::from(&appwrapper.demand.total).minus(gained.dispatched).clamped());
+            }
+        }
+        let available = available.clamped();
+        let view = |(appwrapper, gained): (&Arc<AppWrapper>, &crate::cluster::Gained)| AppWrapperView {
+            waiting: appwrapper.is_waiting().then(|| Waiting {
+                seconds: appwrapper.queued_at_ms.map(|since| (now_ms - since).max(0) as f64 / 1000.0),
+                shortfall: Triple::from(&appwrapper.demand.total).minus(available).clamped(),
+                nodes: None,
+            }),
+            appwrapper: appwrapper.clone(),
+            allocated: gained.allocated.clone(),
+        };
+        let appwrappers = cluster.appwrappers().map(view).collect();
+        Self { appwrappers, states, histograms: cluster.histograms().clone() }
+    }
+
+    /// The AppWrapper of that name.
+    pub fn get(&self, name: &AppWrapperName) -> Option<&AppWrapperView> {
+        let at = self.appwrappers.binary_search_by(|view| view.appwrapper.name.cmp(name)).ok()?;
+        Some(&self.appwrappers[at])
+    }
+}

@@ -1,0 +1,168 @@
+//! A real etcd and kube-apiserver for one test, on loopback, with their data in a temporary folder. The binaries come from
+//! `$KUBEBUILDER_ASSETS`, the convention of the field; `cargo xtask test` sets it where it can.
+
+use std::{
+    env, fs,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use kube::{Client, Config, config::AuthInfo};
+use tempfile::TempDir;
+
+/// The administrator's token, known to this throw-away server alone.
+const TOKEN: &str = "admin-of-a-test";
+
+/// etcd and kube-apiserver; both end with it.
+pub struct ApiServer {
+    api_server: Child,
+    etcd: Child,
+    api_port: u16,
+    etcd_port: u16,
+    binaries: PathBuf,
+    data: TempDir,
+}
+
+impl ApiServer {
+    /// Starts both and waits until the API server is ready. None, and said aloud, where the binaries are not at hand.
+    pub async fn start() -> Option<Self> {
+        let Some(binaries) = binaries() else {
+            eprintln!("SKIPPED: no etcd and kube-apiserver: set KUBEBUILDER_ASSETS to a folder that has them");
+            return None;
+        };
+        let data = TempDir::new().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        fs::write(data.path().join("sa.key"), key.serialize_pem()).unwrap();
+        fs::write(data.path().join("tokens.csv"), format!("{TOKEN},admin,1,system:masters\n")).unwrap();
+        let (api_port, etcd_port) = (free_port(), free_port());
+        let etcd = spawn_etcd(&binaries, data.path(), etcd_port);
+        let api_server = spawn_api_server(&binaries, data.path(), api_port, etcd_port);
+        let mut started = Self { api_server, etcd, api_port, etcd_port, binaries, data };
+        started.ready().await;
+        Some(started)
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.api_port
+    }
+
+    /// A client with all rights, straight to the server.
+    pub fn client(&self) -> Client {
+        client_at(self.api_port)
+    }
+
+    /// Kills the API server without a word. Its data stay in etcd.
+    pub fn kill(&mut self) {
+        let _ = self.api_server.kill();
+        let _ = self.api_server.wait();
+    }
+
+    /// Starts the API server again, with empty caches, and waits until it is ready.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.api_server = spawn_api_server(&self.binaries, self.data.path(), self.api_port, self.etcd_port);
+        self.ready().await;
+    }
+
+    async fn ready(&mut self) {
+        let client = self.client();
+        // Bounded by the servers' own lives: one that ends fails the test with its log.
+        loop {
+            let request = http::Request::get("/readyz").body(Vec::new()).unwrap();
+            if client.request_text(request).await.is_ok_and(|answer| answer == "ok") {
+                return;
+            }
+            for (child, log) in [(&mut self.etcd, "etcd.log"), (&mut self.api_server, "api-server.log")] {
+                if let Some(status) = child.try_wait().unwrap() {
+                    let log = fs::read_to_string(self.data.path().join(log)).unwrap_or_default();
+                    let tail: Vec<&str> = log.lines().rev().take(20).collect();
+                    panic!("{status}: {}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        for child in [&mut self.api_server, &mut self.etcd] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A client of the API server, through whatever listens at that port.
+pub fn client_at(port: u16) -> Client {
+    let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().unwrap());
+    config.accept_invalid_certs = true;
+    config.auth_info = AuthInfo { token: Some(TOKEN.to_owned().into()), ..AuthInfo::default() };
+    Client::try_from(config).unwrap()
+}
+
+fn binaries() -> Option<PathBuf> {
+    let folder = PathBuf::from(env::var_os("KUBEBUILDER_ASSETS")?);
+    ["etcd", "kube-apiserver"].iter().all(|name| folder.join(name).is_file()).then_some(folder)
+}
+
+/// A port that was free a moment ago: the servers can't be asked to choose one and tell.
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn spawn_etcd(binaries: &Path, data: &Path, port: u16) -> Child {
+    let peer = free_port();
+    spawn(
+        &binaries.join("etcd"),
+        &data.join("etcd.log"),
+        &[
+            format!("--data-dir={}", data.join("etcd").display()),
+            "--name=test".into(),
+            "--unsafe-no-fsync".into(),
+            "--log-level=warn".into(),
+            format!("--listen-client-urls=http://127.0.0.1:{port}"),
+            format!("--advertise-client-urls=http://127.0.0.1:{port}"),
+            format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
+            format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"),
+            format!("--initial-cluster=test=http://127.0.0.1:{peer}"),
+        ],
+    )
+}
+
+fn spawn_api_server(binaries: &Path, data: &Path, port: u16, etcd_port: u16) -> Child {
+    let in_data = |name: &str| data.join(name).display().to_string();
+    spawn(
+        &binaries.join("kube-apiserver"),
+        &data.join("api-server.log"),
+        &[
+            format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
+            "--bind-address=127.0.0.1".into(),
+            "--advertise-address=127.0.0.1".into(),
+            format!("--secure-port={port}"),
+            "--endpoint-reconciler-type=none".into(),
+            format!("--cert-dir={}", in_data("certificates")),
+            format!("--token-auth-file={}", in_data("tokens.csv")),
+            "--service-account-issuer=https://kubernetes.default.svc".into(),
+            format!("--service-account-key-file={}", in_data("sa.key")),
+            format!("--service-account-signing-key-file={}", in_data("sa.key")),
+            "--service-cluster-ip-range=10.0.0.0/24".into(),
+            "--authorization-mode=RBAC".into(),
+            "--disable-admission-plugins=ServiceAccount".into(),
+        ],
+    )
+}
+
+fn spawn(binary: &Path, log: &Path, arguments: &[String]) -> Child {
+    let log = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+    Command::new(binary)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}

@@ -1,0 +1,185 @@
+//! `cargo xtask test-kernels`: the agent's live tests on kernels other than this machine's, each booted in QEMU.
+//!
+//! It says which kernels and what each must show; `debian_kernel` gets them and `guest` boots them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use serde::Deserialize;
+
+use crate::debian_kernel::DebianKernel;
+use crate::guest::{self, Guest};
+use crate::{build_ebpf, facts, workspace};
+
+/// Boot Debian's kernels in QEMU and run the agent's kernel tests inside.
+///
+/// Emulated (TCG), so it needs no KVM and its timings mean nothing. As root it installs the packages it needs and that are
+/// missing (qemu-system-x86, busybox-static). Kernels are downloaded once, to $XDG_CACHE_HOME/mcad-metrics/kernels, else
+/// ~/.cache/mcad-metrics/kernels. A kernel that can't be had is printed as SKIPPED; in CI that is an error.
+#[derive(Args, Default)]
+pub(crate) struct TestKernels {
+    /// Only this kernel; may be given several times
+    #[arg(long, value_name = "VERSION")]
+    kernel: Vec<String>,
+    /// Run the tests whose path contains this
+    #[arg(long, default_value = "live_")]
+    filter: String,
+    /// Ask the package mirror for newer ones, else what is in the cache is used
+    #[arg(long)]
+    update: bool,
+}
+
+/// A kernel, and the source of cgroup figures that the agent must choose on it.
+struct Case {
+    kernel: DebianKernel,
+    tier: &'static str,
+}
+
+/// The oldest with the cgroup iterator, the one before it, the stable one, and the newest.
+const CASES: [Case; 4] = [
+    Case {
+        kernel: DebianKernel { version: "5.10", suite: "bullseye", package: "linux-image-cloud-amd64" },
+        tier: "files",
+    },
+    Case {
+        kernel: DebianKernel { version: "6.1", suite: "bookworm", package: "linux-image-cloud-amd64" },
+        tier: "bpf",
+    },
+    Case {
+        kernel: DebianKernel { version: "6.12", suite: "bookworm", package: "linux-image-6.12-cloud-amd64" },
+        tier: "bpf",
+    },
+    // Whatever it is by now; from 6.16 on the kernel flushes memory apart.
+    Case {
+        kernel: DebianKernel { version: "newest", suite: "trixie-backports", package: "linux-image-cloud-amd64" },
+        tier: "bpf",
+    },
+];
+
+/// QEMU, and a static shell for the guest.
+const PACKAGES: [&str; 2] = ["qemu-system-x86", "busybox-static"];
+
+impl TestKernels {
+    pub(crate) fn run(self) -> Result<()> {
+        let unknown = self.kernel.iter().find(|asked| CASES.iter().all(|case| case.kernel.version != **asked));
+        if let Some(unknown) = unknown {
+            let known: Vec<_> = CASES.iter().map(|case| case.kernel.version).collect();
+            bail!("no kernel {unknown} here; there are {}", known.join(", "));
+        }
+        if std::env::consts::ARCH != "x86_64" {
+            return skip("kernel matrix: its kernels and QEMU are those of x86_64");
+        }
+        if let Err(why) = ensure_packages() {
+            return skip(&format!("kernel matrix: {why:#}"));
+        }
+        build_ebpf::ensure()?;
+        let test = build_static_test()?;
+        let mut failed = Vec::new();
+        for case in
+            CASES.iter().filter(|case| self.kernel.is_empty() || self.kernel.contains(&case.kernel.version.into()))
+        {
+            let image = match case.kernel.ensure(self.update) {
+                Ok(image) => image,
+                Err(why) => {
+                    skip(&format!("kernel {}: {why:#}", case.kernel.version))?;
+                    continue;
+                }
+            };
+            println!("test-kernels: {} ({})", case.kernel.version, image.release);
+            if let Err(why) = self.test_in_guest(&image.path, &test, case.tier) {
+                println!("test-kernels: {} FAILED: {why:#}", case.kernel.version);
+                failed.push(case.kernel.version);
+            }
+        }
+        ensure!(failed.is_empty(), "the kernel tests failed on {}", failed.join(", "));
+        Ok(())
+    }
+
+    fn test_in_guest(&self, kernel: &Path, test: &Path, tier: &str) -> Result<()> {
+        let command = format!("MCAD_EXPECTED_TIER={tier} /test --test-threads=1 --nocapture {}", self.filter);
+        let guest = Guest { kernel, programs: &[("test", test)], command: &command };
+        let output = guest.run(print)?;
+        let verdict = output.lines.iter().rfind(|line| line.starts_with("test result: "));
+        ensure!(output.exit_code == 0, "the tests ended with exit code {}", output.exit_code);
+        let verdict = verdict.context("the tests gave no result")?;
+        ensure!(!verdict.contains(" 0 passed"), "no test was run: {verdict}");
+        Ok(())
+    }
+}
+
+/// What of the guest's words a person wants to see: results, skips, and why something failed.
+fn print(line: &str) {
+    if !line.trim().is_empty() {
+        println!("  {line}");
+    }
+}
+
+fn ensure_packages() -> Result<()> {
+    let missing = facts::packages_missing(&PACKAGES).context("this is no Debian")?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    ensure!(workspace::is_root(), "packages are missing: sudo apt-get install {}", missing.join(" "));
+    println!("test-kernels: $ apt-get install {}", missing.join(" "));
+    workspace::run(Command::new("apt-get").args(["update", "--quiet=2"]))?;
+    workspace::run(
+        Command::new("apt-get")
+            .args(["install", "--yes", "--quiet=2", "--no-install-recommends"])
+            .args(missing)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )
+}
+
+/// The agent's library tests as one static program, in a target folder of its own: other flags there, so the usual builds stay
+/// as they are.
+fn build_static_test() -> Result<PathBuf> {
+    println!("test-kernels: building the agent's tests as a static program");
+    let output = workspace::cargo(&["test", "--quiet", "--package", "mcad-agent", "--lib", "--no-run"])
+        .args([
+            "--target",
+            guest::TARGET,
+            "--target-dir",
+            "target/guest",
+            "--message-format",
+            "json-render-diagnostics",
+        ])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=debuginfo")
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    ensure!(output.status.success(), "the agent's tests do not compile; the errors are above");
+    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+    executable(&messages).context("cargo named no test program")
+}
+
+/// The program in cargo's messages, one JSON value a line.
+fn executable(messages: &str) -> Option<PathBuf> {
+    #[derive(Deserialize)]
+    struct Message {
+        executable: Option<PathBuf>,
+    }
+    messages.lines().rev().find_map(|line| serde_json::from_str::<Message>(line).ok()?.executable)
+}
+
+/// Says what was not tested. In CI nothing may go untested.
+pub(crate) fn skip(what: &str) -> Result<()> {
+    println!("SKIPPED: {what}");
+    ensure!(!workspace::is_ci(), "in CI nothing may be skipped: {what}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_program_is_the_one_that_cargo_names() {
+        let messages = r#"{"reason":"compiler-artifact","executable":null}
+{"reason":"compiler-artifact","executable":"/t/deps/agent-1"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages), Some("/t/deps/agent-1".into()));
+        assert_eq!(executable(r#"{"reason":"build-finished"}"#), None);
+    }
+}
