@@ -2,10 +2,12 @@
 //!
 //! It owns no arithmetic and no names of metrics. [`crate::report`] makes of it what crosses the network.
 
+pub mod assignment;
 pub mod gpu;
 
 use std::sync::Arc;
 
+use assignment::AssignmentSample;
 use gpu::GpuSample;
 
 /// What was read of the machine at one instant.
@@ -19,6 +21,8 @@ pub struct Sample {
     pub cgroups: Option<CgroupSample>,
     /// The GPUs. Absent: they could not be read, and `failures` says why, or they were not asked for.
     pub gpus: Option<GpuSample>,
+    /// What kubelet handed out. Absent: it could not be asked, and `failures` says why, or there is no kubelet.
+    pub assignments: Option<AssignmentSample>,
     /// What failed while this sample was taken, in the order it was tried.
     pub failures: Vec<Failure>,
 }
@@ -119,6 +123,8 @@ pub enum SourceName {
     Cgroups(CgroupSource),
     /// NVML.
     Gpus,
+    /// Kubelet's PodResources API.
+    Assignments,
 }
 
 impl SourceName {
@@ -128,6 +134,7 @@ impl SourceName {
             Self::Machine => "machine",
             Self::Cgroups(source) => source.as_str(),
             Self::Gpus => "nvml",
+            Self::Assignments => "pod_resources",
         }
     }
 }
@@ -161,11 +168,13 @@ pub enum Reason {
     NoDriver,
     /// The driver answered with some other error.
     Driver,
+    /// Kubelet answered with an error.
+    Kubelet,
 }
 
 impl Reason {
     /// Every reason, for tests and documents.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::CgroupV1Only,
         Self::NoCgroupMount,
         Self::NotFound,
@@ -179,6 +188,7 @@ impl Reason {
         Self::NoLibrary,
         Self::NoDriver,
         Self::Driver,
+        Self::Kubelet,
     ];
 
     /// In snake case, as labels and reports spell it.
@@ -197,6 +207,7 @@ impl Reason {
             Self::NoLibrary => "no_library",
             Self::NoDriver => "no_driver",
             Self::Driver => "driver",
+            Self::Kubelet => "kubelet",
         }
     }
 }

@@ -193,7 +193,14 @@ mod tests {
             reason: Reason::NotPermitted,
             detail: String::new(),
         }];
-        Sample { at: Moment { unix_ms: 1, uptime_ns: 1 }, machine: Machine::default(), cgroups, gpus: None, failures }
+        Sample {
+            at: Moment { unix_ms: 1, uptime_ns: 1 },
+            machine: Machine::default(),
+            cgroups,
+            gpus: None,
+            assignments: None,
+            failures,
+        }
     }
 
     fn text(metrics: &SelfMetrics) -> String {

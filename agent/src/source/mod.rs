@@ -8,10 +8,12 @@ pub mod gpu;
 #[cfg(test)]
 mod live_tests;
 pub mod machine;
+pub mod pods;
 
 use std::io;
 use std::path::PathBuf;
 
+use crate::sample::assignment::AssignmentSample;
 use crate::sample::gpu::GpuSample;
 use crate::sample::{CgroupSample, CgroupSource, Moment, Reason};
 
@@ -35,6 +37,12 @@ pub trait ReadGpus: Send {
 
     /// Waits for what was asked last, as long as the source has patience.
     fn answer(&mut self) -> Result<GpuSample, SourceError>;
+}
+
+/// A source of what kubelet handed out.
+pub trait ReadAssignments: Send {
+    /// Asks kubelet, for as long as the source has patience. Absent: there is no kubelet here.
+    fn read(&mut self, at: Moment) -> Result<Option<AssignmentSample>, SourceError>;
 }
 
 /// Why a source could not read its part.
@@ -77,6 +85,9 @@ pub enum SourceError {
     /// The GPUs could not be read.
     #[error(transparent)]
     Gpus(#[from] gpu::GpuError),
+    /// Kubelet could not be asked.
+    #[error(transparent)]
+    Assignments(#[from] pods::PodsError),
     /// The eBPF walk ended before its last cgroup, or another one overwrote it.
     #[error("the cgroup walk of session {session} did not come to its end")]
     WalkUnfinished {
@@ -98,6 +109,7 @@ impl SourceError {
             Self::Malformed { .. } => Reason::Malformed,
             Self::WalkUnfinished { .. } => Reason::WalkUnfinished,
             Self::Gpus(error) => error.reason(),
+            Self::Assignments(error) => error.reason(),
         }
     }
 }
