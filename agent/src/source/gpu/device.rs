@@ -33,7 +33,8 @@ pub(super) struct Held<'nvml> {
     mig_slots: u32,
     /// What it has said that it does not support. That does not change either.
     lacks: Lacks,
-    /// The instances of the last round: what does not change about them.
+    /// Mode and instances as they last were: those of a device that no longer answers are not gone, but broken.
+    mig_mode: Option<bool>,
     instances: Vec<InstanceReading>,
     samples_seen_us: u64,
     ratios_seen_us: u64,
@@ -65,6 +66,7 @@ impl<'nvml> Held<'nvml> {
             bus_id: format!("{:04x}:{:02x}:{:02x}.0", pci.domain, pci.bus, pci.device).into(),
             mig_slots: device.mig_device_count().unwrap_or(0),
             lacks: Lacks::default(),
+            mig_mode: None,
             instances: Vec::new(),
             samples_seen_us: 0,
             ratios_seen_us: 0,
@@ -104,6 +106,12 @@ impl<'nvml> Held<'nvml> {
             self.read_use(&mut reading, &mut answers, room, calls);
         }
         reading.health.fault = answers.fault();
+        if reading.health.fault.is_none() {
+            (self.mig_mode, self.instances) = (reading.mig_mode, reading.instances.clone());
+        } else {
+            let known = |instance: &InstanceReading| InstanceReading { memory: None, ..instance.clone() };
+            (reading.mig_mode, reading.instances) = (self.mig_mode, self.instances.iter().map(known).collect());
+        }
         reading
     }
 
@@ -117,7 +125,6 @@ impl<'nvml> Held<'nvml> {
         if reading.mig_mode == Some(true) {
             reading.instances = self.read_instances(answers, calls);
         }
-        self.instances.clone_from(&reading.instances);
         if !self.lacks.fabric {
             *calls += 1;
             let state = not_supported(raw::fabric_state(&self.device), &mut self.lacks.fabric);

@@ -213,6 +213,21 @@ fn every_mig_instance_of_a_broken_parent_is_broken_and_none_of_its_neighbour() {
 }
 
 #[test]
+fn instances_of_a_parent_that_is_lost_are_not_gone_but_broken() {
+    let mut scenario = Scenario::of(1, H100);
+    scenario.devices[0] = Device::of(0, H100).in_smallest_instances();
+    let mut node = Node::new(scenario);
+    let before = node.sample();
+    node.change(|scenario| scenario.devices[0].lost = true);
+    let after = node.sample();
+    assert_eq!((unhealthy(&after), after.devices[0].mig_mode), (vec![vec!["lost"]], Some(true)));
+    let uuids = |sample: &GpuSample| sample.devices[0].mig_instances.iter().map(|i| i.uuid.clone()).collect::<Vec<_>>();
+    assert_eq!((uuids(&after).len(), uuids(&after)), (7, uuids(&before)));
+    let broken = |instance: &MigInstance| instance.unhealthy == [Unhealthy::Lost] && instance.load == Load::default();
+    assert!(after.devices[0].mig_instances.iter().all(broken));
+}
+
+#[test]
 fn instances_may_come_and_go_while_the_agent_runs() {
     let mut node = Node::new(Scenario::of(1, H100));
     node.sample();
