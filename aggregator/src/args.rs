@@ -6,11 +6,17 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use clap::Parser;
 
+use crate::quantity::Quantity;
+use crate::snapshot::{GpuMetrics, OperatorMetrics, Options};
+
 const EXAMPLES: &str = "\
 Examples:
   Without Kubernetes: this machine's agent is the only node
     mcad-aggregator --cluster local
     curl http://127.0.0.1:10910/metrics
+
+  What a dump of a cluster comes to
+    kubectl get nodes,pods,appwrappers -A -o yaml | mcad-aggregator --cluster file:- --print-metrics
 
   Any free ports; the line that is printed says which
     mcad-aggregator --cluster local --listen 127.0.0.1:0 --report-listen 127.0.0.1:0
@@ -30,6 +36,9 @@ pub struct Args {
     /// Where the cluster is read from.
     #[command(flatten)]
     pub inputs: Inputs,
+    /// By what rules the figures are made.
+    #[command(flatten)]
+    pub figures: Figures,
     /// Where it is served.
     #[command(flatten)]
     pub serve: Serve,
@@ -39,10 +48,96 @@ pub struct Args {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Inputs")]
 pub struct Inputs {
-    /// Where nodes, pods and AppWrappers come from: kube (a Kubernetes API server), file:PATH (a dump of one) or local
-    /// (no Kubernetes: the agents are the nodes). Only local is in this version.
+    /// Where nodes, pods and AppWrappers come from: kube (a Kubernetes API server, by $KUBECONFIG, ~/.kube/config or as a
+    /// pod), file:PATH (a dump of one, `file:-` on standard input; several may be given) or local (no Kubernetes: the
+    /// agents are the nodes).
     #[arg(long, env = "MCAD_CLUSTER", value_name = "kube|file:PATH|local", default_value = "kube")]
-    pub cluster: ClusterSource,
+    pub cluster: Vec<ClusterSource>,
+    /// Reports of agents as `mcad-agent --once` prints them, one a line; several lines of a node are successive reports.
+    /// With a dump only: their age does not count.
+    #[arg(long, value_name = "FILE")]
+    pub reports: Vec<PathBuf>,
+}
+
+/// By what rules the figures are made.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Figures")]
+pub struct Figures {
+    /// Which of the operator's own metrics are shown.
+    #[arg(long, value_enum, default_value = "v1")]
+    pub operator_metrics: OperatorChoice,
+    /// Whether GPUs are shown one by one.
+    #[arg(long, value_enum, default_value = "on")]
+    pub gpu_metrics: Switch,
+    /// Key of a taint that keeps nobody off; may be given several times, and then replaces the default.
+    #[arg(long, value_name = "KEY", default_value = crate::resource::NVIDIA_GPU)]
+    pub tolerate_taint: Vec<String>,
+    /// Cpu that must be left on a node beside each GPU of a slot.
+    #[arg(long, value_name = "QUANTITY", default_value = "1")]
+    pub slot_cpu_per_gpu: Quantity,
+    /// Memory that must be left on a node beside each GPU of a slot.
+    #[arg(long, value_name = "QUANTITY", default_value = "4Gi")]
+    pub slot_memory_per_gpu: Quantity,
+    /// Prints one /metrics to standard output and ends. With a dump only.
+    #[arg(long)]
+    pub print_metrics: bool,
+}
+
+/// Which of the operator's own metrics are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OperatorChoice {
+    /// MCAD v1.34 to v1.40
+    V1,
+    /// MCAD v2
+    V2,
+    /// Neither
+    None,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Switch {
+    /// On
+    On,
+    /// Off
+    Off,
+}
+
+impl Figures {
+    /// The same, as the snapshot takes it.
+    pub fn options(&self) -> Options {
+        let small = |amount: i128| u64::try_from(amount).unwrap_or(u64::MAX);
+        Options {
+            operator_metrics: match self.operator_metrics {
+                OperatorChoice::V1 => OperatorMetrics::V1,
+                OperatorChoice::V2 => OperatorMetrics::V2,
+                OperatorChoice::None => OperatorMetrics::None,
+            },
+            gpu_metrics: match self.gpu_metrics {
+                Switch::On => GpuMetrics::On,
+                Switch::Off => GpuMetrics::Off,
+            },
+            tolerated: self.tolerate_taint.iter().cloned().collect(),
+            slot_millicores_per_gpu: small(self.slot_cpu_per_gpu.millis()),
+            slot_bytes_per_gpu: small(self.slot_memory_per_gpu.units()),
+        }
+    }
+}
+
+impl Inputs {
+    /// Whether an API server is watched.
+    pub fn is_kube(&self) -> bool {
+        self.cluster.contains(&ClusterSource::Kube)
+    }
+
+    /// The files of a dump; none where the cluster is not read from one.
+    pub fn dump(&self) -> Vec<PathBuf> {
+        let files = self.cluster.iter().filter_map(|source| match source {
+            ClusterSource::File(path) => Some(path.clone()),
+            ClusterSource::Kube | ClusterSource::Local => None,
+        });
+        files.collect()
+    }
 }
 
 /// Where it is served.
@@ -88,17 +183,12 @@ impl FromStr for ClusterSource {
 impl Args {
     /// Refuses what each flag alone cannot know.
     pub fn check(&self) -> Result<()> {
-        match &self.inputs.cluster {
-            ClusterSource::Local => {}
-            ClusterSource::Kube => bail!(
-                "--cluster kube, the default, is not in this version: it cannot watch a Kubernetes API server yet. \
-                 Start with --cluster local to see this machine's agents as the nodes"
-            ),
-            ClusterSource::File(path) => bail!(
-                "--cluster file:{} is not in this version: it cannot read dumps yet. \
-                 Start with --cluster local to see this machine's agents as the nodes",
-                path.display()
-            ),
+        let files = self.inputs.dump().len();
+        if files != self.inputs.cluster.len() && self.inputs.cluster.len() > 1 {
+            bail!("--cluster may be given several times only as file:PATH: one cluster is shown");
+        }
+        if files == 0 && (!self.inputs.reports.is_empty() || self.figures.print_metrics) {
+            bail!("--reports and --print-metrics need --cluster file:PATH");
         }
         let reports = self.serve.report_listen;
         if !reports.ip().is_loopback() {
@@ -152,9 +242,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_is_said_at_start() {
-        assert!(refusal(&[]).contains("--cluster local"));
-        assert!(refusal(&["--cluster", "file:x.yaml"]).contains("file:x.yaml is not in this version"));
+    fn one_cluster_is_shown_from_as_many_files_as_it_takes() {
+        let two = parse(&["--cluster", "file:a.yaml", "--cluster", "file:b.yaml"]);
+        two.check().unwrap();
+        assert_eq!(two.inputs.dump(), [PathBuf::from("a.yaml"), PathBuf::from("b.yaml")]);
+        assert!(refusal(&["--cluster", "file:a.yaml", "--cluster", "local"]).contains("only as file:PATH"));
+    }
+
+    #[test]
+    fn reports_and_prints_need_a_dump() {
+        assert!(refusal(&["--cluster", "local", "--print-metrics"]).contains("file:PATH"));
+        assert!(refusal(&["--cluster", "local", "--reports", "r.json"]).contains("file:PATH"));
+    }
+
+    #[test]
+    fn the_defaults_of_the_figures_are_those_of_the_rules() {
+        assert_eq!(parse(&[]).figures.options(), Options::default());
+        let given = parse(&["--tolerate-taint", "team", "--slot-cpu-per-gpu", "1500m", "--slot-memory-per-gpu", "8Gi"]);
+        let options = given.figures.options();
+        assert_eq!(options.tolerated, ["team".to_owned()].into());
+        assert_eq!((options.slot_millicores_per_gpu, options.slot_bytes_per_gpu), (1500, 8 << 30));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! MCAD's own figures of capacity: what the dispatcher believes it can hand out (ACCOUNTING.md §1).
+//! MCAD's own figures of capacity: what the dispatcher believes it can hand out (docs/accounting.md §1).
 //!
 //! Bug for bug, but for the order of nodes: the sum is exact and signed, and clamped once.
 use std::sync::Arc;

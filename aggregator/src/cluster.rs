@@ -5,6 +5,7 @@
 //! cluster, whatever the order of their events.
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::histogram::RequestHistograms;
@@ -36,11 +37,30 @@ pub enum Source {
     AppWrappers(Served),
 }
 
+impl Source {
+    /// Every list there is.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [Self::Nodes, Self::Pods].into_iter().chain(Served::ALL.map(Self::AppWrappers))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nodes => f.write_str("nodes"),
+            Self::Pods => f.write_str("pods"),
+            Self::AppWrappers(served) => write!(f, "appwrappers.{}", served.api_version()),
+        }
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Cluster {
     nodes: BTreeMap<Arc<str>, NodeEntry>,
     pods: HashMap<PodName, Pod>,
+    /// Names of pods by the UID that their cgroups carry. A set, because a broken object may bear another's.
+    uids: BTreeSet<(Arc<str>, PodName)>,
     appwrappers: BTreeMap<AppWrapperName, AppWrapperEntry>,
     /// Sources that have told all they have.
     known: BTreeSet<Source>,
@@ -53,7 +73,7 @@ pub struct Cluster {
     histograms: RequestHistograms,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct PodName {
     namespace: Arc<str>,
     name: Arc<str>,
@@ -107,7 +127,7 @@ impl Cluster {
         for object in objects {
             cluster.apply(Event::Apply(object));
         }
-        cluster.known = [Source::Nodes, Source::Pods].into_iter().chain(Served::ALL.map(Source::AppWrappers)).collect();
+        cluster.known = Source::all().collect();
         cluster.observe();
         cluster
     }
@@ -169,6 +189,11 @@ impl Cluster {
         self.nodes.values().filter_map(|entry| Some((entry.node.as_ref()?, &entry.held)))
     }
 
+    /// Whether there is a node of that name.
+    pub fn has_node(&self, name: &str) -> bool {
+        self.nodes.get(name).is_some_and(|entry| entry.node.is_some())
+    }
+
     /// The AppWrappers that exist, in order of namespace and name, and what their pods got.
     pub fn appwrappers(&self) -> impl Iterator<Item = (&Arc<AppWrapper>, &Gained)> {
         self.appwrappers.values().filter_map(|entry| Some((entry.effective()?, &entry.gained)))
@@ -182,6 +207,19 @@ impl Cluster {
     /// The pod of that name.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
         self.pods.get(&PodName { namespace: namespace.into(), name: name.into() })
+    }
+
+    /// The pod whose cgroups carry this UID; of several, the first by name.
+    pub fn pod_of_uid(&self, uid: &str) -> Option<&Pod> {
+        let nothing: Arc<str> = "".into();
+        let from = (uid.into(), PodName { namespace: nothing.clone(), name: nothing });
+        let (known, name) = self.uids.range(from..).next()?;
+        self.pods.get(name).filter(|_| **known == *uid)
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name)?.node.as_deref()
     }
 
     /// Requests of the AppWrappers seen so far.
@@ -269,7 +307,9 @@ impl Cluster {
         }
         pod.requests.share_names(|name| self.share(name));
         self.account(&pod, 1);
-        let before = match self.pods.entry(PodName { namespace: pod.namespace.clone(), name: pod.name.clone() }) {
+        let name = PodName { namespace: pod.namespace.clone(), name: pod.name.clone() };
+        let uid = pod.cgroup_uid.clone();
+        let before = match self.pods.entry(name.clone()) {
             Entry::Occupied(mut known) => Some(known.insert(pod)),
             Entry::Vacant(new) => {
                 new.insert(pod);
@@ -278,6 +318,13 @@ impl Cluster {
         };
         if let Some(before) = before {
             self.account(&before, -1);
+            if before.cgroup_uid == uid {
+                return;
+            }
+            self.uids.remove(&(before.cgroup_uid, name.clone()));
+        }
+        if !uid.is_empty() {
+            self.uids.insert((uid, name));
         }
     }
 
@@ -286,6 +333,7 @@ impl Cluster {
             && let Some(pod) = self.pods.remove(name)
         {
             self.account(&pod, -1);
+            self.uids.remove(&(pod.cgroup_uid, name.clone()));
         }
     }
 

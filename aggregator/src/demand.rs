@@ -1,4 +1,4 @@
-//! What an AppWrapper asks for: its pods, by the rules of its version (ACCOUNTING.md §2).
+//! What an AppWrapper asks for: its pods, by the rules of its version (docs/accounting.md §2).
 //!
 //! Owns the way from a spec to groups of alike pods. Whether they fit is in [`crate::fit`], what they got in
 //! [`crate::cluster`].

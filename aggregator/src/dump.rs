@@ -122,9 +122,14 @@ impl Dump {
     }
 }
 
-/// A dump is the user's own file, so its size is no attack; the limits on aliases stay.
+/// A dump is the user's own file, so its size is no attack; the limits on aliases stay. Words and numbers are those of YAML
+/// 1.2: writers of 1.1 quote what they would take for a boolean or an octal number, those of 1.2 do not, and a node may be
+/// called `n`.
 fn unlimited() -> serde_saphyr::Options {
     serde_saphyr::options! {
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
         budget: serde_saphyr::budget! {
             max_reader_input_bytes: None,
             max_events: usize::MAX,
@@ -144,6 +149,7 @@ struct Document {
 }
 
 /// An item, decoded, or as it stands where only the list can say what it is.
+#[expect(clippy::large_enum_variant, reason = "nearly all items are of the large one")]
 enum Item {
     Decoded(Decoded),
     Untyped(Value),

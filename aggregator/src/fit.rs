@@ -1,4 +1,4 @@
-//! Whether a waiting AppWrapper would fit on real nodes (ACCOUNTING.md §5).
+//! Whether a waiting AppWrapper would fit on real nodes (docs/accounting.md §5).
 //!
 //! Pure, from a snapshot alone, so that it can be worked out elsewhere and later; the answer says only what it is about.
 //! Alike pods fill a node at once: that is what placing them one by one comes to, because a node that takes one has less

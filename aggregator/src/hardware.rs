@@ -1,9 +1,18 @@
-//! What an agent found on a node, as amounts of the resources that kubelet declares (ACCOUNTING.md §4).
+//! What an agent found on a node, as amounts of the resources that kubelet declares (docs/accounting.md §4).
 //!
-//! Owns the way from devices to amounts: MIG, replicas, what is lost, expected, broken, and in whose hands.
-use std::collections::BTreeMap;
+//! Owns the way from devices to amounts: MIG, replicas, what is lost, expected, broken, and in whose hands. Knows no
+//! report; [`crate::merge`] fills [`Facts`] from one.
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::resource::Resource;
+use crate::object::Node;
+use crate::resource::{NVIDIA_GPU, Resource};
+
+/// Device plugins' resources for MIG instances begin so, with strategy `mixed`.
+const MIG_PREFIX: &str = "nvidia.com/mig-";
+/// A time-sliced resource may be renamed by this.
+const SHARED: &str = ".shared";
+const MIG_STRATEGY: &str = "nvidia.com/mig.strategy";
 
 /// The hardware behind one resource, in that resource's unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,18 +29,259 @@ pub struct Hardware {
     pub unhealthy_assigned: i128,
 }
 
-/// What an agent found on one node. A resource that is not there was not looked for, or could not be seen.
+/// What an agent says about a node. What it could not measure is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found(BTreeMap<Resource, Hardware>);
+pub struct Facts {
+    /// Processors online.
+    pub cpus_online: Option<u32>,
+    /// MemTotal.
+    pub memory_total_bytes: Option<u64>,
+    /// Absent: no driver, or it could not be asked.
+    pub gpus: Option<Gpus>,
+    /// Ids of devices in the hands of bound, unfinished pods, by the resource kubelet gave them as.
+    pub assigned: Option<DeviceIds>,
+    /// Ids of devices that kubelet could hand out, by resource.
+    pub advertised: Option<DeviceIds>,
+}
+
+/// Ids as kubelet knows them, by the name of their resource: a UUID, `UUID::N` for a replica, `MIG-…`.
+pub type DeviceIds = BTreeMap<Arc<str>, Vec<Arc<str>>>;
+
+/// The GPUs of a node with a driver.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gpus {
+    /// Those that NVML lists.
+    pub devices: Vec<Gpu>,
+    /// How many more the bus shows that the driver should hold.
+    pub lost: u32,
+    /// The most that the agent remembers.
+    pub remembered: Option<u32>,
+}
+
+/// One GPU that NVML lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gpu {
+    /// Its UUID.
+    pub uuid: Arc<str>,
+    /// Whether it works.
+    pub health: Health,
+    /// Its MIG instances. Absent: it is not in MIG mode.
+    pub mig: Option<Vec<Instance>>,
+}
+
+/// One MIG instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its UUID.
+    pub uuid: Arc<str>,
+    /// Its profile, as `1g.10gb`.
+    pub profile: Arc<str>,
+    /// Whether it works itself.
+    pub health: Health,
+}
+
+/// Whether a device works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// It does.
+    Healthy,
+    /// It should not be used.
+    Unhealthy,
+}
+
+/// What an agent found on one node, by resource. A resource that is not there was not looked for, or could not be seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    hardware: BTreeMap<Resource, Hardware>,
+    /// What each device is handed out as, by UUID.
+    devices: BTreeMap<Arc<str>, Resource>,
+}
 
 impl Found {
     /// The hardware behind a resource.
     pub fn get(&self, resource: &Resource) -> Option<&Hardware> {
-        self.0.get(resource)
+        self.hardware.get(resource)
     }
 
     /// Every resource that was found.
     pub fn resources(&self) -> impl Iterator<Item = &Resource> {
-        self.0.keys()
+        self.hardware.keys()
     }
+
+    /// What a device of this UUID is handed out as.
+    pub fn resource_of(&self, uuid: &str) -> Option<&Resource> {
+        self.devices.get(uuid)
+    }
+
+    /// What the facts come to on this node, under the names that it declares.
+    pub fn new(facts: &Facts, node: &Node) -> Self {
+        let mut found = BTreeMap::new();
+        let mut devices = BTreeMap::new();
+        let whole = |installed: i128| Hardware { installed, ..Hardware::default() };
+        if let Some(cpus) = facts.cpus_online {
+            found.insert(Resource::Cpu, whole(i128::from(cpus) * 1_000));
+        }
+        if let Some(bytes) = facts.memory_total_bytes {
+            found.insert(Resource::Memory, whole(bytes.into()));
+        }
+        if let Some(gpus) = &facts.gpus {
+            let on_node = OnNode { node, facts, gpus };
+            for (name, pool) in on_node.pools() {
+                if let Some((resource, hardware)) = on_node.hardware(&name, &pool) {
+                    devices.extend(pool.devices.keys().map(|uuid| (Arc::from(*uuid), resource.clone())));
+                    found.insert(resource, hardware);
+                }
+            }
+        }
+        Self { hardware: found, devices }
+    }
+}
+
+/// The GPUs of one node beside what kubelet says of them.
+struct OnNode<'a> {
+    node: &'a Node,
+    facts: &'a Facts,
+    gpus: &'a Gpus,
+}
+
+/// Devices that are handed out under one name.
+#[derive(Default)]
+struct Pool<'a> {
+    /// UUIDs that NVML lists.
+    devices: BTreeMap<&'a str, Health>,
+    count: Count,
+}
+
+/// How the devices of a pool that are not there are known.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Count {
+    /// MIG instances are known to be missing only by kubelet's word.
+    #[default]
+    Declared,
+    /// GPUs are found on the bus, or expected.
+    Expected,
+}
+
+impl<'a> OnNode<'a> {
+    /// The pools by the name they would have without sharing.
+    fn pools(&self) -> BTreeMap<String, Pool<'a>> {
+        let in_mig_mode = self.gpus.devices.iter().any(|gpu| gpu.mig.is_some());
+        let single = in_mig_mode && self.is_single();
+        let mut pools: BTreeMap<String, Pool<'a>> = BTreeMap::new();
+        let declared = self.node.capacity.resources().chain(self.node.allocatable.resources());
+        for resource in declared.filter(|resource| resource.name().starts_with(MIG_PREFIX)) {
+            pools.entry(base(resource.name()).to_owned()).or_default();
+        }
+        let gpus = pools.entry(NVIDIA_GPU.to_owned()).or_default();
+        gpus.count = if single { Count::Declared } else { Count::Expected };
+        for gpu in &self.gpus.devices {
+            match &gpu.mig {
+                None => {
+                    let gpus = pools.entry(NVIDIA_GPU.to_owned()).or_default();
+                    gpus.devices.insert(&gpu.uuid, gpu.health);
+                }
+                Some(instances) => {
+                    for instance in instances {
+                        let name = if single { NVIDIA_GPU.to_owned() } else { mig_resource(&instance.profile) };
+                        // A sick parent makes its instances so.
+                        let health = instance.health.max(gpu.health);
+                        pools.entry(name).or_default().devices.insert(&instance.uuid, health);
+                    }
+                }
+            }
+        }
+        pools
+    }
+
+    /// The device plugin's strategy is `single`: MIG instances are handed out as GPUs.
+    fn is_single(&self) -> bool {
+        match self.node.label(MIG_STRATEGY) {
+            Some(strategy) => strategy == "single",
+            None => [NVIDIA_GPU, "nvidia.com/gpu.shared"]
+                .into_iter()
+                .flat_map(|name| ids(self.facts.advertised.as_ref(), name))
+                .any(|id| id.starts_with("MIG-")),
+        }
+    }
+
+    /// Nothing where the name is neither declared nor has devices.
+    fn hardware(&self, name: &str, pool: &Pool<'_>) -> Option<(Resource, Hardware)> {
+        let shared = format!("{name}{SHARED}");
+        // Kubelet keeps a name it once knew, at 0, for ever; so being declared alone says nothing.
+        let name = if self.declared(&shared) > 0 { &*shared } else { name };
+        let capacity = self.declared(name);
+        let replicas = self.replicas(name);
+        let listed = pool.devices.len() as i128 * replicas;
+        let installed = match pool.count {
+            Count::Declared => listed.max(capacity),
+            Count::Expected => listed + self.lost_gpus() * replicas,
+        };
+        let resource = Resource::named(name)?;
+        if installed == 0
+            && self.node.capacity.get(&resource).is_none()
+            && self.node.allocatable.get(&resource).is_none()
+        {
+            return None;
+        }
+        let unhealthy = pool.devices.values().filter(|health| **health == Health::Unhealthy).count() as i128 * replicas;
+        let lost = installed - listed;
+        let assigned: BTreeSet<_> = ids(self.facts.assigned.as_ref(), name).collect();
+        let broken = |id: &&str| pool.devices.get(uuid_of(id)) == Some(&Health::Unhealthy);
+        let unknown = |id: &&str| !self.lists(uuid_of(id));
+        let hardware = Hardware {
+            installed,
+            lost,
+            unhealthy,
+            lost_assigned: (assigned.iter().filter(|id| unknown(id)).count() as i128).min(lost),
+            unhealthy_assigned: (assigned.iter().filter(|id| broken(id)).count() as i128).min(unhealthy),
+        };
+        Some((resource, hardware))
+    }
+
+    /// GPUs that NVML does not list and the bus shows, or that are expected.
+    fn lost_gpus(&self) -> i128 {
+        let listed = self.gpus.devices.len() as i128;
+        let there = listed + i128::from(self.gpus.lost);
+        let expected = self.node.expected_gpus.or(self.gpus.remembered).unwrap_or(0);
+        there.max(expected.into()) - listed
+    }
+
+    /// How often one device is handed out: as kubelet's ids show, else as the label says.
+    fn replicas(&self, name: &str) -> i128 {
+        let mut by_device: BTreeMap<&str, i128> = BTreeMap::new();
+        for id in ids(self.facts.advertised.as_ref(), name) {
+            *by_device.entry(uuid_of(id)).or_default() += 1;
+        }
+        let labelled = || self.node.label(&format!("{}.replicas", base(name)))?.trim().parse::<u32>().ok();
+        by_device.into_values().max().unwrap_or_else(|| labelled().filter(|n| *n > 0).unwrap_or(1).into())
+    }
+
+    fn declared(&self, name: &str) -> i128 {
+        Resource::named(name).and_then(|resource| self.node.capacity.get(&resource)).unwrap_or(0)
+    }
+
+    fn lists(&self, uuid: &str) -> bool {
+        self.gpus
+            .devices
+            .iter()
+            .any(|gpu| *gpu.uuid == *uuid || gpu.mig.iter().flatten().any(|instance| *instance.uuid == *uuid))
+    }
+}
+
+fn ids<'a>(of: Option<&'a DeviceIds>, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+    of.and_then(|ids| ids.get(name)).into_iter().flatten().map(|id| &**id)
+}
+
+/// As the device plugin names it: `1g.10gb+me` is `nvidia.com/mig-1g.10gb.me`.
+fn mig_resource(profile: &str) -> String {
+    format!("{MIG_PREFIX}{}", profile.replace('+', "."))
+}
+
+fn base(name: &str) -> &str {
+    name.strip_suffix(SHARED).unwrap_or(name)
+}
+
+/// The device that a replica is of.
+pub(crate) fn uuid_of(id: &str) -> &str {
+    id.split_once("::").map_or(id, |(uuid, _)| uuid)
 }

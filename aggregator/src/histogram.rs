@@ -1,4 +1,4 @@
-//! The operator's three histograms of what AppWrappers request (METRICS.md A).
+//! The operator's three histograms of what AppWrappers request (docs/metrics.md A).
 //!
 //! They only grow: an AppWrapper is observed once, when it is first seen.
 use crate::resource::Triple;

@@ -1,4 +1,4 @@
-//! The ladder of one node and resource: from what is installed to what a new pod could get, by reason (ACCOUNTING.md §4).
+//! The ladder of one node and resource: from what is installed to what a new pod could get, by reason (docs/accounting.md §4).
 //!
 //! Pure arithmetic on whole amounts. Where the hardware's figures come from is in [`crate::hardware`].
 use std::collections::BTreeSet;
@@ -205,7 +205,7 @@ pub struct Kubelet {
     pub allocatable: i128,
 }
 
-/// The rules of ACCOUNTING.md §4, by number.
+/// The rules of docs/accounting.md §4, by number.
 pub fn of_resource(
     resource: &Resource,
     state: NodeState,

@@ -28,6 +28,8 @@ pub mod hardware;
 
 pub mod ladder;
 
+pub mod measure;
+
 pub mod fit;
 pub mod snapshot;
 
@@ -40,6 +42,9 @@ pub mod metrics;
 
 pub mod page;
 pub mod replica;
+
+pub mod live;
+
 pub mod self_metrics;
 pub mod server;
 

@@ -10,7 +10,12 @@ use std::time::Duration;
 use mcad_wire::report::{Cgroups, Gpus, Report};
 
 use crate::clock::Now;
+use crate::cluster::Cluster;
+use crate::fit::Fits;
+use crate::measure::measure;
 use crate::receive::NodeName;
+use crate::resource::Resource;
+use crate::snapshot::{self as kubernetes, Options};
 use crate::store::Stored;
 
 /// Nanodevices in a device, nanocores in a core.
@@ -18,13 +23,33 @@ const NANO: f64 = 1e9;
 
 /// The cluster, as far as it is known.
 #[derive(Clone, Copy, Debug)]
-pub enum View {
+pub enum View<'a> {
     /// No Kubernetes: every agent is a node.
     Local,
+    /// Kubernetes' nodes are the nodes.
+    Kubernetes {
+        /// What the API server says.
+        cluster: &'a Cluster,
+        /// What was last worked out about fit on nodes.
+        fits: &'a Fits,
+        /// What the figures are made by.
+        options: &'a Options,
+        /// Whether old reports count.
+        ages: Ages,
+    },
+}
+
+/// Whether the age of a report says anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ages {
+    /// A report older than three intervals no longer counts.
+    Count,
+    /// Reports are as old as the dump beside them.
+    DoNot,
 }
 
 /// Everything that is shown, of one instant.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// When it was made.
     pub made: Now,
@@ -32,8 +57,10 @@ pub struct Snapshot {
     pub role: Role,
     /// The nodes, by name.
     pub nodes: Vec<Node>,
-    /// The sums over the nodes.
+    /// The sums over the nodes, without Kubernetes.
     pub cluster: BTreeMap<Resource, ClusterFigures>,
+    /// What rests on Kubernetes' objects. Absent: there is no Kubernetes.
+    pub kubernetes: Option<kubernetes::Snapshot>,
 }
 
 /// Which of the replicas this is.
@@ -100,17 +127,6 @@ pub enum CgroupSource {
     None,
 }
 
-/// Something that nodes have an amount of.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Resource {
-    /// Amounts in millicores, uses in nanocores.
-    Cpu,
-    /// Amounts and uses in bytes.
-    Memory,
-    /// By the name that nodes declare, as `nvidia.com/gpu`; amounts in devices, uses in billionths of one.
-    Extended(Arc<str>),
-}
-
 /// One resource of one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -143,18 +159,59 @@ pub struct ClusterFigures {
 }
 
 /// Makes the snapshot of `now`.
-pub fn merge(view: View, reports: &[(NodeName, Arc<Stored>)], now: Now) -> Snapshot {
-    let nodes: Vec<_> = match view {
-        View::Local => reports.iter().map(|(name, stored)| local_node(name, stored, now)).collect(),
-    };
-    let cluster = sums(&nodes);
-    Snapshot { made: now, role: Role::Leader, nodes, cluster }
+pub fn merge(view: View<'_>, reports: &[(NodeName, Arc<Stored>)], now: Now) -> Snapshot {
+    let snapshot = |nodes, cluster, kubernetes| Snapshot { made: now, role: Role::Leader, nodes, cluster, kubernetes };
+    match view {
+        View::Local => {
+            let nodes: Vec<_> = reports.iter().map(|(name, stored)| local_node(name, stored, now)).collect();
+            let sums = sums(&nodes);
+            snapshot(nodes, sums, None)
+        }
+        View::Kubernetes { cluster, fits, options, ages } => {
+            let counts = |stored: &Stored| ages == Ages::DoNot || !stored.is_silent(now);
+            let counting = reports.iter().filter(|(_, stored)| counts(stored));
+            let measured = measure(cluster, counting.map(|(name, stored)| (name.as_str(), &**stored)));
+            let mut kubernetes = kubernetes::Snapshot::new(cluster, &measured, now.unix_ms as i64, options);
+            kubernetes.with_fits(fits);
+            // Node by node, whether its agent reports; nothing where the nodes are not known.
+            let views = kubernetes.nodes.iter().flat_map(|nodes| &nodes.nodes);
+            let names = views.filter_map(|view| NodeName::new(&view.node.name).ok());
+            let nodes = names.map(|name| {
+                let found = reports.binary_search_by(|(known, _)| known.cmp(&name)).ok();
+                agent_node(&name, found.map(|at| &*reports[at].1), counts, now)
+            });
+            snapshot(nodes.collect(), BTreeMap::new(), Some(kubernetes))
+        }
+    }
+}
+
+/// A node of Kubernetes, as far as its agent goes.
+fn agent_node(name: &NodeName, stored: Option<&Stored>, counts: impl Fn(&Stored) -> bool, now: Now) -> Node {
+    let counting = stored.filter(|stored| counts(stored));
+    Node {
+        name: name.clone(),
+        agent: Agent {
+            health: if counting.is_some() { AgentHealth::Up } else { AgentHealth::Down },
+            report_age: stored.map(|stored| stored.age(now)),
+        },
+        figures: BTreeMap::new(),
+        // Pods stand for the cgroups.
+        cgroups: counting
+            .map(|stored| NodeCgroups { cpu_ns: Vec::new(), ..local_cgroups(stored.report.cgroups.as_ref()) }),
+    }
 }
 
 impl Used {
     /// It comes from a measurement.
     pub fn is_measured(&self) -> bool {
         *self != Self::default()
+    }
+
+    /// Adds another node's.
+    pub fn add(&mut self, other: &Self) {
+        add(&mut self.appwrapper, other.appwrapper);
+        add(&mut self.other, other.other);
+        add(&mut self.system, other.system);
     }
 }
 
@@ -288,13 +345,6 @@ fn sums(nodes: &[Node]) -> BTreeMap<Resource, ClusterFigures> {
 fn add(sum: &mut Option<u64>, amount: Option<u64>) {
     if let Some(amount) = amount {
         *sum = Some(sum.unwrap_or(0).saturating_add(amount));
-    }
-}
-
-impl Resource {
-    /// The resource that nodes declare under this name.
-    pub fn extended(name: &str) -> Self {
-        Self::Extended(name.into())
     }
 }
 

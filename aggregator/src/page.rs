@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::clock::Now;
-use crate::merge::{AgentHealth, Figures, Resource, Snapshot, Used};
+use crate::merge::{AgentHealth, Figures, Snapshot, Used};
+use crate::resource::Resource;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}\
@@ -68,7 +69,7 @@ fn write_row(html: &mut String, name: &str, agent: &str, row: Option<(&Resource,
         let Used { appwrapper, other, system } = figures.used;
         let used = [appwrapper, other, system].into_iter().flatten().reduce(u64::saturating_add);
         [
-            escape(&name_of(resource)),
+            escape(resource.name()),
             amount(resource, figures.installed),
             amount(resource, figures.healthy),
             use_of(resource, used),
@@ -84,20 +85,12 @@ fn write_row(html: &mut String, name: &str, agent: &str, row: Option<(&Resource,
 
 const UNKNOWN: &str = "–";
 
-fn name_of(resource: &Resource) -> String {
-    match resource {
-        Resource::Cpu => "cpu".to_owned(),
-        Resource::Memory => "memory".to_owned(),
-        Resource::Extended(name) => name.to_string(),
-    }
-}
-
 fn amount(resource: &Resource, amount: Option<u64>) -> String {
     let Some(amount) = amount else { return UNKNOWN.to_owned() };
     match resource {
         Resource::Cpu => format!("{} cores", amount as f64 / 1e3),
         Resource::Memory => gib(amount),
-        Resource::Extended(_) => amount.to_string(),
+        Resource::Gpu | Resource::Extended(_) => amount.to_string(),
     }
 }
 
@@ -106,7 +99,7 @@ fn use_of(resource: &Resource, used: Option<u64>) -> String {
     match resource {
         Resource::Cpu => format!("{:.2} cores", used as f64 / 1e9),
         Resource::Memory => gib(used),
-        Resource::Extended(_) => format!("{:.2}", used as f64 / 1e9),
+        Resource::Gpu | Resource::Extended(_) => format!("{:.2}", used as f64 / 1e9),
     }
 }
 

@@ -105,6 +105,12 @@ pub enum Refusal {
     /// The store is full.
     #[error("{0} nodes have reported, as many as this aggregator keeps, and this is another one")]
     TooManyNodes(usize),
+    /// A node that the cluster does not have.
+    #[error("the cluster has no node {0:?}; see mcad-agent --node-name")]
+    UnknownNode(String),
+    /// The cluster's nodes are not known yet, or no longer.
+    #[error("the cluster's nodes are not known at the moment; the next report will do")]
+    NotReady,
 }
 
 /// What a report lists.
@@ -138,6 +144,8 @@ impl Refusal {
         "duplicate_id",
         "impossible_figure",
         "too_many_nodes",
+        "unknown_node",
+        "not_ready",
     ];
 
     /// The reason in one word, one of [`REASONS`](Self::REASONS).
@@ -158,6 +166,8 @@ impl Refusal {
             Refusal::DuplicateId { .. } => "duplicate_id",
             Refusal::Impossible(_) => "impossible_figure",
             Refusal::TooManyNodes(_) => "too_many_nodes",
+            Refusal::UnknownNode(_) => "unknown_node",
+            Refusal::NotReady => "not_ready",
         }
     }
 }

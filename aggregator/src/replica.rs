@@ -1,28 +1,101 @@
 //! What one running aggregator holds: the store behind its lock, the clock, the figures about itself. Owns the order of the
 //! steps from a body to the store and from the store to a snapshot; knows no transport.
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{Clock, Now};
+use crate::cluster::{Cluster, Event};
 use crate::exposition::{Closed, Exposition, Sink};
-use crate::merge::{self, Snapshot, View};
+use crate::fit::{self, Fits};
+use crate::merge::{self, Ages, Snapshot, View};
 use crate::metrics;
-use crate::receive::{self, Refusal};
+use crate::receive::{self, NodeName, Refusal};
 use crate::self_metrics::SelfMetrics;
-use crate::store::{Outcome, Store};
+use crate::snapshot::Options;
+use crate::store::{Outcome, Store, Stored};
+use crate::watch::Told;
 
 /// One running aggregator.
 #[derive(Debug)]
 pub struct Replica {
     clock: Clock,
-    view: View,
+    mode: Mode,
     store: Mutex<Store>,
     figures: SelfMetrics,
 }
 
+/// Where the cluster is read from.
+#[derive(Debug)]
+pub enum Mode {
+    /// No Kubernetes: the agents are the nodes.
+    Local,
+    /// Kubernetes' objects, from an API server or a dump.
+    Kubernetes(Box<Kubernetes>),
+}
+
+/// Kubernetes' objects, and what was last worked out from them.
+#[derive(Debug)]
+pub struct Kubernetes {
+    cluster: Mutex<Cluster>,
+    fits: Mutex<Arc<Fits>>,
+    options: Options,
+    ages: Ages,
+}
+
+impl Kubernetes {
+    /// A cluster that is shown by these options.
+    pub fn new(cluster: Cluster, options: Options, ages: Ages) -> Self {
+        Self { cluster: Mutex::new(cluster), fits: Mutex::default(), options, ages }
+    }
+
+    /// Takes in an event.
+    pub fn apply(&self, event: Event) {
+        lock(&self.cluster).apply(event);
+    }
+
+    /// Whether all that figures rest on has been listed, and is not lost.
+    pub fn is_known(&self) -> bool {
+        let cluster = lock(&self.cluster);
+        cluster.knows_nodes() && cluster.knows_appwrappers()
+    }
+
+    /// Refuses what comes for a node that the cluster does not have: it must not make a series.
+    fn admit(&self, node: &NodeName) -> Result<(), Refusal> {
+        let cluster = lock(&self.cluster);
+        match self.ages {
+            // A replayed file is bounded by itself.
+            Ages::DoNot => Ok(()),
+            Ages::Count if !cluster.knows_nodes() => Err(Refusal::NotReady),
+            Ages::Count if cluster.has_node(node.as_str()) => Ok(()),
+            Ages::Count => Err(Refusal::UnknownNode(node.to_string())),
+        }
+    }
+
+    /// The snapshot of an instant, with these reports in order of node.
+    pub fn snapshot(&self, reports: &[(NodeName, Arc<Stored>)], now: Now) -> Snapshot {
+        let fits = lock(&self.fits).clone();
+        let mut cluster = lock(&self.cluster);
+        cluster.observe();
+        let view = View::Kubernetes { cluster: &cluster, fits: &fits, options: &self.options, ages: self.ages };
+        merge::merge(view, reports, now)
+    }
+
+    /// Works out anew what fits on nodes. It takes a while; others wait for none of it.
+    pub fn refit(&self, reports: &[(NodeName, Arc<Stored>)], now: Now) {
+        if let Some(snapshot) = self.snapshot(reports, now).kubernetes {
+            *lock(&self.fits) = Arc::new(fit::fits(&snapshot));
+        }
+    }
+}
+
+/// Every change behind these locks is whole before it can panic, so a thread that died in between left it so.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Replica {
     /// One that has heard nothing yet.
-    pub fn new(clock: Clock, view: View, store: Store, figures: SelfMetrics) -> Self {
-        Self { clock, view, store: Mutex::new(store), figures }
+    pub fn new(clock: Clock, mode: Mode, store: Store, figures: SelfMetrics) -> Self {
+        Self { clock, mode, store: Mutex::new(store), figures }
     }
 
     /// The figures about itself.
@@ -39,6 +112,9 @@ impl Replica {
     pub fn take(&self, body: Result<&[u8], Refusal>) -> Result<Outcome, Refusal> {
         let outcome = body.and_then(receive::receive).and_then(|received| {
             let node = received.node.clone();
+            if let Mode::Kubernetes(kubernetes) = &self.mode {
+                kubernetes.admit(&node)?;
+            }
             let now = self.now();
             self.store().insert(received, now).inspect(|outcome| tracing::debug!(%node, ?outcome, "report received"))
         });
@@ -50,11 +126,55 @@ impl Replica {
         outcome
     }
 
+    /// Takes in what a watch tells.
+    pub fn hear(&self, told: Told) {
+        let Mode::Kubernetes(kubernetes) = &self.mode else { return };
+        match told {
+            Told::Event(event) => {
+                if let Event::Lost(source) = &event {
+                    tracing::warn!(%source, "out of reach for too long: its figures are absent until it is listed anew");
+                }
+                kubernetes.apply(event);
+            }
+            Told::Serves(served) => lock(&kubernetes.cluster).serve(served),
+            Told::Undecodable(source, why) => {
+                tracing::warn!(%source, why, "an object is left out: it can't be decoded");
+                self.figures.undecodable(source);
+            }
+            Told::Broke(source, reason) => {
+                // The first of its kind is a change of state; the rest are counted.
+                if self.figures.watch_broke(source, reason) == 0 {
+                    tracing::warn!(%source, reason, "a watch broke for the first time for this reason; it is resumed");
+                }
+            }
+        }
+    }
+
+    /// Works out anew what fits on nodes; false where the cluster is not known.
+    pub fn refit(&self) -> bool {
+        let Mode::Kubernetes(kubernetes) = &self.mode else { return false };
+        let now = self.now();
+        let reports = self.store().reports(now);
+        kubernetes.refit(&reports, now);
+        kubernetes.is_known()
+    }
+
+    /// Whether it has all that it shows: the first full list of everything.
+    pub fn is_ready(&self) -> bool {
+        match &self.mode {
+            Mode::Local => true,
+            Mode::Kubernetes(kubernetes) => kubernetes.is_known(),
+        }
+    }
+
     /// The snapshot of this instant.
     pub fn snapshot(&self) -> Snapshot {
         let now = self.now();
         let reports = self.store().reports(now);
-        merge::merge(self.view, &reports, now)
+        match &self.mode {
+            Mode::Local => merge::merge(View::Local, &reports, now),
+            Mode::Kubernetes(kubernetes) => kubernetes.snapshot(&reports, now),
+        }
     }
 
     /// Writes `/metrics`, all from one snapshot, and says how many bytes it was.
@@ -86,7 +206,6 @@ impl Replica {
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
-        // Every change of the store is one insertion or removal, so a thread that died in between left it whole.
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.store)
     }
 }

@@ -34,6 +34,11 @@ impl Resource {
         }
     }
 
+    /// A device of that name, whatever it is.
+    pub fn extended(name: &str) -> Self {
+        if name == NVIDIA_GPU { Self::Gpu } else { Self::Extended(name.into()) }
+    }
+
     /// As Kubernetes names it.
     pub fn name(&self) -> &str {
         match self {

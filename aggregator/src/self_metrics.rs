@@ -6,9 +6,11 @@ use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
+use crate::cluster::Source;
 use crate::exposition::{Family, Kind};
 use crate::receive::Refusal;
 use crate::store::NoNews;
+use crate::watch;
 
 static RECEIVED: Family = Family {
     name: "mcad_aggregator_reports_received_total",
@@ -60,9 +62,33 @@ static SCRAPES_CUT: Family = Family {
     help: "Scrapes whose reader left or stalled before the end.",
 };
 
+static WATCHES_BROKE: Family = Family {
+    name: "mcad_aggregator_watch_restarts_total",
+    kind: Kind::Counter,
+    labels: &["list", "reason"],
+    unit: "restarts",
+    help: "Watches of the API server that broke and were resumed, by list and reason.",
+};
+static UNDECODABLE: Family = Family {
+    name: "mcad_aggregator_undecodable_objects_total",
+    kind: Kind::Counter,
+    labels: &["list"],
+    unit: "objects",
+    help: "Objects that the API server told and that could not be decoded, by list. They are left out.",
+};
+
 /// All of them.
-pub static FAMILIES: &[&Family] =
-    &[&RECEIVED, &REFUSED, &DROPPED, &CONNECTIONS, &SCRAPE_SECONDS, &SCRAPE_BYTES, &SCRAPES_CUT];
+pub static FAMILIES: &[&Family] = &[
+    &RECEIVED,
+    &REFUSED,
+    &DROPPED,
+    &CONNECTIONS,
+    &SCRAPE_SECONDS,
+    &SCRAPE_BYTES,
+    &SCRAPES_CUT,
+    &WATCHES_BROKE,
+    &UNDECODABLE,
+];
 
 /// Buckets around the budget: 200 ms plain and 500 ms compressed for 10,000 nodes.
 const SCRAPE_BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
@@ -81,6 +107,8 @@ pub struct SelfMetrics {
     scrape_bytes: IntCounter,
     /// Scrapes that nobody read to the end.
     pub scrapes_cut: IntCounter,
+    watches_broke: IntCounterVec,
+    undecodable: IntCounterVec,
 }
 
 impl SelfMetrics {
@@ -95,6 +123,8 @@ impl SelfMetrics {
         let scrape_seconds = Histogram::with_opts(buckets)?;
         let scrape_bytes = IntCounter::with_opts(opts(&SCRAPE_BYTES))?;
         let scrapes_cut = IntCounter::with_opts(opts(&SCRAPES_CUT))?;
+        let watches_broke = IntCounterVec::new(opts(&WATCHES_BROKE), WATCHES_BROKE.labels)?;
+        let undecodable = IntCounterVec::new(opts(&UNDECODABLE), UNDECODABLE.labels)?;
         // A reason that did not occur yet is known to be 0.
         for reason in Refusal::REASONS {
             refused.get_metric_with_label_values(&[reason])?;
@@ -102,9 +132,15 @@ impl SelfMetrics {
         for reason in NoNews::REASONS {
             dropped.get_metric_with_label_values(&[reason])?;
         }
+        for list in Source::all().map(|source| source.to_string()) {
+            undecodable.get_metric_with_label_values(&[&list])?;
+            for reason in watch::REASONS {
+                watches_broke.get_metric_with_label_values(&[list.as_str(), reason])?;
+            }
+        }
         let metrics_connections = connections.get_metric_with_label_values(&["metrics"])?;
         let report_connections = connections.get_metric_with_label_values(&["reports"])?;
-        let all: [Box<dyn prometheus::core::Collector>; 7] = [
+        let all: [Box<dyn prometheus::core::Collector>; 9] = [
             Box::new(received.clone()),
             Box::new(refused.clone()),
             Box::new(dropped.clone()),
@@ -112,6 +148,8 @@ impl SelfMetrics {
             Box::new(scrape_seconds.clone()),
             Box::new(scrape_bytes.clone()),
             Box::new(scrapes_cut.clone()),
+            Box::new(watches_broke.clone()),
+            Box::new(undecodable.clone()),
         ];
         all.into_iter().try_for_each(|one| registry.register(one))?;
         Ok(Self {
@@ -124,6 +162,8 @@ impl SelfMetrics {
             scrape_seconds,
             scrape_bytes,
             scrapes_cut,
+            watches_broke,
+            undecodable,
         })
     }
 
@@ -133,6 +173,19 @@ impl SelfMetrics {
         let before = counter.get();
         counter.inc();
         before
+    }
+
+    /// Counts a watch that broke and says how often it did for this reason before.
+    pub fn watch_broke(&self, source: Source, reason: &str) -> u64 {
+        let counter = self.watches_broke.with_label_values(&[source.to_string().as_str(), reason]);
+        let before = counter.get();
+        counter.inc();
+        before
+    }
+
+    /// Counts an object that is left out.
+    pub fn undecodable(&self, source: Source) {
+        self.undecodable.with_label_values(&[source.to_string()]).inc();
     }
 
     /// Counts a report that was no news.

@@ -2,7 +2,7 @@
 //!
 //! Pure: from the cluster, what agents found, the time and the options to one immutable value. It holds no text and no
 //! labels; [`crate::families`] makes those.
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::capacity;
@@ -11,6 +11,8 @@ use crate::fit::{Fits, Verdict};
 use crate::hardware::Found;
 use crate::histogram::RequestHistograms;
 use crate::ladder::{self, ByOwner, NodeState, Rung};
+use crate::measure::{Measured, MeasuredNode, Usage};
+use crate::merge::Used;
 use crate::object::{AppWrapper, AppWrapperName, Node, Version};
 use crate::resource::{Amounts, Resource, Triple};
 
@@ -19,6 +21,8 @@ use crate::resource::{Amounts, Resource, Triple};
 pub struct Options {
     /// Which of MCAD's own figures are shown.
     pub operator_metrics: OperatorMetrics,
+    /// Whether GPUs are shown one by one.
+    pub gpu_metrics: GpuMetrics,
     /// Keys of taints that keep nobody off.
     pub tolerated: BTreeSet<String>,
     /// Cpu that has to be left on a node beside each GPU, in millicores.
@@ -38,10 +42,20 @@ pub enum OperatorMetrics {
     None,
 }
 
+/// Whether GPUs are shown one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GpuMetrics {
+    /// They are.
+    On,
+    /// They are not: there are too many.
+    Off,
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             operator_metrics: OperatorMetrics::V1,
+            gpu_metrics: GpuMetrics::On,
             // Device plugins' own taint: pods that want its devices tolerate it.
             tolerated: [crate::resource::NVIDIA_GPU.to_owned()].into(),
             slot_millicores_per_gpu: 1_000,
@@ -70,12 +84,23 @@ pub struct Nodes {
     pub nodes: Vec<NodeView>,
     /// Added up, in order of resource.
     pub sums: BTreeMap<Resource, Rung>,
+    /// What is used in all, and by how many nodes' word. Empty: no agent reports.
+    pub used: BTreeMap<Resource, UsedInAll>,
     /// How many are in each state, in the order of [`NodeState::ALL`].
     pub states: [u64; 4],
     /// Pods of `k` GPUs that could start now, by `k`.
     pub slots: [(u32, i128); 4],
     /// The most free GPUs on one admissible node.
     pub largest_free_block: i128,
+}
+
+/// What is used on all nodes that were measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UsedInAll {
+    /// The sum: nanocores, bytes, nanodevices.
+    pub used: Used,
+    /// How many nodes it comes from.
+    pub nodes: u64,
 }
 
 /// One node.
@@ -87,6 +112,8 @@ pub struct NodeView {
     pub state: NodeState,
     /// Its ladder, in order of resource.
     pub rungs: Vec<(Resource, Rung)>,
+    /// What its agent measured. Absent: no agent reports.
+    pub measured: Option<MeasuredNode>,
 }
 
 impl NodeView {
@@ -114,6 +141,8 @@ pub struct AppWrapperView {
     pub appwrapper: Arc<AppWrapper>,
     /// Effective requests of its bound, unfinished pods.
     pub allocated: Amounts,
+    /// What its pods use. Absent: no agent reports.
+    pub used: Option<Usage>,
     /// Why and since when it waits. Absent: it does not.
     pub waiting: Option<Waiting>,
 }
@@ -149,7 +178,7 @@ pub enum Capacity {
 
 impl Snapshot {
     /// Makes the snapshot of an instant, without the fit on nodes, which takes longer: [`Self::with_fits`].
-    pub fn new(cluster: &Cluster, found: &HashMap<Arc<str>, Found>, now_ms: i64, options: &Options) -> Self {
+    pub fn new(cluster: &Cluster, measured: &Measured, now_ms: i64, options: &Options) -> Self {
         let known = cluster.knows_nodes();
         let capacity = match options.operator_metrics {
             OperatorMetrics::V1 => Capacity::V1(known.then(|| capacity::v1(cluster))),
@@ -157,8 +186,8 @@ impl Snapshot {
             OperatorMetrics::None => Capacity::None,
         };
         Self {
-            nodes: known.then(|| Nodes::new(cluster, found, options)),
-            appwrappers: (known && cluster.knows_appwrappers()).then(|| AppWrappers::new(cluster, now_ms)),
+            nodes: known.then(|| Nodes::new(cluster, measured, options)),
+            appwrappers: (known && cluster.knows_appwrappers()).then(|| AppWrappers::new(cluster, measured, now_ms)),
             capacity,
             options: options.clone(),
         }
@@ -176,11 +205,12 @@ impl Snapshot {
 }
 
 impl Nodes {
-    fn new(cluster: &Cluster, found: &HashMap<Arc<str>, Found>, options: &Options) -> Self {
+    fn new(cluster: &Cluster, measured: &Measured, options: &Options) -> Self {
         let nothing = Found::default();
         let mut all = Self {
             nodes: Vec::new(),
             sums: BTreeMap::new(),
+            used: BTreeMap::new(),
             states: [0; 4],
             slots: [1, 2, 4, 8].map(|gpus| (gpus, 0)),
             largest_free_block: 0,
@@ -188,8 +218,9 @@ impl Nodes {
         for (node, held) in cluster.nodes() {
             let state = NodeState::of(node, &options.tolerated);
             let requested = ByOwner { appwrapper: &held.requested.appwrapper, other: &held.requested.other };
-            let rungs = ladder::of_node(node, state, requested, found.get(&node.name).unwrap_or(&nothing));
-            all.add(NodeView { node: node.clone(), state, rungs }, options);
+            let measured = measured.nodes.get(&node.name);
+            let rungs = ladder::of_node(node, state, requested, measured.map_or(&nothing, |measured| &measured.found));
+            all.add(NodeView { node: node.clone(), state, rungs, measured: measured.cloned() }, options);
         }
         all
     }
@@ -198,6 +229,13 @@ impl Nodes {
         self.states[view.state as usize] += 1;
         for (resource, rung) in &view.rungs {
             self.sums.entry(resource.clone()).or_default().add(rung);
+            if let Some(measured) = &view.measured {
+                let all = self.used.entry(resource.clone()).or_default();
+                if let Some(used) = measured.used.get(resource) {
+                    all.used.add(used);
+                    all.nodes += 1;
+                }
+            }
         }
         let free = |resource| view.rung(&resource).map_or(0, |rung| rung.free);
         let (gpus, millicores, bytes) = (free(Resource::Gpu), free(Resource::Cpu), free(Resource::Memory));
@@ -217,7 +255,7 @@ impl Nodes {
 }
 
 impl AppWrappers {
-    fn new(cluster: &Cluster, now_ms: i64) -> Self {
+    fn new(cluster: &Cluster, measured: &Measured, now_ms: i64) -> Self {
         let mut states = BTreeMap::new();
         for version in cluster.served() {
             for state in version.states() {
@@ -239,8 +277,9 @@ impl AppWrappers {
                 shortfall: Triple::from(&appwrapper.demand.total).minus(available).clamped(),
                 nodes: None,
             }),
-            appwrapper: appwrapper.clone(),
             allocated: gained.allocated.clone(),
+            used: measured.appwrappers.get(&appwrapper.name).copied(),
+            appwrapper: appwrapper.clone(),
         };
         let appwrappers = cluster.appwrappers().map(view).collect();
         Self { appwrappers, states, histograms: cluster.histograms().clone() }

@@ -25,6 +25,10 @@ impl Limits {
     /// Without Kubernetes nobody says which nodes there are, so the agents' word stands, for a bounded while: an hour is
     /// long enough to see in an alert that an agent died. One machine runs one agent; a few more are someone's test.
     pub const LOCAL: Self = Self { nodes: 64, keep: Duration::from_hours(1) };
+    /// The API server says which nodes there are, and others are refused; what is left of a removed one goes after an hour.
+    pub const KUBERNETES: Self = Self { nodes: usize::MAX, keep: Duration::from_hours(1) };
+    /// Reports from a file beside a dump, which says which nodes there are.
+    pub const REPLAY: Self = Self { nodes: usize::MAX, keep: Duration::from_hours(1 << 20) };
 }
 
 /// The last report of every node.

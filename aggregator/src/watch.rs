@@ -22,11 +22,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use self::seen::{Seen, SeenAppWrapper, SeenKind, SeenNode, SeenPod};
-use crate::{
-    cluster::{Event, Source},
-    object::{Object, Served},
-};
+use self::seen::{Seen, SeenKind, SeenNode, SeenPod};
+use crate::cluster::{Event, Source};
+use crate::object::{Object, Served};
 
 pub use self::discovery::Discovery;
 
@@ -39,7 +37,7 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// Errors further apart than this belong to different troubles: a watch that resumed has nothing to say until something
 /// changes, so its silence is how success looks. Longer than the longest wait and a time-out to connect.
-const TROUBLE_ENDS: Duration = Duration::from_secs(60);
+const TROUBLE_ENDS: Duration = Duration::from_mins(1);
 
 /// How the API server is watched.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +56,7 @@ impl Default for Settings {
 
 /// What the watches have to say.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all that is told are events; a box for each would cost more")]
 pub enum Told {
     /// Something happened to the cluster.
     Event(Event),
@@ -75,11 +74,6 @@ pub async fn run(client: Client, settings: Settings, tell: mpsc::Sender<Told>) {
     let pods = follow::<SeenPod>(&client, Source::Pods, Config::default().fields(PODS), settings, &tell);
     let appwrappers = Discovery::new(&client, settings, &tell).run();
     tokio::join!(nodes, pods, appwrappers);
-}
-
-/// Follows AppWrappers of one group and version.
-async fn follow_appwrappers(client: &Client, served: Served, settings: Settings, tell: &mpsc::Sender<Told>) {
-    follow::<SeenAppWrapper>(client, Source::AppWrappers(served), Config::default(), settings, tell).await;
 }
 
 /// Follows one list until the receiver is gone.
@@ -203,12 +197,25 @@ impl Follower<'_> {
     }
 }
 
-/// A bounded set, for a label.
+/// Why a watch can break: a bounded set, for a label.
+pub const REASONS: [&str; 9] = [
+    "forbidden",
+    "unauthorized",
+    "not_served",
+    "expired",
+    "refused",
+    "unreachable",
+    "undecodable",
+    "no_resource_version",
+    "other",
+];
+
+/// One of [`REASONS`].
 fn reason(error: &watcher::Error) -> &'static str {
     let of_client = |error: &kube::Error| match error {
-        kube::Error::Api(status) if status.is_forbidden() => "forbidden",
+        kube::Error::Api(status) if status.code == 403 => "forbidden",
         kube::Error::Api(status) if status.code == 401 => "unauthorized",
-        kube::Error::Api(status) if status.is_not_found() => "not_served",
+        kube::Error::Api(status) if status.code == 404 => "not_served",
         kube::Error::Api(status) if status.code == 410 => "expired",
         kube::Error::Api(_) => "refused",
         kube::Error::HyperError(_) | kube::Error::Service(_) => "unreachable",

@@ -1,4 +1,6 @@
 //! Worked clusters: a dump in, the lines of sections A to D out, exactly. `cases/README.md` says where they come from.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
+#![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;
 
 use std::path::Path;

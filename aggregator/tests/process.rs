@@ -99,7 +99,7 @@ fn it_says_where_it_listens_serves_there_and_ends_when_asked() {
     let mut aggregator = start();
     send(&aggregator, 1);
     send(&aggregator, 2);
-    let used = "mcad_node_used{node=\"gpu-17\",resource=\"cpu\",unit=\"core\",owner=\"system\"} 0.3\n";
+    let used = "mcad_node_used{node=\"gpu-17\",owner=\"system\",resource=\"cpu\",unit=\"core\"} 0.3\n";
     let exposition = scrape(&aggregator);
     assert!(exposition.contains(used), "{exposition}");
     let pid = aggregator.child.id().to_string();

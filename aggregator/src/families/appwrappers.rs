@@ -3,7 +3,7 @@ use crate::exposition::{Exposition, Family, Labels, Lines, Value};
 use crate::resource::{Amounts, Resource};
 use crate::snapshot::{AppWrapperView, AppWrappers};
 
-use super::{BY_LABEL, Spelled, gauge};
+use super::{BY_LABEL, Spelling, gauge};
 
 const ONE: &[&str] = &["appwrapper", "namespace"];
 const ONE_RESOURCE: &[&str] = &["appwrapper", "namespace", "resource", "unit"];
@@ -23,6 +23,12 @@ static ALLOCATED: Family = gauge(
     ONE_RESOURCE,
     BY_LABEL,
     "Effective requests of the AppWrapper's bound, unfinished pods.",
+);
+static USED: Family = gauge(
+    "mcad_appwrapper_used",
+    ONE_RESOURCE,
+    BY_LABEL,
+    "What its pods use now, where all that are bound and unfinished are measured.",
 );
 static WAITING: Family = gauge(
     "mcad_appwrapper_waiting_seconds",
@@ -44,10 +50,10 @@ static SHORTFALL: Family = gauge(
 );
 
 /// The families of this section.
-pub static FAMILIES: &[&Family] = &[&APPWRAPPERS, &INFO, &REQUESTED, &ALLOCATED, &WAITING, &FIT, &SHORTFALL];
+pub static FAMILIES: &[&Family] = &[&APPWRAPPERS, &INFO, &REQUESTED, &ALLOCATED, &USED, &WAITING, &FIT, &SHORTFALL];
 
 /// Writes the section.
-pub fn write(all: &AppWrappers, out: &mut Exposition<'_>) {
+pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, out: &mut Exposition<'_>) {
     let mut lines = out.family(&APPWRAPPERS);
     for ((version, state), count) in &all.states {
         lines.line(&Labels::of(&[("state", state), ("version", version.label())]), Value::Unsigned(*count));
@@ -65,9 +71,21 @@ pub fn write(all: &AppWrappers, out: &mut Exposition<'_>) {
         lines.line(&labels, Value::Unsigned(1));
     }
     let mut lines = out.family(&REQUESTED);
-    each(all, |view, labels| write_amounts(&mut lines, labels, &view.appwrapper.demand.total));
+    each(all, |view, labels| write_amounts(&mut lines, labels, spelling, &view.appwrapper.demand.total));
     let mut lines = out.family(&ALLOCATED);
-    each(all, |view, labels| write_amounts(&mut lines, labels, &view.allocated));
+    each(all, |view, labels| write_amounts(&mut lines, labels, spelling, &view.allocated));
+    let mut lines = out.family(&USED);
+    each(all, |view, labels| {
+        let Some(used) = &view.used else { return };
+        let mark = labels.mark();
+        for (resource, used) in
+            [(Resource::Cpu, used.nanocores), (Resource::Memory, used.bytes), (Resource::Gpu, used.nanodevices)]
+        {
+            if let (Some(used), Some(resource)) = (used, spelling.get(&resource)) {
+                lines.line(labels.cut(mark).extend(&resource.labels), resource.used(used));
+            }
+        }
+    });
     let mut lines = out.family(&WAITING);
     each(all, |view, labels| {
         if let Some(seconds) = view.waiting.as_ref().and_then(|waiting| waiting.seconds) {
@@ -83,7 +101,7 @@ pub fn write(all: &AppWrappers, out: &mut Exposition<'_>) {
         });
         let mark = labels.mark();
         for (resource, amount) in missing.filter(|(_, amount)| *amount > 0) {
-            let resource = Spelled::new(&resource);
+            let Some(resource) = spelling.get(&resource) else { continue };
             lines.line(labels.cut(mark).extend(&resource.labels), resource.value(amount));
         }
     });
@@ -102,10 +120,10 @@ fn write_fit(all: &AppWrappers, lines: &mut Lines<'_, '_>) {
     }
 }
 
-fn write_amounts(lines: &mut Lines<'_, '_>, labels: &mut Labels, amounts: &Amounts) {
+fn write_amounts(lines: &mut Lines<'_, '_>, labels: &mut Labels, spelling: &Spelling, amounts: &Amounts) {
     let mark = labels.mark();
     for (resource, amount) in amounts.iter() {
-        let resource = Spelled::new(&resource);
+        let Some(resource) = spelling.get(&resource) else { continue };
         lines.line(labels.cut(mark).extend(&resource.labels), resource.value(amount));
     }
 }

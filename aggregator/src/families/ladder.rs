@@ -1,10 +1,10 @@
 //! Section B of the metrics contract: the ladder of every node, and of the cluster.
-use crate::exposition::{Exposition, Family, Labels, Lines};
+use crate::exposition::{Exposition, Family, Labels, Lines, Value};
 use crate::ladder::Rung;
-use crate::resource::Resource;
+use crate::merge::Used;
 use crate::snapshot::{NodeView, Nodes};
 
-use super::{BY_LABEL, Spelled, gauge};
+use super::{BY_LABEL, Spelled, Spelling, gauge};
 
 const NODE: &[&str] = &["node", "resource", "unit"];
 const NODE_OWNER: &[&str] = &["node", "owner", "resource", "unit"];
@@ -13,26 +13,43 @@ const CLUSTER: &[&str] = &["resource", "unit"];
 const CLUSTER_OWNER: &[&str] = &["owner", "resource", "unit"];
 const CLUSTER_REASON: &[&str] = &["reason", "resource", "unit"];
 
-/// Families with one line a resource, and the figure each shows.
-static PLAIN: [(Family, Family, Figure); 6] = [
-    plain(
-        "mcad_node_installed",
-        "mcad_cluster_installed",
-        "What the machine has: processors online, MemTotal, GPUs on the bus, in NVML or expected; kubelet's capacity where no agent has reported.",
-        |rung| rung.installed,
-    ),
-    plain("mcad_node_healthy", "mcad_cluster_healthy", "Installed less what is lost or unhealthy.", |rung| {
-        rung.healthy
-    }),
-    plain("mcad_node_capacity", "mcad_cluster_capacity", "status.capacity of the Node.", |rung| rung.capacity),
-    plain("mcad_node_allocatable", "mcad_cluster_allocatable", "status.allocatable of the Node.", |rung| {
-        rung.allocatable
-    }),
-    plain("mcad_node_admissible", "mcad_cluster_admissible", "Allocatable where new pods may land, else 0.", |rung| {
-        rung.admissible
-    }),
-    plain("mcad_node_free", "mcad_cluster_free", "What a new pod could get now.", |rung| rung.free),
+pub(crate) static NODE_INSTALLED: Family = gauge("mcad_node_installed", NODE, BY_LABEL, INSTALLED_HELP);
+pub(crate) static NODE_HEALTHY: Family = gauge("mcad_node_healthy", NODE, BY_LABEL, HEALTHY_HELP);
+static NODE_CAPACITY: Family = gauge("mcad_node_capacity", NODE, BY_LABEL, CAPACITY_HELP);
+static NODE_ALLOCATABLE: Family = gauge("mcad_node_allocatable", NODE, BY_LABEL, ALLOCATABLE_HELP);
+static NODE_ADMISSIBLE: Family = gauge("mcad_node_admissible", NODE, BY_LABEL, ADMISSIBLE_HELP);
+static NODE_FREE: Family = gauge("mcad_node_free", NODE, BY_LABEL, FREE_HELP);
+pub(crate) static CLUSTER_INSTALLED: Family = gauge("mcad_cluster_installed", CLUSTER, BY_LABEL, INSTALLED_HELP);
+pub(crate) static CLUSTER_HEALTHY: Family = gauge("mcad_cluster_healthy", CLUSTER, BY_LABEL, HEALTHY_HELP);
+static CLUSTER_CAPACITY: Family = gauge("mcad_cluster_capacity", CLUSTER, BY_LABEL, CAPACITY_HELP);
+static CLUSTER_ALLOCATABLE: Family = gauge("mcad_cluster_allocatable", CLUSTER, BY_LABEL, ALLOCATABLE_HELP);
+static CLUSTER_ADMISSIBLE: Family = gauge("mcad_cluster_admissible", CLUSTER, BY_LABEL, ADMISSIBLE_HELP);
+static CLUSTER_FREE: Family = gauge("mcad_cluster_free", CLUSTER, BY_LABEL, FREE_HELP);
+
+const INSTALLED_HELP: &str = "What the machine has: processors online, MemTotal, GPUs on the bus, in NVML or expected; kubelet's capacity where no agent reports.";
+const HEALTHY_HELP: &str = "Installed less what is lost or unhealthy.";
+const CAPACITY_HELP: &str = "status.capacity of the Node.";
+const ALLOCATABLE_HELP: &str = "status.allocatable of the Node.";
+const ADMISSIBLE_HELP: &str = "Allocatable where new pods may land, else 0.";
+const FREE_HELP: &str = "What a new pod could get now.";
+const USED_HELP: &str = "Measured: cores busy between the last two reports, working-set bytes, GPUs busy. Of the cluster, over the nodes that mcad_cluster_nodes_measured counts.";
+
+type Figure = fn(&Rung) -> i128;
+
+/// Families with one line a resource, of the cluster and of a node, and the figure they show.
+static PLAIN: [(&Family, &Family, Figure); 6] = [
+    (&CLUSTER_INSTALLED, &NODE_INSTALLED, |rung| rung.installed),
+    (&CLUSTER_HEALTHY, &NODE_HEALTHY, |rung| rung.healthy),
+    (&CLUSTER_CAPACITY, &NODE_CAPACITY, |rung| rung.capacity),
+    (&CLUSTER_ALLOCATABLE, &NODE_ALLOCATABLE, |rung| rung.allocatable),
+    (&CLUSTER_ADMISSIBLE, &NODE_ADMISSIBLE, |rung| rung.admissible),
+    (&CLUSTER_FREE, &NODE_FREE, |rung| rung.free),
 ];
+
+pub(crate) static NODE_USED: Family = gauge("mcad_node_used", NODE_OWNER, BY_LABEL, USED_HELP);
+pub(crate) static CLUSTER_USED: Family = gauge("mcad_cluster_used", CLUSTER_OWNER, BY_LABEL, USED_HELP);
+pub(crate) static CLUSTER_NODES_MEASURED: Family =
+    gauge("mcad_cluster_nodes_measured", &["resource"], "nodes", "Nodes that mcad_cluster_used comes from.");
 static NODE_REQUESTED: Family = gauge("mcad_node_requested", NODE_OWNER, BY_LABEL, REQUESTED_HELP);
 static NODE_WITHHELD: Family = gauge("mcad_node_withheld", NODE_REASON, BY_LABEL, WITHHELD_HELP);
 static NODE_OVERCOMMITTED: Family = gauge("mcad_node_overcommitted", NODE, BY_LABEL, OVERCOMMITTED_HELP);
@@ -49,48 +66,40 @@ const PHANTOM_HELP: &str = "Allocatable that no healthy hardware stands behind. 
 
 /// The families of this section.
 pub static FAMILIES: &[&Family] = &[
-    &PLAIN[0].1,
-    &PLAIN[1].1,
-    &PLAIN[2].1,
-    &PLAIN[3].1,
-    &PLAIN[4].1,
-    &PLAIN[5].1,
+    &CLUSTER_INSTALLED,
+    &CLUSTER_HEALTHY,
+    &CLUSTER_CAPACITY,
+    &CLUSTER_ALLOCATABLE,
+    &CLUSTER_ADMISSIBLE,
+    &CLUSTER_FREE,
     &CLUSTER_REQUESTED,
     &CLUSTER_WITHHELD,
     &CLUSTER_OVERCOMMITTED,
     &CLUSTER_PHANTOM,
-    &PLAIN[0].0,
-    &PLAIN[1].0,
-    &PLAIN[2].0,
-    &PLAIN[3].0,
-    &PLAIN[4].0,
-    &PLAIN[5].0,
+    &CLUSTER_USED,
+    &CLUSTER_NODES_MEASURED,
+    &NODE_INSTALLED,
+    &NODE_HEALTHY,
+    &NODE_CAPACITY,
+    &NODE_ALLOCATABLE,
+    &NODE_ADMISSIBLE,
+    &NODE_FREE,
     &NODE_REQUESTED,
     &NODE_WITHHELD,
     &NODE_OVERCOMMITTED,
     &NODE_PHANTOM,
+    &NODE_USED,
 ];
 
-type Figure = fn(&Rung) -> i128;
-
-const fn plain(
-    node: &'static str,
-    cluster: &'static str,
-    help: &'static str,
-    figure: Figure,
-) -> (Family, Family, Figure) {
-    (gauge(node, NODE, BY_LABEL, help), gauge(cluster, CLUSTER, BY_LABEL, help), figure)
-}
-
 /// Writes the section.
-pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
-    write_cluster(nodes, out);
-    write_nodes(nodes, out);
+pub(crate) fn write(nodes: &Nodes, spelling: &Spelling, out: &mut Exposition<'_>) {
+    write_cluster(nodes, spelling, out);
+    write_nodes(nodes, spelling, out);
 }
 
-fn write_cluster(nodes: &Nodes, out: &mut Exposition<'_>) {
-    let sums: Vec<_> = nodes.sums.iter().map(|(resource, rung)| (Spelled::new(resource), rung)).collect();
-    for (_, family, figure) in &PLAIN {
+fn write_cluster(nodes: &Nodes, spelling: &Spelling, out: &mut Exposition<'_>) {
+    let sums: Vec<_> = nodes.sums.iter().filter_map(|(resource, rung)| Some((spelling.get(resource)?, rung))).collect();
+    for (family, _, figure) in &PLAIN {
         let mut lines = out.family(family);
         for (resource, rung) in &sums {
             lines.line(&resource.labels, resource.value(figure(rung)));
@@ -117,20 +126,28 @@ fn write_cluster(nodes: &Nodes, out: &mut Exposition<'_>) {
             lines.line(&resource.labels, resource.value(phantom));
         }
     }
+    let mut lines = out.family(&CLUSTER_USED);
+    let used: Vec<_> = nodes.used.iter().filter_map(|(resource, all)| Some((spelling.get(resource)?, all))).collect();
+    for (resource, all) in &used {
+        write_used(&mut lines, &mut Labels::new(), resource, &all.used);
+    }
+    let mut lines = out.family(&CLUSTER_NODES_MEASURED);
+    for (resource, all) in &used {
+        lines.line(&resource.resource, Value::Unsigned(all.nodes));
+    }
 }
 
-fn write_nodes(nodes: &Nodes, out: &mut Exposition<'_>) {
-    let spelled = nodes.sums.keys().map(|resource| (resource, Spelled::new(resource))).collect();
-    for (family, _, figure) in &PLAIN {
+fn write_nodes(nodes: &Nodes, spelling: &Spelling, out: &mut Exposition<'_>) {
+    for (_, family, figure) in &PLAIN {
         let mut lines = out.family(family);
-        each(nodes, &spelled, |labels, resource, rung| {
+        each(nodes, spelling, |labels, resource, rung| {
             lines.line(labels.extend(&resource.labels), resource.value(figure(rung)));
         });
     }
     let mut lines = out.family(&NODE_REQUESTED);
-    each(nodes, &spelled, |labels, resource, rung| write_requested(&mut lines, labels, resource, rung));
+    each(nodes, spelling, |labels, resource, rung| write_requested(&mut lines, labels, resource, rung));
     let mut lines = out.family(&NODE_WITHHELD);
-    each(nodes, &spelled, |labels, resource, rung| {
+    each(nodes, spelling, |labels, resource, rung| {
         let mark = labels.mark();
         for (reason, amount) in rung.withheld.iter().filter(|(_, amount)| *amount != 0) {
             labels.cut(mark).push("reason", reason.label()).extend(&resource.labels);
@@ -138,17 +155,27 @@ fn write_nodes(nodes: &Nodes, out: &mut Exposition<'_>) {
         }
     });
     let mut lines = out.family(&NODE_OVERCOMMITTED);
-    each(nodes, &spelled, |labels, resource, rung| {
+    each(nodes, spelling, |labels, resource, rung| {
         if rung.overcommitted != 0 {
             lines.line(labels.extend(&resource.labels), resource.value(rung.overcommitted));
         }
     });
     let mut lines = out.family(&NODE_PHANTOM);
-    each(nodes, &spelled, |labels, resource, rung| {
+    each(nodes, spelling, |labels, resource, rung| {
         if let Some(phantom) = rung.phantom.filter(|phantom| *phantom != 0) {
             lines.line(labels.extend(&resource.labels), resource.value(phantom));
         }
     });
+    let mut lines = out.family(&NODE_USED);
+    let mut labels = Labels::new();
+    for NodeView { node, measured, .. } in &nodes.nodes {
+        let mark = labels.cut(0).push("node", &node.name).mark();
+        for (resource, used) in measured.iter().flat_map(|measured| &measured.used) {
+            if let Some(resource) = spelling.get(resource) {
+                write_used(&mut lines, labels.cut(mark), resource, used);
+            }
+        }
+    }
 }
 
 fn write_requested(lines: &mut Lines<'_, '_>, labels: &mut Labels, resource: &Spelled, rung: &Rung) {
@@ -159,15 +186,24 @@ fn write_requested(lines: &mut Lines<'_, '_>, labels: &mut Labels, resource: &Sp
     }
 }
 
-type AllSpelled<'a> = std::collections::BTreeMap<&'a Resource, Spelled>;
+/// One line for each owner whose use is known.
+pub(crate) fn write_used(lines: &mut Lines<'_, '_>, labels: &mut Labels, resource: &Spelled, used: &Used) {
+    let mark = labels.mark();
+    for (owner, used) in [("appwrapper", used.appwrapper), ("other", used.other), ("system", used.system)] {
+        if let Some(used) = used {
+            labels.cut(mark).push("owner", owner).extend(&resource.labels);
+            lines.line(labels, resource.used(used));
+        }
+    }
+}
 
 /// Calls `write` with the label `node` for each node and resource.
-fn each(nodes: &Nodes, spelled: &AllSpelled<'_>, mut write: impl FnMut(&mut Labels, &Spelled, &Rung)) {
+fn each(nodes: &Nodes, spelling: &Spelling, mut write: impl FnMut(&mut Labels, &Spelled, &Rung)) {
     let mut labels = Labels::new();
     for NodeView { node, rungs, .. } in &nodes.nodes {
         let mark = labels.cut(0).push("node", &node.name).mark();
         for (resource, rung) in rungs {
-            if let Some(resource) = spelled.get(resource) {
+            if let Some(resource) = spelling.get(resource) {
                 write(labels.cut(mark), resource, rung);
             }
         }

@@ -51,7 +51,7 @@ struct Toleration {
 impl Constraints {
     /// Whether the node's labels and name satisfy selector and affinity.
     pub fn select(&self, node: &Node) -> bool {
-        self.selector.iter().all(|(key, value)| label(node, key) == Some(value))
+        self.selector.iter().all(|(key, value)| node.label(key) == Some(value))
             && self.affinity.as_ref().is_none_or(|terms| terms.iter().any(|term| term.holds(node)))
     }
 
@@ -64,7 +64,7 @@ impl Constraints {
 impl Term {
     /// A term without requirements holds nowhere.
     fn holds(&self, node: &Node) -> bool {
-        let by_label = |r: &Requirement| r.holds(label(node, &r.key));
+        let by_label = |r: &Requirement| r.holds(node.label(&r.key));
         let by_field = |r: &Requirement| r.key == "metadata.name" && r.holds(Some(&node.name));
         (!self.match_expressions.is_empty() || !self.match_fields.is_empty())
             && self.match_expressions.iter().all(by_label)
@@ -103,10 +103,6 @@ impl Toleration {
                 _ => false,
             }
     }
-}
-
-fn label<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
-    node.labels.binary_search_by(|(known, _)| (**known).cmp(key)).ok().map(|at| &*node.labels[at].1)
 }
 
 #[derive(Default, Deserialize)]

@@ -40,6 +40,13 @@ pub struct Node {
     pub unreadable: u32,
 }
 
+impl Node {
+    /// The value of a label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.binary_search_by(|(known, _)| (**known).cmp(key)).ok().map(|at| &*self.labels[at].1)
+    }
+}
+
 /// Amounts by resource that a Node declares, in order of resource. One that it does not declare is not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Declared(Box<[(Resource, i128)]>);

@@ -15,7 +15,9 @@ const OWNER: &str = "workload.codeflare.dev/appwrapper";
 const OWNER_V1: &str = "appwrapper.mcad.ibm.com";
 /// The label that names the AppWrapper's namespace where it is not the pod's own.
 const OWNER_NAMESPACE: &str = "appwrapper.mcad.ibm.com/namespace";
-/// The label that MCAD v1 looks for in its own sums: a slip of the pen, kept (ACCOUNTING.md §1).
+/// The UID under which kubelet runs a static pod, on the mirror pod that stands for it.
+const STATIC_POD_UID: &str = "kubernetes.io/config.hash";
+/// The label that MCAD v1 looks for in its own sums: a slip of the pen, kept (docs/accounting.md §1).
 const MISTYPED_OWNER: &str = "appwrappers.mcad.ibm.com";
 
 /// A Pod.
@@ -27,13 +29,15 @@ pub struct Pod {
     pub name: Arc<str>,
     /// Its UID; empty where a dump has none.
     pub uid: Arc<str>,
+    /// The UID that its cgroups carry: its own, but for static pods, which kubelet knows before the API server does.
+    pub cgroup_uid: Arc<str>,
     /// The node it is bound to.
     pub node: Option<Arc<str>>,
     /// The AppWrapper it belongs to, by its labels; whether or not that exists.
     pub owner: Option<AppWrapperName>,
     /// How far it got.
     pub phase: Phase,
-    /// Effective requests (ACCOUNTING.md §3).
+    /// Effective requests (docs/accounting.md §3).
     pub requests: Amounts,
     /// What MCAD v1 takes it for, whether or not it subtracts it.
     pub dispatcher_v1: Triple,
@@ -150,7 +154,10 @@ impl From<RawPod> for Pod {
             namespace: metadata.label(OWNER_NAMESPACE).unwrap_or(&metadata.namespace).into(),
             name: name.into(),
         });
+        let uid: Arc<str> = metadata.uid.into();
+        let static_uid = metadata.annotations.get(STATIC_POD_UID).filter(|uid| !uid.is_empty());
         Self {
+            cgroup_uid: static_uid.map_or_else(|| uid.clone(), |uid| uid.as_str().into()),
             owner,
             node: Some(spec.node_name).filter(|name| !name.is_empty()).map(Into::into),
             phase: match status.phase.as_str() {
@@ -169,7 +176,7 @@ impl From<RawPod> for Pod {
             unreadable: work.unreadable(),
             namespace: metadata.namespace.into(),
             name: metadata.name.into(),
-            uid: metadata.uid.into(),
+            uid,
         }
     }
 }

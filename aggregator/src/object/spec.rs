@@ -1,6 +1,6 @@
 //! What a pod asks for: containers and their requests, from a pod's own spec or from the template that makes it.
 //!
-//! Owns the two ways to add them up: as the scheduler does (ACCOUNTING.md §3) and as MCAD does (§1, §2).
+//! Owns the two ways to add them up: as the scheduler does (docs/accounting.md §3) and as MCAD does (§1, §2).
 use serde::Deserialize;
 
 use super::meta::nullable;
@@ -53,7 +53,7 @@ impl Work {
         containers.sum::<u32>() + of(&self.resources) + self.overhead.unreadable
     }
 
-    /// Effective requests as the scheduler counts them (ACCOUNTING.md §3): exact sums, rounded up once.
+    /// Effective requests as the scheduler counts them (docs/accounting.md §3): exact sums, rounded up once.
     ///
     /// `requests` answers what one container requests.
     /// Source: k8s.io/component-helpers `resource/helpers.go`, `PodRequests`.

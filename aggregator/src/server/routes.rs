@@ -44,7 +44,8 @@ pub(super) async fn answer(request: Request<Incoming>, side: Side, shared: &Shar
         "/v1/report" => report(request, shared).await,
         "/live" => text(StatusCode::OK, "live"),
         "/ready" => match *shared.phase.borrow() {
-            Phase::Serving => text(StatusCode::OK, "ready"),
+            Phase::Serving if shared.replica.is_ready() => text(StatusCode::OK, "ready"),
+            Phase::Serving => text(StatusCode::SERVICE_UNAVAILABLE, "the cluster is not known yet, or out of reach"),
             Phase::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
         },
         _ => {
@@ -92,6 +93,8 @@ fn status(refusal: &Refusal) -> StatusCode {
         Refusal::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
         Refusal::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Refusal::TooManyNodes(_) => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::UnknownNode(_) => StatusCode::NOT_FOUND,
+        Refusal::NotReady => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
     }
 }

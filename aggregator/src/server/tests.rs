@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::clock::Clock;
 use crate::fixtures::{at, cgroups, report};
-use crate::merge::View;
 use crate::receive::MAX_BODY_BYTES;
+use crate::replica::Mode;
 use crate::self_metrics::SelfMetrics;
 use crate::store::{self, Store};
 
@@ -38,7 +38,7 @@ async fn serve(limits: Limits) -> Served {
     let hand = Arc::clone(&seconds);
     let clock = Clock::from_fn(move || at(hand.load(Ordering::SeqCst)));
     let store = Store::new(store::Limits::LOCAL);
-    let replica = Arc::new(Replica::new(clock, View::Local, store, SelfMetrics::new().unwrap()));
+    let replica = Arc::new(Replica::new(clock, Mode::Local, store, SelfMetrics::new().unwrap()));
     let any = "127.0.0.1:0";
     let listeners =
         Listeners { metrics: TcpListener::bind(any).await.unwrap(), reports: TcpListener::bind(any).await.unwrap() };
@@ -145,8 +145,8 @@ async fn a_report_appears_in_metrics_and_on_the_page() {
     let exposition = served.exposition().await;
     for line in [
         "mcad_node_agent_up{node=\"n\"} 1\n",
-        "mcad_node_used{node=\"n\",resource=\"cpu\",unit=\"core\",owner=\"system\"} 1\n",
-        "mcad_cgroup_cpu_seconds_total{node=\"n\",cgroup=\"/x\"} 3\n",
+        "mcad_node_used{node=\"n\",owner=\"system\",resource=\"cpu\",unit=\"core\"} 1\n",
+        "mcad_cgroup_cpu_seconds_total{cgroup=\"/x\",node=\"n\"} 3\n",
         "mcad_aggregator_reports_received_total 2\n",
     ] {
         assert!(exposition.contains(line), "{line}{exposition}");

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use kube::Client;
+use kube::{Client, runtime::watcher::Config};
 use tokio::{
     select,
-    sync::{mpsc, oneshot},
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Settings, Told, follow_appwrappers};
-use crate::object::Served;
+use super::{Settings, Told, follow, seen::SeenAppWrapper};
+use crate::{cluster::Source, object::Served};
 
 /// See the module's documentation.
 pub struct Discovery<'a> {
@@ -28,17 +28,17 @@ impl<'a> Discovery<'a> {
         Self { client, settings, tell, served: None }
     }
 
-    /// Asks, tells and watches until nobody listens.
+    /// Asks, tells and watches until nobody listens. The watches are tasks, so that a slow answer holds none of them up; they
+    /// end with this.
     pub(super) async fn run(mut self) {
-        let mut watches: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
-        // Dropping an end ends its watch.
-        let mut ends: BTreeMap<Served, oneshot::Sender<()>> = BTreeMap::new();
+        let mut watches = JoinSet::new();
+        let mut running: BTreeMap<Served, AbortHandle> = BTreeMap::new();
         let mut ticks = interval(self.settings.discover_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             select! {
                 _ = ticks.tick() => {}
-                Some(()) = watches.next(), if !watches.is_empty() => continue,
+                Some(_) = watches.join_next() => continue,
                 () = self.tell.closed() => return,
             }
             let served = self.ask().await;
@@ -49,19 +49,20 @@ impl<'a> Discovery<'a> {
             if self.tell.send(Told::Serves(served.iter().copied().collect())).await.is_err() {
                 return;
             }
-            ends.retain(|version, _| served.contains(version));
+            running.retain(|version, watch| {
+                let stays = served.contains(version);
+                if !stays {
+                    watch.abort();
+                }
+                stays
+            });
             for version in &served {
-                ends.entry(*version).or_insert_with(|| {
-                    let (end, ended) = oneshot::channel();
-                    let (client, settings, tell, version) = (self.client, self.settings, self.tell, *version);
-                    let watch = async move {
-                        select! {
-                            () = follow_appwrappers(client, version, settings, tell) => {}
-                            _ = ended => {}
-                        }
-                    };
-                    watches.push(watch.boxed());
-                    end
+                running.entry(*version).or_insert_with(|| {
+                    let source = Source::AppWrappers(*version);
+                    let (client, settings, tell) = (self.client.clone(), self.settings, self.tell.clone());
+                    watches.spawn(async move {
+                        follow::<SeenAppWrapper>(&client, source, Config::default(), settings, &tell).await;
+                    })
                 });
             }
             self.served = Some(served);
@@ -77,7 +78,8 @@ impl<'a> Discovery<'a> {
                     served.insert(version);
                 }
                 Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                // An unknown group is answered in plain text, without a reason: the code decides.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => {
                     tracing::debug!(version = version.api_version(), %error, "can't tell whether it is served");
                     served.extend(self.served.iter().flatten().filter(|known| **known == version));

@@ -16,8 +16,8 @@ use tempfile::TempDir;
 const TOKEN: &str = "admin-of-a-test";
 
 /// etcd and kube-apiserver; both end with it.
-pub struct ApiServer {
-    api_server: Child,
+pub(crate) struct ApiServer {
+    api: Child,
     etcd: Child,
     api_port: u16,
     etcd_port: u16,
@@ -27,7 +27,7 @@ pub struct ApiServer {
 
 impl ApiServer {
     /// Starts both and waits until the API server is ready. None, and said aloud, where the binaries are not at hand.
-    pub async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         let Some(binaries) = binaries() else {
             eprintln!("SKIPPED: no etcd and kube-apiserver: set KUBEBUILDER_ASSETS to a folder that has them");
             return None;
@@ -35,35 +35,36 @@ impl ApiServer {
         let data = TempDir::new().unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         fs::write(data.path().join("sa.key"), key.serialize_pem()).unwrap();
+        fs::write(data.path().join("sa.pub"), key.public_key_pem()).unwrap();
         fs::write(data.path().join("tokens.csv"), format!("{TOKEN},admin,1,system:masters\n")).unwrap();
         let (api_port, etcd_port) = (free_port(), free_port());
         let etcd = spawn_etcd(&binaries, data.path(), etcd_port);
-        let api_server = spawn_api_server(&binaries, data.path(), api_port, etcd_port);
-        let mut started = Self { api_server, etcd, api_port, etcd_port, binaries, data };
+        let api = spawn_api_server(&binaries, data.path(), api_port, etcd_port);
+        let mut started = Self { api, etcd, api_port, etcd_port, binaries, data };
         started.ready().await;
         Some(started)
     }
 
     /// Where it listens.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.api_port
     }
 
     /// A client with all rights, straight to the server.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         client_at(self.api_port)
     }
 
     /// Kills the API server without a word. Its data stay in etcd.
-    pub fn kill(&mut self) {
-        let _ = self.api_server.kill();
-        let _ = self.api_server.wait();
+    pub(crate) fn kill(&mut self) {
+        let _ = self.api.kill();
+        let _ = self.api.wait();
     }
 
     /// Starts the API server again, with empty caches, and waits until it is ready.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.kill();
-        self.api_server = spawn_api_server(&self.binaries, self.data.path(), self.api_port, self.etcd_port);
+        self.api = spawn_api_server(&self.binaries, self.data.path(), self.api_port, self.etcd_port);
         self.ready().await;
     }
 
@@ -75,7 +76,7 @@ impl ApiServer {
             if client.request_text(request).await.is_ok_and(|answer| answer == "ok") {
                 return;
             }
-            for (child, log) in [(&mut self.etcd, "etcd.log"), (&mut self.api_server, "api-server.log")] {
+            for (child, log) in [(&mut self.etcd, "etcd.log"), (&mut self.api, "api-server.log")] {
                 if let Some(status) = child.try_wait().unwrap() {
                     let log = fs::read_to_string(self.data.path().join(log)).unwrap_or_default();
                     let tail: Vec<&str> = log.lines().rev().take(20).collect();
@@ -89,7 +90,7 @@ impl ApiServer {
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
-        for child in [&mut self.api_server, &mut self.etcd] {
+        for child in [&mut self.api, &mut self.etcd] {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -97,7 +98,7 @@ impl Drop for ApiServer {
 }
 
 /// A client of the API server, through whatever listens at that port.
-pub fn client_at(port: u16) -> Client {
+pub(crate) fn client_at(port: u16) -> Client {
     let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().unwrap());
     config.accept_invalid_certs = true;
     config.auth_info = AuthInfo { token: Some(TOKEN.to_owned().into()), ..AuthInfo::default() };
@@ -147,7 +148,7 @@ fn spawn_api_server(binaries: &Path, data: &Path, port: u16, etcd_port: u16) -> 
             format!("--cert-dir={}", in_data("certificates")),
             format!("--token-auth-file={}", in_data("tokens.csv")),
             "--service-account-issuer=https://kubernetes.default.svc".into(),
-            format!("--service-account-key-file={}", in_data("sa.key")),
+            format!("--service-account-key-file={}", in_data("sa.pub")),
             format!("--service-account-signing-key-file={}", in_data("sa.key")),
             "--service-cluster-ip-range=10.0.0.0/24".into(),
             "--authorization-mode=RBAC".into(),

@@ -9,14 +9,14 @@ use tokio::{
 };
 
 /// Forwards connections to a port while it is whole.
-pub struct Wire {
+pub(crate) struct Wire {
     port: u16,
     whole: watch::Sender<bool>,
 }
 
 impl Wire {
     /// A whole wire to that port on loopback.
-    pub async fn to(server: u16) -> Self {
+    pub(crate) async fn to(server: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (whole, state) = watch::channel(true);
@@ -39,17 +39,17 @@ impl Wire {
     }
 
     /// Its near end.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Ends all connections and refuses new ones.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.whole.send_replace(false);
     }
 
     /// Lets new connections through.
-    pub fn mend(&self) {
+    pub(crate) fn mend(&self) {
         self.whole.send_replace(true);
     }
 }

@@ -1,0 +1,280 @@
+//! What holds for every cluster.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
+#![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use common::random::{self, key};
+use common::{NOW_MS, print, snapshot, snapshot_of, text};
+use mcad_aggregator::cluster::{Cluster, Event, Source};
+use mcad_aggregator::hardware::{Facts, Found, Gpu, Gpus, Health};
+use mcad_aggregator::measure::{Measured, MeasuredNode};
+use mcad_aggregator::object::{Kind, Object, Served, decode};
+use mcad_aggregator::snapshot::{Options, Snapshot};
+use proptest::prelude::*;
+use serde_json::Value;
+
+fn object(json: &Value) -> Object {
+    let kind = Kind::named(json["apiVersion"].as_str().unwrap(), json["kind"].as_str().unwrap()).unwrap();
+    decode(kind, json.clone()).unwrap()
+}
+
+fn source(json: &Value) -> Source {
+    match json["kind"].as_str().unwrap() {
+        "Node" => Source::Nodes,
+        "Pod" => Source::Pods,
+        _ => Source::AppWrappers(
+            Served::ALL.into_iter().find(|served| served.api_version() == json["apiVersion"]).unwrap(),
+        ),
+    }
+}
+
+const SOURCES: [Source; 5] = [
+    Source::Nodes,
+    Source::Pods,
+    Source::AppWrappers(Served::WorkloadV1Beta1),
+    Source::AppWrappers(Served::WorkloadV1Beta2),
+    Source::AppWrappers(Served::McadV1Beta1),
+];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Apply(Value),
+    /// The object as it is, or as it was in an earlier life.
+    Delete(Value),
+    Reset(usize, Vec<Value>),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let any = || prop_oneof![3 => random::node(), 6 => random::pod(), 2 => random::appwrapper()];
+    let reset = (0..SOURCES.len(), random::cluster()).prop_map(|(at, objects)| {
+        Step::Reset(at, objects.into_iter().filter(|object| source(object) == SOURCES[at]).collect())
+    });
+    let step = prop_oneof![8 => any().prop_map(Step::Apply), 4 => any().prop_map(Step::Delete), 1 => reset];
+    proptest::collection::vec(step, 0..80)
+}
+
+/// The text without the histograms, which remember what is gone.
+fn shown(cluster: &Cluster) -> String {
+    let text = text(&snapshot_of(cluster, &Options::default()));
+    text.lines().filter(|line| !line.contains("mcad_requested_")).collect::<Vec<_>>().join("\n")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn what_is_installed_is_accounted_for_by_reason(objects in random::cluster(), seen in found()) {
+        let cluster = Cluster::from_objects(objects.iter().map(object));
+        let found: HashMap<_, _> = cluster
+            .nodes()
+            .filter_map(|(node, _)| {
+                let found = Found::new(seen.get(&*node.name)?, node);
+                Some((node.name.clone(), MeasuredNode { found, ..MeasuredNode::default() }))
+            })
+            .collect();
+        let measured = Measured { nodes: found, ..Measured::default() };
+        let snapshot = Snapshot::new(&cluster, &measured, NOW_MS, &Options::default());
+        let nodes = snapshot.nodes.unwrap();
+        let rungs = nodes.nodes.iter().flat_map(|view| &view.rungs).map(|(resource, rung)| (resource, rung));
+        for (resource, rung) in rungs.chain(&nodes.sums) {
+            prop_assert_eq!(
+                rung.installed + rung.overcommitted,
+                rung.requested_in_all() + rung.free + rung.withheld.total(),
+                "{:?}: {:?}", resource, rung
+            );
+            let amounts = rung.withheld.iter().map(|(_, amount)| amount);
+            let amounts = amounts.chain([rung.free, rung.overcommitted, rung.healthy, rung.phantom.unwrap_or(0)]);
+            prop_assert!(amounts.into_iter().all(|amount| amount >= 0), "{:?}: {:?}", resource, rung);
+            prop_assert!(rung.healthy <= rung.installed);
+        }
+    }
+
+    #[test]
+    fn any_interleaving_of_events_gives_the_same_as_a_fresh_list(steps in steps()) {
+        let mut cluster = Cluster::from_objects([]);
+        let mut model: BTreeMap<String, Value> = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Apply(json) => {
+                    cluster.apply(Event::Apply(object(&json)));
+                    model.insert(key(&json), json);
+                }
+                Step::Delete(json) => {
+                    cluster.apply(Event::Delete(object(&json)));
+                    if model.get(&key(&json)).is_some_and(|known| known["metadata"]["uid"] == json["metadata"]["uid"]) {
+                        model.remove(&key(&json));
+                    }
+                }
+                Step::Reset(at, objects) => {
+                    cluster.apply(Event::Reset(SOURCES[at], objects.iter().map(object).collect()));
+                    model.retain(|_, known| source(known) != SOURCES[at]);
+                    model.extend(objects.into_iter().map(|json| (key(&json), json)));
+                }
+            }
+        }
+        let fresh = Cluster::from_objects(model.values().map(object));
+        prop_assert_eq!(shown(&cluster), shown(&fresh));
+        let backwards = Cluster::from_objects(model.values().rev().map(object));
+        prop_assert_eq!(shown(&backwards), shown(&fresh));
+        // Nothing is left behind by what is gone.
+        for at in SOURCES {
+            cluster.apply(Event::Reset(at, Vec::new()));
+        }
+        prop_assert_eq!(shown(&cluster), shown(&Cluster::from_objects([])));
+    }
+
+    #[test]
+    fn equal_state_gives_equal_bytes_and_every_line_once(objects in random::cluster()) {
+        let once = print(objects.iter().map(object).collect(), &Options::default());
+        let again = print(objects.iter().rev().map(object).collect(), &Options::default());
+        prop_assert_eq!(&once, &again);
+        let series: Vec<_> = once.lines().map(|line| line.rsplit_once(' ').unwrap().0).collect();
+        prop_assert_eq!(series.iter().collect::<BTreeSet<_>>().len(), series.len());
+    }
+
+    #[test]
+    fn mcads_sum_is_that_of_the_literal_routine_wherever_no_node_is_overdrawn(objects in random::cluster()) {
+        let (expected, overdrawn) = literal_mcad_v1(&objects);
+        let shown = snapshot(objects.iter().map(object).collect(), &Options::default());
+        let mcad_aggregator::snapshot::Capacity::V1(Some(shown)) = shown.capacity else { panic!("not shown") };
+        prop_assume!(!overdrawn);
+        prop_assert_eq!([shown.cpu, shown.memory, shown.gpu], expected);
+    }
+
+    #[test]
+    fn alike_pods_placed_at_once_land_as_they_would_one_by_one(
+        objects in random::cluster(),
+        groups in proptest::collection::vec((0..9_u8, random::pod_spec()), 0..4),
+        min in 0..6_u8,
+    ) {
+        let components: Vec<_> = groups
+            .iter()
+            .map(|(n, spec)| serde_json::json!({"podSets": [{"path": "template.t", "replicas": n}], "template": {"t": {"spec": spec}}}))
+            .collect();
+        let waiting = serde_json::json!({
+            "apiVersion": "workload.codeflare.dev/v1beta2", "kind": "AppWrapper",
+            "metadata": {"name": "waiting", "namespace": "z"},
+            "spec": {"components": components, "schedulingSpec": {"minAvailable": min}},
+        });
+        let objects = objects.iter().chain([&waiting]).map(object).collect();
+        let snapshot = snapshot(objects, &Options::default());
+        for view in &snapshot.appwrappers.as_ref().unwrap().appwrappers {
+            if let Some(waiting) = &view.waiting {
+                let (placed, needed) = one_by_one(&snapshot, &view.appwrapper);
+                let verdict = waiting.nodes.as_ref().unwrap();
+                prop_assert_eq!((verdict.placed, verdict.needed), (placed, needed));
+            }
+        }
+    }
+}
+
+/// What agents found, by node.
+fn found() -> impl Strategy<Value = BTreeMap<String, Facts>> {
+    let gpu = (any::<bool>(), 0..4_u8).prop_map(|(healthy, at)| Gpu {
+        uuid: format!("GPU-{at}").into(),
+        health: if healthy { Health::Healthy } else { Health::Unhealthy },
+        mig: None,
+    });
+    let ids = proptest::collection::vec((0..6_u8, 0..2_u8), 0..5).prop_map(|ids| {
+        let ids = ids.into_iter().map(|(at, n)| format!("GPU-{at}::{n}").into()).collect();
+        [("nvidia.com/gpu".into(), ids)].into()
+    });
+    let ids = || proptest::option::of(ids.clone());
+    let gpus = (proptest::collection::vec(gpu, 0..4), 0..3_u32, proptest::option::of(0..9_u32));
+    let gpus = gpus.prop_map(|(devices, lost, remembered)| Gpus { devices, lost, remembered });
+    let memory = proptest::option::of(0..20_u64 << 30);
+    let facts = (proptest::option::of(0..16_u32), memory, proptest::option::of(gpus), ids(), ids());
+    let facts = facts.prop_map(|(cpus_online, memory_total_bytes, gpus, assigned, advertised)| Facts {
+        cpus_online,
+        memory_total_bytes,
+        gpus,
+        assigned,
+        advertised,
+    });
+    proptest::collection::btree_map(proptest::sample::select(random::NODES).prop_map(str::to_owned), facts, 0..5)
+}
+
+/// The Go routine, from docs/accounting.md §1 alone, on the objects as they stand; and whether some node is overdrawn.
+fn literal_mcad_v1(objects: &[Value]) -> ([i128; 3], bool) {
+    let looked_up =
+        |list: &Value, name: &str, table: &[(&str, i128)]| random::meaning(table, list[name].as_str().unwrap_or("0"));
+    let resource = |list: &Value| {
+        [
+            looked_up(list, "cpu", random::CPU),
+            looked_up(list, "memory", random::MEMORY),
+            looked_up(list, "nvidia.com/gpu", random::DEVICES),
+        ]
+    };
+    let of_kind = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
+    let mut total = [0; 3];
+    let mut overdrawn = false;
+    for node in of_kind("Node") {
+        if node["spec"]["unschedulable"] == true {
+            continue;
+        }
+        let status = &node["status"];
+        let allocatable = if status["allocatable"].is_null() { &status["capacity"] } else { &status["allocatable"] };
+        let allocatable = resource(allocatable);
+        let mut used = [0; 3];
+        for pod in of_kind("Pod") {
+            let phase = pod["status"]["phase"].as_str().unwrap();
+            let bound = pod["spec"]["nodeName"] == node["metadata"]["name"];
+            let labelled = !pod["metadata"]["labels"]["appwrappers.mcad.ibm.com"].is_null();
+            if !bound || phase == "Succeeded" || phase == "Failed" || labelled {
+                continue;
+            }
+            for container in pod["spec"]["containers"].as_array().unwrap() {
+                let requests = resource(&container["resources"]["requests"]);
+                (0..3).for_each(|at| used[at] += requests[at]);
+            }
+        }
+        for at in 0..3 {
+            overdrawn |= used[at] > allocatable[at];
+            total[at] = (total[at] + allocatable[at] - used[at]).max(0);
+        }
+    }
+    (total, overdrawn)
+}
+
+/// Pods placed and needed, by the words of docs/accounting.md §5, one pod after the other.
+fn one_by_one(snapshot: &Snapshot, appwrapper: &mcad_aggregator::object::AppWrapper) -> (u64, u64) {
+    use mcad_aggregator::ladder::{NodeState, Reason};
+    use mcad_aggregator::resource::Resource;
+    let resources: Vec<Resource> =
+        ["cpu", "memory", "nvidia.com/gpu", "example.com/fpga"].into_iter().filter_map(Resource::named).collect();
+    let views = &snapshot.nodes.as_ref().unwrap().nodes;
+    let candidates = views.iter().filter(|v| matches!(v.state, NodeState::Admissible | NodeState::Tainted));
+    let room = |view: &mcad_aggregator::snapshot::NodeView| {
+        let of = |r: &Resource| view.rung(r).map_or(0, |rung| rung.free + rung.withheld.get(Reason::Tainted));
+        resources.iter().map(of).collect::<Vec<_>>()
+    };
+    let mut rooms: Vec<_> = candidates.map(|view| (view, room(view))).collect();
+    let mut pods = Vec::new();
+    for group in &appwrapper.demand.groups {
+        for _ in 0..group.count {
+            pods.push((resources.iter().map(|r| group.requests.get(r)).collect::<Vec<_>>(), &group.constraints));
+        }
+    }
+    let needed = appwrapper.min_available.map_or(pods.len() as u64, u64::from);
+    pods.sort_by_key(|(requests, _)| std::cmp::Reverse((requests[2], requests[0], requests[1])));
+    let mut placed = 0;
+    for (requests, constraints) in pods {
+        let fits = |(view, room): &&mut (&mcad_aggregator::snapshot::NodeView, Vec<i128>)| {
+            let taints = view.node.taints.iter().filter(|taint| taint.effect.repels());
+            let passes = |key: &str| key == "nvidia.com/gpu" && requests[2] > 0;
+            constraints.select(&view.node)
+                && taints.into_iter().all(|taint| constraints.tolerates(taint) || passes(&taint.key))
+                && requests.iter().zip(room).all(|(request, room)| *request == 0 || *request <= *room)
+        };
+        let order = |(view, room): &&mut (&mcad_aggregator::snapshot::NodeView, Vec<i128>)| {
+            (room[2], room[0], room[1], view.node.name.clone())
+        };
+        if let Some((_, room)) = rooms.iter_mut().filter(fits).min_by_key(order) {
+            (0..4).for_each(|at| room[at] -= requests[at]);
+            placed += 1;
+        }
+    }
+    (placed, needed)
+}

@@ -1,0 +1,293 @@
+//! The watches against a real kube-apiserver: what comes and goes, servers that die, histories that expire, CRDs that vanish.
+//! Waiting is for a state of the cluster, never for a time; one that does not come fails the test after a minute.
+
+#![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
+
+#[path = "support/apiserver.rs"]
+mod apiserver;
+#[path = "support/proxy.rs"]
+mod proxy;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use apiserver::{ApiServer, client_at};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use mcad_aggregator::{
+    cluster::{Cluster, Source},
+    object::{Served, Version},
+    watch::{self, Settings, Told},
+};
+use proxy::Wire;
+use serde_json::{Value, json};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+/// A cluster as watched through a wire, and what was told beside.
+struct Watched {
+    cluster: Arc<Mutex<Cluster>>,
+    undecodable: Arc<Mutex<Vec<String>>>,
+    broke: Arc<Mutex<Vec<(Source, &'static str)>>>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Watched {
+    fn start(client: Client, grace: Duration) -> Self {
+        let (tell, mut told) = mpsc::channel(64);
+        let settings = Settings { grace, discover_every: Duration::from_millis(200) };
+        let cluster = Arc::new(Mutex::new(Cluster::default()));
+        let (undecodable, broke): (Arc<Mutex<Vec<_>>>, Arc<Mutex<Vec<_>>>) = Default::default();
+        let (view, bad, breaks) = (Arc::clone(&cluster), Arc::clone(&undecodable), Arc::clone(&broke));
+        let follow = tokio::spawn(async move {
+            while let Some(told) = told.recv().await {
+                match told {
+                    Told::Event(event) => view.lock().unwrap().apply(event),
+                    Told::Serves(served) => view.lock().unwrap().serve(served),
+                    Told::Undecodable(_, why) => bad.lock().unwrap().push(why),
+                    Told::Broke(source, why) => breaks.lock().unwrap().push((source, why)),
+                }
+            }
+        });
+        let watch = tokio::spawn(watch::run(client, settings, tell));
+        Self { cluster, undecodable, broke, tasks: [watch, follow] }
+    }
+
+    /// Waits for a state of the cluster.
+    async fn until(&self, what: &str, holds: impl Fn(&Cluster) -> bool) {
+        let wait = async {
+            while !holds(&self.cluster.lock().unwrap()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), wait).await.unwrap_or_else(|_| panic!("a minute without: {what}"));
+    }
+
+    /// Waits until nodes and AppWrappers are known and are these, and pods are so many.
+    async fn shows(&self, nodes: &[&str], pods: usize, appwrappers: &[(&str, Version)]) {
+        let what = format!("{nodes:?}, {pods} pods, {appwrappers:?}");
+        self.until(&what, |cluster| {
+            cluster.knows_nodes()
+                && cluster.knows_appwrappers()
+                && cluster.nodes().map(|(node, _)| &*node.name).eq(nodes.iter().copied())
+                && cluster.pods().count() == pods
+                && cluster.appwrappers().map(|(a, _)| (&*a.name.name, a.version)).eq(appwrappers.iter().copied())
+        })
+        .await;
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn api(client: &Client, group: &str, version: &str, kind: &str, plural: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk(group, version, kind);
+    let resource = ApiResource::from_gvk_with_plural(&kind, plural);
+    // What has a namespace is in `default` here.
+    match plural {
+        "nodes" | "customresourcedefinitions" => Api::all_with(client.clone(), &resource),
+        _ => Api::namespaced_with(client.clone(), "default", &resource),
+    }
+}
+
+fn nodes(client: &Client) -> Api<DynamicObject> {
+    api(client, "", "v1", "Node", "nodes")
+}
+
+fn pods(client: &Client) -> Api<DynamicObject> {
+    api(client, "", "v1", "Pod", "pods")
+}
+
+fn appwrappers(client: &Client, group: &str, version: &str) -> Api<DynamicObject> {
+    api(client, group, version, "AppWrapper", "appwrappers")
+}
+
+async fn create(api: &Api<DynamicObject>, object: Value) {
+    let object = serde_json::from_value(object).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap();
+}
+
+async fn delete(api: &Api<DynamicObject>, name: &str) {
+    api.delete(name, &DeleteParams::default().grace_period(0)).await.unwrap();
+}
+
+fn node(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+}
+
+fn pod(name: &str, node: &str, labels: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": {
+        "nodeName": node, "automountServiceAccountToken": false,
+        "containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": "2"}}}]}})
+}
+
+fn mcad_appwrapper(group: &str, name: &str) -> Value {
+    let template = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": "3"}}}]}});
+    json!({"apiVersion": format!("{group}/v1beta1"), "kind": "AppWrapper", "metadata": {"name": name},
+        "spec": {"resources": {"GenericItems": [{"replicas": 1, "generictemplate": template}]}}})
+}
+
+fn appwrapper(name: &str) -> Value {
+    let template = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": "5"}}}]}});
+    json!({"apiVersion": "workload.codeflare.dev/v1beta2", "kind": "AppWrapper", "metadata": {"name": name},
+        "spec": {"components": [{"template": template}]}})
+}
+
+fn definitions(client: &Client) -> Api<DynamicObject> {
+    api(client, "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
+}
+
+/// Applies both CRDs and waits until they are served.
+async fn define(client: &Client) {
+    for text in [include_str!("crds/workload.codeflare.dev.yaml"), include_str!("crds/mcad.ibm.com.yaml")] {
+        create(&definitions(client), serde_saphyr::from_str(text).unwrap()).await;
+    }
+    served(client).await;
+}
+
+async fn served(client: &Client) {
+    for version in Served::ALL {
+        let (group, version) = version.api_version().split_once('/').unwrap();
+        while appwrappers(client, group, version).list(&kube::api::ListParams::default()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+const WORKLOAD: &str = "workload.codeflare.dev";
+const MCAD: &str = "mcad.ibm.com";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_changes_and_goes_is_followed_and_each_appwrapper_counts_once() {
+    let Some(server) = ApiServer::start().await else { return };
+    let client = server.client();
+    define(&client).await;
+    create(&nodes(&client), node("a")).await;
+    create(&pods(&client), pod("p", "a", &json!({"workload.codeflare.dev/appwrapper": "new"}))).await;
+    create(&appwrappers(&client, WORKLOAD, "v1beta1"), mcad_appwrapper(WORKLOAD, "old")).await;
+    create(&appwrappers(&client, WORKLOAD, "v1beta2"), appwrapper("new")).await;
+
+    let watched = Watched::start(server.client(), Duration::from_mins(1));
+    let both = [("new", Version::V1Beta2), ("old", Version::V1Beta1)];
+    watched.shows(&["a"], 1, &both).await;
+    {
+        let cluster = watched.cluster.lock().unwrap();
+        let (new, gained) = cluster.appwrappers().next().unwrap();
+        assert_eq!(new.demand.total.millicores, 5000);
+        assert_eq!(gained.allocated.millicores, 2000);
+        assert_eq!(cluster.served(), [Version::V1Beta1, Version::V1Beta2].into());
+    }
+
+    // Later events: objects of the other group, a cordon, an unbound pod that nobody needs, a deletion.
+    create(&appwrappers(&client, MCAD, "v1beta1"), mcad_appwrapper(MCAD, "older")).await;
+    create(&nodes(&client), node("b")).await;
+    create(&pods(&client), pod("unbound", "", &json!({}))).await;
+    let cordon = json!({"spec": {"unschedulable": true}});
+    nodes(&client).patch("a", &PatchParams::default(), &Patch::Merge(cordon)).await.unwrap();
+    let all = [both[0], both[1], ("older", Version::V1Beta1)];
+    watched.shows(&["a", "b"], 1, &all).await;
+    watched
+        .until("a is cordoned", |cluster| cluster.nodes().any(|(node, _)| &*node.name == "a" && node.cordoned))
+        .await;
+
+    // A pod that failed holds nothing; one that is gone neither.
+    let failed = json!({"status": {"phase": "Failed"}});
+    pods(&client).patch_status("p", &PatchParams::default(), &Patch::Merge(failed)).await.unwrap();
+    delete(&appwrappers(&client, WORKLOAD, "v1beta1"), "old").await;
+    delete(&nodes(&client), "b").await;
+    watched.shows(&["a"], 0, &[both[0], all[2]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_undecodable_object_is_told_and_ends_no_watch() {
+    let Some(server) = ApiServer::start().await else { return };
+    let client = server.client();
+    define(&client).await;
+    let mut odd = mcad_appwrapper(MCAD, "odd");
+    odd["status"] = json!({"state": ["not", "a", "word"]});
+    create(&appwrappers(&client, MCAD, "v1beta1"), odd.clone()).await;
+    // The API server drops a status from a creation: it has a way of its own.
+    let status = json!({"status": odd["status"]});
+    appwrappers(&client, MCAD, "v1beta1")
+        .patch_status("odd", &PatchParams::default(), &Patch::Merge(status))
+        .await
+        .unwrap();
+    create(&appwrappers(&client, MCAD, "v1beta1"), mcad_appwrapper(MCAD, "even")).await;
+
+    let watched = Watched::start(server.client(), Duration::from_mins(1));
+    watched.shows(&[], 0, &[("even", Version::V1Beta1)]).await;
+    let told = watched.undecodable.lock().unwrap().clone();
+    assert!(told.iter().any(|why| why.contains("default/odd") && why.contains("status.state")), "{told:?}");
+    create(&appwrappers(&client, MCAD, "v1beta1"), mcad_appwrapper(MCAD, "later")).await;
+    watched.shows(&[], 0, &[("even", Version::V1Beta1), ("later", Version::V1Beta1)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_api_server_is_away_for_long_nothing_is_known_and_then_all_is_right_again() {
+    let Some(mut server) = ApiServer::start().await else { return };
+    let client = server.client();
+    define(&client).await;
+    create(&nodes(&client), node("a")).await;
+    let watched = Watched::start(server.client(), Duration::from_secs(1));
+    watched.shows(&["a"], 0, &[]).await;
+    server.kill();
+    watched.until("unknown", |cluster| !cluster.knows_nodes() && !cluster.knows_appwrappers()).await;
+    server.restart().await;
+    create(&nodes(&server.client()), node("b")).await;
+    watched.shows(&["a", "b"], 0, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happened_while_the_history_expired_is_made_up_for() {
+    let Some(mut server) = ApiServer::start().await else { return };
+    let client = server.client();
+    define(&client).await;
+    create(&nodes(&client), node("a")).await;
+    create(&nodes(&client), node("b")).await;
+    let wire = Wire::to(server.port()).await;
+    // A grace so long that the answer 410 Gone, and nothing else, makes a fresh list.
+    let watched = Watched::start(client_at(wire.port()), Duration::from_hours(1));
+    watched.shows(&["a", "b"], 0, &[]).await;
+    wire.cut();
+    delete(&nodes(&client), "a").await;
+    create(&nodes(&client), node("c")).await;
+    // A new API server has no history: what is asked from before its time is gone.
+    server.restart().await;
+    create(&nodes(&server.client()), node("d")).await;
+    wire.mend();
+    watched.shows(&["b", "c", "d"], 0, &[]).await;
+    let broke = watched.broke.lock().unwrap().clone();
+    assert!(broke.contains(&(Source::Nodes, "expired")), "{broke:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_definition_may_vanish_and_come_back() {
+    let Some(server) = ApiServer::start().await else { return };
+    let client = server.client();
+    let watched = Watched::start(server.client(), Duration::from_secs(1));
+    // Served by nobody: known to be none.
+    watched.shows(&[], 0, &[]).await;
+    assert!(watched.cluster.lock().unwrap().served().is_empty());
+    define(&client).await;
+    create(&appwrappers(&client, WORKLOAD, "v1beta2"), appwrapper("one")).await;
+    watched.shows(&[], 0, &[("one", Version::V1Beta2)]).await;
+
+    delete(&definitions(&client), "appwrappers.workload.codeflare.dev").await;
+    watched.until("only MCAD's is served", |cluster| cluster.served() == [Version::V1Beta1].into()).await;
+    watched.shows(&[], 0, &[]).await;
+
+    let text = include_str!("crds/workload.codeflare.dev.yaml");
+    create(&definitions(&client), serde_saphyr::from_str(text).unwrap()).await;
+    served(&client).await;
+    create(&appwrappers(&client, WORKLOAD, "v1beta2"), appwrapper("two")).await;
+    watched.shows(&[], 0, &[("two", Version::V1Beta2)]).await;
+}
