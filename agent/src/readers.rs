@@ -16,7 +16,7 @@ use crate::{
         ReadCgroups, Unavailable,
         bpf::BpfCgroups,
         cgroup::CgroupFiles,
-        gpu::{NvmlGpus, Settings},
+        gpu::{self, NvmlGpus, Settings},
         pods::{PodResources, Socket},
     },
 };
@@ -37,6 +37,7 @@ pub fn of_gpus(args: &Args) -> NvmlGpus {
         state_dir: args.state_dir.clone(),
         ignored_xids: args.ignore_xids.clone(),
         deadline: patience(args),
+        listen: gpu::LISTEN,
     })
 }
 

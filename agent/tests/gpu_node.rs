@@ -46,6 +46,7 @@ impl Node {
             state_dir: None,
             ignored_xids: IGNORED_XIDS.to_vec(),
             deadline: patience,
+            listen: Duration::from_millis(1),
         });
         let mut seconds = 1_767_225_600;
         let clock = move || {

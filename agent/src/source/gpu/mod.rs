@@ -56,12 +56,20 @@ pub struct Settings {
     pub ignored_xids: Vec<u64>,
     /// How long an answer is waited for.
     pub deadline: Duration,
+    /// How long one wait for events lasts, and so how long a question may wait for its turn.
+    pub listen: Duration,
 }
+
+/// [`Settings::listen`] of an agent: ten times a second the thread wakes, some 10 µs each time.
+pub const LISTEN: Duration = Duration::from_millis(100);
 
 /// When a lost device may be looked for again by initialising NVML anew, which wakes every GPU and takes seconds: a
 /// minute after it was first missed, then each time twice as long, to an hour.
 const SEARCH_FIRST_NS: u64 = 60 * 1_000_000_000;
 const SEARCH_AT_MOST_NS: u64 = 3600 * 1_000_000_000;
+
+/// What fake-nvml has in its driver version, and no driver has.
+const FAKE: &str = "fake";
 
 /// Reads the GPUs.
 pub struct NvmlGpus {
@@ -149,7 +157,7 @@ impl NvmlGpus {
     /// GPUs read with these settings. Nothing is called or started yet.
     pub fn new(settings: &Settings) -> Self {
         Self {
-            watchdog: Watchdog::new(settings.library.as_deref().map(Into::into), settings.deadline),
+            watchdog: Watchdog::new(settings.library.as_deref().map(Into::into), settings.listen, settings.deadline),
             bus: PciBus::new(&settings.sys_root),
             remembered: Remembered::new(settings.state_dir.as_deref()),
             xids: Xids::new(settings.ignored_xids.iter().copied()),
@@ -178,6 +186,10 @@ impl NvmlGpus {
     /// What follows from one round.
     fn account(&mut self, at: Moment, question: Question, reading: Reading) -> Result<GpuSample, GpuError> {
         let on_bus = self.look_at_bus()?;
+        let fake = reading.driver_version.contains(FAKE);
+        if fake && reading.initialised {
+            tracing::warn!("these are not GPUs: the library is fake-nvml");
+        }
         // It answered before and was not asked to begin again, and yet it did: the driver was loaded anew beneath us.
         let reloaded = reading.initialised && question == Question::Read && self.last_ns.is_some();
         if reloaded || self.driver_failed {
@@ -196,7 +208,7 @@ impl NvmlGpus {
 
         let devices = reading.devices.iter().map(|device| self.device(device, elapsed)).collect();
         Ok(GpuSample {
-            fake: reading.driver_version.contains("fake"),
+            fake,
             driver_version: Some(reading.driver_version),
             devices,
             lost_bus_ids,

@@ -3,6 +3,7 @@
 //! A round has a bound: so many calls a device and a MIG instance (`device.rs`), and [`EVENTS_A_ROUND`] for events.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, EventSet, Nvml};
@@ -79,7 +80,7 @@ impl<'nvml> Session<'nvml> {
         // NVML answers this from memory, except that it notices a driver that is gone.
         self.nvml.device_count()?;
         let listened_before = self.xids.len();
-        self.listen(0);
+        self.listen(Duration::ZERO);
         self.calls += 2 + (self.xids.len() - listened_before) as u32;
         let mut devices = Vec::with_capacity(self.devices.len());
         for held in &mut self.devices {
@@ -98,9 +99,9 @@ impl<'nvml> Session<'nvml> {
     }
 
     /// Waits this long for events and keeps those that come. False: there is nothing to wait for.
-    pub(super) fn listen(&mut self, timeout_ms: u32) -> bool {
+    pub(super) fn listen(&mut self, timeout: Duration) -> bool {
         let Some(events) = &self.events else { return false };
-        let mut timeout_ms = timeout_ms;
+        let mut timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         while self.xids.len() < EVENTS_A_ROUND {
             match raw::wait(events, timeout_ms) {
                 Ok(event) => {

@@ -99,6 +99,7 @@ fn settings(directory: &Path, library: &Path) -> Settings {
         state_dir: Some(directory.to_owned()),
         ignored_xids: IGNORED_XIDS.to_vec(),
         deadline: PATIENT,
+        listen: Duration::from_millis(1),
     }
 }
 

@@ -24,6 +24,7 @@ const THREADS: usize = 2;
 /// Threads that call NVML. The last one is in use.
 pub(super) struct Watchdog {
     path: Option<Arc<Path>>,
+    listen: Duration,
     deadline: Duration,
     threads: Vec<Thread>,
     /// Events of answers that came too late.
@@ -45,8 +46,8 @@ enum State {
 
 impl Watchdog {
     /// Asks the library at this path, or where nodes keep it, and waits this long for an answer.
-    pub(super) fn new(path: Option<Arc<Path>>, deadline: Duration) -> Self {
-        Self { path, deadline, threads: Vec::new(), late_xids: Vec::new() }
+    pub(super) fn new(path: Option<Arc<Path>>, listen: Duration, deadline: Duration) -> Self {
+        Self { path, listen, deadline, threads: Vec::new(), late_xids: Vec::new() }
     }
 
     /// Asks, without waiting.
@@ -124,7 +125,7 @@ impl Watchdog {
         if !self.threads.is_empty() {
             tracing::warn!("a call of NVML hangs; another thread takes over");
         }
-        match worker::start(self.path.clone()) {
+        match worker::start(self.path.clone(), self.listen) {
             Ok(worker) => self.threads.push(Thread { worker, state: State::Free }),
             Err(error) => tracing::warn!(%error, "no thread for NVML"),
         }

@@ -17,10 +17,6 @@ use super::reading::Reading;
 use super::session::Session;
 use super::{GpuError, library};
 
-/// How long one wait for events lasts: the longest that a question waits for its answer on an idle node. NVML sleeps in
-/// the kernel meanwhile.
-const LISTEN_MS: u32 = 100;
-
 /// What is asked of the thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Question {
@@ -39,12 +35,12 @@ pub(super) struct Worker {
     pub(super) answers: Receiver<Answer>,
 }
 
-/// Starts a thread that calls the library at this path, or where nodes keep it.
-pub(super) fn start(path: Option<Arc<Path>>) -> io::Result<Worker> {
+/// Starts a thread that calls the library at this path, or where nodes keep it, and waits this long for events at a time.
+pub(super) fn start(path: Option<Arc<Path>>, listen: Duration) -> io::Result<Worker> {
     // One question at a time is asked.
     let (questions, asked) = sync_channel(1);
     let (answered, answers) = sync_channel(1);
-    thread::Builder::new().name("nvml".to_owned()).spawn(move || run(path.as_deref(), &asked, &answered))?;
+    thread::Builder::new().name("nvml".to_owned()).spawn(move || run(path.as_deref(), listen, &asked, &answered))?;
     Ok(Worker { questions, answers })
 }
 
@@ -56,7 +52,7 @@ enum Ended {
     ToBeginAgain,
 }
 
-fn run(path: Option<&Path>, asked: &Receiver<Question>, answered: &SyncSender<Answer>) {
+fn run(path: Option<&Path>, listen: Duration, asked: &Receiver<Question>, answered: &SyncSender<Answer>) {
     let mut open = false;
     loop {
         if !open && asked.recv().is_err() {
@@ -66,7 +62,7 @@ fn run(path: Option<&Path>, asked: &Receiver<Question>, answered: &SyncSender<An
         let attempts = if open { 1 } else { 2 };
         open = false;
         match initialise(path) {
-            Ok(nvml) => match serve(&nvml, attempts, asked, answered) {
+            Ok(nvml) => match serve(&nvml, attempts, listen, asked, answered) {
                 Ended::ForGood => return,
                 Ended::ToBeginAgain => open = true,
             },
@@ -80,7 +76,13 @@ fn run(path: Option<&Path>, asked: &Receiver<Question>, answered: &SyncSender<An
 }
 
 /// Answers questions until there are none or the driver no longer answers.
-fn serve(nvml: &Nvml, attempts: u32, asked: &Receiver<Question>, answered: &SyncSender<Answer>) -> Ended {
+fn serve(
+    nvml: &Nvml,
+    attempts: u32,
+    listen: Duration,
+    asked: &Receiver<Question>,
+    answered: &SyncSender<Answer>,
+) -> Ended {
     let mut session = match Session::new(nvml) {
         Ok(session) => session,
         Err(error) => {
@@ -107,7 +109,7 @@ fn serve(nvml: &Nvml, attempts: u32, asked: &Receiver<Question>, answered: &Sync
             }
         }
         attempts = 2;
-        match next_question(&mut session, asked) {
+        match next_question(&mut session, listen, asked) {
             Some(Question::Read) => {}
             Some(Question::ReadAnew) => return Ended::ToBeginAgain,
             None => return Ended::ForGood,
@@ -116,16 +118,16 @@ fn serve(nvml: &Nvml, attempts: u32, asked: &Receiver<Question>, answered: &Sync
 }
 
 /// Listens to events until a question comes.
-fn next_question(session: &mut Session<'_>, asked: &Receiver<Question>) -> Option<Question> {
+fn next_question(session: &mut Session<'_>, listen: Duration, asked: &Receiver<Question>) -> Option<Question> {
     loop {
         match asked.try_recv() {
             Ok(question) => return Some(question),
             Err(TryRecvError::Disconnected) => return None,
             Err(TryRecvError::Empty) => {}
         }
-        if !session.listen(LISTEN_MS) {
+        if !session.listen(listen) {
             // No events to wait for, or a wait that ends at once: then wait for the question itself.
-            match asked.recv_timeout(Duration::from_millis(LISTEN_MS.into())) {
+            match asked.recv_timeout(listen) {
                 Ok(question) => return Some(question),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {}
