@@ -11,7 +11,7 @@ use crate::workspace;
 
 /// A crate, and the only places that may name it: files or folders, without `.rs`. The rest of the tree stays free of its
 /// types, so that it can be replaced, and tested without it.
-const IMPORTS: [(&str, &[&str]); 9] = [
+const IMPORTS: [(&str, &[&str]); 8] = [
     ("aya", &["agent/src/probe", "agent/src/source/bpf"]),
     ("nvml_wrapper", &["agent/src/source/gpu"]),
     ("nvml_wrapper_sys", &["agent/src/source/gpu", "fake-nvml/src"]),
