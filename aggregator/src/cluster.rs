@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::histogram::RequestHistograms;
 use crate::ladder::ByOwner;
 use crate::object::{AppWrapper, AppWrapperName, Node, Object, Phase, Pod, Served, Version};
-use crate::resource::{Amounts, Triple};
+use crate::resource::{Amounts, Sum, Triple};
 
 /// Something that happened to the cluster.
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ pub struct Held {
     /// How many they are.
     pub pods: u64,
     /// Their effective requests.
-    pub requested: ByOwner<Amounts>,
+    pub requested: ByOwner<Sum>,
     /// What MCAD v1 subtracts for them.
     pub dispatcher_v1: Triple,
     /// What MCAD v2 subtracts for them.
@@ -115,7 +115,7 @@ pub struct Gained {
     /// Its pods, in whatever phase.
     pub pods: u64,
     /// Effective requests of those bound and unfinished.
-    pub allocated: Amounts,
+    pub allocated: Sum,
     /// What MCAD v1 takes those for that run or have succeeded.
     pub dispatched: Triple,
 }
@@ -306,7 +306,7 @@ impl Cluster {
             owner.name = self.share(&owner.name);
         }
         pod.requests.share_names(|name| self.share(name));
-        self.account(&pod, 1);
+        self.account(&pod, Change::Comes);
         let name = PodName { namespace: pod.namespace.clone(), name: pod.name.clone() };
         let uid = pod.cgroup_uid.clone();
         let before = match self.pods.entry(name.clone()) {
@@ -317,7 +317,7 @@ impl Cluster {
             }
         };
         if let Some(before) = before {
-            self.account(&before, -1);
+            self.account(&before, Change::Goes);
             if before.cgroup_uid == uid {
                 return;
             }
@@ -332,27 +332,25 @@ impl Cluster {
         if self.pods.get(name).is_some_and(|pod| same(&pod.uid, uid))
             && let Some(pod) = self.pods.remove(name)
         {
-            self.account(&pod, -1);
+            self.account(&pod, Change::Goes);
             self.uids.remove(&(pod.cgroup_uid, name.clone()));
         }
     }
 
-    /// Adds a pod to the sums of its node and its AppWrapper, or takes it away with `times` = -1.
-    fn account(&mut self, pod: &Pod, times: i128) {
-        let count = |pods: &mut u64| *pods = pods.wrapping_add_signed(times as i64);
+    /// Adds a pod to the sums of its node and its AppWrapper, or takes it away.
+    fn account(&mut self, pod: &Pod, change: Change) {
         if let Some(name) = pod.held_node() {
             let entry = self.nodes.entry(name.clone()).or_default();
             let held = &mut entry.held;
-            count(&mut held.pods);
+            change.count(&mut held.pods);
             let requested =
                 if pod.owner.is_some() { &mut held.requested.appwrapper } else { &mut held.requested.other };
-            requested.add_times(&pod.requests, times);
-            let signed = |sum: Triple, pod: Triple| sum.zip(pod, |sum, pod| sum + pod * times);
+            change.sum(requested, &pod.requests);
             if !pod.marks.v1 {
-                held.dispatcher_v1 = signed(held.dispatcher_v1, pod.dispatcher_v1);
+                change.add(&mut held.dispatcher_v1, pod.dispatcher_v1);
             }
             if !pod.marks.v2 {
-                held.dispatcher_v2 = signed(held.dispatcher_v2, pod.dispatcher_v2);
+                change.add(&mut held.dispatcher_v2, pod.dispatcher_v2);
             }
             if *entry == NodeEntry::default() {
                 self.nodes.remove(name);
@@ -361,12 +359,12 @@ impl Cluster {
         if let Some(owner) = &pod.owner {
             let entry = self.appwrappers.entry(owner.clone()).or_default();
             let gained = &mut entry.gained;
-            count(&mut gained.pods);
+            change.count(&mut gained.pods);
             if pod.held_node().is_some() {
-                gained.allocated.add_times(&pod.requests, times);
+                change.sum(&mut gained.allocated, &pod.requests);
             }
             if matches!(pod.phase, Phase::Running | Phase::Succeeded) {
-                gained.dispatched = gained.dispatched.zip(pod.dispatcher_v1, |sum, pod| sum + pod * times);
+                change.add(&mut gained.dispatched, pod.dispatcher_v1);
             }
             if entry.is_forgotten() {
                 self.appwrappers.remove(owner);
@@ -416,6 +414,36 @@ impl Cluster {
         let (uid, demand) = (effective.uid.clone(), Triple::from(&effective.demand.total));
         entry.observed = Some(uid);
         self.histograms.observe(demand);
+    }
+}
+
+/// What happens to a pod in the sums.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Comes,
+    Goes,
+}
+
+impl Change {
+    fn count(self, pods: &mut u64) {
+        match self {
+            Self::Comes => *pods += 1,
+            Self::Goes => *pods = pods.saturating_sub(1),
+        }
+    }
+
+    fn sum(self, sum: &mut Sum, amounts: &Amounts) {
+        match self {
+            Self::Comes => sum.put(amounts),
+            Self::Goes => sum.take(amounts),
+        }
+    }
+
+    fn add(self, sum: &mut Triple, amount: Triple) {
+        *sum = match self {
+            Self::Comes => sum.plus(amount),
+            Self::Goes => sum.minus(amount),
+        };
     }
 }
 

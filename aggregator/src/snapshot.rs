@@ -217,7 +217,7 @@ impl Nodes {
         };
         for (node, held) in cluster.nodes() {
             let state = NodeState::of(node, &options.tolerated);
-            let requested = ByOwner { appwrapper: &held.requested.appwrapper, other: &held.requested.other };
+            let requested = ByOwner { appwrapper: held.requested.appwrapper.amounts(), other: held.requested.other.amounts() };
             let measured = measured.nodes.get(&node.name);
             let rungs = ladder::of_node(node, state, requested, measured.map_or(&nothing, |measured| &measured.found));
             all.add(NodeView { node: node.clone(), state, rungs, measured: measured.cloned() }, options);
@@ -277,7 +277,7 @@ impl AppWrappers {
                 shortfall: Triple::from(&appwrapper.demand.total).minus(available).clamped(),
                 nodes: None,
             }),
-            allocated: gained.allocated.clone(),
+            allocated: gained.allocated.amounts().clone(),
             used: measured.appwrappers.get(&appwrapper.name).copied(),
             appwrapper: appwrapper.clone(),
         };
