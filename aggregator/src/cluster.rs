@@ -199,6 +199,11 @@ impl Cluster {
         self.appwrappers.values().filter_map(|entry| Some((entry.effective()?, &entry.gained)))
     }
 
+    /// The AppWrapper of that name.
+    pub fn appwrapper(&self, name: &AppWrapperName) -> Option<&Arc<AppWrapper>> {
+        self.appwrappers.get(name)?.effective()
+    }
+
     /// The pods, in no order.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.pods.values()

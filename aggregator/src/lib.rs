@@ -29,6 +29,7 @@ pub mod hardware;
 pub mod ladder;
 
 pub mod measure;
+pub mod totals;
 
 pub mod fit;
 pub mod snapshot;

@@ -270,8 +270,8 @@ fn held<'a>(cluster: &'a Cluster, node: &Node, assignments: &'a Assignments) -> 
     held
 }
 
-/// The pods of this node whose own cgroup the report lists, each once.
-fn joined_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec<JoinedPod<'a>> {
+/// The own cgroup of each pod that the report lists, by the pod's UID.
+pub(crate) fn own_cgroups(report: &Report) -> BTreeMap<&str, &Cgroup> {
     let mut by_uid: BTreeMap<&str, &Cgroup> = BTreeMap::new();
     let of_pods = |cgroup: &&Cgroup| !cgroup.pod_uid.is_empty() && cgroup.container_id.is_empty();
     for cgroup in report.cgroups.iter().flat_map(|all| &all.cgroups).filter(of_pods) {
@@ -281,11 +281,16 @@ fn joined_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec
             *known = cgroup;
         }
     }
+    by_uid
+}
+
+/// The pods of this node whose own cgroup the report lists, each once.
+fn joined_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec<JoinedPod<'a>> {
     let join = |(uid, cgroup)| {
         let pod = cluster.pod_of_uid(uid).filter(|pod| pod.node.as_ref() == Some(&node.name))?;
         Some(JoinedPod { pod, cgroup })
     };
-    by_uid.into_iter().filter_map(join).collect()
+    own_cgroups(report).into_iter().filter_map(join).collect()
 }
 
 fn facts(report: &Report, held: Option<&[HeldDevice<'_>]>) -> Facts {

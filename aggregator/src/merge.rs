@@ -17,6 +17,7 @@ use crate::receive::NodeName;
 use crate::resource::Resource;
 use crate::snapshot::{self as kubernetes, Options};
 use crate::store::Stored;
+use crate::totals::Totals;
 
 /// Nanodevices in a device, nanocores in a core.
 const NANO: f64 = 1e9;
@@ -32,6 +33,8 @@ pub enum View<'a> {
         cluster: &'a Cluster,
         /// What was last worked out about fit on nodes.
         fits: &'a Fits,
+        /// What pods used in all.
+        totals: &'a Totals,
         /// What the figures are made by.
         options: &'a Options,
         /// Whether old reports count.
@@ -167,12 +170,13 @@ pub fn merge(view: View<'_>, reports: &[(NodeName, Arc<Stored>)], now: Now) -> S
             let sums = sums(&nodes);
             snapshot(nodes, sums, None)
         }
-        View::Kubernetes { cluster, fits, options, ages } => {
+        View::Kubernetes { cluster, fits, totals, options, ages } => {
             let counts = |stored: &Stored| ages == Ages::DoNot || !stored.is_silent(now);
             let counting = reports.iter().filter(|(_, stored)| counts(stored));
             let measured = measure(cluster, counting.map(|(name, stored)| (name.as_str(), &**stored)));
             let mut kubernetes = kubernetes::Snapshot::new(cluster, &measured, now.unix_ms as i64, options);
             kubernetes.with_fits(fits);
+            kubernetes.with_totals(totals);
             // Node by node, whether its agent reports; nothing where the nodes are not known.
             let views = kubernetes.nodes.iter().flat_map(|nodes| &nodes.nodes);
             let names = views.filter_map(|view| NodeName::new(&view.node.name).ok());

@@ -15,6 +15,7 @@ use crate::measure::{Measured, MeasuredNode, Usage};
 use crate::merge::Used;
 use crate::object::{AppWrapper, AppWrapperName, Node, Version};
 use crate::resource::{Amounts, Resource, Triple};
+use crate::totals::{Total, Totals};
 
 /// What the figures are made by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +144,8 @@ pub struct AppWrapperView {
     pub allocated: Amounts,
     /// What its pods use. Absent: no agent reports.
     pub used: Option<Usage>,
+    /// What its pods used in all, those that ended included.
+    pub total: Total,
     /// Why and since when it waits. Absent: it does not.
     pub waiting: Option<Waiting>,
 }
@@ -200,6 +203,13 @@ impl Snapshot {
             if let Some(waiting) = &mut view.waiting {
                 waiting.nodes = fits.get(&view.appwrapper.name).cloned();
             }
+        }
+    }
+
+    /// Adds what the pods of AppWrappers used in all.
+    pub fn with_totals(&mut self, totals: &Totals) {
+        for view in self.appwrappers.iter_mut().flat_map(|all| &mut all.appwrappers) {
+            view.total = totals.of(&view.appwrapper.name, &view.appwrapper.uid);
         }
     }
 }
@@ -279,6 +289,7 @@ impl AppWrappers {
             }),
             allocated: gained.allocated.amounts().clone(),
             used: measured.appwrappers.get(&appwrapper.name).copied(),
+            total: Total::default(),
             appwrapper: appwrapper.clone(),
         };
         let appwrappers = cluster.appwrappers().map(view).collect();

@@ -100,7 +100,7 @@ fn an_overdrawn_node_draws_on_the_others_and_the_sum_is_clamped_once() {
 
 #[test]
 fn only_v1beta1_of_both_groups_is_counted_and_observed() {
-    let items = json!([{"custompodresources": [{"replicas": 2, "requests": {"cpu": "100m", "nvidia.com/gpu": 1}}]}]);
+    let items = json!([{"generictemplate": {}, "custompodresources": [{"replicas": 2, "requests": {"cpu": "100m", "nvidia.com/gpu": 1}}]}]);
     let pending = v1beta1("a", items.clone(), json!({"state": "Pending"}));
     let fresh = with(v1beta1("b", items, json!({})), "/apiVersion", json!("mcad.ibm.com/v1beta1"));
     let other = v1beta2("c", json!([]), "Running");

@@ -243,3 +243,29 @@ fn devices_are_shown_one_by_one_with_what_is_known_of_them() {
     let text = print_with(objects().iter().map(common::build::object).collect(), reports, &off);
     check_lines(&text, &["mcad_gpu_info absent", "mcad_gpu_healthy absent", "mcad_gpu_slots{gpus=\"1\"} 0"]);
 }
+
+#[test]
+fn what_an_appwrapper_used_in_all_is_counted_over_its_pods_and_has_no_line_before_it_was_measured() {
+    let total = |what: &str, amount: &str| format!("mcad_appwrapper_{what}_total{{appwrapper=\"w\",namespace=\"a\"}} {amount}");
+    let mut reports = two();
+    for (report, held_s) in reports.iter_mut().zip([30, 40]) {
+        let mut held = assigned("nvidia.com/gpu", &[("p", &["GPU-0"]), ("q", &["GPU-1"])]);
+        held.assigned[0].held_ns = Some(held_s * 1_000_000_000);
+        report.assignments = Some(held);
+        report.cgroups.as_mut().unwrap().cgroups.iter_mut().for_each(|cgroup| cgroup.oom_kills = Some(1));
+        let gpu = Gpu { busy_ns: Some((held_s / 4) * 1_000_000_000), ..busy("GPU-0", None) };
+        report.gpus = gpu_report("n", vec![gpu]).gpus;
+    }
+    check_with(
+        &objects(),
+        reports,
+        &[
+            &total("cpu_seconds", "25"),
+            &total("gpu_held_seconds", "40"),
+            &total("gpu_busy_seconds", "3"),
+            &total("oom_kills", "1"),
+            "mcad_appwrapper_run_queue_wait_seconds_total absent",
+        ],
+    );
+    check_with(&objects(), vec![report("n", 1)], &["mcad_appwrapper_cpu_seconds_total absent", "mcad_appwrapper_gpu_held_seconds_total absent"]);
+}
