@@ -71,6 +71,8 @@ pub struct Cluster {
     /// AppWrappers that the histograms may not have seen yet.
     unobserved: Vec<AppWrapperName>,
     histograms: RequestHistograms,
+    /// Quantities that could not be read, by list.
+    unreadable: BTreeMap<Source, u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -184,6 +186,11 @@ impl Cluster {
         self.served.iter().map(|served| served.version()).collect()
     }
 
+    /// How many quantities could not be read in each list that is known.
+    pub fn unreadable(&self) -> impl Iterator<Item = (Source, u64)> {
+        self.known.iter().map(|source| (*source, self.unreadable.get(source).copied().unwrap_or(0)))
+    }
+
     /// The nodes that exist, in order of name, and what their pods hold.
     pub fn nodes(&self) -> impl Iterator<Item = (&Arc<Node>, &Held)> {
         self.nodes.values().filter_map(|entry| Some((entry.node.as_ref()?, &entry.held)))
@@ -289,18 +296,18 @@ impl Cluster {
         }
         node.capacity.share_names(|name| self.share(name));
         node.allocatable.share_names(|name| self.share(name));
-        let name = node.name.clone();
-        self.nodes.entry(name).or_default().node = Some(Arc::new(node));
+        let (name, unreadable) = (node.name.clone(), node.unreadable);
+        let before = self.nodes.entry(name).or_default().node.replace(Arc::new(node));
+        self.note_unreadable(Source::Nodes, before.map_or(0, |node| node.unreadable), unreadable);
     }
 
     fn remove_node(&mut self, name: &str, uid: &str) {
         let Some(entry) = self.nodes.get_mut(name) else { return };
-        if entry.node.as_ref().is_some_and(|node| same(&node.uid, uid)) {
-            entry.node = None;
-        }
+        let gone = entry.node.take_if(|node| same(&node.uid, uid));
         if *entry == NodeEntry::default() {
             self.nodes.remove(name);
         }
+        self.note_unreadable(Source::Nodes, gone.map_or(0, |node| node.unreadable), 0);
     }
 
     fn set_pod(&mut self, mut pod: Pod) {
@@ -314,6 +321,7 @@ impl Cluster {
         self.account(&pod, Change::Comes);
         let name = PodName { namespace: pod.namespace.clone(), name: pod.name.clone() };
         let uid = pod.cgroup_uid.clone();
+        self.note_unreadable(Source::Pods, 0, pod.unreadable);
         let before = match self.pods.entry(name.clone()) {
             Entry::Occupied(mut known) => Some(known.insert(pod)),
             Entry::Vacant(new) => {
@@ -323,6 +331,7 @@ impl Cluster {
         };
         if let Some(before) = before {
             self.account(&before, Change::Goes);
+            self.note_unreadable(Source::Pods, before.unreadable, 0);
             if before.cgroup_uid == uid {
                 return;
             }
@@ -338,6 +347,7 @@ impl Cluster {
             && let Some(pod) = self.pods.remove(name)
         {
             self.account(&pod, Change::Goes);
+            self.note_unreadable(Source::Pods, pod.unreadable, 0);
             self.uids.remove(&(pod.cgroup_uid, name.clone()));
         }
     }
@@ -388,8 +398,10 @@ impl Cluster {
         if entry.observed.as_ref() != Some(&appwrapper.uid) {
             self.unobserved.push(name);
         }
-        let served = appwrapper.served;
-        entry.views[served as usize] = Some(Arc::new(appwrapper));
+        let (served, unreadable) = (appwrapper.served, appwrapper.demand.unreadable);
+        let before = entry.views[served as usize].replace(Arc::new(appwrapper));
+        let before = before.map_or(0, |appwrapper| appwrapper.demand.unreadable);
+        self.note_unreadable(Source::AppWrappers(served), before, unreadable);
     }
 
     fn remove_appwrapper(&mut self, name: &AppWrapperName, served: Served, uid: &str) {
@@ -398,15 +410,20 @@ impl Cluster {
             self.observe_one(name);
         }
         let Some(entry) = self.appwrappers.get_mut(name) else { return };
-        let view = &mut entry.views[served as usize];
-        if view.as_ref().is_some_and(|view| same(&view.uid, uid)) {
-            *view = None;
-        }
+        let gone = entry.views[served as usize].take_if(|view| same(&view.uid, uid));
         if entry.effective().is_none() {
             entry.observed = None;
         }
         if entry.is_forgotten() {
             self.appwrappers.remove(name);
+        }
+        self.note_unreadable(Source::AppWrappers(served), gone.map_or(0, |view| view.demand.unreadable), 0);
+    }
+
+    fn note_unreadable(&mut self, source: Source, before: u32, after: u32) {
+        if before != after {
+            let count = self.unreadable.entry(source).or_default();
+            *count = (*count + u64::from(after)).saturating_sub(before.into());
         }
     }
 

@@ -12,6 +12,7 @@ pub mod store;
 
 pub mod quantity;
 pub mod resource;
+pub mod selector;
 
 pub mod object;
 

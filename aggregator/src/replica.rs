@@ -42,9 +42,16 @@ pub struct Kubernetes {
     /// Locked before `totals` where both are.
     cluster: Mutex<Cluster>,
     totals: Mutex<Totals>,
-    fits: Mutex<Arc<Fits>>,
+    fits: Mutex<Fitted>,
     options: Options,
     ages: Ages,
+}
+
+/// What was last worked out about fit on nodes, and when the snapshot was made that it was worked out from.
+#[derive(Clone, Debug, Default)]
+struct Fitted {
+    fits: Arc<Fits>,
+    made: Option<Now>,
 }
 
 impl Kubernetes {
@@ -100,7 +107,7 @@ impl Kubernetes {
 
     /// The snapshot of an instant, with these reports in order of node.
     pub fn snapshot(&self, reports: &[(NodeName, Arc<Stored>)], now: Now) -> Snapshot {
-        let fits = lock(&self.fits).clone();
+        let Fitted { fits, made: fitted } = lock(&self.fits).clone();
         let mut cluster = lock(&self.cluster);
         cluster.observe();
         let mut totals = lock(&self.totals);
@@ -108,6 +115,7 @@ impl Kubernetes {
         let view = View::Kubernetes {
             cluster: &cluster,
             fits: &fits,
+            fitted,
             totals: &totals,
             options: &self.options,
             ages: self.ages,
@@ -118,7 +126,9 @@ impl Kubernetes {
     /// Works out anew what fits on nodes. It takes a while; others wait for none of it.
     pub fn refit(&self, reports: &[(NodeName, Arc<Stored>)], now: Now) {
         if let Some(snapshot) = self.snapshot(reports, now).kubernetes {
-            *lock(&self.fits) = Arc::new(fit::fits(&snapshot));
+            // Where the cluster is not known there is nothing that an age could be of.
+            let made = (snapshot.nodes.is_some() && snapshot.appwrappers.is_some()).then_some(now);
+            *lock(&self.fits) = Fitted { fits: Arc::new(fit::fits(&snapshot)), made };
         }
     }
 }

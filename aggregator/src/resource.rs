@@ -204,7 +204,7 @@ impl Sum {
 /// MCAD's three dimensions, in the unit that its rule counts in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Triple {
-    /// Processors: millicores in MCAD v1, billionths of a core in v2.
+    /// Processors: millicores in MCAD v1, billionths of a core in v2; there the others are billionths, too.
     pub cpu: i128,
     /// Memory, in bytes.
     pub memory: i128,

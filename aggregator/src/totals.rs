@@ -170,8 +170,7 @@ impl Totals {
         };
         let Some(owner) = owner else { return };
         let Some(appwrapper) = cluster.appwrapper(&owner) else { return };
-        let known =
-            self.cgroups.entry(uid.into()).or_insert_with(|| PodCgroup::new(&owner, &appwrapper.uid, node));
+        let known = self.cgroups.entry(uid.into()).or_insert_with(|| PodCgroup::new(&owner, &appwrapper.uid, node));
         if there.is_some() {
             known.belong(&owner, &appwrapper.uid, node);
         } else if known.owner_uid != appwrapper.uid {

@@ -91,7 +91,8 @@ impl World {
 
     /// One AppWrapper with these pods, on one node.
     fn with_pods(pods: &[&str]) -> Self {
-        let objects: Vec<_> = [node("n"), appwrapper("1")].into_iter().chain(pods.iter().map(|name| pod(name))).collect();
+        let objects: Vec<_> =
+            [node("n"), appwrapper("1")].into_iter().chain(pods.iter().map(|name| pod(name))).collect();
         Self::new(&objects)
     }
 
@@ -238,9 +239,8 @@ const S: u64 = 1_000_000_000;
 #[test]
 fn held_seconds_are_the_agents_and_go_on_when_it_is_started_anew() {
     let mut world = World::with_pods(&["p"]);
-    let held = |started, uptime_s, held_s| {
-        of_gpus(report(started, uptime_s), &[("p", &["GPU-0", "GPU-1"], held_s * S)], &[])
-    };
+    let held =
+        |started, uptime_s, held_s| of_gpus(report(started, uptime_s), &[("p", &["GPU-0", "GPU-1"], held_s * S)], &[]);
     assert_eq!(world.take(&held(1, 10, 20)).gpu_held_ns, Some(20 * S));
     assert_eq!(world.take(&held(1, 20, 40)).gpu_held_ns, Some(40 * S));
     assert_eq!(world.take(&held(2, 30, 6)).gpu_held_ns, Some(46 * S));
@@ -260,7 +260,9 @@ fn held_seconds_are_the_agents_and_go_on_when_it_is_started_anew() {
 #[test]
 fn two_agents_that_take_turns_add_no_more_than_time() {
     let mut world = World::with_pods(&["p"]);
-    let of = |started, uptime_s, s: u64| of_gpus(report(started, uptime_s), &[("p", &["GPU-0"], s * S)], &[("GPU-0", s * S)]);
+    let of = |started, uptime_s, s: u64| {
+        of_gpus(report(started, uptime_s), &[("p", &["GPU-0"], s * S)], &[("GPU-0", s * S)])
+    };
     world.take(&of(1, 1000, 1000));
     for turn in 1..5 {
         world.take(&of(2, 1000 + 20 * turn - 10, 20 * turn));
@@ -318,19 +320,31 @@ fn a_mig_instance_is_a_device() {
 #[derive(Clone, Debug)]
 enum Step {
     /// So many seconds later; whether the report arrives, and what of it could be read.
-    Tick { seconds: u64, arrives: bool, cgroups: bool, devices: bool },
+    Tick {
+        seconds: u64,
+        arrives: bool,
+        cgroups: bool,
+        devices: bool,
+    },
     AgentRestarts,
     Reboots,
     AggregatorRestarts,
     NodeFlaps,
     /// The pod of that number ends, and another takes its place, under the same name or not.
-    PodEnds { pod: usize, same_name: bool },
+    PodEnds {
+        pod: usize,
+        same_name: bool,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let often = || proptest::bool::weighted(0.8);
-    let tick = (1..40_u64, often(), often(), often())
-        .prop_map(|(seconds, arrives, cgroups, devices)| Step::Tick { seconds, arrives, cgroups, devices });
+    let tick = (1..40_u64, often(), often(), often()).prop_map(|(seconds, arrives, cgroups, devices)| Step::Tick {
+        seconds,
+        arrives,
+        cgroups,
+        devices,
+    });
     let ends = (0..3_usize, any::<bool>()).prop_map(|(pod, same_name)| Step::PodEnds { pod, same_name });
     let step = prop_oneof![
         12 => tick, 1 => Just(Step::AgentRestarts), 1 => Just(Step::Reboots), 1 => Just(Step::AggregatorRestarts),
