@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 use clap::Parser;
 
 use crate::quantity::Quantity;
-use crate::snapshot::{GpuMetrics, OperatorMetrics, Options};
+use crate::selector::Selector;
+use crate::snapshot::{GpuMetrics, OperatorMetrics, Options, PodMetrics};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,6 +70,13 @@ pub struct Figures {
     /// Whether GPUs are shown one by one.
     #[arg(long, value_enum, default_value = "on")]
     pub gpu_metrics: Switch,
+    /// Whether pods are shown one by one.
+    #[arg(long)]
+    pub pod_metrics: bool,
+    /// Label selector of the nodes that should have an agent, as `kubectl -l` takes it: `pool=gpu,zone in (a,b),!spot`.
+    /// `mcad_node_agent_up` has a line for these.
+    #[arg(long, value_name = "SELECTOR", default_value = "")]
+    pub agent_nodes: Selector,
     /// Key of a taint that keeps nobody off; may be given several times, and then replaces the default.
     #[arg(long, value_name = "KEY", default_value = crate::resource::NVIDIA_GPU)]
     pub tolerate_taint: Vec<String>,
@@ -117,6 +125,8 @@ impl Figures {
                 Switch::On => GpuMetrics::On,
                 Switch::Off => GpuMetrics::Off,
             },
+            pod_metrics: if self.pod_metrics { PodMetrics::On } else { PodMetrics::Off },
+            agent_nodes: self.agent_nodes.clone(),
             tolerated: self.tolerate_taint.iter().cloned().collect(),
             slot_millicores_per_gpu: small(self.slot_cpu_per_gpu.millis()),
             slot_bytes_per_gpu: small(self.slot_memory_per_gpu.units()),
@@ -258,6 +268,10 @@ mod tests {
     #[test]
     fn the_defaults_of_the_figures_are_those_of_the_rules() {
         assert_eq!(parse(&[]).figures.options(), Options::default());
+        let nodes = parse(&["--agent-nodes", "pool in (a,b)", "--pod-metrics"]).figures.options();
+        assert_eq!((nodes.agent_nodes, nodes.pod_metrics), ("pool in (a, b)".parse().unwrap(), PodMetrics::On));
+        let refused = Args::try_parse_from(["mcad-aggregator", "--agent-nodes", "pool in a"]).unwrap_err().to_string();
+        assert!(refused.contains("found \"a\" where \"(\" should be"), "{refused}");
         let given = parse(&["--tolerate-taint", "team", "--slot-cpu-per-gpu", "1500m", "--slot-memory-per-gpu", "8Gi"]);
         let options = given.figures.options();
         assert_eq!(options.tolerated, ["team".to_owned()].into());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::histogram::RequestHistograms;
 use crate::ladder::ByOwner;
 use crate::object::{AppWrapper, AppWrapperName, Node, Object, Phase, Pod, Served, Version};
-use crate::resource::{Amounts, Triple};
+use crate::resource::{Amounts, Sum, Triple};
 
 /// Something that happened to the cluster.
 #[derive(Clone, Debug)]
@@ -71,6 +71,8 @@ pub struct Cluster {
     /// AppWrappers that the histograms may not have seen yet.
     unobserved: Vec<AppWrapperName>,
     histograms: RequestHistograms,
+    /// Quantities that could not be read, by list.
+    unreadable: BTreeMap<Source, u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,7 +94,7 @@ pub struct Held {
     /// How many they are.
     pub pods: u64,
     /// Their effective requests.
-    pub requested: ByOwner<Amounts>,
+    pub requested: ByOwner<Sum>,
     /// What MCAD v1 subtracts for them.
     pub dispatcher_v1: Triple,
     /// What MCAD v2 subtracts for them.
@@ -115,7 +117,7 @@ pub struct Gained {
     /// Its pods, in whatever phase.
     pub pods: u64,
     /// Effective requests of those bound and unfinished.
-    pub allocated: Amounts,
+    pub allocated: Sum,
     /// What MCAD v1 takes those for that run or have succeeded.
     pub dispatched: Triple,
 }
@@ -184,6 +186,11 @@ impl Cluster {
         self.served.iter().map(|served| served.version()).collect()
     }
 
+    /// How many quantities could not be read in each list that is known.
+    pub fn unreadable(&self) -> impl Iterator<Item = (Source, u64)> {
+        self.known.iter().map(|source| (*source, self.unreadable.get(source).copied().unwrap_or(0)))
+    }
+
     /// The nodes that exist, in order of name, and what their pods hold.
     pub fn nodes(&self) -> impl Iterator<Item = (&Arc<Node>, &Held)> {
         self.nodes.values().filter_map(|entry| Some((entry.node.as_ref()?, &entry.held)))
@@ -197,6 +204,11 @@ impl Cluster {
     /// The AppWrappers that exist, in order of namespace and name, and what their pods got.
     pub fn appwrappers(&self) -> impl Iterator<Item = (&Arc<AppWrapper>, &Gained)> {
         self.appwrappers.values().filter_map(|entry| Some((entry.effective()?, &entry.gained)))
+    }
+
+    /// The AppWrapper of that name.
+    pub fn appwrapper(&self, name: &AppWrapperName) -> Option<&Arc<AppWrapper>> {
+        self.appwrappers.get(name)?.effective()
     }
 
     /// The pods, in no order.
@@ -284,18 +296,18 @@ impl Cluster {
         }
         node.capacity.share_names(|name| self.share(name));
         node.allocatable.share_names(|name| self.share(name));
-        let name = node.name.clone();
-        self.nodes.entry(name).or_default().node = Some(Arc::new(node));
+        let (name, unreadable) = (node.name.clone(), node.unreadable);
+        let before = self.nodes.entry(name).or_default().node.replace(Arc::new(node));
+        self.note_unreadable(Source::Nodes, before.map_or(0, |node| node.unreadable), unreadable);
     }
 
     fn remove_node(&mut self, name: &str, uid: &str) {
         let Some(entry) = self.nodes.get_mut(name) else { return };
-        if entry.node.as_ref().is_some_and(|node| same(&node.uid, uid)) {
-            entry.node = None;
-        }
+        let gone = entry.node.take_if(|node| same(&node.uid, uid));
         if *entry == NodeEntry::default() {
             self.nodes.remove(name);
         }
+        self.note_unreadable(Source::Nodes, gone.map_or(0, |node| node.unreadable), 0);
     }
 
     fn set_pod(&mut self, mut pod: Pod) {
@@ -306,9 +318,10 @@ impl Cluster {
             owner.name = self.share(&owner.name);
         }
         pod.requests.share_names(|name| self.share(name));
-        self.account(&pod, 1);
+        self.account(&pod, Change::Comes);
         let name = PodName { namespace: pod.namespace.clone(), name: pod.name.clone() };
         let uid = pod.cgroup_uid.clone();
+        self.note_unreadable(Source::Pods, 0, pod.unreadable);
         let before = match self.pods.entry(name.clone()) {
             Entry::Occupied(mut known) => Some(known.insert(pod)),
             Entry::Vacant(new) => {
@@ -317,7 +330,8 @@ impl Cluster {
             }
         };
         if let Some(before) = before {
-            self.account(&before, -1);
+            self.account(&before, Change::Goes);
+            self.note_unreadable(Source::Pods, before.unreadable, 0);
             if before.cgroup_uid == uid {
                 return;
             }
@@ -332,27 +346,26 @@ impl Cluster {
         if self.pods.get(name).is_some_and(|pod| same(&pod.uid, uid))
             && let Some(pod) = self.pods.remove(name)
         {
-            self.account(&pod, -1);
+            self.account(&pod, Change::Goes);
+            self.note_unreadable(Source::Pods, pod.unreadable, 0);
             self.uids.remove(&(pod.cgroup_uid, name.clone()));
         }
     }
 
-    /// Adds a pod to the sums of its node and its AppWrapper, or takes it away with `times` = -1.
-    fn account(&mut self, pod: &Pod, times: i128) {
-        let count = |pods: &mut u64| *pods = pods.wrapping_add_signed(times as i64);
+    /// Adds a pod to the sums of its node and its AppWrapper, or takes it away.
+    fn account(&mut self, pod: &Pod, change: Change) {
         if let Some(name) = pod.held_node() {
             let entry = self.nodes.entry(name.clone()).or_default();
             let held = &mut entry.held;
-            count(&mut held.pods);
+            change.count(&mut held.pods);
             let requested =
                 if pod.owner.is_some() { &mut held.requested.appwrapper } else { &mut held.requested.other };
-            requested.add_times(&pod.requests, times);
-            let signed = |sum: Triple, pod: Triple| sum.zip(pod, |sum, pod| sum + pod * times);
+            change.sum(requested, &pod.requests);
             if !pod.marks.v1 {
-                held.dispatcher_v1 = signed(held.dispatcher_v1, pod.dispatcher_v1);
+                change.add(&mut held.dispatcher_v1, pod.dispatcher_v1);
             }
             if !pod.marks.v2 {
-                held.dispatcher_v2 = signed(held.dispatcher_v2, pod.dispatcher_v2);
+                change.add(&mut held.dispatcher_v2, pod.dispatcher_v2);
             }
             if *entry == NodeEntry::default() {
                 self.nodes.remove(name);
@@ -361,12 +374,12 @@ impl Cluster {
         if let Some(owner) = &pod.owner {
             let entry = self.appwrappers.entry(owner.clone()).or_default();
             let gained = &mut entry.gained;
-            count(&mut gained.pods);
+            change.count(&mut gained.pods);
             if pod.held_node().is_some() {
-                gained.allocated.add_times(&pod.requests, times);
+                change.sum(&mut gained.allocated, &pod.requests);
             }
             if matches!(pod.phase, Phase::Running | Phase::Succeeded) {
-                gained.dispatched = gained.dispatched.zip(pod.dispatcher_v1, |sum, pod| sum + pod * times);
+                change.add(&mut gained.dispatched, pod.dispatcher_v1);
             }
             if entry.is_forgotten() {
                 self.appwrappers.remove(owner);
@@ -385,8 +398,10 @@ impl Cluster {
         if entry.observed.as_ref() != Some(&appwrapper.uid) {
             self.unobserved.push(name);
         }
-        let served = appwrapper.served;
-        entry.views[served as usize] = Some(Arc::new(appwrapper));
+        let (served, unreadable) = (appwrapper.served, appwrapper.demand.unreadable);
+        let before = entry.views[served as usize].replace(Arc::new(appwrapper));
+        let before = before.map_or(0, |appwrapper| appwrapper.demand.unreadable);
+        self.note_unreadable(Source::AppWrappers(served), before, unreadable);
     }
 
     fn remove_appwrapper(&mut self, name: &AppWrapperName, served: Served, uid: &str) {
@@ -395,15 +410,20 @@ impl Cluster {
             self.observe_one(name);
         }
         let Some(entry) = self.appwrappers.get_mut(name) else { return };
-        let view = &mut entry.views[served as usize];
-        if view.as_ref().is_some_and(|view| same(&view.uid, uid)) {
-            *view = None;
-        }
+        let gone = entry.views[served as usize].take_if(|view| same(&view.uid, uid));
         if entry.effective().is_none() {
             entry.observed = None;
         }
         if entry.is_forgotten() {
             self.appwrappers.remove(name);
+        }
+        self.note_unreadable(Source::AppWrappers(served), gone.map_or(0, |view| view.demand.unreadable), 0);
+    }
+
+    fn note_unreadable(&mut self, source: Source, before: u32, after: u32) {
+        if before != after {
+            let count = self.unreadable.entry(source).or_default();
+            *count = (*count + u64::from(after)).saturating_sub(before.into());
         }
     }
 
@@ -416,6 +436,36 @@ impl Cluster {
         let (uid, demand) = (effective.uid.clone(), Triple::from(&effective.demand.total));
         entry.observed = Some(uid);
         self.histograms.observe(demand);
+    }
+}
+
+/// What happens to a pod in the sums.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Comes,
+    Goes,
+}
+
+impl Change {
+    fn count(self, pods: &mut u64) {
+        match self {
+            Self::Comes => *pods += 1,
+            Self::Goes => *pods = pods.saturating_sub(1),
+        }
+    }
+
+    fn sum(self, sum: &mut Sum, amounts: &Amounts) {
+        match self {
+            Self::Comes => sum.put(amounts),
+            Self::Goes => sum.take(amounts),
+        }
+    }
+
+    fn add(self, sum: &mut Triple, amount: Triple) {
+        *sum = match self {
+            Self::Comes => sum.plus(amount),
+            Self::Goes => sum.minus(amount),
+        };
     }
 }
 

@@ -75,22 +75,22 @@ fn mode(args: &Args) -> Result<(Mode, Store)> {
     }
     let mut store = Store::new(store::Limits::REPLAY);
     let now = Clock::system().now();
-    for path in &args.inputs.reports {
-        replay(&mut store, path, now)?;
-    }
     let kubernetes = Kubernetes::new(Cluster::from_objects(dump.objects), args.figures.options(), Ages::DoNot);
+    for path in &args.inputs.reports {
+        replay(&kubernetes, &mut store, path, now)?;
+    }
     kubernetes.refit(&store.reports(now), now);
     Ok((Mode::Kubernetes(Box::new(kubernetes)), store))
 }
 
 /// Takes in reports, one a line.
-fn replay(store: &mut Store, path: &Path, now: Now) -> Result<()> {
+fn replay(kubernetes: &Kubernetes, store: &mut Store, path: &Path, now: Now) -> Result<()> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let place = || format!("{}: line {number}", path.display());
         let report = serde_json::from_str(line).with_context(place)?;
         let received = receive::check(report).with_context(place)?;
-        store.insert(received, now).with_context(place)?;
+        kubernetes.replay(store, received, now).with_context(place)?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::hardware::{DeviceIds, Facts, Found, Gpu, Gpus, Health, Instance, uuid
 use crate::merge::Used;
 use crate::object::{AppWrapperName, Node, Pod};
 use crate::resource::Resource;
+use crate::snapshot::PodMetrics;
 use crate::store::Stored;
 
 /// Nanocores in a core, nanodevices in a device.
@@ -24,6 +25,25 @@ pub struct Measured {
     pub nodes: HashMap<Arc<str>, MeasuredNode>,
     /// What AppWrappers use, where all their bound, unfinished pods are measured.
     pub appwrappers: BTreeMap<AppWrapperName, Usage>,
+    /// Pods one by one, in order of namespace and name; only if asked for.
+    pub pods: Vec<PodFigures>,
+}
+
+/// What was measured of one pod. Absent: not measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodFigures {
+    /// Its namespace and name.
+    pub name: PodName,
+    /// CPU time since its cgroup was made.
+    pub cpu_ns: Option<u64>,
+    /// Memory charged to it, less what is given back first.
+    pub working_set_bytes: Option<u64>,
+    /// Time that its tasks were ready to run and waited.
+    pub run_queue_wait_ns: Option<u64>,
+    /// Processes killed for want of memory.
+    pub oom_kills: Option<u64>,
+    /// How busy the GPUs that it holds are with it.
+    pub gpu_busy_ratio: Option<f64>,
 }
 
 /// What was measured on one node.
@@ -74,20 +94,29 @@ pub struct Device {
 }
 
 /// Joins reports that still count to the cluster.
-pub fn measure<'a>(cluster: &Cluster, reports: impl Iterator<Item = (&'a str, &'a Stored)>) -> Measured {
+pub fn measure<'a>(
+    cluster: &Cluster,
+    reports: impl Iterator<Item = (&'a str, &'a Stored)>,
+    pod_metrics: PodMetrics,
+) -> Measured {
     let mut measured = Measured::default();
     let mut pods = BTreeMap::new();
     for (name, stored) in reports {
         let Some(node) = cluster.node(name) else { continue };
         let joined = Joined::new(cluster, node, stored);
         pods.extend(joined.pod_usage());
+        if pod_metrics == PodMetrics::On {
+            measured.pods.extend(joined.pod_figures());
+        }
         measured.nodes.insert(node.name.clone(), joined.measured());
     }
+    measured.pods.sort_by(|a, b| a.name.cmp(&b.name));
     measured.appwrappers = by_appwrapper(cluster, &pods);
     measured
 }
 
-type PodName = (Arc<str>, Arc<str>);
+/// Namespace and name.
+pub type PodName = (Arc<str>, Arc<str>);
 
 /// One node, its report, and those of its pods that the report knows.
 struct Joined<'a> {
@@ -210,6 +239,29 @@ impl<'a> Joined<'a> {
         Some(sum)
     }
 
+    /// The pods one by one. Devices are known where cgroups are not, and the other way round.
+    fn pod_figures(&self) -> Vec<PodFigures> {
+        let name = |pod: &Pod| (pod.namespace.clone(), pod.name.clone());
+        let mut pods: BTreeMap<PodName, PodFigures> = BTreeMap::new();
+        for JoinedPod { pod, cgroup } in &self.pods {
+            let figures = pods.entry(name(pod)).or_default();
+            figures.cpu_ns = cgroup.cpu_ns;
+            figures.working_set_bytes = working_set_bytes(cgroup);
+            figures.run_queue_wait_ns = cgroup.run_queue_wait_ns;
+            figures.oom_kills = cgroup.oom_kills;
+        }
+        let listed: BTreeSet<&str> = devices_of(&self.stored.report).into_iter().map(|(uuid, ..)| uuid).collect();
+        let mut gpus: BTreeMap<PodName, (&Pod, BTreeSet<&str>)> = BTreeMap::new();
+        for device in self.held.iter().flatten().filter(|device| listed.contains(uuid_of(device.id))) {
+            gpus.entry(name(device.pod)).or_insert((device.pod, BTreeSet::new())).1.insert(uuid_of(device.id));
+        }
+        for (name, (pod, uuids)) in gpus {
+            let ratio = self.pod_nanodevices(pod).map(|busy| busy as f64 / NANO / uuids.len() as f64);
+            pods.entry(name).or_default().gpu_busy_ratio = ratio;
+        }
+        pods.into_iter().map(|(name, figures)| PodFigures { name, ..figures }).collect()
+    }
+
     fn devices(&self) -> Vec<Device> {
         let holders = |uuid: &str| {
             let held = self.held.as_ref()?.iter().filter(|device| uuid_of(device.id) == uuid);
@@ -270,8 +322,8 @@ fn held<'a>(cluster: &'a Cluster, node: &Node, assignments: &'a Assignments) -> 
     held
 }
 
-/// The pods of this node whose own cgroup the report lists, each once.
-fn joined_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec<JoinedPod<'a>> {
+/// The own cgroup of each pod that the report lists, by the pod's UID.
+pub(crate) fn own_cgroups(report: &Report) -> BTreeMap<&str, &Cgroup> {
     let mut by_uid: BTreeMap<&str, &Cgroup> = BTreeMap::new();
     let of_pods = |cgroup: &&Cgroup| !cgroup.pod_uid.is_empty() && cgroup.container_id.is_empty();
     for cgroup in report.cgroups.iter().flat_map(|all| &all.cgroups).filter(of_pods) {
@@ -281,11 +333,16 @@ fn joined_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec
             *known = cgroup;
         }
     }
+    by_uid
+}
+
+/// The pods of this node whose own cgroup the report lists, each once.
+fn joined_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec<JoinedPod<'a>> {
     let join = |(uid, cgroup)| {
         let pod = cluster.pod_of_uid(uid).filter(|pod| pod.node.as_ref() == Some(&node.name))?;
         Some(JoinedPod { pod, cgroup })
     };
-    by_uid.into_iter().filter_map(join).collect()
+    own_cgroups(report).into_iter().filter_map(join).collect()
 }
 
 fn facts(report: &Report, held: Option<&[HeldDevice<'_>]>) -> Facts {

@@ -11,7 +11,7 @@ use crate::families::ladder::{
     write_used,
 };
 use crate::families::{self, Spelled};
-use crate::merge::{AgentHealth, CgroupSource, Figures, Node, Role, Snapshot};
+use crate::merge::{AgentHealth, CgroupSource, Expectation, Figures, Node, Role, Snapshot};
 use crate::resource::Resource;
 
 const NODE: &[&str] = &["node"];
@@ -41,7 +41,7 @@ static NODE_AGENT_UP: Family = Family {
     kind: Kind::Gauge,
     labels: NODE,
     unit: "0 or 1",
-    help: "Whether the node's agent reported within three of its intervals.",
+    help: "Whether the node's agent reported within three of its intervals. Of the nodes that --agent-nodes chooses.",
 };
 static NODE_REPORT_AGE: Family = Family {
     name: "mcad_node_report_age_seconds",
@@ -63,6 +63,20 @@ static SNAPSHOT_AGE: Family = Family {
     labels: &[],
     unit: "seconds",
     help: "Age of the snapshot that this scrape was made from.",
+};
+static FIT_AGE: Family = Family {
+    name: "mcad_fit_age_seconds",
+    kind: Kind::Gauge,
+    labels: &[],
+    unit: "seconds",
+    help: "Age of the snapshot that fit on nodes was worked out from: mcad_appwrapper_fit by nodes.",
+};
+static UNREADABLE: Family = Family {
+    name: "mcad_aggregator_unreadable_quantities",
+    kind: Kind::Gauge,
+    labels: &["list"],
+    unit: "quantities",
+    help: "Quantities and pod templates that could not be read in objects that are there now, by list. They count as absent.",
 };
 static AGGREGATOR_LEADER: Family = Family {
     name: "mcad_aggregator_leader",
@@ -88,6 +102,8 @@ static OWN: &[&Family] = &[
     &NODE_CGROUPS_DROPPED,
     &CGROUP_CPU_SECONDS,
     &SNAPSHOT_AGE,
+    &FIT_AGE,
+    &UNREADABLE,
     &AGGREGATOR_LEADER,
     &BUILD_INFO,
 ];
@@ -108,6 +124,13 @@ pub fn write(snapshot: &Snapshot, now: Now, out: &mut Exposition<'_>) {
     }
     let age_ms = now.since(snapshot.made).as_millis() as u64;
     out.family(&SNAPSHOT_AGE).line(&Labels::new(), Value::Milli(age_ms));
+    if let Some(fitted) = snapshot.fitted.filter(|_| snapshot.role == Role::Leader) {
+        out.family(&FIT_AGE).line(&Labels::new(), Value::Milli(now.since(fitted).as_millis() as u64));
+    }
+    let mut lines = out.family(&UNREADABLE);
+    for (list, count) in snapshot.kubernetes.iter().flat_map(|kubernetes| &kubernetes.unreadable) {
+        lines.line(&Labels::of(&[("list", &list.to_string())]), Value::Unsigned(*count));
+    }
     let leader = u64::from(snapshot.role == Role::Leader);
     out.family(&AGGREGATOR_LEADER).line(&Labels::new(), Value::Unsigned(leader));
     let version = Labels::of(&[("version", env!("CARGO_PKG_VERSION"))]);
@@ -153,7 +176,8 @@ const HEALTHY: Figure = |figures| figures.healthy;
 
 fn write_agents(nodes: &[Node], out: &mut Exposition<'_>) {
     write_each(out, &NODE_AGENT_UP, nodes, |node| {
-        Some(Value::Unsigned(u64::from(node.agent.health == AgentHealth::Up)))
+        let up = u64::from(node.agent.health == AgentHealth::Up);
+        (node.agent.expectation == Expectation::Expected).then_some(Value::Unsigned(up))
     });
     write_each(out, &NODE_REPORT_AGE, nodes, |node| Some(Value::Milli(node.agent.report_age?.as_millis() as u64)));
     write_sources(nodes, out);

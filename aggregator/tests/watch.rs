@@ -236,7 +236,7 @@ async fn what_comes_changes_and_goes_is_followed_and_each_appwrapper_counts_once
         let cluster = watched.cluster.lock().unwrap();
         let (new, gained) = cluster.appwrappers().next().unwrap();
         assert_eq!(new.demand.total.millicores, 5000);
-        assert_eq!(gained.allocated.millicores, 2000);
+        assert_eq!(gained.allocated.amounts().millicores, 2000);
         assert_eq!(cluster.served(), [Version::V1Beta1, Version::V1Beta2].into());
     }
 
