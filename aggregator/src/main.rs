@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // What is wrong may be a name, and a name may be anything.
-            eprintln!("Error: {}", printable_lines(&format!("{error:?}")));
+            eprintln!("Error: {}", printable_lines(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -61,7 +61,8 @@ pub fn write(out: &mut String, rows: &[Row], paint: Paint) {
     let (labels, amounts) = (width(|row| &row.label), width(|row| &row.amount));
     for Row { label, amount, note, tone } in rows {
         let figure = paint.tone(*tone, &format!("{label:<labels$}  {amount:>amounts$}"));
-        let note = if note.is_empty() { String::new() } else { format!("  {}", paint.tone(Tone::Quiet, note)) };
+        let beside = if *tone == Tone::Quiet { Tone::Quiet } else { Tone::Normal };
+        let note = if note.is_empty() { String::new() } else { format!("  {}", paint.tone(beside, note)) };
         // Writing to a String has no error.
         let _ = writeln!(out, "  {figure}{note}");
     }

@@ -22,7 +22,8 @@ pub fn text(answer: &Answer, paint: Paint) -> String {
     let mut out = String::new();
     if answer.objects_left_out > 0 {
         let objects = count(answer.objects_left_out as u64, "object", "objects");
-        line(&mut out, &paint.tone(Tone::Bad, &format!("{objects} can't be read: the figures are without them.")));
+        let them = if answer.objects_left_out == 1 { "it" } else { "them" };
+        line(&mut out, &paint.tone(Tone::Bad, &format!("{objects} can't be read: the figures are without {them}.")));
     }
     if let Some(cluster) = &answer.cluster {
         write_cluster(&mut out, cluster, paint);

@@ -258,8 +258,9 @@ impl Class<'_> {
             if !is_everywhere {
                 sentence += &format!(" on the {} its pods may use", count(allowed.len() as u64, "node", "nodes"));
             }
-            if on_one {
-                sentence += &format!(", {} at most {} on one node", if in_all { "and" } else { "but" }, down(most));
+            if on_one && most < free {
+                let but = if in_all { "" } else { "but " };
+                sentence += &format!(", {but}at most {} on one node", down(most));
                 if largest != needed {
                     sentence += &format!(", and one pod needs {}", number(&resource, largest as f64, Rounding::Up));
                 }
