@@ -133,7 +133,7 @@ impl Wanted {
             Self::Nodes(page) => {
                 let count = Node::count(snapshot).ok_or(Unanswered::NodesUnknown)?;
                 let name_at = |at: &usize| Node::name_at(*at, snapshot);
-                let (shown, more) = page.take((0..count).filter(|at| page.is_after(&name_at(at))));
+                let (shown, more) = page.take((0..count).filter(|at| page.is_after(name_at(at))));
                 answer.next = more.then(|| shown.last().map(|at| name_at(at).to_owned())).flatten();
                 answer.nodes = Some(shown.into_iter().map(|at| Node::at(at, snapshot)).collect());
             }

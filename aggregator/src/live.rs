@@ -106,7 +106,7 @@ impl Progress {
     fn note(&mut self, told: &Told) {
         match told {
             Told::Serves(served) => {
-                self.served = Some(served.iter().map(|served| Source::AppWrappers(*served)).collect())
+                self.served = Some(served.iter().map(|served| Source::AppWrappers(*served)).collect());
             }
             Told::Event(Event::Reset(source, _)) => drop(self.known.insert(*source, Ok(()))),
             Told::Event(Event::Lost(source)) => drop(self.known.remove(source)),

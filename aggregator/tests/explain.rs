@@ -394,7 +394,7 @@ mod api {
                 Err(refused) => json!({"error": refused.to_string()}),
             };
             let answer = serde_json::to_string_pretty(&answer).unwrap();
-            written += &format!("{before}```json\n{answer}\n```");
+            written = [&written, before, "```json\n", &answer, "\n```"].concat();
             rest = after;
             examples += 1;
         }

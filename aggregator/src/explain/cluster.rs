@@ -13,6 +13,9 @@ use crate::snapshot::{AppWrappers, Capacity, Nodes};
 /// So many nodes are named for each reason; a person reads no more, and an answer stays small on any cluster.
 const NAMED: usize = 20;
 
+/// One value for each reason that there is.
+pub type ByReason<T> = BTreeMap<&'static str, T>;
+
 /// The cluster.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cluster {
@@ -26,7 +29,7 @@ pub struct Cluster {
     pub ladder: Option<ByResource<Rung>>,
     /// Where what is withheld, phantom or overcommitted sits.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub nodes_by_reason: Option<ByResource<BTreeMap<&'static str, OnNodes>>>,
+    pub nodes_by_reason: Option<ByResource<ByReason<OnNodes>>>,
     /// How many nodes `used` comes from. Absent: no agent has measured.
     #[serde(skip_serializing_if = "ByResource::is_empty")]
     pub nodes_measured: ByResource<u64>,
@@ -166,8 +169,8 @@ fn reasons(rung: &ladder::Rung) -> impl Iterator<Item = (&'static str, i128)> {
     withheld.into_iter().chain(beside).filter(|(_, amount)| *amount != 0)
 }
 
-fn by_reason(nodes: &Nodes) -> ByResource<BTreeMap<&'static str, OnNodes>> {
-    let mut found: BTreeMap<&Resource, BTreeMap<&'static str, Vec<(i128, &str)>>> = BTreeMap::new();
+fn by_reason(nodes: &Nodes) -> ByResource<ByReason<OnNodes>> {
+    let mut found: BTreeMap<&Resource, ByReason<Vec<(i128, &str)>>> = BTreeMap::new();
     for view in &nodes.nodes {
         for (resource, rung) in &view.rungs {
             for (reason, amount) in reasons(rung) {

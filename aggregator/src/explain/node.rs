@@ -118,25 +118,21 @@ impl Node {
         let of_agent = snapshot.nodes.binary_search_by(|node| node.name.as_str().cmp(&name)).ok();
         let of_agent = of_agent.map(|at| &snapshot.nodes[at]);
         let agent = Agent::new(of_agent);
-        match view_at(at, snapshot) {
-            Some(view) => {
-                let with_gpus = snapshot.kubernetes.as_ref().is_some_and(|k| k.options.gpu_metrics == GpuMetrics::On);
-                let measured = view.measured.as_ref().filter(|_| with_gpus);
-                let repelling = view.node.taints.iter().filter(|taint| taint.effect.repels());
-                Self {
-                    name,
-                    state: Some(view.state.label()),
-                    taints: repelling.map(spelled).collect(),
-                    agent,
-                    ladder: ladder(view),
-                    gpus: measured.map(|measured| measured.devices.iter().map(Gpu::new).collect()),
-                }
-            }
-            None => {
-                let figures = of_agent.iter().flat_map(|node| &node.figures);
-                let ladder = figures.map(|(resource, figures)| (resource.clone(), Rung::local(resource, figures)));
-                Self { name, state: None, taints: Vec::new(), agent, ladder: ladder.collect(), gpus: None }
-            }
+        let Some(view) = view_at(at, snapshot) else {
+            let figures = of_agent.iter().flat_map(|node| &node.figures);
+            let ladder = figures.map(|(resource, figures)| (resource.clone(), Rung::local(resource, figures)));
+            return Self { name, state: None, taints: Vec::new(), agent, ladder: ladder.collect(), gpus: None };
+        };
+        let with_gpus = snapshot.kubernetes.as_ref().is_some_and(|k| k.options.gpu_metrics == GpuMetrics::On);
+        let measured = view.measured.as_ref().filter(|_| with_gpus);
+        let repelling = view.node.taints.iter().filter(|taint| taint.effect.repels());
+        Self {
+            name,
+            state: Some(view.state.label()),
+            taints: repelling.map(spelled).collect(),
+            agent,
+            ladder: ladder(view),
+            gpus: measured.map(|measured| measured.devices.iter().map(Gpu::new).collect()),
         }
     }
 }

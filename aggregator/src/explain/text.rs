@@ -52,7 +52,7 @@ fn write_cluster(out: &mut String, cluster: &Cluster, paint: Paint) {
             let count = states.get(state.label()).copied().filter(|count| *count > 0)?;
             Some(format!("{count} {}", state.label().replace('_', " ")))
         });
-        title += &format!(": {}", list(&there.collect::<Vec<_>>()));
+        title = format!("{title}: {}", list(&there.collect::<Vec<_>>()));
     }
     line(out, &paint.tone(Tone::Title, &title));
     if in_all > 0 {

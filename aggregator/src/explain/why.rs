@@ -5,6 +5,7 @@
 //! no node that may be used. Where none of them holds, the pieces do not go together, and the count of pods placed says so.
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::rc::Rc;
 
 use serde::Serialize;
@@ -254,15 +255,16 @@ impl Class<'_> {
                 continue;
             }
             let down = |amount: i128| number(&resource, amount as f64, Rounding::Down);
+            // Writing to a String has no error.
             let mut sentence = format!("needs {}; {} free", words(&resource, needed, Rounding::Up), down(free));
             if !is_everywhere {
-                sentence += &format!(" on the {} its pods may use", count(allowed.len() as u64, "node", "nodes"));
+                let _ = write!(sentence, " on the {} its pods may use", count(allowed.len() as u64, "node", "nodes"));
             }
             if on_one && most < free {
                 let but = if in_all { "" } else { "but " };
-                sentence += &format!(", {but}at most {} on one node", down(most));
+                let _ = write!(sentence, ", {but}at most {} on one node", down(most));
                 if largest != needed {
-                    sentence += &format!(", and one pod needs {}", number(&resource, largest as f64, Rounding::Up));
+                    let _ = write!(sentence, ", and one pod needs {}", number(&resource, largest as f64, Rounding::Up));
                 }
             }
             sentences.push(sentence);
