@@ -92,13 +92,14 @@ pub struct Explain {
     #[command(flatten)]
     pub figures: Figures,
     /// The node to explain, instead of the cluster.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Explanation")]
     pub node: Option<String>,
     /// Prints JSON, of the types that /api/v1 answers (docs/api.md).
-    #[arg(long)]
+    #[arg(long, help_heading = "Explanation")]
     pub json: bool,
     /// With --cluster kube: seconds to wait until all of it is known.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Explanation")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub wait: u64,
 }
 
@@ -112,7 +113,7 @@ pub struct Inputs {
     #[arg(long, env = "MCAD_CLUSTER", value_name = "kube|file:PATH|local", default_value = "kube")]
     pub cluster: Vec<ClusterSource>,
     /// Reports of agents as `mcad-agent --once` prints them, one a line; several lines of a node are successive reports.
-    /// With a dump only: their age does not count.
+    /// With a dump, or to explain without Kubernetes: their age does not count.
     #[arg(long, value_name = "FILE")]
     pub reports: Vec<PathBuf>,
 }
