@@ -2,6 +2,9 @@
 //!
 //! docs/report.md describes the format; which cgroups are listed is decided here.
 
+mod assignments;
+mod gpus;
+
 use mcad_wire::report::{Absence, Cgroup, Cgroups, Machine, REPORT_VERSION, Report};
 
 use crate::pod_cgroup::{self, PodCgroup};
@@ -45,8 +48,8 @@ pub fn report(identity: &Identity, sequence: u64, sample: &Sample, listed: Liste
         agent_version: identity.agent_version.clone(),
         machine: machine(&sample.machine),
         cgroups: sample.cgroups.as_ref().map(|cgroups| list(cgroups, listed)),
-        gpus: None,
-        assignments: None,
+        gpus: sample.gpus.as_ref().map(gpus::gpus),
+        assignments: sample.assignments.as_ref().map(assignments::assignments),
         absences: absences(sample),
     }
 }
@@ -103,6 +106,8 @@ fn absences(sample: &Sample) -> Vec<Absence> {
             SourceName::Machine => "machine",
             SourceName::Cgroups(_) if sample.cgroups.is_none() => "cgroups",
             SourceName::Cgroups(_) => continue,
+            SourceName::Gpus => "gpus",
+            SourceName::Assignments => "assignments",
         };
         let absence = Absence { source: part.to_owned(), reason: failure.reason.as_str().to_owned() };
         if !absences.contains(&absence) {
@@ -171,6 +176,8 @@ mod tests {
                 memory_inactive_file_bytes: Some(1_073_741_824),
             },
             cgroups: Some(CgroupSample { source: CgroupSource::Files, cgroups, seen: 7, dropped: 1 }),
+            gpus: None,
+            assignments: None,
             failures: Vec::new(),
         }
     }

@@ -2,7 +2,13 @@
 //!
 //! It owns no arithmetic and no names of metrics. [`crate::report`] makes of it what crosses the network.
 
+pub mod assignment;
+pub mod gpu;
+
 use std::sync::Arc;
+
+use assignment::AssignmentSample;
+use gpu::GpuSample;
 
 /// What was read of the machine at one instant.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +19,10 @@ pub struct Sample {
     pub machine: Machine,
     /// The cgroups. Absent: no source could read them, and `failures` says why.
     pub cgroups: Option<CgroupSample>,
+    /// The GPUs. Absent: they could not be read, and `failures` says why, or they were not asked for.
+    pub gpus: Option<GpuSample>,
+    /// What kubelet handed out. Absent: it could not be asked, and `failures` says why, or there is no kubelet.
+    pub assignments: Option<AssignmentSample>,
     /// What failed while this sample was taken, in the order it was tried.
     pub failures: Vec<Failure>,
 }
@@ -111,6 +121,10 @@ pub enum SourceName {
     Machine,
     /// One of the cgroup sources.
     Cgroups(CgroupSource),
+    /// NVML.
+    Gpus,
+    /// Kubelet's PodResources API.
+    Assignments,
 }
 
 impl SourceName {
@@ -119,6 +133,8 @@ impl SourceName {
         match self {
             Self::Machine => "machine",
             Self::Cgroups(source) => source.as_str(),
+            Self::Gpus => "nvml",
+            Self::Assignments => "pod_resources",
         }
     }
 }
@@ -144,11 +160,21 @@ pub enum Reason {
     KernelUnsupported,
     /// The walk over the cgroups did not come to its end.
     WalkUnfinished,
+    /// No answer in time.
+    Timeout,
+    /// There are GPUs, and no library to ask about them.
+    NoLibrary,
+    /// The library is there, and no driver answers it.
+    NoDriver,
+    /// The driver answered with some other error.
+    Driver,
+    /// Kubelet answered with an error.
+    Kubelet,
 }
 
 impl Reason {
     /// Every reason, for tests and documents.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::CgroupV1Only,
         Self::NoCgroupMount,
         Self::NotFound,
@@ -158,6 +184,11 @@ impl Reason {
         Self::NoProbes,
         Self::KernelUnsupported,
         Self::WalkUnfinished,
+        Self::Timeout,
+        Self::NoLibrary,
+        Self::NoDriver,
+        Self::Driver,
+        Self::Kubelet,
     ];
 
     /// In snake case, as labels and reports spell it.
@@ -172,6 +203,11 @@ impl Reason {
             Self::NoProbes => "no_probes",
             Self::KernelUnsupported => "kernel_unsupported",
             Self::WalkUnfinished => "walk_unfinished",
+            Self::Timeout => "timeout",
+            Self::NoLibrary => "no_library",
+            Self::NoDriver => "no_driver",
+            Self::Driver => "driver",
+            Self::Kubelet => "kubelet",
         }
     }
 }

@@ -31,6 +31,15 @@ pub struct SelfMetrics {
 struct Latest {
     ended: Instant,
     cgroups: Option<(CgroupSource, u32, u32)>,
+    gpus: Option<Gpus>,
+}
+
+/// What the latest tick saw of GPUs.
+#[derive(Clone, Copy)]
+struct Gpus {
+    devices: usize,
+    calls: u32,
+    fake: bool,
 }
 
 /// Why an attempt to send failed: a label.
@@ -128,7 +137,9 @@ impl SelfMetrics {
             self.source_failures.with_label_values(&[failure.source.as_str(), failure.reason.as_str()]).inc();
         }
         let cgroups = sample.cgroups.as_ref().map(|cgroups| (cgroups.source, cgroups.seen, cgroups.dropped));
-        *self.latest() = Some(Latest { ended: Instant::now(), cgroups });
+        let gpus = sample.gpus.as_ref();
+        let gpus = gpus.map(|gpus| Gpus { devices: gpus.devices.len(), calls: gpus.calls, fake: gpus.fake });
+        *self.latest() = Some(Latest { ended: Instant::now(), cgroups, gpus });
     }
 
     /// So many samples fell out.
@@ -170,6 +181,18 @@ impl SelfMetrics {
                 families.extend(gauge.collect());
             }
         }
+        if let Some(gpus) = self.latest().and_then(|latest| latest.gpus) {
+            let gauges = [
+                ("mcad_agent_gpus", "GPUs that NVML lists, in the latest sample.", gpus.devices as i64),
+                ("mcad_agent_nvml_calls", "Calls of NVML that the latest sample took.", gpus.calls.into()),
+            ];
+            for (name, help, value) in gauges {
+                // Nobody should take these for GPUs, wherever the figure ends up.
+                let gauge = IntGaugeVec::new(Opts::new(name, help), &["fake"])?;
+                gauge.with_label_values(&[if gpus.fake { "true" } else { "false" }]).set(value);
+                families.extend(gauge.collect());
+            }
+        }
         families.sort_by(|a, b| a.name().cmp(b.name()));
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
@@ -185,6 +208,7 @@ impl SelfMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::gpu::GpuSample;
     use crate::sample::{CgroupSample, Failure, Machine, Moment, Reason, SourceName};
 
     fn sample(cgroups: Option<CgroupSample>) -> Sample {
@@ -193,7 +217,14 @@ mod tests {
             reason: Reason::NotPermitted,
             detail: String::new(),
         }];
-        Sample { at: Moment { unix_ms: 1, uptime_ns: 1 }, machine: Machine::default(), cgroups, failures }
+        Sample {
+            at: Moment { unix_ms: 1, uptime_ns: 1 },
+            machine: Machine::default(),
+            cgroups,
+            gpus: None,
+            assignments: None,
+            failures,
+        }
     }
 
     fn text(metrics: &SelfMetrics) -> String {
@@ -212,6 +243,17 @@ mod tests {
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn gpus_that_are_fake_are_labelled_so() {
+        let metrics = SelfMetrics::new().unwrap();
+        let gpus = GpuSample { fake: true, calls: 58, ..GpuSample::default() };
+        let sample = Sample { gpus: Some(gpus), ..sample(None) };
+        metrics.ticked(&sample, Duration::from_millis(2), Duration::from_millis(1));
+        let text = text(&metrics);
+        assert!(text.contains("mcad_agent_nvml_calls{fake=\"true\"} 58\n"), "{text}");
+        assert!(text.contains("mcad_agent_gpus{fake=\"true\"} 0\n"), "{text}");
     }
 
     #[test]

@@ -9,6 +9,10 @@ mod apiserver;
 mod proxy;
 
 use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -35,6 +39,55 @@ use mcad_aggregator::{
 use proxy::Wire;
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinHandle};
+
+/// The aggregator's own process, watching by a kubeconfig.
+struct Process {
+    child: Child,
+    metrics: String,
+}
+
+impl Process {
+    fn start(kubeconfig: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mcad-aggregator"))
+            .args(["--listen", "127.0.0.1:0", "--report-listen", "127.0.0.1:0"])
+            .env("KUBECONFIG", kubeconfig)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let metrics = line.split("metrics=http://").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
+        Self { child, metrics }
+    }
+
+    /// Status line and body of a GET.
+    fn get(&self, path: &str) -> String {
+        let mut connection = TcpStream::connect(&self.metrics).unwrap();
+        write!(connection, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    async fn until(&self, what: &str, path: &str, holds: impl Fn(&str) -> bool) {
+        let wait = async {
+            while !holds(&self.get(path)) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let patience = Duration::from_mins(2);
+        tokio::time::timeout(patience, wait).await.unwrap_or_else(|_| panic!("two minutes without: {what}"));
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
 
 /// A cluster as watched through a wire, and what was told beside.
 struct Watched {
@@ -329,4 +382,28 @@ async fn explain_waits_until_all_is_known_and_says_what_is_not() {
         missing.starts_with("after 1 s the cluster is not known: nodes (unreachable), pods (unreachable)"),
         "{missing}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_process_shows_a_live_cluster_says_nothing_of_one_it_lost_and_finds_it_again() {
+    let Some(mut server) = ApiServer::start().await else { return };
+    define(&server.client()).await;
+    create(&nodes(&server.client()), node("a")).await;
+    let process = Process::start(&server.kubeconfig());
+    process.until("ready", "/ready", |answer| answer.starts_with("HTTP/1.0 200")).await;
+    let not_ready = "mcad_nodes{state=\"not_ready\"}";
+    process.until("one node", "/metrics", |text| text.contains(&format!("{not_ready} 1"))).await;
+    assert!(process.get("/metrics").contains("mcad_appwrappers_count{state=\"Pending\"} 0"));
+
+    server.kill();
+    process.until("nothing of the cluster", "/metrics", |text| !text.contains("mcad_nodes{")).await;
+    let text = process.get("/metrics");
+    assert!(!text.contains("mcad_allocatable_capacity_cpu ") && !text.contains("mcad_appwrappers_count{"), "{text}");
+    assert!(text.contains("mcad_build_info"), "its own figures stay");
+    assert!(process.get("/ready").starts_with("HTTP/1.0 503"));
+
+    server.restart().await;
+    create(&nodes(&server.client()), node("b")).await;
+    process.until("two nodes", "/metrics", |text| text.contains(&format!("{not_ready} 2"))).await;
+    process.until("ready again", "/ready", |answer| answer.starts_with("HTTP/1.0 200")).await;
 }

@@ -268,6 +268,38 @@ pub struct Gpu {
     #[prost(message, repeated, tag = "11")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub xid_errors: Vec<XidErrors>,
+    /// Who uses it, by container. In MIG mode its instances have these.
+    #[prost(message, repeated, tag = "12")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uses: Vec<GpuUse>,
+}
+
+/// What the processes of one container take of one GPU or MIG instance.
+#[serde_as]
+#[skip_serializing_none]
+#[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GpuUse {
+    /// UID of the pod; empty for processes of no pod.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub pod_uid: String,
+    /// Id of the container; empty where the process's cgroup does not tell it.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub container_id: String,
+    /// Its processes that hold the device now. 0: they have ended, and the totals stand for another hour.
+    #[prost(uint32, tag = "3")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub processes: u32,
+    /// Memory that they hold on it.
+    #[prost(uint64, optional, tag = "4")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_used_bytes: Option<u64>,
+    /// Time that they kept it busy, integrated by the agent since `started_at_ms`.
+    #[prost(uint64, optional, tag = "5")]
+    #[serde_as(as = "Option<Int64>")]
+    pub busy_ns: Option<u64>,
 }
 
 /// One MIG instance.
@@ -309,6 +341,10 @@ pub struct MigInstance {
     #[prost(uint64, optional, tag = "9")]
     #[serde_as(as = "Option<Int64>")]
     pub memory_total_bytes: Option<u64>,
+    /// As [`Gpu::uses`].
+    #[prost(message, repeated, tag = "10")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uses: Vec<GpuUse>,
 }
 
 /// How often one Xid was seen on one GPU.

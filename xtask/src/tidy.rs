@@ -14,10 +14,11 @@ use crate::workspace;
 const IMPORTS: [(&str, &[&str]); 8] = [
     ("aya", &["agent/src/probe", "agent/src/source/bpf"]),
     ("nvml_wrapper", &["agent/src/source/gpu"]),
-    ("nvml_wrapper_sys", &["agent/src/source/gpu"]),
+    ("nvml_wrapper_sys", &["agent/src/source/gpu", "fake-nvml/src"]),
     ("kube::runtime", &["aggregator/src/watch", "aggregator/src/main"]),
-    ("hyper", &["agent/src/sender", "agent/src/admin", "aggregator/src/server"]),
-    ("hyper_util", &["agent/src/sender", "agent/src/admin", "aggregator/src/server"]),
+    ("hyper", &["agent/src/sender", "agent/src/admin", "aggregator/src/server", "fake-kubelet/src"]),
+    ("hyper_util", &["agent/src/sender", "agent/src/admin", "aggregator/src/server", "fake-kubelet/src"]),
+    ("tonic", &["agent/src/source/pods", "fake-kubelet/src"]),
     (
         "prometheus",
         &["agent/src/admin", "agent/src/self_metrics", "aggregator/src/families", "aggregator/src/self_metrics"],
