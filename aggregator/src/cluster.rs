@@ -64,8 +64,8 @@ pub struct Cluster {
     appwrappers: BTreeMap<AppWrapperName, AppWrapperEntry>,
     /// Sources that have told all they have.
     known: BTreeSet<Source>,
-    /// Versions of AppWrappers that the API server serves.
-    served: BTreeSet<Served>,
+    /// Versions of AppWrappers that the API server serves. Absent: it has not said yet.
+    served: Option<BTreeSet<Served>>,
     /// Names that many objects share, each once.
     names: HashSet<Arc<str>>,
     /// AppWrappers that the histograms may not have seen yet.
@@ -130,6 +130,8 @@ impl Cluster {
             cluster.apply(Event::Apply(object));
         }
         cluster.known = Source::all().collect();
+        // What was served does not show in a dump.
+        cluster.served = Some(BTreeSet::new());
         cluster.observe();
         cluster
     }
@@ -154,8 +156,10 @@ impl Cluster {
 
     /// Says which versions of AppWrappers the API server serves. Objects of others are forgotten.
     pub fn serve(&mut self, served: impl IntoIterator<Item = Served>) {
-        self.served = served.into_iter().collect();
-        for gone in Served::ALL.into_iter().filter(|version| !self.served.contains(version)).collect::<Vec<_>>() {
+        let served: BTreeSet<Served> = served.into_iter().collect();
+        let unserved: Vec<_> = Served::ALL.into_iter().filter(|version| !served.contains(version)).collect();
+        self.served = Some(served);
+        for gone in unserved {
             if self.known.contains(&Source::AppWrappers(gone)) {
                 self.reset(Source::AppWrappers(gone), Vec::new());
                 self.known.remove(&Source::AppWrappers(gone));
@@ -178,12 +182,14 @@ impl Cluster {
 
     /// Whether AppWrappers of every served version are all known.
     pub fn knows_appwrappers(&self) -> bool {
-        self.served.iter().all(|served| self.known.contains(&Source::AppWrappers(*served)))
+        let all =
+            |served: &BTreeSet<Served>| served.iter().all(|served| self.known.contains(&Source::AppWrappers(*served)));
+        self.served.as_ref().is_some_and(all)
     }
 
     /// The kinds of AppWrapper that the API server is known to serve.
     pub fn served(&self) -> BTreeSet<Version> {
-        self.served.iter().map(|served| served.version()).collect()
+        self.served.iter().flatten().map(|served| served.version()).collect()
     }
 
     /// How many quantities could not be read in each list that is known.

@@ -55,19 +55,19 @@ struct Rooms<'a, T> {
 }
 
 /// What decides where a pod may go, amounts apart.
-#[derive(PartialEq, Eq, Hash)]
-struct Choice {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Choice {
     constraints: Arc<Constraints>,
     /// Resources whose own taint it passes.
     extended: Vec<Resource>,
 }
 
-type Left = (i128, i128, i128);
+/// GPUs, millicores, bytes.
+pub(crate) type Left = (i128, i128, i128);
 
 impl<'a, T: Fn(&str) -> bool> Rooms<'a, T> {
     fn new(nodes: impl Iterator<Item = &'a NodeView>, tolerated: T) -> Self {
-        let takes_pods = |view: &&NodeView| matches!(view.state, NodeState::Admissible | NodeState::Tainted);
-        let nodes: Vec<_> = nodes.filter(takes_pods).map(|view| (view, room(view))).collect();
+        let nodes: Vec<_> = nodes.filter(|view| takes_pods(view)).map(|view| (view, room(view))).collect();
         let mut order: Vec<usize> = (0..nodes.len()).collect();
         order.sort_by_key(|&at| (left(&nodes[at].1), at));
         let touched = vec![false; nodes.len()];
@@ -125,9 +125,7 @@ impl<'a, T: Fn(&str) -> bool> Rooms<'a, T> {
     }
 
     fn selected(&mut self, group: &PodGroup) -> Rc<[bool]> {
-        let requested = group.requests.iter().filter(|(resource, amount)| resource.is_extended() && *amount > 0);
-        let extended = requested.map(|(resource, _)| resource).filter(|r| (self.tolerated)(r.name())).collect();
-        let choice = Choice { constraints: group.constraints.clone(), extended };
+        let choice = Choice::of(group, &self.tolerated);
         if let Some(selected) = self.selected.get(&choice) {
             return selected.clone();
         }
@@ -138,20 +136,38 @@ impl<'a, T: Fn(&str) -> bool> Rooms<'a, T> {
 }
 
 impl Choice {
-    fn allows(&self, view: &NodeView) -> bool {
-        let node = &view.node;
+    /// What a group's pods demand, given the taint keys that may name a resource.
+    pub(crate) fn of(group: &PodGroup, tolerated: impl Fn(&str) -> bool) -> Self {
+        let requested = group.requests.iter().filter(|(resource, amount)| resource.is_extended() && *amount > 0);
+        let extended = requested.map(|(resource, _)| resource).filter(|r| tolerated(r.name())).collect();
+        Self { constraints: group.constraints.clone(), extended }
+    }
+
+    /// Whether the pods may go there.
+    pub(crate) fn allows(&self, view: &NodeView) -> bool {
+        self.selects(view) && self.passes(view)
+    }
+
+    /// Whether the node's labels and name are as the pods demand.
+    pub(crate) fn selects(&self, view: &NodeView) -> bool {
+        self.constraints.select(&view.node)
+    }
+
+    /// Whether no taint of the node keeps the pods off.
+    fn passes(&self, view: &NodeView) -> bool {
         let passes = |key: &str| self.extended.iter().any(|resource| resource.name() == key);
-        self.constraints.select(node)
-            && node
-                .taints
-                .iter()
-                .filter(|taint| taint.effect.repels())
-                .all(|taint| self.constraints.tolerates(taint) || passes(&taint.key))
+        let mut repelling = view.node.taints.iter().filter(|taint| taint.effect.repels());
+        repelling.all(|taint| self.constraints.tolerates(taint) || passes(&taint.key))
     }
 }
 
+/// Whether some pods may land there.
+pub(crate) fn takes_pods(view: &NodeView) -> bool {
+    matches!(view.state, NodeState::Admissible | NodeState::Tainted)
+}
+
 /// What a pod that passes the node's taints could get there.
-fn room(view: &NodeView) -> Amounts {
+pub(crate) fn room(view: &NodeView) -> Amounts {
     let mut room = Amounts::default();
     for (resource, rung) in &view.rungs {
         room.add(resource, rung.free + rung.withheld.get(Reason::Tainted));
@@ -159,12 +175,13 @@ fn room(view: &NodeView) -> Amounts {
     room
 }
 
-fn left(amounts: &Amounts) -> Left {
+/// By what pods and nodes are ordered.
+pub(crate) fn left(amounts: &Amounts) -> Left {
     (amounts.gpus, amounts.millicores, amounts.bytes)
 }
 
 /// How many pods of these requests fit.
-fn fitting(room: &Amounts, requests: &Amounts) -> u64 {
+pub(crate) fn fitting(room: &Amounts, requests: &Amounts) -> u64 {
     let of = |room: i128, request: i128| if request > 0 { (room / request).max(0) } else { i128::MAX };
     let mut pods =
         of(room.gpus, requests.gpus).min(of(room.millicores, requests.millicores)).min(of(room.bytes, requests.bytes));

@@ -42,6 +42,8 @@ pub mod exposition;
 pub mod families;
 pub mod metrics;
 
+pub mod api;
+pub mod explain;
 pub mod page;
 pub mod replica;
 

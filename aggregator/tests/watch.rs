@@ -24,8 +24,16 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use mcad_aggregator::{
+    clock::Clock,
     cluster::{Cluster, Source},
+    explain::{Answer, Subject},
+    live,
+    merge::Ages,
     object::{Served, Version},
+    replica::{Kubernetes, Mode, Replica},
+    self_metrics::SelfMetrics,
+    snapshot::Options,
+    store::{Limits, Store},
     watch::{self, Settings, Told},
 };
 use proxy::Wire;
@@ -343,6 +351,37 @@ async fn a_definition_may_vanish_and_come_back() {
     served(&client).await;
     create(&appwrappers(&client, WORKLOAD, "v1beta2"), appwrapper("two")).await;
     watched.shows(&[], 0, &[("two", Version::V1Beta2)]).await;
+}
+
+/// What `explain --cluster kube` comes to.
+async fn explained(client: Client, wait: Duration) -> Result<Value, String> {
+    let mode = Mode::Kubernetes(Box::new(Kubernetes::new(Cluster::default(), Options::default(), Ages::Count)));
+    let replica = Replica::new(Clock::system(), mode, Store::new(Limits::KUBERNETES), SelfMetrics::new().unwrap());
+    live::until_known(client, Settings::default(), &replica, wait).await.map_err(|unknown| unknown.to_string())?;
+    let answer = Answer::on(&Subject::Cluster, &replica.snapshot(), replica.now());
+    Ok(serde_json::to_value(answer.unwrap()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explain_waits_until_all_is_known_and_says_what_is_not() {
+    let Some(mut server) = ApiServer::start().await else { return };
+    let client = server.client();
+    define(&client).await;
+    create(&nodes(&client), node("a")).await;
+    create(&appwrappers(&client, WORKLOAD, "v1beta2"), appwrapper("new")).await;
+    create(&appwrappers(&client, MCAD, "v1beta1"), mcad_appwrapper(MCAD, "old")).await;
+    let answer = explained(server.client(), Duration::from_mins(1)).await.unwrap();
+    assert_eq!(answer["nodes"][0]["name"], "a");
+    let names: Vec<_> = answer["appwrappers"].as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["new", "old"]);
+    // Fit was worked out: nobody is left with "not known yet".
+    assert_eq!(answer["appwrappers"][1]["waiting"]["fits_nodes"], false);
+    server.kill();
+    let missing = explained(server.client(), Duration::from_secs(1)).await.unwrap_err();
+    assert!(
+        missing.starts_with("after 1 s the cluster is not known: nodes (unreachable), pods (unreachable)"),
+        "{missing}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

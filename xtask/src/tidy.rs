@@ -26,7 +26,7 @@ const IMPORTS: [(&str, &[&str]); 8] = [
 ];
 
 /// Files that turn values into values: no clock, no I/O, no lock, no log.
-const PURE: [&str; 13] = [
+const PURE: [&str; 15] = [
     "agent/src/report",
     "aggregator/src/demand",
     "aggregator/src/capacity",
@@ -39,6 +39,8 @@ const PURE: [&str; 13] = [
     "aggregator/src/ladder",
     "aggregator/src/families",
     "aggregator/src/metrics",
+    "aggregator/src/explain",
+    "aggregator/src/api",
     "wire/src",
 ];
 
