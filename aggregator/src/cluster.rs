@@ -3,15 +3,18 @@
 //! Owns what is remembered of nodes, pods and AppWrappers, and sums per node and per AppWrapper. An event costs the work
 //! of its object and of the node or AppWrapper it touches, however large the cluster is. The same objects give the same
 //! cluster, whatever the order of their events.
+mod sums;
+
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use crate::histogram::RequestHistograms;
-use crate::ladder::ByOwner;
-use crate::object::{AppWrapper, AppWrapperName, Node, Object, Phase, Pod, Served, Version};
-use crate::resource::{Amounts, Sum, Triple};
+use crate::object::{AppWrapper, AppWrapperName, Node, Object, Pod, Served, Version};
+use crate::resource::Triple;
+use sums::Change;
+pub use sums::{Gained, Held};
 
 /// Something that happened to the cluster.
 #[derive(Clone, Debug)]
@@ -88,19 +91,6 @@ struct NodeEntry {
     held: Held,
 }
 
-/// What the bound, unfinished pods of a node hold.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Held {
-    /// How many they are.
-    pub pods: u64,
-    /// Their effective requests.
-    pub requested: ByOwner<Sum>,
-    /// What MCAD v1 subtracts for them.
-    pub dispatcher_v1: Triple,
-    /// What MCAD v2 subtracts for them.
-    pub dispatcher_v2: Triple,
-}
-
 /// An AppWrapper as each source tells it, and its pods; pods of one that is not there wait here for it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct AppWrapperEntry {
@@ -109,17 +99,6 @@ struct AppWrapperEntry {
     gained: Gained,
     /// The UID that the histograms have seen.
     observed: Option<Arc<str>>,
-}
-
-/// What the pods of an AppWrapper got.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Gained {
-    /// Its pods, in whatever phase.
-    pub pods: u64,
-    /// Effective requests of those bound and unfinished.
-    pub allocated: Sum,
-    /// What MCAD v1 takes those for that run or have succeeded.
-    pub dispatched: Triple,
 }
 
 impl Cluster {
@@ -362,31 +341,14 @@ impl Cluster {
     fn account(&mut self, pod: &Pod, change: Change) {
         if let Some(name) = pod.held_node() {
             let entry = self.nodes.entry(name.clone()).or_default();
-            let held = &mut entry.held;
-            change.count(&mut held.pods);
-            let requested =
-                if pod.owner.is_some() { &mut held.requested.appwrapper } else { &mut held.requested.other };
-            change.sum(requested, &pod.requests);
-            if !pod.marks.v1 {
-                change.add(&mut held.dispatcher_v1, pod.dispatcher_v1);
-            }
-            if !pod.marks.v2 {
-                change.add(&mut held.dispatcher_v2, pod.dispatcher_v2);
-            }
+            entry.held.account(pod, change);
             if *entry == NodeEntry::default() {
                 self.nodes.remove(name);
             }
         }
         if let Some(owner) = &pod.owner {
             let entry = self.appwrappers.entry(owner.clone()).or_default();
-            let gained = &mut entry.gained;
-            change.count(&mut gained.pods);
-            if pod.held_node().is_some() {
-                change.sum(&mut gained.allocated, &pod.requests);
-            }
-            if matches!(pod.phase, Phase::Running | Phase::Succeeded) {
-                change.add(&mut gained.dispatched, pod.dispatcher_v1);
-            }
+            entry.gained.account(pod, change);
             if entry.is_forgotten() {
                 self.appwrappers.remove(owner);
             }
@@ -442,36 +404,6 @@ impl Cluster {
         let (uid, demand) = (effective.uid.clone(), Triple::from(&effective.demand.total));
         entry.observed = Some(uid);
         self.histograms.observe(demand);
-    }
-}
-
-/// What happens to a pod in the sums.
-#[derive(Clone, Copy, Debug)]
-enum Change {
-    Comes,
-    Goes,
-}
-
-impl Change {
-    fn count(self, pods: &mut u64) {
-        match self {
-            Self::Comes => *pods += 1,
-            Self::Goes => *pods = pods.saturating_sub(1),
-        }
-    }
-
-    fn sum(self, sum: &mut Sum, amounts: &Amounts) {
-        match self {
-            Self::Comes => sum.put(amounts),
-            Self::Goes => sum.take(amounts),
-        }
-    }
-
-    fn add(self, sum: &mut Triple, amount: Triple) {
-        *sum = match self {
-            Self::Comes => sum.plus(amount),
-            Self::Goes => sum.minus(amount),
-        };
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Owns the joins: reports to nodes by name, cgroups to pods by UID, devices to pods by the names kubelet lists; and what
 //! is used, by whom. What names no node or pod of the cluster is dropped here, whatever a report says. Pure.
+mod pods;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ use crate::resource::Resource;
 use crate::snapshot::PodMetrics;
 use crate::store::Stored;
 
+pub use pods::PodFigures;
+
 /// Nanocores in a core, nanodevices in a device.
 const NANO: f64 = 1e9;
 
@@ -27,23 +31,6 @@ pub struct Measured {
     pub appwrappers: BTreeMap<AppWrapperName, Usage>,
     /// Pods one by one, in order of namespace and name; only if asked for.
     pub pods: Vec<PodFigures>,
-}
-
-/// What was measured of one pod. Absent: not measured.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PodFigures {
-    /// Its namespace and name.
-    pub name: PodName,
-    /// CPU time since its cgroup was made.
-    pub cpu_ns: Option<u64>,
-    /// Memory charged to it, less what is given back first.
-    pub working_set_bytes: Option<u64>,
-    /// Time that its tasks were ready to run and waited.
-    pub run_queue_wait_ns: Option<u64>,
-    /// Processes killed for want of memory.
-    pub oom_kills: Option<u64>,
-    /// How busy the GPUs that it holds are with it.
-    pub gpu_busy_ratio: Option<f64>,
 }
 
 /// What was measured on one node.
@@ -237,29 +224,6 @@ impl<'a> Joined<'a> {
             sum += ((*ratio)? * NANO).round() as u64 / holders;
         }
         Some(sum)
-    }
-
-    /// The pods one by one. Devices are known where cgroups are not, and the other way round.
-    fn pod_figures(&self) -> Vec<PodFigures> {
-        let name = |pod: &Pod| (pod.namespace.clone(), pod.name.clone());
-        let mut pods: BTreeMap<PodName, PodFigures> = BTreeMap::new();
-        for JoinedPod { pod, cgroup } in &self.pods {
-            let figures = pods.entry(name(pod)).or_default();
-            figures.cpu_ns = cgroup.cpu_ns;
-            figures.working_set_bytes = working_set_bytes(cgroup);
-            figures.run_queue_wait_ns = cgroup.run_queue_wait_ns;
-            figures.oom_kills = cgroup.oom_kills;
-        }
-        let listed: BTreeSet<&str> = devices_of(&self.stored.report).into_iter().map(|(uuid, ..)| uuid).collect();
-        let mut gpus: BTreeMap<PodName, (&Pod, BTreeSet<&str>)> = BTreeMap::new();
-        for device in self.held.iter().flatten().filter(|device| listed.contains(uuid_of(device.id))) {
-            gpus.entry(name(device.pod)).or_insert((device.pod, BTreeSet::new())).1.insert(uuid_of(device.id));
-        }
-        for (name, (pod, uuids)) in gpus {
-            let ratio = self.pod_nanodevices(pod).map(|busy| busy as f64 / NANO / uuids.len() as f64);
-            pods.entry(name).or_default().gpu_busy_ratio = ratio;
-        }
-        pods.into_iter().map(|(name, figures)| PodFigures { name, ..figures }).collect()
     }
 
     fn devices(&self) -> Vec<Device> {

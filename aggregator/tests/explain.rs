@@ -204,7 +204,7 @@ fn no_name_reaches_a_terminal_raw() {
     holder["metadata"]["namespace"] = name("space").into();
     let asking = v1beta1(
         &name("w"),
-        json!([{"custompodresources": [{"replicas": 1, "requests": {"cpu": "9"}}]}]),
+        json!([{"generictemplate": {}, "custompodresources": [{"replicas": 1, "requests": {"cpu": "9"}}]}]),
         json!({"state": ""}),
     );
     let mut devices = gpus(2);
@@ -243,7 +243,7 @@ mod why {
     fn asks(pods: u32, requests: Value) -> Value {
         v1beta1(
             "w",
-            json!([{"custompodresources": [{"replicas": pods, "requests": requests}]}]),
+            json!([{"generictemplate": {}, "custompodresources": [{"replicas": pods, "requests": requests}]}]),
             json!({"state": "Pending"}),
         )
     }
