@@ -94,8 +94,16 @@ fn a_gpu_that_broke_in_a_pods_hands_is_not_subtracted_twice() {
                 + "1"),
             // 0.9 and 0.5 of train-0's; the broken one of train-1 does no work.
             &line("used owner=other", "nvidia_com_gpu", " 1.4"),
+            "mcad_node_gpus_fake{node=\"gpu-17\"} 1",
         ],
     );
+}
+
+#[test]
+fn of_gpus_that_are_there_nothing_says_that_they_are_fake() {
+    let mut real = broke_in_use();
+    real.gpus.as_mut().unwrap().fake = false;
+    check_with(&cluster(7), vec![real], &["mcad_node_gpus_fake{ absent"]);
 }
 
 #[test]
