@@ -6,8 +6,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
-use fake_kubelet::PodResourcesServer;
+use fake_kubelet::inventory::{Inventory, Listing};
+use fake_kubelet::kubelet::Declared;
 use fake_kubelet::pod_resources::Says;
+use fake_kubelet::{DevicePlugin, Kubelet};
 use fake_nvml::Installation;
 use fake_nvml::scenario::{Device, Level, Process, Scenario, Xid};
 use mcad_agent::report::{Identity, Listed, report};
@@ -25,7 +27,7 @@ const UID: &str = "0b0a3c6e-1111-4222-8333-444455556666";
 struct Node {
     directory: TempDir,
     installation: Installation,
-    kubelet: PodResourcesServer,
+    kubelet: Kubelet,
     sampler: Sampler,
     sequence: u64,
 }
@@ -36,8 +38,9 @@ impl Node {
         let root = directory.path();
         let library = Installation::built_for_this_test().unwrap();
         let installation = Installation::new(&library, root, scenario).unwrap();
-        let socket = root.join("kubelet.sock");
-        let kubelet = PodResourcesServer::start(&socket, says).unwrap();
+        let socket = root.join("pod-resources.sock");
+        let kubelet = Kubelet::start(root, &socket).unwrap();
+        *kubelet.pod_resources().says() = says;
         let patience = Duration::from_mins(2);
         let gpus = NvmlGpus::new(&Settings {
             library: Some(installation.library().to_owned()),
@@ -152,6 +155,38 @@ fn golden_report_of_a_gpu_that_broke_in_a_pods_hands() {
     assert!(assigned.iter().any(|id| id == broken[0]), "the broken one is known to be assigned");
 }
 
+/// The same from the device plugin on: nobody tells kubelet but the plugin.
+#[test]
+fn a_gpu_that_a_device_plugin_handed_out_is_known_to_be_assigned_after_it_broke() {
+    const GPU: &str = "nvidia.com/gpu";
+    let mut scenario = Scenario::of(8, "H100 80GB HBM3");
+    let mut node = Node::new(&scenario, Says::default());
+    let found = Inventory::new(&scenario);
+    let devices = |scenario: &Scenario| found.devices(scenario, Listing::default()).remove(GPU).unwrap();
+    let plugin = DevicePlugin::start(node.directory.path(), GPU, devices(&scenario)).unwrap();
+    plugin.register().unwrap();
+    let patience = Duration::from_mins(2);
+    assert!(node.kubelet.declares(GPU, Declared { capacity: 8, allocatable: 8 }, patience));
+    for pod in ["train-0", "train-1"] {
+        node.kubelet.admit("ml", pod, GPU, 2).unwrap();
+    }
+    node.report();
+    let broken = scenario.devices[3].uuid.clone();
+    scenario.xids.push(Xid { device: broken.clone(), xid: 79, ..Xid::default() });
+    node.installation.set(&scenario).unwrap();
+    plugin.list(devices(&scenario));
+    assert!(node.kubelet.declares(GPU, Declared { capacity: 8, allocatable: 7 }, patience));
+    let report = node.report();
+    let gpus = report.gpus.unwrap();
+    let unhealthy: Vec<_> = gpus.devices.iter().filter(|gpu| !gpu.unhealthy_reasons.is_empty()).collect();
+    assert_eq!(unhealthy.iter().map(|gpu| &gpu.uuid).collect::<Vec<_>>(), [&broken]);
+    let assignments = report.assignments.unwrap();
+    let assigned: Vec<_> = assignments.assigned.iter().flat_map(|one| &one.device_ids).collect();
+    assert_eq!((assigned.len(), assigned.contains(&&broken)), (4, true));
+    let allocatable: Vec<_> = assignments.allocatable.iter().flat_map(|one| &one.device_ids).collect();
+    assert_eq!((allocatable.len(), allocatable.contains(&&broken)), (7, false));
+}
+
 #[test]
 fn golden_report_of_mig_instances_and_a_lost_gpu() {
     let mut scenario = Scenario::of(4, "A100-SXM4-80GB");
@@ -179,7 +214,7 @@ fn a_gpu_is_unassigned_in_the_first_report_after_its_pod_ended() {
     let scenario = Scenario::of(2, "L4");
     let mut node = Node::new(&scenario, says(&scenario.devices, &[("a", &[0]), ("b", &[1])]));
     assert_eq!(node.report().assignments.unwrap().assigned.len(), 2);
-    node.kubelet.says().end("ml", "a");
+    node.kubelet.pod_resources().says().end("ml", "a");
     let assigned = node.report().assignments.unwrap().assigned;
     assert_eq!(assigned.len(), 1);
     assert_eq!((assigned[0].pod.as_str(), assigned[0].held_ns), ("b", Some(10 * SECOND)));
@@ -191,7 +226,7 @@ fn what_does_not_answer_is_absent_with_its_reason_and_the_rest_is_there() {
     scenario.driver.loaded = false;
     let mut node = Node::new(&scenario, Says::default());
     node.on_bus("0000:18:00.0");
-    node.kubelet.says().errors = vec![("List", tonic::Code::Internal)];
+    node.kubelet.pod_resources().says().errors = vec![("List", tonic::Code::Internal)];
     let report = node.report();
     let absences: Vec<_> = report.absences.iter().map(|one| (&*one.source, &*one.reason)).collect();
     assert_eq!(absences, [("assignments", "kubelet"), ("gpus", "no_driver")]);

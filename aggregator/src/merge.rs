@@ -90,6 +90,8 @@ pub struct Node {
     pub figures: BTreeMap<Resource, Figures>,
     /// Its cgroups, only while its agent is up.
     pub cgroups: Option<NodeCgroups>,
+    /// Where figures of its GPUs come from. Absent: there are none, or its agent is down.
+    pub gpu_source: Option<GpuSource>,
 }
 
 /// The agent of a node.
@@ -143,6 +145,15 @@ pub enum CgroupSource {
     Cgroupfs,
     /// They could not be read.
     None,
+}
+
+/// Where figures of GPUs come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GpuSource {
+    /// The driver.
+    Nvml,
+    /// The library `fake-nvml`: they are made up.
+    Fake,
 }
 
 /// One resource of one node.
@@ -234,6 +245,7 @@ fn agent_node(
         // Pods stand for the cgroups.
         cgroups: counting
             .map(|stored| NodeCgroups { cpu_ns: Vec::new(), ..local_cgroups(stored.report.cgroups.as_ref()) }),
+        gpu_source: counting.and_then(|stored| gpu_source(&stored.report)),
     }
 }
 
@@ -255,13 +267,14 @@ fn local_node(name: &NodeName, stored: &Stored, now: Now) -> Node {
     let (expectation, report_age) = (Expectation::Expected, Some(stored.age(now)));
     if stored.is_silent(now) {
         let agent = Agent { expectation, health: AgentHealth::Down, report_age };
-        return Node { name: name.clone(), agent, figures: BTreeMap::new(), cgroups: None };
+        return Node { name: name.clone(), agent, figures: BTreeMap::new(), cgroups: None, gpu_source: None };
     }
     Node {
         name: name.clone(),
         agent: Agent { expectation, health: AgentHealth::Up, report_age },
         figures: local_figures(stored),
         cgroups: Some(local_cgroups(stored.report.cgroups.as_ref())),
+        gpu_source: gpu_source(&stored.report),
     }
 }
 
@@ -339,6 +352,10 @@ fn device_figures(devices: &[Device], lost: usize) -> Figures {
         healthy: Some(healthy as u64),
         used: Used { system: used, ..Used::default() },
     }
+}
+
+fn gpu_source(report: &Report) -> Option<GpuSource> {
+    report.gpus.as_ref().map(|gpus| if gpus.fake { GpuSource::Fake } else { GpuSource::Nvml })
 }
 
 fn local_cgroups(cgroups: Option<&Cgroups>) -> NodeCgroups {

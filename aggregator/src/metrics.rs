@@ -11,7 +11,7 @@ use crate::families::ladder::{
     write_used,
 };
 use crate::families::{self, Spelled};
-use crate::merge::{AgentHealth, CgroupSource, Expectation, Figures, Node, Role, Snapshot};
+use crate::merge::{AgentHealth, CgroupSource, Expectation, Figures, GpuSource, Node, Role, Snapshot};
 use crate::resource::Resource;
 
 const NODE: &[&str] = &["node"];
@@ -57,6 +57,13 @@ static NODE_SOURCE: Family = Family {
     unit: "1",
     help: "Where the node's figures of cgroups come from: bpf, cgroupfs or none.",
 };
+static NODE_GPUS_FAKE: Family = Family {
+    name: "mcad_node_gpus_fake",
+    kind: Kind::Gauge,
+    labels: NODE,
+    unit: "1",
+    help: "The node's GPUs are those of fake-nvml, made up for trying out. Of other nodes there is no line.",
+};
 static SNAPSHOT_AGE: Family = Family {
     name: "mcad_snapshot_age_seconds",
     kind: Kind::Gauge,
@@ -101,6 +108,7 @@ static OWN: &[&Family] = &[
     &NODE_CGROUPS_SEEN,
     &NODE_CGROUPS_DROPPED,
     &CGROUP_CPU_SECONDS,
+    &NODE_GPUS_FAKE,
     &SNAPSHOT_AGE,
     &FIT_AGE,
     &UNREADABLE,
@@ -184,6 +192,9 @@ fn write_agents(nodes: &[Node], out: &mut Exposition<'_>) {
     write_each(out, &NODE_CGROUPS_SEEN, nodes, |node| Some(Value::Unsigned(node.cgroups.as_ref()?.seen?.into())));
     write_each(out, &NODE_CGROUPS_DROPPED, nodes, |node| Some(Value::Unsigned(node.cgroups.as_ref()?.dropped?.into())));
     write_cgroups(nodes, out);
+    write_each(out, &NODE_GPUS_FAKE, nodes, |node| {
+        (node.gpu_source == Some(GpuSource::Fake)).then_some(Value::Unsigned(1))
+    });
 }
 
 /// One line a node, where there is a value.

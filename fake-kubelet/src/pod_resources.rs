@@ -1,26 +1,20 @@
 //! Kubelet's PodResources API v1 over a unix socket, on a thread of its own: it says what it was told to say.
 
-use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use mcad_wire::pod_resources::{
     AllocatableResourcesResponse, ContainerDevices, ContainerResources, GET_ALLOCATABLE_RESOURCES, LIST,
     ListPodResourcesResponse, PodResources, ResourcesRequest,
 };
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::oneshot;
 use tonic::server::Grpc;
 use tonic::{Code, Request, Response, Status};
 use tonic_prost::ProstCodec;
+
+use crate::unix_server::{self, Answers, UnixServer};
 
 /// What the server says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,8 +49,7 @@ impl Says {
 #[derive(Debug)]
 pub struct PodResourcesServer {
     shared: Arc<Shared>,
-    stop: Option<oneshot::Sender<Infallible>>,
-    thread: Option<JoinHandle<()>>,
+    _server: UnixServer,
 }
 
 #[derive(Debug, Default)]
@@ -71,25 +64,9 @@ impl PodResourcesServer {
     /// # Errors
     /// The socket could not be opened.
     pub fn start(socket: &Path, says: Says) -> io::Result<Self> {
-        match std::fs::remove_file(socket) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
         let shared = Arc::new(Shared { says: Mutex::new(says), ..Shared::default() });
-        let listener = std::os::unix::net::UnixListener::bind(socket)?;
-        listener.set_nonblocking(true)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (stop, stopped) = oneshot::channel();
-        let here = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("kubelet".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    _ = stopped => {}
-                    () = listen(listener, here) => {}
-                }
-            });
-        })?;
-        Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
+        let server = UnixServer::start(socket, Arc::clone(&shared))?;
+        Ok(Self { shared, _server: server })
     }
 
     /// What it says from now on.
@@ -103,54 +80,33 @@ impl PodResourcesServer {
     }
 }
 
-impl Drop for PodResourcesServer {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // A panic of the server was printed by it.
-            let _ = thread.join();
+impl Answers for Shared {
+    fn connected(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn answer(self: Arc<Self>, call: unix_server::Call) -> unix_server::Answer {
+        let says = self.says.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if says.silent {
+            std::future::pending::<()>().await;
         }
-    }
-}
-
-async fn listen(listener: std::os::unix::net::UnixListener, shared: Arc<Shared>) {
-    let Ok(listener) = UnixListener::from_std(listener) else { return };
-    while let Ok((stream, _)) = listener.accept().await {
-        shared.connections.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(serve(stream, Arc::clone(&shared)));
-    }
-}
-
-async fn serve(stream: UnixStream, shared: Arc<Shared>) {
-    let service = service_fn(move |request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer(request, &shared).await) }
-    });
-    // The client going away is no error of ours.
-    let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
-}
-
-async fn answer(request: hyper::Request<Incoming>, shared: &Shared) -> hyper::Response<tonic::body::Body> {
-    let says = shared.says.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if says.silent {
-        std::future::pending::<()>().await;
-    }
-    let method = request.uri().path().to_owned();
-    let error = says.errors.iter().find(|(name, _)| method.ends_with(name)).map(|(_, code)| *code);
-    match (method.as_str(), error) {
-        (_, Some(code)) => Status::new(code, "as it was told").into_http(),
-        (LIST, None) => Grpc::new(ProstCodec::default()).unary(Answers(says.pods), request).await,
-        (GET_ALLOCATABLE_RESOURCES, None) => {
-            Grpc::new(ProstCodec::default()).unary(Answers(says.allocatable), request).await
+        let method = call.uri().path().to_owned();
+        let error = says.errors.iter().find(|(name, _)| method.ends_with(name)).map(|(_, code)| *code);
+        match (method.as_str(), error) {
+            (_, Some(code)) => Status::new(code, "as it was told").into_http(),
+            (LIST, None) => Grpc::new(ProstCodec::default()).unary(Same(says.pods), call).await,
+            (GET_ALLOCATABLE_RESOURCES, None) => {
+                Grpc::new(ProstCodec::default()).unary(Same(says.allocatable), call).await
+            }
+            _ => Status::unimplemented("no such method").into_http(),
         }
-        _ => Status::unimplemented("no such method").into_http(),
     }
 }
 
 /// Always the same answer.
-struct Answers<Answer>(Answer);
+struct Same<Answer>(Answer);
 
-impl<Answer: Clone> tonic::server::UnaryService<ResourcesRequest> for Answers<Answer> {
+impl<Answer: Clone> tonic::server::UnaryService<ResourcesRequest> for Same<Answer> {
     type Response = Answer;
     type Future = Ready<Result<Response<Answer>, Status>>;
 
