@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::probe::RunQueueChoice;
 use crate::report::Listed;
 use crate::sender::Target;
 use crate::source::gpu::IGNORED_XIDS;
@@ -39,6 +40,10 @@ pub struct Args {
     /// Where per-cgroup figures come from. auto: eBPF where kernel and rights allow it, else files.
     #[arg(long, value_name = "SOURCE", value_enum, default_value_t = CgroupSourceChoice::Auto)]
     pub cgroup_source: CgroupSourceChoice,
+
+    /// Whether waits for a processor are added up by cgroup, at each switch of tasks. Needs eBPF.
+    #[arg(long, value_name = "WHETHER", value_enum, default_value_t = RunQueueChoice::On)]
+    pub run_queue: RunQueueChoice,
 
     /// Which cgroups a report lists. Default: pods; with --once all.
     #[arg(long, value_name = "WHICH", value_enum)]

@@ -76,7 +76,7 @@ fn at(args: &Args, tree: PathBuf, plan: CgroupPlan) -> anyhow::Result<Vec<Box<dy
         tracing::warn!(%why, "cgroups are read from files");
     }
     if plan == CgroupPlan::Bpf {
-        let attached = BpfCgroups::attach(&args.sys_root, &tree, probe::MAX_CGROUPS);
+        let attached = BpfCgroups::attach(&args.sys_root, &tree, probe::MAX_CGROUPS, args.run_queue);
         match (attached, args.cgroup_source) {
             (Ok(reader), _) => readers.push(Box::new(reader)),
             (Err(error), CgroupSourceChoice::Bpf) => return Err(error).context("--cgroup-source bpf was asked for"),

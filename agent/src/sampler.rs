@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn read_by(source: CgroupSource) -> CgroupSample {
-        CgroupSample { source, cgroups: Vec::new(), seen: 0, dropped: 0 }
+        CgroupSample { source, cgroups: Vec::new(), from_files: Vec::new(), probes: None, seen: 0, dropped: 0 }
     }
 
     fn refused() -> SourceError {

@@ -13,6 +13,7 @@ use mcad_aggregator::clock::Now;
 use mcad_aggregator::cluster::{Cluster, Event};
 use mcad_aggregator::measure::measure;
 use mcad_aggregator::receive;
+use mcad_aggregator::snapshot::PodMetrics;
 use mcad_aggregator::store::{Limits, Store};
 use mcad_wire::report::Report;
 use serde_json::{Value, json};
@@ -184,7 +185,7 @@ fn after_a_pod_ends_its_gpus_are_unassigned_whatever_kubelet_still_lists() {
     let reports = store.reports(now);
     let (_, stored) = &reports[0];
     let holders = |cluster: &Cluster| {
-        let measured = measure(cluster, [("gpu-17", &**stored)].into_iter());
+        let measured = measure(cluster, [("gpu-17", &**stored)].into_iter(), PodMetrics::Off);
         let device = measured.nodes["gpu-17"].devices.iter().find(|device| *device.uuid == *BROKEN).unwrap();
         device.holders.as_ref().unwrap().len()
     };

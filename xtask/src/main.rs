@@ -28,6 +28,8 @@ mod debian_kernel;
 mod guest;
 mod test_kernels;
 
+mod bench;
+
 mod ci;
 mod deny;
 #[cfg(test)]
@@ -50,6 +52,8 @@ enum Verb {
     Run(run::Run),
     Test(test::Test),
     TestKernels(test_kernels::TestKernels),
+    BenchCgroups(bench::BenchCgroups),
+    BenchSwitches(bench::BenchSwitches),
     Ci(ci::Ci),
     Deny(deny::Deny),
 }
@@ -61,6 +65,8 @@ fn main() -> ExitCode {
         Verb::Run(verb) => verb.run(),
         Verb::Test(verb) => verb.run(),
         Verb::TestKernels(verb) => verb.run(),
+        Verb::BenchCgroups(verb) => verb.run(),
+        Verb::BenchSwitches(verb) => verb.run(),
         Verb::Ci(verb) => verb.run(),
         Verb::Deny(verb) => verb.run(),
     };

@@ -4,11 +4,19 @@
 
 pub mod bpf;
 pub mod cgroup;
+pub mod decode;
+pub mod figures;
 pub mod gpu;
 #[cfg(test)]
 mod live_tests;
 pub mod machine;
+pub mod memory_proof;
+#[cfg(test)]
+mod parity_tests;
 pub mod pods;
+pub mod run_queue;
+#[cfg(test)]
+mod run_queue_tests;
 
 use std::io;
 use std::path::PathBuf;

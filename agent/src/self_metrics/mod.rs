@@ -1,5 +1,7 @@
 //! The agent's own figures: what it costs and where it fails. It owns their names, and nothing of what they count.
 
+mod probes;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::sample::{CgroupSource, Sample};
+use crate::sample::{CgroupSource, ProbeCost, Sample};
 
 /// The agent's own figures.
 pub struct SelfMetrics {
@@ -27,10 +29,11 @@ pub struct SelfMetrics {
 }
 
 /// What the latest tick saw. Kept as values and made families at scrape: without cgroups there are no lines.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Latest {
     ended: Instant,
     cgroups: Option<(CgroupSource, u32, u32)>,
+    probes: Option<ProbeCost>,
     gpus: Option<Gpus>,
 }
 
@@ -137,9 +140,10 @@ impl SelfMetrics {
             self.source_failures.with_label_values(&[failure.source.as_str(), failure.reason.as_str()]).inc();
         }
         let cgroups = sample.cgroups.as_ref().map(|cgroups| (cgroups.source, cgroups.seen, cgroups.dropped));
+        let probes = sample.cgroups.as_ref().and_then(|cgroups| cgroups.probes.clone());
         let gpus = sample.gpus.as_ref();
         let gpus = gpus.map(|gpus| Gpus { devices: gpus.devices.len(), calls: gpus.calls, fake: gpus.fake });
-        *self.latest() = Some(Latest { ended: Instant::now(), cgroups, gpus });
+        *self.latest() = Some(Latest { ended: Instant::now(), cgroups, probes, gpus });
     }
 
     /// So many samples fell out.
@@ -164,13 +168,17 @@ impl SelfMetrics {
 
     /// Time since the latest tick ended; before the end of the first, since the start.
     pub fn since_tick(&self) -> Duration {
-        self.latest().map_or(self.started, |latest| latest.ended).elapsed()
+        self.latest().as_ref().map_or(self.started, |latest| latest.ended).elapsed()
     }
 
     /// All figures in Prometheus' text format.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut families = self.registry.gather();
-        if let Some((source, seen, dropped)) = self.latest().and_then(|latest| latest.cgroups) {
+        let latest = self.latest().clone();
+        if let Some(probes) = latest.as_ref().and_then(|latest| latest.probes.as_ref()) {
+            families.extend(probes::families(probes));
+        }
+        if let Some((source, seen, dropped)) = latest.as_ref().and_then(|latest| latest.cgroups) {
             let gauges = [
                 ("mcad_agent_cgroups_seen", "Cgroups on the machine, in the latest sample.", seen),
                 ("mcad_agent_cgroups_dropped", "Cgroups that the latest sample lacks for want of room.", dropped),
@@ -181,7 +189,7 @@ impl SelfMetrics {
                 families.extend(gauge.collect());
             }
         }
-        if let Some(gpus) = self.latest().and_then(|latest| latest.gpus) {
+        if let Some(gpus) = latest.and_then(|latest| latest.gpus) {
             let gauges = [
                 ("mcad_agent_gpus", "GPUs that NVML lists, in the latest sample.", gpus.devices as i64),
                 ("mcad_agent_nvml_calls", "Calls of NVML that the latest sample took.", gpus.calls.into()),
@@ -259,7 +267,14 @@ mod tests {
     #[test]
     fn cgroups_that_could_not_be_read_have_no_line_any_more() {
         let metrics = SelfMetrics::new().unwrap();
-        let read = CgroupSample { source: CgroupSource::Files, cgroups: Vec::new(), seen: 7, dropped: 0 };
+        let read = CgroupSample {
+            source: CgroupSource::Files,
+            cgroups: Vec::new(),
+            from_files: Vec::new(),
+            probes: None,
+            seen: 7,
+            dropped: 0,
+        };
         metrics.ticked(&sample(Some(read)), Duration::from_millis(2), Duration::from_millis(1));
         let with = text(&metrics);
         assert!(with.contains("mcad_agent_cgroups_seen{source=\"cgroupfs\"} 7\n"), "{with}");
