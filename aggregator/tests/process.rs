@@ -80,6 +80,7 @@ fn send(aggregator: &Aggregator, sequence: u64) {
             cgroups: vec![cgroup(1, "/"), cgroup(2, "/odd \\x2d \"name\" \n of ümlauts")],
             seen: Some(2),
             dropped: Some(0),
+            ..Cgroups::default()
         }),
         gpus: Some(Gpus { driver_version: "550.1".into(), devices: vec![gpu], ..Gpus::default() }),
         ..Report::default()
