@@ -28,6 +28,9 @@ mod debian_kernel;
 mod guest;
 mod test_kernels;
 
+mod spin;
+mod test_gpu;
+
 mod ci;
 mod deny;
 #[cfg(test)]
@@ -50,6 +53,7 @@ enum Verb {
     Run(run::Run),
     Test(test::Test),
     TestKernels(test_kernels::TestKernels),
+    TestGpu(test_gpu::TestGpu),
     Ci(ci::Ci),
     Deny(deny::Deny),
 }
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Run(verb) => verb.run(),
         Verb::Test(verb) => verb.run(),
         Verb::TestKernels(verb) => verb.run(),
+        Verb::TestGpu(verb) => verb.run(),
         Verb::Ci(verb) => verb.run(),
         Verb::Deny(verb) => verb.run(),
     };
