@@ -29,6 +29,8 @@ mod guest;
 mod test_kernels;
 
 mod bench;
+mod spin;
+mod test_gpu;
 
 mod ci;
 mod deny;
@@ -54,6 +56,7 @@ enum Verb {
     TestKernels(test_kernels::TestKernels),
     BenchCgroups(bench::BenchCgroups),
     BenchSwitches(bench::BenchSwitches),
+    TestGpu(test_gpu::TestGpu),
     Ci(ci::Ci),
     Deny(deny::Deny),
 }
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Verb::TestKernels(verb) => verb.run(),
         Verb::BenchCgroups(verb) => verb.run(),
         Verb::BenchSwitches(verb) => verb.run(),
+        Verb::TestGpu(verb) => verb.run(),
         Verb::Ci(verb) => verb.run(),
         Verb::Deny(verb) => verb.run(),
     };
