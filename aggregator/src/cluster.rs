@@ -3,10 +3,10 @@
 //! Owns what is remembered of nodes, pods and AppWrappers, and sums per node and per AppWrapper. An event costs the work
 //! of its object and of the node or AppWrapper it touches, however large the cluster is. The same objects give the same
 //! cluster, whatever the order of their events.
+mod pods;
 mod sums;
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ use crate::object::{AppWrapper, AppWrapperName, Node, Object, Pod, Served, Versi
 use crate::resource::Triple;
 use sums::Change;
 pub use sums::{Gained, Held};
+
+use self::pods::{PodName, Pods};
 
 /// Something that happened to the cluster.
 #[derive(Clone, Debug)]
@@ -61,9 +63,7 @@ impl fmt::Display for Source {
 #[derive(Debug, Default)]
 pub struct Cluster {
     nodes: BTreeMap<Arc<str>, NodeEntry>,
-    pods: HashMap<PodName, Pod>,
-    /// Names of pods by the UID that their cgroups carry. A set, because a broken object may bear another's.
-    uids: BTreeSet<(Arc<str>, PodName)>,
+    pods: Pods,
     appwrappers: BTreeMap<AppWrapperName, AppWrapperEntry>,
     /// Sources that have told all they have.
     known: BTreeSet<Source>,
@@ -76,12 +76,6 @@ pub struct Cluster {
     histograms: RequestHistograms,
     /// Quantities that could not be read, by list.
     unreadable: BTreeMap<Source, u64>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct PodName {
-    namespace: Arc<str>,
-    name: Arc<str>,
 }
 
 /// A node and its pods; pods bound to a node that is not there wait here for it.
@@ -198,20 +192,17 @@ impl Cluster {
 
     /// The pods, in no order.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
-        self.pods.values()
+        self.pods.iter()
     }
 
     /// The pod of that name.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
-        self.pods.get(&PodName { namespace: namespace.into(), name: name.into() })
+        self.pods.get(namespace, name)
     }
 
     /// The pod whose cgroups carry this UID; of several, the first by name.
     pub fn pod_of_uid(&self, uid: &str) -> Option<&Pod> {
-        let nothing: Arc<str> = "".into();
-        let from = (uid.into(), PodName { namespace: nothing.clone(), name: nothing });
-        let (known, name) = self.uids.range(from..).next()?;
-        self.pods.get(name).filter(|_| **known == *uid)
+        self.pods.of_uid(uid)
     }
 
     /// The node of that name.
@@ -242,7 +233,7 @@ impl Cluster {
                     .iter()
                     .filter_map(|o| if let Object::Pod(pod) = o { Some(name(pod)) } else { None })
                     .collect();
-                let gone: Vec<_> = self.pods.keys().filter(|name| !listed.contains(name)).cloned().collect();
+                let gone: Vec<_> = self.pods.names().filter(|name| !listed.contains(*name)).cloned().collect();
                 for name in gone {
                     self.remove_pod(&name, "");
                 }
@@ -296,6 +287,10 @@ impl Cluster {
     }
 
     fn set_pod(&mut self, mut pod: Pod) {
+        // Most of what happens to a pod changes nothing that is kept of it.
+        if self.pods.get(&pod.namespace, &pod.name) == Some(&pod) {
+            return;
+        }
         pod.namespace = self.share(&pod.namespace);
         pod.node = pod.node.as_ref().map(|node| self.share(node));
         if let Some(owner) = &mut pod.owner {
@@ -304,36 +299,19 @@ impl Cluster {
         }
         pod.requests.share_names(|name| self.share(name));
         self.account(&pod, Change::Comes);
-        let name = PodName { namespace: pod.namespace.clone(), name: pod.name.clone() };
-        let uid = pod.cgroup_uid.clone();
         self.note_unreadable(Source::Pods, 0, pod.unreadable);
-        let before = match self.pods.entry(name.clone()) {
-            Entry::Occupied(mut known) => Some(known.insert(pod)),
-            Entry::Vacant(new) => {
-                new.insert(pod);
-                None
-            }
-        };
-        if let Some(before) = before {
+        if let Some(before) = self.pods.insert(pod) {
             self.account(&before, Change::Goes);
             self.note_unreadable(Source::Pods, before.unreadable, 0);
-            if before.cgroup_uid == uid {
-                return;
-            }
-            self.uids.remove(&(before.cgroup_uid, name.clone()));
-        }
-        if !uid.is_empty() {
-            self.uids.insert((uid, name));
         }
     }
 
     fn remove_pod(&mut self, name: &PodName, uid: &str) {
-        if self.pods.get(name).is_some_and(|pod| same(&pod.uid, uid))
+        if self.pods.get(&name.namespace, &name.name).is_some_and(|pod| same(&pod.uid, uid))
             && let Some(pod) = self.pods.remove(name)
         {
             self.account(&pod, Change::Goes);
             self.note_unreadable(Source::Pods, pod.unreadable, 0);
-            self.uids.remove(&(pod.cgroup_uid, name.clone()));
         }
     }
 

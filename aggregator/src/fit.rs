@@ -3,6 +3,8 @@
 //! Pure, from a snapshot alone, so that it can be worked out elsewhere and later; the answer says only what it is about.
 //! Alike pods fill a node at once: that is what placing them one by one comes to, because a node that takes one has less
 //! left than before, and so stays the first choice for the next.
+mod columns;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -13,6 +15,8 @@ use crate::ladder::{NodeState, Reason};
 use crate::object::{AppWrapper, AppWrapperName, Constraints};
 use crate::resource::{Amounts, Resource};
 use crate::snapshot::{NodeView, Snapshot};
+
+use self::columns::Columns;
 
 /// What became of the attempt to place one AppWrapper.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,15 +47,21 @@ pub fn fits(snapshot: &Snapshot) -> Fits {
 
 /// The nodes that may take pods, and what is left on each.
 struct Rooms<'a, T> {
-    /// In order of name; what is known of a node is known by its place here.
-    nodes: Vec<(&'a NodeView, Amounts)>,
-    /// Places, those with least left first.
-    order: Vec<usize>,
+    /// Those with least left first, then by name. What is known of a node is known by its place here.
+    by_room: Vec<Room>,
+    columns: Columns<'a>,
     tolerated: T,
     /// Where pods may go, for each kind of demand on nodes that was met so far.
     selected: HashMap<Choice, Rc<[bool]>>,
     /// Whether a place is in use by the AppWrapper at hand.
     touched: Vec<bool>,
+}
+
+/// What is left on one node.
+struct Room {
+    amounts: Amounts,
+    /// The node's place in the order of names.
+    name: usize,
 }
 
 /// What decides where a pod may go, amounts apart.
@@ -65,13 +75,17 @@ pub(crate) struct Choice {
 /// GPUs, millicores, bytes.
 pub(crate) type Left = (i128, i128, i128);
 
+/// What is left on the nodes that have taken pods of the AppWrapper at hand, in the order of the rooms; by place.
+type Taken = BTreeMap<(Left, usize), (usize, Amounts)>;
+
 impl<'a, T: Fn(&str) -> bool> Rooms<'a, T> {
     fn new(nodes: impl Iterator<Item = &'a NodeView>, tolerated: T) -> Self {
-        let nodes: Vec<_> = nodes.filter(|view| takes_pods(view)).map(|view| (view, room(view))).collect();
-        let mut order: Vec<usize> = (0..nodes.len()).collect();
-        order.sort_by_key(|&at| (left(&nodes[at].1), at));
-        let touched = vec![false; nodes.len()];
-        Self { nodes, order, tolerated, selected: HashMap::new(), touched }
+        let room = |(name, view)| (Room { amounts: room(view), name }, &*view.node);
+        let mut rooms: Vec<_> = nodes.filter(|view| takes_pods(view)).enumerate().map(room).collect();
+        rooms.sort_by_key(|(room, _)| room.key());
+        let (rooms, nodes): (Vec<_>, _) = rooms.into_iter().unzip();
+        let touched = vec![false; rooms.len()];
+        Self { by_room: rooms, columns: Columns::new(nodes), tolerated, selected: HashMap::new(), touched }
     }
 
     fn place(&mut self, appwrapper: &AppWrapper) -> Verdict {
@@ -79,49 +93,60 @@ impl<'a, T: Fn(&str) -> bool> Rooms<'a, T> {
         let needed = appwrapper.min_available.map_or_else(|| demand.pods(), u64::from);
         let mut groups: Vec<&PodGroup> = demand.groups.iter().filter(|group| group.count > 0).collect();
         groups.sort_by_key(|group| Reverse(left(&group.requests)));
-        // What is left on the nodes that have taken pods of this AppWrapper.
-        let mut taken: BTreeMap<(Left, usize), Amounts> = BTreeMap::new();
-        let placed = groups.into_iter().map(|group| self.place_group(group, &mut taken)).sum();
-        for (_, at) in taken.into_keys() {
-            self.touched[at] = false;
+        let mut taken = Taken::new();
+        let mut placed = 0;
+        if let Some((last, others)) = groups.split_last() {
+            for group in others {
+                let (pods, moves) = self.place_group(group, &taken);
+                placed += pods;
+                self.note(&group.requests, moves, &mut taken);
+            }
+            // Nobody asks any more what the last of them leave.
+            placed += self.place_group(last, &taken).0;
+        }
+        for (place, _) in taken.into_values() {
+            self.touched[place] = false;
         }
         Verdict { needed, placed }
     }
 
-    /// Places as many pods of a group as fit, and says how many.
-    fn place_group(&mut self, group: &PodGroup, taken: &mut BTreeMap<(Left, usize), Amounts>) -> u64 {
+    /// Places as many pods of a group as fit, and says how many, and how many on each node.
+    fn place_group(&mut self, group: &PodGroup, taken: &Taken) -> (u64, Vec<Move>) {
         let selected = self.selected(group);
         let requests = &group.requests;
         let mut wanting = u64::from(group.count);
         let mut moves = Vec::new();
         // Nodes with too few GPUs come first in the order: none of them fits.
-        let start = self.order.partition_point(|&at| self.nodes[at].1.gpus < requests.gpus);
-        let mut untouched = self.order[start..].iter().copied().filter(|&at| !self.touched[at]).peekable();
-        let mut reused = taken.iter().peekable();
+        let start = self.by_room.partition_point(|room| room.amounts.gpus < requests.gpus);
+        let fits = |place: usize, amounts: &Amounts| selected[place] && takes(amounts, requests);
+        let mut untouched =
+            (start..self.by_room.len()).filter(|&at| fits(at, &self.by_room[at].amounts) && !self.touched[at]).peekable();
+        let mut reused = taken.iter().filter(|(_, (place, amounts))| fits(*place, amounts)).peekable();
         while wanting > 0 {
-            let next = untouched.peek().map(|&at| (left(&self.nodes[at].1), at));
-            let again = reused.peek().map(|(key, _)| **key);
-            let (key, room) = match (next, again) {
-                (Some(next), Some(again)) if again < next => (again, reused.next().map(|(_, room)| room)),
-                (None, Some(again)) => (again, reused.next().map(|(_, room)| room)),
-                (Some(next), _) => (next, untouched.next().map(|at| &self.nodes[at].1)),
-                (None, None) => break,
+            let again = reused.next_if(|(key, _)| untouched.peek().is_none_or(|&at| **key < self.by_room[at].key()));
+            let (place, before, amounts) = match again {
+                Some((key, (place, amounts))) => (*place, Some(*key), amounts),
+                None => match untouched.next() {
+                    Some(at) => (at, None, &self.by_room[at].amounts),
+                    None => break,
+                },
             };
-            let Some(room) = room.filter(|_| selected[key.1]) else { continue };
-            let taking = fitting(room, requests).min(wanting);
-            if taking > 0 {
-                let mut rest = room.clone();
-                rest.add_times(requests, -i128::from(taking));
-                moves.push((key, rest));
-                wanting -= taking;
-            }
+            let pods = fitting(amounts, requests).min(wanting);
+            wanting -= pods;
+            moves.push(Move { place, before, pods });
         }
-        for ((before, at), rest) in moves {
-            taken.remove(&(before, at));
-            taken.insert((left(&rest), at), rest);
-            self.touched[at] = true;
+        (u64::from(group.count) - wanting, moves)
+    }
+
+    /// Takes what was placed from what is left.
+    fn note(&mut self, requests: &Amounts, moves: Vec<Move>, taken: &mut Taken) {
+        for Move { place, before, pods } in moves {
+            let known = before.and_then(|before| taken.remove(&before));
+            let mut amounts = known.map_or_else(|| self.by_room[place].amounts.clone(), |(_, amounts)| amounts);
+            amounts.add_times(requests, -i128::from(pods));
+            taken.insert((left(&amounts), self.by_room[place].name), (place, amounts));
+            self.touched[place] = true;
         }
-        u64::from(group.count) - wanting
     }
 
     fn selected(&mut self, group: &PodGroup) -> Rc<[bool]> {
@@ -129,9 +154,23 @@ impl<'a, T: Fn(&str) -> bool> Rooms<'a, T> {
         if let Some(selected) = self.selected.get(&choice) {
             return selected.clone();
         }
-        let selected: Rc<[bool]> = self.nodes.iter().map(|(view, _)| choice.allows(view)).collect();
+        let selected: Rc<[bool]> = choice.places(&self.columns).into();
         self.selected.insert(choice, selected.clone());
         selected
+    }
+}
+
+/// Pods that go to one node.
+struct Move {
+    place: usize,
+    /// What was left there, if it has taken pods before.
+    before: Option<(Left, usize)>,
+    pods: u64,
+}
+
+impl Room {
+    fn key(&self) -> (Left, usize) {
+        (left(&self.amounts), self.name)
     }
 }
 
@@ -159,6 +198,18 @@ impl Choice {
         let mut repelling = view.node.taints.iter().filter(|taint| taint.effect.repels());
         repelling.all(|taint| self.constraints.tolerates(taint) || passes(&taint.key))
     }
+
+    /// Whether it allows a place, for each.
+    fn places(&self, columns: &Columns<'_>) -> Vec<bool> {
+        let passes = |key: &str| self.extended.iter().any(|resource| resource.name() == key);
+        let mut nodes = columns.all();
+        self.constraints.retain(&mut nodes);
+        nodes.retain_by_taints(|taints| {
+            let mut repelling = taints.iter().filter(|taint| taint.effect.repels());
+            repelling.all(|taint| self.constraints.tolerates(taint) || passes(&taint.key))
+        });
+        nodes.into_places()
+    }
 }
 
 /// Whether some pods may land there.
@@ -178,6 +229,16 @@ pub(crate) fn room(view: &NodeView) -> Amounts {
 /// By what pods and nodes are ordered.
 pub(crate) fn left(amounts: &Amounts) -> Left {
     (amounts.gpus, amounts.millicores, amounts.bytes)
+}
+
+/// Whether one pod of these requests fits: compared first, because most nodes take none, and dividing costs more.
+fn takes(room: &Amounts, requests: &Amounts) -> bool {
+    let enough = |room: i128, request: i128| request <= 0 || request <= room;
+    enough(room.gpus, requests.gpus)
+        && enough(room.millicores, requests.millicores)
+        && enough(room.bytes, requests.bytes)
+        && (requests.extended().iter())
+            .all(|(name, request)| enough(room.get(&Resource::Extended(name.clone())), *request))
 }
 
 /// How many pods of these requests fit.

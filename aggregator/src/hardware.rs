@@ -283,5 +283,6 @@ fn base(name: &str) -> &str {
 
 /// The device that a replica is of.
 pub(crate) fn uuid_of(id: &str) -> &str {
-    id.split_once("::").map_or(id, |(uuid, _)| uuid)
+    // Asked for every device of every report; searching for a text costs more than looking at the bytes.
+    id.as_bytes().windows(2).position(|pair| pair == b"::").map_or(id, |at| &id[..at])
 }

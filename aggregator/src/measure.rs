@@ -87,7 +87,7 @@ pub fn measure<'a>(
     pod_metrics: PodMetrics,
 ) -> Measured {
     let mut measured = Measured::default();
-    let mut pods = BTreeMap::new();
+    let mut pods = HashMap::new();
     for (name, stored) in reports {
         let Some(node) = cluster.node(name) else { continue };
         let joined = Joined::new(cluster, node, stored);
@@ -104,6 +104,9 @@ pub fn measure<'a>(
 
 /// Namespace and name.
 pub type PodName = (Arc<str>, Arc<str>);
+
+/// A pod of the cluster that is looked at, by its address: it stays where it is meanwhile.
+type PodAddress = *const Pod;
 
 /// One node, its report, and those of its pods that the report knows.
 struct Joined<'a> {
@@ -201,26 +204,29 @@ impl<'a> Joined<'a> {
         used
     }
 
-    fn pod_usage(&self) -> Vec<(PodName, Usage)> {
-        let name = |pod: &Pod| (pod.namespace.clone(), pod.name.clone());
+    fn pod_usage(&self) -> Vec<(PodAddress, Usage)> {
         let usage = |joined: &JoinedPod<'_>| Usage {
             nanocores: pod_nanocores(self.stored, joined.cgroup),
             bytes: working_set_bytes(joined.cgroup),
             nanodevices: self.pod_nanodevices(joined.pod),
         };
-        self.pods.iter().map(|joined| (name(joined.pod), usage(joined))).collect()
+        self.pods.iter().map(|joined| (std::ptr::from_ref(joined.pod), usage(joined))).collect()
     }
 
     /// A pod's share of what its devices do: with time slices, one part of as many as hold the device.
     fn pod_nanodevices(&self, pod: &Pod) -> Option<u64> {
         let held = self.held.as_ref()?;
-        let ratios: HashMap<&str, Option<f64>> =
-            devices_of(&self.stored.report).into_iter().map(|(uuid, ratio, _)| (uuid, ratio)).collect();
+        let mut holds = held.iter().filter(|device| std::ptr::eq(device.pod, pod)).peekable();
+        if holds.peek().is_none() {
+            return Some(0);
+        }
+        let devices = devices_of(&self.stored.report);
         let mut sum = 0;
-        for device in held.iter().filter(|device| std::ptr::eq(device.pod, pod)) {
+        for device in holds {
+            let uuid = uuid_of(device.id);
             // What NVML does not list is no GPU, or a lost one: it is not busy.
-            let Some(ratio) = ratios.get(uuid_of(device.id)) else { continue };
-            let holders = held.iter().filter(|other| uuid_of(other.id) == uuid_of(device.id)).count() as u64;
+            let Some((_, ratio, _)) = devices.iter().rfind(|(known, ..)| *known == uuid) else { continue };
+            let holders = held.iter().filter(|other| uuid_of(other.id) == uuid).count() as u64;
             sum += ((*ratio)? * NANO).round() as u64 / holders;
         }
         Some(sum)
@@ -393,20 +399,19 @@ fn working_set_bytes(cgroup: &Cgroup) -> Option<u64> {
 }
 
 /// Where a pod that is bound and unfinished was not measured, its AppWrapper's sum is not known.
-fn by_appwrapper(cluster: &Cluster, pods: &BTreeMap<PodName, Usage>) -> BTreeMap<AppWrapperName, Usage> {
+fn by_appwrapper(cluster: &Cluster, pods: &HashMap<PodAddress, Usage>) -> BTreeMap<AppWrapperName, Usage> {
     if pods.is_empty() {
         return BTreeMap::new();
     }
-    let mut sums: BTreeMap<AppWrapperName, Usage> = BTreeMap::new();
+    let mut sums: HashMap<&AppWrapperName, Usage> = HashMap::new();
     for pod in cluster.pods().filter(|pod| pod.held_node().is_some()) {
         let Some(owner) = &pod.owner else { continue };
-        let usage = pods.get(&(pod.namespace.clone(), pod.name.clone())).copied().unwrap_or_default();
-        let sum =
-            sums.entry(owner.clone()).or_insert(Usage { nanocores: Some(0), bytes: Some(0), nanodevices: Some(0) });
+        let usage = pods.get(&std::ptr::from_ref(pod)).copied().unwrap_or_default();
+        let sum = sums.entry(owner).or_insert(Usage { nanocores: Some(0), bytes: Some(0), nanodevices: Some(0) });
         let add = |sum: Option<u64>, more: Option<u64>| Some(sum?.saturating_add(more?));
         sum.nanocores = add(sum.nanocores, usage.nanocores);
         sum.bytes = add(sum.bytes, usage.bytes);
         sum.nanodevices = add(sum.nanodevices, usage.nanodevices);
     }
-    sums
+    sums.into_iter().map(|(name, usage)| (name.clone(), usage)).collect()
 }

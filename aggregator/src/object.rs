@@ -7,13 +7,14 @@
 pub(crate) mod appwrapper;
 pub(crate) mod constraints;
 pub(crate) mod meta;
+pub(crate) mod needed;
 pub(crate) mod node;
 pub(crate) mod pod;
 pub(crate) mod quantities;
 pub(crate) mod spec;
 pub(crate) mod template;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, DeserializeSeed as _, Deserializer};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -78,6 +79,16 @@ pub enum ObjectError {
         /// Kind, namespace and name, as far as it says.
         object: String,
     },
+}
+
+/// What [`decode`] needs of an object of that kind; the rest is passed over, and never in memory.
+pub fn needed<'de, D: Deserializer<'de>>(kind: Kind, from: D) -> Result<Value, D::Error> {
+    let needed = match kind {
+        Kind::Node => node::NEEDED,
+        Kind::Pod => pod::NEEDED,
+        Kind::AppWrapper => appwrapper::NEEDED,
+    };
+    needed.deserialize(from)
 }
 
 /// Decodes an object of that kind.

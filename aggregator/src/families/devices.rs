@@ -40,28 +40,21 @@ type Figure = fn(&Device) -> Option<Value>;
 /// Writes the section.
 pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
     let mut lines = out.family(&INFO);
-    each(nodes, |node, device| {
+    each(nodes, |labels, node, device| {
         let (parent, profile) = device.mig.as_ref().map_or(("", ""), |(parent, profile)| (parent, profile));
-        let labels = Labels::of(&[
-            ("bus_id", &device.bus_id),
-            ("gpu", &device.uuid),
-            ("mig_profile", profile),
-            ("model", &device.model),
-            ("node", node),
-            ("parent", parent),
-        ]);
-        lines.line(&labels, Value::Unsigned(1));
+        labels.push("bus_id", &device.bus_id).push("gpu", &device.uuid).push("mig_profile", profile);
+        labels.push("model", &device.model).push("node", node).push("parent", parent);
+        lines.line(labels, Value::Unsigned(1));
     });
     let mut lines = out.family(&HEALTHY);
-    each(nodes, |node, device| {
-        let mut line = |reason: &str, healthy: u64| {
-            let labels = Labels::of(&[("gpu", &device.uuid), ("node", node), ("reason", reason)]);
-            lines.line(&labels, Value::Unsigned(healthy));
-        };
+    each(nodes, |labels, node, device| {
+        let mark = labels.push("gpu", &device.uuid).push("node", node).mark();
         if device.unhealthy_reasons.is_empty() {
-            line("", 1);
+            lines.line(labels.push("reason", ""), Value::Unsigned(1));
         }
-        device.unhealthy_reasons.iter().for_each(|reason| line(reason, 0));
+        for reason in &device.unhealthy_reasons {
+            lines.line(labels.cut(mark).push("reason", reason), Value::Unsigned(0));
+        }
     });
     let figures: [(&Family, Figure); 3] = [
         (&UTILIZATION, |device| device.utilization_ratio.map(Value::Float)),
@@ -70,39 +63,34 @@ pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
     ];
     for (family, figure) in figures {
         let mut lines = out.family(family);
-        each(nodes, |node, device| {
+        each(nodes, |labels, node, device| {
             if let Some(value) = figure(device) {
-                lines.line(&Labels::of(&[("gpu", &device.uuid), ("node", node)]), value);
+                lines.line(labels.push("gpu", &device.uuid).push("node", node), value);
             }
         });
     }
     let mut lines = out.family(&XID_ERRORS);
-    each(nodes, |node, device| {
+    each(nodes, |labels, node, device| {
+        let mark = labels.push("gpu", &device.uuid).push("node", node).mark();
         for (xid, count) in &device.xid_errors {
-            let labels = Labels::of(&[("gpu", &device.uuid), ("node", node), ("xid", &xid.to_string())]);
-            lines.line(&labels, Value::Unsigned(*count));
+            lines.line(labels.cut(mark).push("xid", &xid.to_string()), Value::Unsigned(*count));
         }
     });
     let mut lines = out.family(&ASSIGNED);
-    each(nodes, |node, device| {
+    each(nodes, |labels, node, device| {
         for [namespace, pod, container] in device.holders.iter().flatten() {
-            let labels = Labels::of(&[
-                ("container", container),
-                ("gpu", &device.uuid),
-                ("namespace", namespace),
-                ("node", node),
-                ("pod", pod),
-            ]);
-            lines.line(&labels, Value::Unsigned(1));
+            labels.cut(0).push("container", container).push("gpu", &device.uuid).push("namespace", namespace);
+            lines.line(labels.push("node", node).push("pod", pod), Value::Unsigned(1));
         }
     });
 }
 
-/// Calls `write` with each node's name and each of its devices.
-fn each(nodes: &Nodes, mut write: impl FnMut(&str, &Device)) {
+/// Calls `write` with no labels yet, each node's name and each of its devices.
+fn each(nodes: &Nodes, mut write: impl FnMut(&mut Labels, &str, &Device)) {
+    let mut labels = Labels::new();
     for view in &nodes.nodes {
         for device in view.measured.iter().flat_map(|measured| &measured.devices) {
-            write(&view.node.name, device);
+            write(labels.cut(0), &view.node.name, device);
         }
     }
 }

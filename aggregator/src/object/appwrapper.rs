@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Number, Value};
 
 use super::meta::{Meta, instant_ms, nullable};
+use super::needed::Needed::{self, Fields, Whole};
 use crate::demand::{Component, Demand, GenericItem, of_components, of_generic_items};
 
 const QUEUE: &str = "kueue.x-k8s.io/queue-name";
@@ -125,6 +126,24 @@ impl AppWrapper {
         }
     }
 }
+
+/// The fields of [`RawAppWrapper`] and its parts; a template may hold pods anywhere.
+pub(crate) const NEEDED: Needed = Fields(&[
+    ("apiVersion", Whole),
+    (
+        "metadata",
+        Fields(&[
+            ("name", Whole),
+            ("namespace", Whole),
+            ("uid", Whole),
+            ("resourceVersion", Whole),
+            ("labels", Fields(&[(QUEUE, Whole), (PRIORITY_CLASS, Whole)])),
+            ("creationTimestamp", Whole),
+        ]),
+    ),
+    ("spec", Whole),
+    ("status", Fields(&[("state", Whole), ("phase", Whole), ("canrun", Whole), ("controllerfirsttimestamp", Whole)])),
+]);
 
 #[derive(Deserialize)]
 pub(crate) struct RawAppWrapper {

@@ -48,11 +48,39 @@ struct Toleration {
     effect: String,
 }
 
+/// Nodes that are still in question, on which conditions are tried.
+pub(crate) trait Candidates: Clone {
+    /// Leaves those whose label of that key the condition holds for; absent: a node has no such label.
+    fn retain_by_label(&mut self, key: &str, holds: impl Fn(Option<&str>) -> bool);
+    /// Leaves those whose name the condition holds for.
+    fn retain_by_name(&mut self, holds: impl Fn(Option<&str>) -> bool);
+    /// Leaves none.
+    fn clear(&mut self);
+    /// Takes in what `other` has.
+    fn extend(&mut self, other: &Self);
+}
+
 impl Constraints {
     /// Whether the node's labels and name satisfy selector and affinity.
     pub fn select(&self, node: &Node) -> bool {
-        self.selector.iter().all(|(key, value)| node.label(key) == Some(value))
-            && self.affinity.as_ref().is_none_or(|terms| terms.iter().any(|term| term.holds(node)))
+        let mut candidate = Candidate { node, there: true };
+        self.retain(&mut candidate);
+        candidate.there
+    }
+
+    /// Leaves the nodes whose labels and names satisfy selector and affinity.
+    pub(crate) fn retain(&self, candidates: &mut impl Candidates) {
+        for (key, value) in &self.selector {
+            candidates.retain_by_label(key, |actual| actual == Some(value));
+        }
+        let Some(terms) = &self.affinity else { return };
+        let before = candidates.clone();
+        candidates.clear();
+        for term in terms {
+            let mut of_term = before.clone();
+            term.retain(&mut of_term);
+            candidates.extend(&of_term);
+        }
     }
 
     /// Whether a pod under these constraints tolerates the taint.
@@ -61,14 +89,43 @@ impl Constraints {
     }
 }
 
+/// One node that may be in question.
+#[derive(Clone)]
+struct Candidate<'a> {
+    node: &'a Node,
+    there: bool,
+}
+
+impl Candidates for Candidate<'_> {
+    fn retain_by_label(&mut self, key: &str, holds: impl Fn(Option<&str>) -> bool) {
+        self.there = self.there && holds(self.node.label(key));
+    }
+
+    fn retain_by_name(&mut self, holds: impl Fn(Option<&str>) -> bool) {
+        self.there = self.there && holds(Some(&self.node.name));
+    }
+
+    fn clear(&mut self) {
+        self.there = false;
+    }
+
+    fn extend(&mut self, other: &Self) {
+        self.there |= other.there;
+    }
+}
+
 impl Term {
     /// A term without requirements holds nowhere.
-    fn holds(&self, node: &Node) -> bool {
-        let by_label = |r: &Requirement| r.holds(node.label(&r.key));
-        let by_field = |r: &Requirement| r.key == "metadata.name" && r.holds(Some(&node.name));
-        (!self.match_expressions.is_empty() || !self.match_fields.is_empty())
-            && self.match_expressions.iter().all(by_label)
-            && self.match_fields.iter().all(by_field)
+    fn retain(&self, candidates: &mut impl Candidates) {
+        if self.match_expressions.is_empty() && self.match_fields.is_empty() {
+            candidates.clear();
+        }
+        for requirement in &self.match_expressions {
+            candidates.retain_by_label(&requirement.key, |actual| requirement.holds(actual));
+        }
+        for requirement in &self.match_fields {
+            candidates.retain_by_name(|name| requirement.key == "metadata.name" && requirement.holds(name));
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::meta::{Meta, nullable};
+use super::needed::Needed::{self, Fields, Whole};
 use super::quantities::Quantities;
 use super::spec::{dispatcher_triple, exact_triple, whole};
 use crate::resource::{Resource, Triple};
@@ -78,7 +79,7 @@ impl Declared {
 }
 
 /// A taint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Taint {
     /// What it is about.
     pub key: Arc<str>,
@@ -113,6 +114,29 @@ impl Effect {
         matches!(self, Self::NoSchedule | Self::NoExecute)
     }
 }
+
+/// The fields of [`RawNode`] and its parts.
+pub(crate) const NEEDED: Needed = Fields(&[
+    (
+        "metadata",
+        Fields(&[
+            ("name", Whole),
+            ("uid", Whole),
+            ("resourceVersion", Whole),
+            ("labels", Whole),
+            ("annotations", Fields(&[(EXPECTED_GPUS, Whole)])),
+        ]),
+    ),
+    ("spec", Fields(&[("unschedulable", Whole), ("taints", Whole)])),
+    (
+        "status",
+        Fields(&[
+            ("capacity", Whole),
+            ("allocatable", Whole),
+            ("conditions", Fields(&[("type", Whole), ("status", Whole)])),
+        ]),
+    ),
+]);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::AppWrapperName;
 use super::meta::{Meta, nullable};
+use super::needed::Needed::{self, Fields, Whole};
 use super::quantities::Quantities;
 use super::spec::{Container, Requirements, Work};
 use crate::resource::{Amounts, Triple};
@@ -84,6 +85,42 @@ impl Pod {
         self.node.as_ref().filter(|_| !self.phase.is_terminal())
     }
 }
+
+/// The fields of [`RawPod`] and its parts.
+pub(crate) const NEEDED: Needed = Fields(&[
+    (
+        "metadata",
+        Fields(&[
+            ("name", Whole),
+            ("namespace", Whole),
+            ("uid", Whole),
+            ("resourceVersion", Whole),
+            ("labels", Fields(&[(OWNER, Whole), (OWNER_V1, Whole), (OWNER_NAMESPACE, Whole), (MISTYPED_OWNER, Whole)])),
+            ("annotations", Fields(&[(STATIC_POD_UID, Whole)])),
+        ]),
+    ),
+    (
+        "spec",
+        Fields(&[
+            ("nodeName", Whole),
+            ("containers", CONTAINER),
+            ("initContainers", CONTAINER),
+            ("overhead", Whole),
+            ("resources", Whole),
+        ]),
+    ),
+    (
+        "status",
+        Fields(&[
+            ("phase", Whole),
+            ("conditions", Fields(&[("type", Whole), ("reason", Whole)])),
+            ("containerStatuses", CONTAINER_STATUS),
+            ("initContainerStatuses", CONTAINER_STATUS),
+        ]),
+    ),
+]);
+const CONTAINER: Needed = Fields(&[("name", Whole), ("resources", Whole), ("restartPolicy", Whole)]);
+const CONTAINER_STATUS: Needed = Fields(&[("name", Whole), ("resources", Whole), ("allocatedResources", Whole)]);
 
 #[derive(Deserialize)]
 pub(crate) struct RawPod {

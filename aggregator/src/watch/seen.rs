@@ -9,9 +9,8 @@ use kube::{
     core::{ApiResource, DynamicResourceScope},
 };
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
-use crate::object::{Kind, Object, decode};
+use crate::object::{Kind, Object, decode, needed};
 
 /// Which kind a type of [`Seen`] decodes.
 pub(super) trait SeenKind: Clone + Debug + Send + Sync + 'static {
@@ -51,7 +50,7 @@ pub(super) struct Seen<K> {
 
 impl<'de, K: SeenKind> Deserialize<'de> for Seen<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
+        let value = needed(K::KIND, deserializer)?;
         let text = |field: &str| value["metadata"][field].as_str().map(str::to_owned);
         let meta = ObjectMeta {
             name: text("name"),

@@ -1,0 +1,155 @@
+//! What it costs to say of 1,000 waiting AppWrappers, of up to 512 pods each, whether they would fit on 5,000 nodes:
+//! `cargo bench -p mcad-aggregator --bench fit`.
+//!
+//! No two ask for the same, so that nothing is found out once for two of them. Beside it stands placing pods one by one,
+//! each by a look at every node, on a few of the AppWrappers.
+#![allow(clippy::unwrap_used, reason = "what is unwrapped was made here")]
+mod support;
+
+use mcad_aggregator::cluster::Cluster;
+use mcad_aggregator::fit::{Fits, Verdict, fits};
+use mcad_aggregator::measure::Measured;
+use mcad_aggregator::object::{AppWrapper, Object};
+use mcad_aggregator::resource::{Amounts, Resource};
+use mcad_aggregator::snapshot::{NodeView, Options, Snapshot};
+use serde_json::{Value, json};
+use support::objects::{node, node_name, object};
+use support::{begin, both, figure, on_cpu, spell};
+
+const NODES: usize = 5_000;
+const WAITING: usize = 1_000;
+const RUNS: usize = 7;
+/// One by one is slow.
+const PEERS: usize = 5;
+
+/// A queue: what its `at`th AppWrapper asks for, as groups of alike pods.
+struct Queue {
+    name: &'static str,
+    /// How many GPUs of the 8 are left on the nodes, in turn.
+    free: &'static [u32],
+    groups: fn(usize) -> Vec<Value>,
+}
+
+static QUEUES: [Queue; 4] = [
+    Queue {
+        name: "jobs of 1 to 512 pods, a third of them with two groups",
+        free: &[0, 1, 2, 3, 5, 8],
+        groups: |at| {
+            let mut groups = vec![group(at, 1 + at * 37 % 512, [1, 2, 4, 8, 0][at % 5], &json!({}))];
+            if at.is_multiple_of(3) {
+                groups.push(group(at + 1, 1 + at % 32, 0, &json!({})));
+            }
+            groups
+        },
+    },
+    Queue {
+        name: "512 pods each, none of which fits: memory is short everywhere",
+        free: &[1, 2, 3, 5, 8],
+        groups: |at| vec![json!({"replicas": 512, "spec": spec(at, "2000Gi", 1, &json!({}))})],
+    },
+    Queue {
+        name: "512 pods each without GPUs, five to a node",
+        free: &[0, 1, 2, 3, 5, 8],
+        groups: |at| vec![group(at, 512, 0, &json!({}))],
+    },
+    Queue {
+        name: "512 pods each, each AppWrapper with constraints of its own",
+        free: &[1, 2, 3, 5, 8],
+        groups: |at| {
+            let expressions = json!([
+                {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["NVIDIA-A100-SXM4-80GB"]},
+                {"key": "rack", "operator": "NotIn", "values": [format!("rack-{at}")]},
+            ]);
+            let terms = json!({"nodeSelectorTerms": [{"matchExpressions": expressions}]});
+            let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}});
+            vec![group(at, 512, 1, &affinity)]
+        },
+    },
+];
+
+fn main() {
+    begin("fit: 1,000 waiting AppWrappers on 5,000 nodes");
+    for queue in &QUEUES {
+        let snapshot = snapshot(queue);
+        let found = fits(&snapshot);
+        let yes = found.values().filter(|verdict| verdict.fits()).count();
+        println!("  {}: {yes} of {} fit", queue.name, found.len());
+        figure("  all of them, median by the clock / on a processor", both(RUNS, || fits(&snapshot)), "budget 250 ms");
+        let (time, same) = on_cpu(|| one_by_one(&snapshot, &found));
+        figure("  peer: pods one by one, for 1,000", spell(time * (WAITING / PEERS) as u32), same);
+    }
+}
+
+fn group(at: usize, replicas: usize, gpus: usize, affinity: &Value) -> Value {
+    json!({"replicas": replicas, "spec": spec(at, &format!("{}Mi", 8_192 + at), gpus, affinity)})
+}
+
+fn spec(at: usize, memory: &str, gpus: usize, affinity: &Value) -> Value {
+    let requests =
+        json!({"cpu": format!("{}m", 1_000 + at % 17 * 250), "memory": memory, "nvidia.com/gpu": gpus.to_string()});
+    json!({"affinity": affinity, "containers": [{"name": "main", "resources": {"requests": requests}}]})
+}
+
+fn appwrapper(at: usize, groups: Vec<Value>) -> Object {
+    let component = |group: Value| {
+        let template = json!({"spec": {"template": {"spec": group["spec"]}}});
+        json!({"podSets": [{"replicas": group["replicas"], "path": "template.spec.template"}], "template": template})
+    };
+    object(json!({
+        "apiVersion": "workload.codeflare.dev/v1beta2", "kind": "AppWrapper",
+        "metadata": {"name": format!("job-{at}"), "namespace": format!("team-{}", at % 50), "uid": format!("job-{at}")},
+        "spec": {"components": groups.into_iter().map(component).collect::<Vec<_>>()}, "status": {"phase": "Suspended"},
+    }))
+}
+
+/// A pod that leaves so many GPUs, and as much of the rest.
+fn filler(at: usize, free: u32) -> Object {
+    let requests = json!({
+        "cpu": (8 - free) * 11, "memory": format!("{}Gi", (8 - free) * 120 + at as u32 % 13), "nvidia.com/gpu": (8 - free).to_string(),
+    });
+    object(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": format!("filler-{at}"), "namespace": "a", "uid": format!("filler-{at}")},
+        "spec": {"nodeName": node_name(at), "containers": [{"name": "main", "resources": {"requests": requests}}]},
+        "status": {"phase": "Running"},
+    }))
+}
+
+fn snapshot(queue: &Queue) -> Snapshot {
+    let pods = (0..NODES).map(|at| filler(at, queue.free[at % queue.free.len()]));
+    let waiting = (0..WAITING).map(|at| appwrapper(at, (queue.groups)(at)));
+    let cluster = Cluster::from_objects((0..NODES).map(|at| node(at, &["rdma/hca"])).chain(pods).chain(waiting));
+    Snapshot::new(&cluster, &Measured::default(), 1_700_000_000_000, &Options::default())
+}
+
+/// Places every pod by a look at all nodes, for some of the AppWrappers, and says whether it found the same.
+fn one_by_one(snapshot: &Snapshot, found: &Fits) -> &'static str {
+    let views = &snapshot.appwrappers.as_ref().unwrap().appwrappers;
+    let some = views.iter().step_by(views.len() / PEERS).take(PEERS);
+    let same = some.map(|view| place(snapshot, &view.appwrapper) == found[&view.appwrapper.name]).all(|same| same);
+    if same { "finds the same" } else { "DIFFERS" }
+}
+
+fn place(snapshot: &Snapshot, appwrapper: &AppWrapper) -> Verdict {
+    let nodes = &snapshot.nodes.as_ref().unwrap().nodes;
+    let free = |resource| move |view: &NodeView| view.rung(&resource).map_or(0, |rung| rung.free);
+    let [gpu, cpu, memory] = [Resource::Gpu, Resource::Cpu, Resource::Memory];
+    let (gpu, cpu, memory) = (free(gpu), free(cpu), free(memory));
+    let mut rooms: Vec<[i128; 3]> = nodes.iter().map(|view| [gpu(view), cpu(view), memory(view)]).collect();
+    let wants = |requests: &Amounts| [requests.gpus, requests.millicores, requests.bytes];
+    let mut groups: Vec<_> = appwrapper.demand.groups.iter().collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(wants(&group.requests)));
+    let mut placed = 0;
+    for group in groups {
+        let wants = wants(&group.requests);
+        for _ in 0..group.count {
+            let fits = |at: &usize| {
+                (0..3).all(|kind| rooms[*at][kind] >= wants[kind]) && group.constraints.select(&nodes[*at].node)
+            };
+            let Some(at) = (0..rooms.len()).filter(fits).min_by_key(|at| (rooms[*at], *at)) else { break };
+            (0..3).for_each(|kind| rooms[at][kind] -= wants[kind]);
+            placed += 1;
+        }
+    }
+    Verdict { needed: appwrapper.demand.pods(), placed }
+}

@@ -1,0 +1,104 @@
+//! What the benchmarks share: how time and memory are measured, and how a figure is printed beside its budget. What is
+//! measured is each benchmark's own.
+#![allow(dead_code, reason = "compiled into every benchmark, and none uses all of it")]
+pub(crate) mod counted;
+pub(crate) mod objects;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// Figures of one run are printed with what else the machine did.
+pub(crate) fn begin(what: &str) {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: Vec<_> = load.split(' ').take(3).collect();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    println!("{what}; {cores} cores, load {}", load.join(" "));
+}
+
+/// Prints one figure and its budget.
+pub(crate) fn figure(what: &str, figure: impl std::fmt::Display, budget: &str) {
+    println!("  {what:<66} {figure:>20}  {budget}");
+}
+
+/// The times of many runs.
+pub(crate) struct Times(Vec<Duration>);
+
+impl Times {
+    /// Of these runs.
+    pub(crate) fn new(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self(times)
+    }
+
+    /// What a fraction of the runs stays below; 0.5 is the median.
+    pub(crate) fn quantile(&self, fraction: f64) -> Duration {
+        self.0[((self.0.len() - 1) as f64 * fraction) as usize]
+    }
+}
+
+/// How long something takes, and what it gives; that is dropped after the clock was read.
+pub(crate) fn timed<T>(run: impl FnOnce() -> T) -> (Duration, T) {
+    let began = Instant::now();
+    let made = std::hint::black_box(run());
+    (began.elapsed(), made)
+}
+
+/// The same in time on a processor: what others on the machine take is not in it. For what takes milliseconds.
+pub(crate) fn on_cpu<T>(run: impl FnOnce() -> T) -> (Duration, T) {
+    let began = cpu_ns();
+    let made = std::hint::black_box(run());
+    (Duration::from_nanos(cpu_ns() - began), made)
+}
+
+fn cpu_ns() -> u64 {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    stat.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// Median times of `runs` runs, by the clock and on a processor.
+pub(crate) fn both<T>(runs: usize, mut run: impl FnMut() -> T) -> String {
+    let (mut clock, mut cpu) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let (by_clock, (on_cpu, made)) = timed(|| on_cpu(&mut run));
+        drop(made);
+        clock.push(by_clock);
+        cpu.push(on_cpu);
+    }
+    format!("{} / {}", spell(Times::new(clock).quantile(0.5)), spell(Times::new(cpu).quantile(0.5)))
+}
+
+/// A time with three digits.
+pub(crate) fn spell(time: Duration) -> String {
+    let ns = time.as_nanos() as f64;
+    match ns {
+        ..1e3 => format!("{ns} ns"),
+        ..1e6 => format!("{:.2} µs", ns / 1e3),
+        _ => format!("{:.1} ms", ns / 1e6),
+    }
+}
+
+/// Bytes as megabytes.
+pub(crate) fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+/// Memory of this process that is resident.
+pub(crate) fn resident_bytes() -> u64 {
+    status_bytes("VmRSS:")
+}
+
+/// The most that was resident since [`forget_peak`].
+pub(crate) fn peak_bytes() -> u64 {
+    status_bytes("VmHWM:")
+}
+
+/// Lets [`peak_bytes`] begin anew.
+pub(crate) fn forget_peak() {
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+}
+
+fn status_bytes(key: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
