@@ -101,13 +101,21 @@ impl Busy {
         assert_eq!(unsafe { libc::kill(self.0.id() as i32, signal) }, 0);
     }
 
-    /// Waits until the kernel says that it no longer runs.
     fn stop(&self) {
         self.signal(libc::SIGSTOP);
-        let stat = format!("/proc/{}/stat", self.0.id());
-        while !fs::read_to_string(&stat).unwrap().rsplit(") ").next().unwrap().starts_with('T') {
-            thread::yield_now();
-        }
+        wait_stopped(self.0.id());
+    }
+}
+
+/// Waits until the kernel says that a process is stopped and off its processor.
+pub(super) fn wait_stopped(process: u32) {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
+    while !matches!(read("stat").rsplit(") ").next().and_then(|rest| rest.chars().next()), Some('T' | 'Z')) {
+        thread::yield_now();
+    }
+    // A task is said to be stopped before it has left its processor; this file waits for that, or says so.
+    while read("syscall").starts_with("running") {
+        thread::yield_now();
     }
 }
 

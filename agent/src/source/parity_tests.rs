@@ -6,14 +6,13 @@ use std::{
     fs,
     path::Path,
     process::{Child, Command, Stdio},
-    thread,
 };
 
 use super::{
     ReadCgroups,
     bpf::BpfCgroups,
     cgroup::CgroupFiles,
-    live_tests::{Branch, attach, tree},
+    live_tests::{Branch, attach, tree, wait_stopped},
 };
 use crate::sample::{Cgroup, CgroupSample, Pressure, Stall};
 
@@ -25,12 +24,7 @@ impl Actor {
         let script = format!("echo $$ > {}/cgroup.procs; {script}; kill -STOP $$", cgroup.display());
         let child =
             Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let stat = format!("/proc/{}/stat", child.id());
-        let state =
-            || fs::read_to_string(&stat).unwrap_or_default().rsplit(") ").next().and_then(|rest| rest.chars().next());
-        while !matches!(state(), Some('T' | 'Z')) {
-            thread::yield_now();
-        }
+        wait_stopped(child.id());
         Self(child)
     }
 }

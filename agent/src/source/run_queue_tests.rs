@@ -10,7 +10,7 @@ use std::{
 use super::{
     ReadCgroups,
     bpf::BpfCgroups,
-    live_tests::{Branch, tree},
+    live_tests::{Branch, tree, wait_stopped},
 };
 use crate::{
     probe::RunQueueChoice,
@@ -42,10 +42,7 @@ impl Rivals {
 
     fn wait_stopped(&self) {
         for child in &self.0 {
-            let stat = format!("/proc/{}/stat", child.id());
-            while !fs::read_to_string(&stat).unwrap().rsplit(") ").next().unwrap().starts_with('T') {
-                thread::yield_now();
-            }
+            wait_stopped(child.id());
         }
     }
 
