@@ -119,8 +119,9 @@ impl<'a, T: Fn(&str) -> bool> Rooms<'a, T> {
         // Nodes with too few GPUs come first in the order: none of them fits.
         let start = self.by_room.partition_point(|room| room.amounts.gpus < requests.gpus);
         let fits = |place: usize, amounts: &Amounts| selected[place] && takes(amounts, requests);
-        let mut untouched =
-            (start..self.by_room.len()).filter(|&at| fits(at, &self.by_room[at].amounts) && !self.touched[at]).peekable();
+        let mut untouched = (start..self.by_room.len())
+            .filter(|&at| fits(at, &self.by_room[at].amounts) && !self.touched[at])
+            .peekable();
         let mut reused = taken.iter().filter(|(_, (place, amounts))| fits(*place, amounts)).peekable();
         while wanting > 0 {
             let again = reused.next_if(|(key, _)| untouched.peek().is_none_or(|&at| **key < self.by_room[at].key()));
