@@ -189,8 +189,8 @@ fn pod_uid(node: usize, pod: usize) -> String {
 fn cluster() -> Cluster {
     let pod = |node: usize, pod: usize| {
         let at = node * PODS_PER_NODE + pod;
-        let gpus = if pod % 2 == 0 { "1" } else { "0" };
-        let labels = if pod % 2 == 0 {
+        let gpus = if pod.is_multiple_of(2) { "1" } else { "0" };
+        let labels = if pod.is_multiple_of(2) {
             json!({"workload.codeflare.dev/appwrapper": format!("job-{}", at % 500)})
         } else {
             json!({})
