@@ -29,8 +29,8 @@ pub(crate) fn read(cgroup: Kernel, offsets: &CgroupOffsets, record: &mut CgroupR
     if known(group::PRESSURE) && pressure(cgroup, offsets, record).is_some() {
         groups |= group::PRESSURE;
     }
-    if known(group::IO) && io(cgroup, offsets, record).is_some() {
-        groups |= group::IO;
+    if let Some(io) = state(cgroup, offsets.groups & group::IO, offsets.cgroup_io) {
+        groups |= if add_up_devices(io, offsets, record).is_some() { group::IO } else { group::IO_INCOMPLETE };
     }
     groups
 }
@@ -98,10 +98,9 @@ fn pressure(cgroup: Kernel, offsets: &CgroupOffsets, record: &mut CgroupRecord) 
     Some(())
 }
 
-/// Adds up the devices. A device may go away while this runs, so each must name its owner after it was read.
+/// A device may go away while this runs, so each must name its owner after it was read.
 #[inline(always)]
-fn io(cgroup: Kernel, offsets: &CgroupOffsets, record: &mut CgroupRecord) -> Option<()> {
-    let io = state(cgroup, group::IO, offsets.cgroup_io)?;
+fn add_up_devices(io: Kernel, offsets: &CgroupOffsets, record: &mut CgroupRecord) -> Option<()> {
     let owner = io.address().wrapping_sub(offsets.io_state as u64);
     let mut bytes = [0_u64; 2];
     let mut node = io.copy_pointer(offsets.io_devices);

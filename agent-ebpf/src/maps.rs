@@ -1,7 +1,7 @@
 //! The maps and globals that the kernel half shares with the agent. Their sizes are set by the agent when it loads them.
 
 use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
-use mcad_wire::abi::{CgroupName, CgroupOffsets, CgroupRecord, WalkState};
+use mcad_wire::abi::{CgroupName, CgroupOffsets, CgroupRecord, RunQueueCpu, RunQueueOffsets, RunQueueSet, WalkState};
 
 /// One record per cgroup, in walk order.
 #[map]
@@ -15,6 +15,25 @@ pub(crate) static NAMES: Array<CgroupName> = Array::with_max_entries(1, BPF_F_MM
 #[map]
 pub(crate) static WALK: Array<WalkState> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// What is kept of each processor.
+#[map]
+pub(crate) static RUN_QUEUE_CPUS: Array<RunQueueCpu> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Waits by cgroup, processor after processor.
+#[map]
+pub(crate) static RUN_QUEUE_SETS: Array<RunQueueSet> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// What tasks had waited when they last left a processor.
+#[map]
+pub(crate) static RUN_QUEUE_TASKS: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The run that the agent wants; one entry.
+#[map]
+pub(crate) static RUN_QUEUE_RUN: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+#[unsafe(no_mangle)]
+static RUN_QUEUE_OFFSETS: RunQueueOffsets = NO_RUN_QUEUE_OFFSETS;
+
 #[unsafe(no_mangle)]
 static OFFSETS: CgroupOffsets = NO_OFFSETS;
 
@@ -24,6 +43,17 @@ static CAPACITY: u32 = 0;
 /// What the agent replaces.
 // SAFETY: `u32`s, for which all zeroes are a value.
 const NO_OFFSETS: CgroupOffsets = unsafe { core::mem::zeroed() };
+
+/// What the agent replaces.
+// SAFETY: as above.
+const NO_RUN_QUEUE_OFFSETS: RunQueueOffsets = unsafe { core::mem::zeroed() };
+
+/// Where tasks keep what is read at a switch.
+#[inline(always)]
+pub(crate) fn run_queue_offsets() -> RunQueueOffsets {
+    // SAFETY: as in `offsets`.
+    unsafe { core::ptr::read_volatile(&raw const RUN_QUEUE_OFFSETS) }
+}
 
 /// Where kernel structures keep what is read here.
 #[inline(always)]

@@ -4,15 +4,21 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::probe::RunQueueChoice;
 use crate::report::Listed;
 use crate::sender::Target;
+use crate::source::gpu::IGNORED_XIDS;
 
 /// What one node really has and does: reads its cgroups and the machine as a whole, and sends one report an interval.
 #[derive(Debug, Parser)]
-#[command(name = "mcad-agent", version, after_help = EXAMPLES)]
+#[command(name = "mcad-agent", version, after_help = EXAMPLES, subcommand_negates_reqs = true)]
 pub struct Args {
+    /// Something else than sampling.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Where reports go: http://127.0.0.1:PORT.
     ///
     /// Reports are not encrypted in this version, so only a loopback address is taken.
@@ -35,6 +41,10 @@ pub struct Args {
     #[arg(long, value_name = "SOURCE", value_enum, default_value_t = CgroupSourceChoice::Auto)]
     pub cgroup_source: CgroupSourceChoice,
 
+    /// Whether waits for a processor are added up by cgroup, at each switch of tasks. Needs eBPF.
+    #[arg(long, value_name = "WHETHER", value_enum, default_value_t = RunQueueChoice::On)]
+    pub run_queue: RunQueueChoice,
+
     /// Which cgroups a report lists. Default: pods; with --once all.
     #[arg(long, value_name = "WHICH", value_enum)]
     pub report_cgroups: Option<ReportCgroups>,
@@ -50,6 +60,23 @@ pub struct Args {
     /// Where the host's /sys is mounted.
     #[arg(long, value_name = "PATH", default_value = "/sys")]
     pub sys_root: PathBuf,
+
+    /// NVML's library. Default: searched where nodes keep it; a node without one has no GPUs.
+    #[arg(long, value_name = "PATH")]
+    pub nvml: Option<PathBuf>,
+
+    /// Xids that say nothing about a GPU's health, as the device plugin ignores them; they are counted all the same.
+    #[arg(long, value_name = "CODES", value_delimiter = ',', default_values_t = IGNORED_XIDS)]
+    pub ignore_xids: Vec<u64>,
+
+    /// A directory of the host, where the agent remembers how many GPUs this node has had. Default: remembered until the
+    /// agent ends.
+    #[arg(long, value_name = "DIR", global = true)]
+    pub state_dir: Option<PathBuf>,
+
+    /// Kubelet's PodResources socket. Default: /var/lib/kubelet/pod-resources/kubelet.sock, if it is there.
+    #[arg(long, value_name = "SOCKET")]
+    pub pod_resources: Option<PathBuf>,
 
     /// Address of the agent's own port with /metrics (its own cost and failures) and /live. Default: no port.
     #[arg(long, value_name = "ADDR", conflicts_with = "once")]
@@ -68,6 +95,13 @@ Examples:
     mcad-agent --aggregator http://127.0.0.1:9440 --interval 1s --listen 127.0.0.1:9464
 
 The log goes to standard error; MCAD_LOG=debug (or any tracing filter) says more.";
+
+/// What else the agent's binary does.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Forgets how many GPUs this node has had: after some were taken out for good. Needs --state-dir.
+    ForgetGpus,
+}
 
 /// `--cgroup-source`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -180,6 +214,21 @@ mod tests {
         let url = "http://127.0.0.1:1";
         assert_eq!(parse(&format!("mcad-agent --aggregator {url}")).unwrap().listed(), Listed::Pods);
         assert!(parse("mcad-agent --interval 1s").unwrap_err().to_string().contains("--aggregator <URL>"));
+    }
+
+    #[test]
+    fn forgetting_gpus_needs_no_aggregator_and_takes_its_directory_on_either_side() {
+        for line in ["mcad-agent forget-gpus --state-dir /s", "mcad-agent --state-dir /s forget-gpus"] {
+            let args = Args::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!((args.command, args.state_dir), (Some(Command::ForgetGpus), Some("/s".into())));
+        }
+    }
+
+    #[test]
+    fn xids_to_ignore_are_the_device_plugins_unless_listed() {
+        let ignored = |line: &str| Args::try_parse_from(line.split(' ')).unwrap().ignore_xids;
+        assert_eq!(ignored("mcad-agent --once"), IGNORED_XIDS);
+        assert_eq!(ignored("mcad-agent --once --ignore-xids 13,31"), [13, 31]);
     }
 
     #[test]

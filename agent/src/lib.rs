@@ -14,6 +14,7 @@ pub mod kernel_types;
 
 pub mod offsets;
 pub mod probe;
+pub mod run_queue;
 pub mod source;
 
 pub mod readers;

@@ -11,12 +11,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use mcad_agent::args::Args;
+use mcad_agent::args::{Args, Command};
 use mcad_agent::report::{Identity, report};
 use mcad_agent::sample::Machine;
 use mcad_agent::sampler::Sampler;
 use mcad_agent::self_metrics::SelfMetrics;
 use mcad_agent::sender::{Backoff, Sender, Target};
+use mcad_agent::source::gpu;
 use mcad_agent::source::machine::MachineFiles;
 use mcad_agent::{admin, clock, readers, ticker};
 
@@ -33,9 +34,14 @@ const DRAIN: Duration = Duration::from_secs(1);
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     start_log();
+    if args.command == Some(Command::ForgetGpus) {
+        return forget_gpus(&args);
+    }
     let identity = identity(&args);
     let machine = MachineFiles::new(&args.proc_root, &args.sys_root);
-    let sampler = Sampler::new(Box::new(clock::now), machine, readers::of_cgroups(&args)?);
+    let sampler = Sampler::new(Box::new(clock::now), machine, readers::of_cgroups(&args)?)
+        .with_gpus(Box::new(readers::of_gpus(&args)))
+        .with_assignments(Box::new(readers::of_assignments(&args)));
     match args.aggregator.clone() {
         _ if args.once => once(&args, &identity, sampler),
         Some(target) => {
@@ -52,6 +58,14 @@ fn start_log() {
     let filter = EnvFilter::try_from_env("MCAD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+}
+
+/// The next sample of a running agent sees that they are forgotten.
+fn forget_gpus(args: &Args) -> anyhow::Result<()> {
+    let Some(state_dir) = &args.state_dir else { bail!("--state-dir says where GPUs are remembered") };
+    let forgotten = gpu::forget(state_dir).with_context(|| format!("forget the GPUs in {}", state_dir.display()))?;
+    let said = if forgotten { "forgotten: the GPUs there are now will be remembered" } else { "none were remembered" };
+    writeln!(std::io::stdout(), "{said}").context("print what was done")
 }
 
 /// One sample, one line.

@@ -1,7 +1,8 @@
-//! Which sources read the cgroups: learns the facts, asks the rules, and acts on the plan. The facts and the rules are
-//! `kernel`'s; how a source reads is its own affair.
+//! Which sources there are, given the command line. For cgroups it learns the facts, asks the rules, and acts on the plan:
+//! the facts and the rules are `kernel`'s. How a source reads is its own affair.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -11,8 +12,44 @@ use crate::{
     kernel::{CgroupPlan, KernelFacts},
     probe,
     sample::{CgroupSource, Reason},
-    source::{ReadCgroups, Unavailable, bpf::BpfCgroups, cgroup::CgroupFiles},
+    source::{
+        ReadCgroups, Unavailable,
+        bpf::BpfCgroups,
+        cgroup::CgroupFiles,
+        gpu::{self, NvmlGpus, Settings},
+        pods::{PodResources, Socket},
+    },
 };
+
+/// What a driver or kubelet may take to answer one sample: both take milliseconds, and a sample should be of one instant.
+const PATIENCE_AT_MOST: Duration = Duration::from_secs(2);
+const PATIENCE_AT_LEAST: Duration = Duration::from_millis(500);
+
+/// For the only sample of `--once`, which has to initialise NVML first: up to 6 s on a node with eight GPUs.
+const PATIENCE_ONCE: Duration = Duration::from_secs(30);
+
+/// The GPUs.
+pub fn of_gpus(args: &Args) -> NvmlGpus {
+    NvmlGpus::new(&Settings {
+        library: args.nvml.clone(),
+        proc_root: args.proc_root.clone(),
+        sys_root: args.sys_root.clone(),
+        state_dir: args.state_dir.clone(),
+        ignored_xids: args.ignore_xids.clone(),
+        deadline: patience(args),
+        listen: gpu::LISTEN,
+    })
+}
+
+/// What kubelet handed out.
+pub fn of_assignments(args: &Args) -> PodResources {
+    let socket = args.pod_resources.clone().map_or(Socket::Default, Socket::At);
+    PodResources::new(&socket, patience(args))
+}
+
+fn patience(args: &Args) -> Duration {
+    if args.once { PATIENCE_ONCE } else { (args.interval / 2).clamp(PATIENCE_AT_LEAST, PATIENCE_AT_MOST) }
+}
 
 /// The sources of per-cgroup figures, in order of preference: the next is asked when one fails.
 ///
@@ -39,7 +76,7 @@ fn at(args: &Args, tree: PathBuf, plan: CgroupPlan) -> anyhow::Result<Vec<Box<dy
         tracing::warn!(%why, "cgroups are read from files");
     }
     if plan == CgroupPlan::Bpf {
-        let attached = BpfCgroups::attach(&args.sys_root, &tree, probe::MAX_CGROUPS);
+        let attached = BpfCgroups::attach(&args.sys_root, &tree, probe::MAX_CGROUPS, args.run_queue);
         match (attached, args.cgroup_source) {
             (Ok(reader), _) => readers.push(Box::new(reader)),
             (Err(error), CgroupSourceChoice::Bpf) => return Err(error).context("--cgroup-source bpf was asked for"),

@@ -2,10 +2,13 @@
 //!
 //! docs/report.md describes the format; which cgroups are listed is decided here.
 
-use mcad_wire::report::{Absence, Cgroup, Cgroups, Machine, REPORT_VERSION, Report};
+mod assignments;
+mod gpus;
+
+use mcad_wire::report::{Absence, Cgroup, CgroupDetail, Cgroups, Machine, REPORT_VERSION, Report};
 
 use crate::pod_cgroup::{self, PodCgroup};
-use crate::sample::{self, CgroupSample, Sample, SourceName};
+use crate::sample::{self, CgroupSample, Limit, Sample, SourceName};
 
 /// What stays the same over all reports of one agent process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +48,8 @@ pub fn report(identity: &Identity, sequence: u64, sample: &Sample, listed: Liste
         agent_version: identity.agent_version.clone(),
         machine: machine(&sample.machine),
         cgroups: sample.cgroups.as_ref().map(|cgroups| list(cgroups, listed)),
-        gpus: None,
-        assignments: None,
+        gpus: sample.gpus.as_ref().map(gpus::gpus),
+        assignments: sample.assignments.as_ref().map(assignments::assignments),
         absences: absences(sample),
     }
 }
@@ -67,6 +70,7 @@ fn list(sample: &CgroupSample, listed: Listed) -> Cgroups {
         cgroups: sample.cgroups.iter().filter_map(|cgroup| entry(cgroup, listed)).collect(),
         seen: Some(sample.seen),
         dropped: Some(sample.dropped),
+        from_files: sample.from_files.iter().map(|group| group.as_str().to_owned()).collect(),
     }
 }
 
@@ -91,8 +95,37 @@ fn entry(cgroup: &sample::Cgroup, listed: Listed) -> Option<Cgroup> {
         memory_bytes: cgroup.memory_bytes,
         memory_inactive_file_bytes: cgroup.memory_inactive_file_bytes,
         oom_kills: cgroup.oom_kills,
-        run_queue_wait_ns: None,
+        run_queue_wait_ns: cgroup.run_queue.map(|run_queue| run_queue.wait_ns),
+        run_queue_waits: cgroup.run_queue.map(|run_queue| run_queue.waits),
+        detail: (listed == Listed::All).then(|| detail(cgroup)).flatten(),
     })
+}
+
+/// Nothing where nothing of it is known.
+fn detail(cgroup: &sample::Cgroup) -> Option<Box<CgroupDetail>> {
+    let (throttling, pressure, io) = (cgroup.throttling, cgroup.pressure, cgroup.io);
+    let detail = CgroupDetail {
+        periods: throttling.map(|throttling| throttling.periods),
+        throttled_periods: throttling.map(|throttling| throttling.throttled_periods),
+        throttled_ns: throttling.map(|throttling| throttling.throttled_ns),
+        memory_peak_bytes: cgroup.memory_peak_bytes,
+        memory_limit_bytes: cgroup.memory_limit.and_then(Limit::amount),
+        memory_anon_bytes: cgroup.memory_anon_bytes,
+        memory_file_bytes: cgroup.memory_file_bytes,
+        memory_max_events: cgroup.memory_max_events,
+        memory_high_events: cgroup.memory_high_events,
+        pids: cgroup.pids,
+        pids_limit: cgroup.pids_limit.and_then(Limit::amount),
+        cpu_some_ns: pressure.map(|pressure| pressure.cpu.some_ns),
+        cpu_full_ns: pressure.and_then(|pressure| pressure.cpu.full_ns),
+        memory_some_ns: pressure.map(|pressure| pressure.memory.some_ns),
+        memory_full_ns: pressure.and_then(|pressure| pressure.memory.full_ns),
+        io_some_ns: pressure.map(|pressure| pressure.io.some_ns),
+        io_full_ns: pressure.and_then(|pressure| pressure.io.full_ns),
+        io_read_bytes: io.map(|io| io.read_bytes),
+        io_written_bytes: io.map(|io| io.written_bytes),
+    };
+    (detail != CgroupDetail::default()).then(|| Box::new(detail))
 }
 
 /// A failed source makes a part absent only if no other could read it. Each part and reason is named once.
@@ -103,6 +136,8 @@ fn absences(sample: &Sample) -> Vec<Absence> {
             SourceName::Machine => "machine",
             SourceName::Cgroups(_) if sample.cgroups.is_none() => "cgroups",
             SourceName::Cgroups(_) => continue,
+            SourceName::Gpus => "gpus",
+            SourceName::Assignments => "assignments",
         };
         let absence = Absence { source: part.to_owned(), reason: failure.reason.as_str().to_owned() };
         if !absences.contains(&absence) {
@@ -138,9 +173,7 @@ mod tests {
             parent_id,
             path: Arc::from(path),
             cpu_ns: Some(id * 1_000_000),
-            memory_bytes: None,
-            memory_inactive_file_bytes: None,
-            oom_kills: None,
+            ..sample::Cgroup::default()
         }
     }
 
@@ -151,6 +184,11 @@ mod tests {
             memory_bytes: Some(268_435_456),
             memory_inactive_file_bytes: Some(4096),
             oom_kills: Some(0),
+            memory_limit: Some(Limit::At(1 << 30)),
+            pids: Some(3),
+            pids_limit: Some(Limit::None),
+            throttling: Some(sample::Throttling { periods: 10, throttled_periods: 2, throttled_ns: 5000 }),
+            pressure: Some(sample::Pressure::default()),
             ..cgroup(40, 30, &format!("{pod}/crio-{ID}.scope"))
         };
         let cgroups = vec![
@@ -170,7 +208,16 @@ mod tests {
                 memory_free_bytes: Some(274_877_906_944),
                 memory_inactive_file_bytes: Some(1_073_741_824),
             },
-            cgroups: Some(CgroupSample { source: CgroupSource::Files, cgroups, seen: 7, dropped: 1 }),
+            cgroups: Some(CgroupSample {
+                source: CgroupSource::Files,
+                cgroups,
+                from_files: Vec::new(),
+                probes: None,
+                seen: 7,
+                dropped: 1,
+            }),
+            gpus: None,
+            assignments: None,
             failures: Vec::new(),
         }
     }

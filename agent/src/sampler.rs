@@ -3,9 +3,11 @@
 //!
 //! It keeps no time and sends nothing: when to sample is [`crate::ticker`]'s business.
 
+use crate::sample::assignment::AssignmentSample;
+use crate::sample::gpu::GpuSample;
 use crate::sample::{CgroupSample, Failure, Moment, Sample, SourceName};
 use crate::source::machine::MachineFiles;
-use crate::source::{ReadCgroups, SourceError};
+use crate::source::{ReadAssignments, ReadCgroups, ReadGpus, SourceError};
 
 /// Takes samples.
 pub struct Sampler {
@@ -13,6 +15,8 @@ pub struct Sampler {
     machine: MachineFiles,
     /// The first that can read wins, each time anew: a source that comes back is used again.
     cgroups: Vec<Box<dyn ReadCgroups>>,
+    gpus: Option<Box<dyn ReadGpus>>,
+    assignments: Option<Box<dyn ReadAssignments>>,
 }
 
 /// Tells the instant of a sample.
@@ -21,16 +25,52 @@ pub type Clock = Box<dyn FnMut() -> Moment + Send>;
 impl Sampler {
     /// A sampler of these sources; the cgroup sources in order of preference.
     pub fn new(clock: Clock, machine: MachineFiles, cgroups: Vec<Box<dyn ReadCgroups>>) -> Self {
-        Self { clock, machine, cgroups }
+        Self { clock, machine, cgroups, gpus: None, assignments: None }
+    }
+
+    /// The same, with GPUs.
+    #[must_use]
+    pub fn with_gpus(mut self, gpus: Box<dyn ReadGpus>) -> Self {
+        self.gpus = Some(gpus);
+        self
+    }
+
+    /// The same, with what kubelet handed out.
+    #[must_use]
+    pub fn with_assignments(mut self, assignments: Box<dyn ReadAssignments>) -> Self {
+        self.assignments = Some(assignments);
+        self
     }
 
     /// Takes one sample. It blocks for as long as the kernel takes to answer.
     pub fn sample(&mut self) -> Sample {
         let at = (self.clock)();
+        if let Some(gpus) = &mut self.gpus {
+            gpus.ask(at);
+        }
         let (machine, errors) = self.machine.read();
         let mut failures: Vec<Failure> = errors.iter().map(|error| failure(SourceName::Machine, error)).collect();
         let cgroups = self.read_cgroups(&mut failures);
-        Sample { at, machine, cgroups, failures }
+        let assignments = self.read_assignments(at, &mut failures);
+        let gpus = self.read_gpus(&mut failures);
+        Sample { at, machine, cgroups, gpus, assignments, failures }
+    }
+
+    fn read_assignments(&mut self, at: Moment, failures: &mut Vec<Failure>) -> Option<AssignmentSample> {
+        self.assignments.as_mut()?.read(at).unwrap_or_else(|error| {
+            failures.push(failure(SourceName::Assignments, &error));
+            None
+        })
+    }
+
+    fn read_gpus(&mut self, failures: &mut Vec<Failure>) -> Option<GpuSample> {
+        match self.gpus.as_mut()?.answer() {
+            Ok(gpus) => Some(gpus),
+            Err(error) => {
+                failures.push(failure(SourceName::Gpus, &error));
+                None
+            }
+        }
     }
 
     fn read_cgroups(&mut self, failures: &mut Vec<Failure>) -> Option<CgroupSample> {
@@ -75,7 +115,7 @@ mod tests {
     }
 
     fn read_by(source: CgroupSource) -> CgroupSample {
-        CgroupSample { source, cgroups: Vec::new(), seen: 0, dropped: 0 }
+        CgroupSample { source, cgroups: Vec::new(), from_files: Vec::new(), probes: None, seen: 0, dropped: 0 }
     }
 
     fn refused() -> SourceError {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use mcad_agent::sample::Reason;
+use mcad_agent::sample::gpu::Unhealthy;
 use mcad_wire::report::Report;
 
 const DOC: &str = include_str!("../../docs/report.md");
@@ -16,6 +17,14 @@ fn the_document_lists_every_reason_and_no_others() {
     let rows = section("Absences").lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let doc: Vec<&str> = rows.collect();
     let code: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_eq!(doc, code);
+}
+
+#[test]
+fn the_document_lists_every_way_in_which_a_gpu_is_unhealthy_and_no_others() {
+    let rows = section("Why a GPU is unhealthy").lines();
+    let doc: Vec<&str> = rows.filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let code: Vec<&str> = Unhealthy::ALL.iter().map(|reason| reason.as_str()).collect();
     assert_eq!(doc, code);
 }
 

@@ -126,8 +126,8 @@ fn snapshot(queue: &Queue) -> Snapshot {
 /// Places every pod by a look at all nodes, for some of the AppWrappers, and says whether it found the same.
 fn one_by_one(snapshot: &Snapshot, found: &Fits) -> &'static str {
     let views = &snapshot.appwrappers.as_ref().unwrap().appwrappers;
-    let some = views.iter().step_by(views.len() / PEERS).take(PEERS);
-    let same = some.map(|view| place(snapshot, &view.appwrapper) == found[&view.appwrapper.name]).all(|same| same);
+    let mut tried = views.iter().step_by(views.len() / PEERS).take(PEERS);
+    let same = tried.all(|view| place(snapshot, &view.appwrapper) == found[&view.appwrapper.name]);
     if same { "finds the same" } else { "DIFFERS" }
 }
 

@@ -19,6 +19,7 @@ use mcad_aggregator::metrics;
 use mcad_aggregator::receive::{self, NodeName};
 use mcad_aggregator::snapshot::{GpuMetrics, Options};
 use mcad_aggregator::store::{Limits, Store, Stored};
+use mcad_aggregator::totals::Totals;
 use mcad_wire::report::{
     Assignment, Assignments, Cgroup, Cgroups, DeviceIds, Gpu, Gpus, Machine, REPORT_VERSION, Report,
 };
@@ -43,7 +44,15 @@ fn main() {
     let reports = reports();
     for gpu_metrics in [GpuMetrics::Off, GpuMetrics::On] {
         let options = Options { gpu_metrics, ..Options::default() };
-        let view = View::Kubernetes { cluster: &cluster, fits: &Fits::new(), options: &options, ages: Ages::Count };
+        let (fits, totals) = (Fits::new(), Totals::default());
+        let view = View::Kubernetes {
+            cluster: &cluster,
+            fits: &fits,
+            fitted: None,
+            totals: &totals,
+            options: &options,
+            ages: Ages::Count,
+        };
         let snapshot = || merge(view, &reports, now(20));
         measure(&snapshot, &format!("--gpu-metrics {}", if gpu_metrics == GpuMetrics::On { "on" } else { "off" }));
     }
@@ -180,8 +189,8 @@ fn pod_uid(node: usize, pod: usize) -> String {
 fn cluster() -> Cluster {
     let pod = |node: usize, pod: usize| {
         let at = node * PODS_PER_NODE + pod;
-        let gpus = if pod % 2 == 0 { "1" } else { "0" };
-        let labels = if pod % 2 == 0 {
+        let gpus = if pod.is_multiple_of(2) { "1" } else { "0" };
+        let labels = if pod.is_multiple_of(2) {
             json!({"workload.codeflare.dev/appwrapper": format!("job-{}", at % 500)})
         } else {
             json!({})
@@ -265,6 +274,7 @@ fn report(node: usize, sequence: u64) -> Report {
             cgroups: (0..PODS_PER_NODE).map(cgroup).collect(),
             seen: Some(400),
             dropped: Some(0),
+            ..Cgroups::default()
         }),
         gpus: Some(Gpus { driver_version: "550.1".into(), devices: (0..GPUS).map(gpu).collect(), ..Gpus::default() }),
         assignments: Some(Assignments {

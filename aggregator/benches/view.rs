@@ -50,7 +50,7 @@ fn main() {
     drop(cluster);
 
     let texts: Vec<String> = (0..SAMPLES / 20).map(|at| SHAPE.pod(at)).collect();
-    let decoded = decode_times(&texts, |text| decode(text));
+    let decoded = decode_times(&texts, decode);
     let of = format!("decode from {:.1} KB of text, median", texts[0].len() as f64 / 1e3);
     figure(&of, spell(decoded.quantile(0.5)), "budget 50 µs");
     let peers = decode_times(&texts, |text| serde_json::from_str::<Pod>(text).unwrap_or_default());

@@ -7,13 +7,17 @@ use anyhow::{Result, bail};
 use clap::Parser;
 
 use crate::quantity::Quantity;
-use crate::snapshot::{GpuMetrics, OperatorMetrics, Options};
+use crate::selector::Selector;
+use crate::snapshot::{GpuMetrics, OperatorMetrics, Options, PodMetrics};
 
 const EXAMPLES: &str = "\
 Examples:
   Without Kubernetes: this machine's agent is the only node
     mcad-aggregator --cluster local
     curl http://127.0.0.1:10910/metrics
+
+  The ladder, what is withheld where, and why AppWrappers wait, in this terminal
+    mcad-aggregator explain --help
 
   What a dump of a cluster comes to
     kubectl get nodes,pods,appwrappers -A -o yaml | mcad-aggregator --cluster file:- --print-metrics
@@ -29,10 +33,37 @@ On standard output appears one line, once both addresses are open:
 
 Logs go to standard error; RUST_LOG=debug says more.";
 
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  The cluster that kubectl sees
+    mcad-aggregator explain
+
+  One node of it
+    mcad-aggregator explain --node gpu-17
+
+  A dump, and what agents reported when it was made
+    kubectl get nodes,pods,appwrappers -A -o yaml > dump.yaml
+    mcad-aggregator explain --cluster file:dump.yaml --reports reports.json
+
+  Why AppWrappers wait, for a script
+    mcad-aggregator explain --json | jq '.appwrappers[] | select(.waiting) | [.name, .waiting.why]'
+
+  This machine, without Kubernetes
+    mcad-agent --once > report.json
+    mcad-aggregator explain --cluster local --reports report.json
+
+Agents report to an aggregator that serves, so what they measured of a live cluster is at its /api/v1 and page.
+
+It ends with 0 if all was read, with 1 if anything could not be, and says so on standard error.";
+
 /// The cluster accounted for by reason: agents' reports in, Prometheus metrics out.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "mcad-aggregator", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    /// What to do; without it, serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Where the cluster is read from.
     #[command(flatten)]
     pub inputs: Inputs,
@@ -42,6 +73,35 @@ pub struct Args {
     /// Where it is served.
     #[command(flatten)]
     pub serve: Serve,
+}
+
+/// What to do other than serve.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Command {
+    /// Prints where every GPU, core and byte is, and why AppWrappers wait; then ends.
+    Explain(Explain),
+}
+
+/// The command line of `explain`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXPLAIN_EXAMPLES, mut_arg("print_metrics", |flag| flag.hide(true)))]
+pub struct Explain {
+    /// Where the cluster is read from.
+    #[command(flatten)]
+    pub inputs: Inputs,
+    /// By what rules the figures are made.
+    #[command(flatten)]
+    pub figures: Figures,
+    /// The node to explain, instead of the cluster.
+    #[arg(long, value_name = "NAME", help_heading = "Explanation")]
+    pub node: Option<String>,
+    /// Prints JSON, of the types that /api/v1 answers (docs/api.md).
+    #[arg(long, help_heading = "Explanation")]
+    pub json: bool,
+    /// With --cluster kube: seconds to wait until all of it is known.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Explanation")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub wait: u64,
 }
 
 /// Where the cluster is read from.
@@ -54,7 +114,7 @@ pub struct Inputs {
     #[arg(long, env = "MCAD_CLUSTER", value_name = "kube|file:PATH|local", default_value = "kube")]
     pub cluster: Vec<ClusterSource>,
     /// Reports of agents as `mcad-agent --once` prints them, one a line; several lines of a node are successive reports.
-    /// With a dump only: their age does not count.
+    /// With a dump, or to explain without Kubernetes: their age does not count.
     #[arg(long, value_name = "FILE")]
     pub reports: Vec<PathBuf>,
 }
@@ -69,6 +129,13 @@ pub struct Figures {
     /// Whether GPUs are shown one by one.
     #[arg(long, value_enum, default_value = "on")]
     pub gpu_metrics: Switch,
+    /// Whether pods are shown one by one.
+    #[arg(long)]
+    pub pod_metrics: bool,
+    /// Label selector of the nodes that should have an agent, as `kubectl -l` takes it: `pool=gpu,zone in (a,b),!spot`.
+    /// `mcad_node_agent_up` has a line for these.
+    #[arg(long, value_name = "SELECTOR", default_value = "")]
+    pub agent_nodes: Selector,
     /// Key of a taint that keeps nobody off; may be given several times, and then replaces the default.
     #[arg(long, value_name = "KEY", default_value = crate::resource::NVIDIA_GPU)]
     pub tolerate_taint: Vec<String>,
@@ -117,6 +184,8 @@ impl Figures {
                 Switch::On => GpuMetrics::On,
                 Switch::Off => GpuMetrics::Off,
             },
+            pod_metrics: if self.pod_metrics { PodMetrics::On } else { PodMetrics::Off },
+            agent_nodes: self.agent_nodes.clone(),
             tolerated: self.tolerate_taint.iter().cloned().collect(),
             slot_millicores_per_gpu: small(self.slot_cpu_per_gpu.millis()),
             slot_bytes_per_gpu: small(self.slot_memory_per_gpu.units()),
@@ -125,6 +194,13 @@ impl Figures {
 }
 
 impl Inputs {
+    fn check(&self) -> Result<()> {
+        if self.dump().len() != self.cluster.len() && self.cluster.len() > 1 {
+            bail!("--cluster may be given several times only as file:PATH: one cluster is shown");
+        }
+        Ok(())
+    }
+
     /// Whether an API server is watched.
     pub fn is_kube(&self) -> bool {
         self.cluster.contains(&ClusterSource::Kube)
@@ -183,10 +259,8 @@ impl FromStr for ClusterSource {
 impl Args {
     /// Refuses what each flag alone cannot know.
     pub fn check(&self) -> Result<()> {
+        self.inputs.check()?;
         let files = self.inputs.dump().len();
-        if files != self.inputs.cluster.len() && self.inputs.cluster.len() > 1 {
-            bail!("--cluster may be given several times only as file:PATH: one cluster is shown");
-        }
         if files == 0 && (!self.inputs.reports.is_empty() || self.figures.print_metrics) {
             bail!("--reports and --print-metrics need --cluster file:PATH");
         }
@@ -197,6 +271,27 @@ impl Args {
                  plain HTTP from anyone who can reach it: they could be read and forged. Use --report-listen \
                  127.0.0.1:{} and run the agent on this machine",
                 reports.port()
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Explain {
+    /// Refuses what each flag alone cannot know.
+    pub fn check(&self) -> Result<()> {
+        self.inputs.check()?;
+        if self.figures.print_metrics {
+            bail!("--print-metrics prints metrics instead: leave out explain");
+        }
+        let is_local = self.inputs.cluster.contains(&ClusterSource::Local);
+        if self.inputs.is_kube() && !self.inputs.reports.is_empty() {
+            bail!("--reports needs --cluster file:PATH or local: they would be older than the cluster");
+        }
+        if is_local && self.inputs.reports.is_empty() {
+            bail!(
+                "explain --cluster local needs --reports FILE (as `mcad-agent --once` prints them): agents report to an \
+                 aggregator that serves. Ask that one: its page, or /api/v1/cluster"
             );
         }
         Ok(())
@@ -255,9 +350,42 @@ mod tests {
         assert!(refusal(&["--cluster", "local", "--reports", "r.json"]).contains("file:PATH"));
     }
 
+    fn explain(args: &[&str]) -> Result<()> {
+        match parse(&[&["explain"], args].concat()).command {
+            Some(Command::Explain(explain)) => explain.check(),
+            None => panic!("no command"),
+        }
+    }
+
+    #[test]
+    fn explain_takes_the_same_inputs_and_flags() {
+        explain(&[]).unwrap();
+        explain(&["--cluster", "file:a.yaml", "--cluster", "file:b.yaml", "--reports", "r.json"]).unwrap();
+        explain(&["--node", "n", "--json", "--tolerate-taint", "team", "--wait", "5"]).unwrap();
+        explain(&["--cluster", "local", "--reports", "r.json"]).unwrap();
+    }
+
+    #[test]
+    fn what_explain_cannot_explain_is_refused_with_the_way_out() {
+        let refusal = |args: &[&str]| explain(args).unwrap_err().to_string();
+        assert!(refusal(&["--cluster", "local"]).contains("/api/v1/cluster"));
+        assert!(refusal(&["--reports", "r.json"]).contains("file:PATH"));
+        assert!(refusal(&["--cluster", "file:a", "--print-metrics"]).contains("leave out explain"));
+        assert!(refusal(&["--cluster", "file:a", "--cluster", "kube"]).contains("only as file:PATH"));
+    }
+
+    #[test]
+    fn flags_before_explain_are_refused_and_not_passed_over() {
+        assert!(Args::try_parse_from(["mcad-aggregator", "--cluster", "file:a.yaml", "explain"]).is_err());
+    }
+
     #[test]
     fn the_defaults_of_the_figures_are_those_of_the_rules() {
         assert_eq!(parse(&[]).figures.options(), Options::default());
+        let nodes = parse(&["--agent-nodes", "pool in (a,b)", "--pod-metrics"]).figures.options();
+        assert_eq!((nodes.agent_nodes, nodes.pod_metrics), ("pool in (a, b)".parse().unwrap(), PodMetrics::On));
+        let refused = Args::try_parse_from(["mcad-aggregator", "--agent-nodes", "pool in a"]).unwrap_err().to_string();
+        assert!(refused.contains("found \"a\" where \"(\" should be"), "{refused}");
         let given = parse(&["--tolerate-taint", "team", "--slot-cpu-per-gpu", "1500m", "--slot-memory-per-gpu", "8Gi"]);
         let options = given.figures.options();
         assert_eq!(options.tolerated, ["team".to_owned()].into());

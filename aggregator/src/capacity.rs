@@ -13,7 +13,7 @@ pub fn v1(cluster: &Cluster) -> Triple {
     unrequested.fold(Triple::default(), Triple::plus).clamped()
 }
 
-/// MCAD v2: of each node without any taint that repels, and not cordoned. In billionths of a core, bytes, devices; it may
+/// MCAD v2: of each node without any taint that repels, and not cordoned. In billionths of cores, bytes, devices; it may
 /// be below zero.
 pub fn v2(cluster: &Cluster) -> Vec<(Arc<str>, Triple)> {
     let nodes = cluster.nodes().filter(|(node, _)| !node.cordoned && !node.taints.iter().any(|t| t.effect.repels()));

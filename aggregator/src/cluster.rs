@@ -4,15 +4,17 @@
 //! of its object and of the node or AppWrapper it touches, however large the cluster is. The same objects give the same
 //! cluster, whatever the order of their events.
 mod pods;
+mod sums;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use crate::histogram::RequestHistograms;
-use crate::ladder::ByOwner;
-use crate::object::{AppWrapper, AppWrapperName, Node, Object, Phase, Pod, Served, Version};
-use crate::resource::{Amounts, Triple};
+use crate::object::{AppWrapper, AppWrapperName, Node, Object, Pod, Served, Version};
+use crate::resource::Triple;
+use sums::Change;
+pub use sums::{Gained, Held};
 
 use self::pods::{PodName, Pods};
 
@@ -66,13 +68,15 @@ pub struct Cluster {
     appwrappers: HashMap<AppWrapperName, AppWrapperEntry>,
     /// Sources that have told all they have.
     known: BTreeSet<Source>,
-    /// Versions of AppWrappers that the API server serves.
-    served: BTreeSet<Served>,
+    /// Versions of AppWrappers that the API server serves. Absent: it has not said yet.
+    served: Option<BTreeSet<Served>>,
     /// Names that many objects share, each once.
     names: HashSet<Arc<str>>,
     /// AppWrappers that the histograms may not have seen yet.
     unobserved: Vec<AppWrapperName>,
     histograms: RequestHistograms,
+    /// Quantities that could not be read, by list.
+    unreadable: BTreeMap<Source, u64>,
 }
 
 /// A node and its pods; pods bound to a node that is not there wait here for it.
@@ -80,19 +84,6 @@ pub struct Cluster {
 struct NodeEntry {
     node: Option<Arc<Node>>,
     held: Held,
-}
-
-/// What the bound, unfinished pods of a node hold.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Held {
-    /// How many they are.
-    pub pods: u64,
-    /// Their effective requests.
-    pub requested: ByOwner<Amounts>,
-    /// What MCAD v1 subtracts for them.
-    pub dispatcher_v1: Triple,
-    /// What MCAD v2 subtracts for them.
-    pub dispatcher_v2: Triple,
 }
 
 /// An AppWrapper as each source tells it, and its pods; pods of one that is not there wait here for it.
@@ -105,17 +96,6 @@ struct AppWrapperEntry {
     observed: Option<Arc<str>>,
 }
 
-/// What the pods of an AppWrapper got.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Gained {
-    /// Its pods, in whatever phase.
-    pub pods: u64,
-    /// Effective requests of those bound and unfinished.
-    pub allocated: Amounts,
-    /// What MCAD v1 takes those for that run or have succeeded.
-    pub dispatched: Triple,
-}
-
 impl Cluster {
     /// A cluster of exactly these objects, all of it known.
     pub fn from_objects(objects: impl IntoIterator<Item = Object>) -> Self {
@@ -124,6 +104,8 @@ impl Cluster {
             cluster.apply(Event::Apply(object));
         }
         cluster.known = Source::all().collect();
+        // What was served does not show in a dump.
+        cluster.served = Some(BTreeSet::new());
         cluster.observe();
         cluster
     }
@@ -148,8 +130,10 @@ impl Cluster {
 
     /// Says which versions of AppWrappers the API server serves. Objects of others are forgotten.
     pub fn serve(&mut self, served: impl IntoIterator<Item = Served>) {
-        self.served = served.into_iter().collect();
-        for gone in Served::ALL.into_iter().filter(|version| !self.served.contains(version)).collect::<Vec<_>>() {
+        let served: BTreeSet<Served> = served.into_iter().collect();
+        let unserved: Vec<_> = Served::ALL.into_iter().filter(|version| !served.contains(version)).collect();
+        self.served = Some(served);
+        for gone in unserved {
             if self.known.contains(&Source::AppWrappers(gone)) {
                 self.reset(Source::AppWrappers(gone), Vec::new());
                 self.known.remove(&Source::AppWrappers(gone));
@@ -172,12 +156,19 @@ impl Cluster {
 
     /// Whether AppWrappers of every served version are all known.
     pub fn knows_appwrappers(&self) -> bool {
-        self.served.iter().all(|served| self.known.contains(&Source::AppWrappers(*served)))
+        let all =
+            |served: &BTreeSet<Served>| served.iter().all(|served| self.known.contains(&Source::AppWrappers(*served)));
+        self.served.as_ref().is_some_and(all)
     }
 
     /// The kinds of AppWrapper that the API server is known to serve.
     pub fn served(&self) -> BTreeSet<Version> {
-        self.served.iter().map(|served| served.version()).collect()
+        self.served.iter().flatten().map(|served| served.version()).collect()
+    }
+
+    /// How many quantities could not be read in each list that is known.
+    pub fn unreadable(&self) -> impl Iterator<Item = (Source, u64)> {
+        self.known.iter().map(|source| (*source, self.unreadable.get(source).copied().unwrap_or(0)))
     }
 
     /// The nodes that exist, in order of name, and what their pods hold.
@@ -199,6 +190,11 @@ impl Cluster {
         let mut appwrappers: Vec<_> = there.collect();
         appwrappers.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
         appwrappers.into_iter()
+    }
+
+    /// The AppWrapper of that name.
+    pub fn appwrapper(&self, name: &AppWrapperName) -> Option<&Arc<AppWrapper>> {
+        self.appwrappers.get(name)?.effective()
     }
 
     /// The pods, in no order.
@@ -282,18 +278,18 @@ impl Cluster {
         }
         node.capacity.share_names(|name| self.share(name));
         node.allocatable.share_names(|name| self.share(name));
-        let name = node.name.clone();
-        self.nodes.entry(name).or_default().node = Some(Arc::new(node));
+        let (name, unreadable) = (node.name.clone(), node.unreadable);
+        let before = self.nodes.entry(name).or_default().node.replace(Arc::new(node));
+        self.note_unreadable(Source::Nodes, before.map_or(0, |node| node.unreadable), unreadable);
     }
 
     fn remove_node(&mut self, name: &str, uid: &str) {
         let Some(entry) = self.nodes.get_mut(name) else { return };
-        if entry.node.as_ref().is_some_and(|node| same(&node.uid, uid)) {
-            entry.node = None;
-        }
+        let gone = entry.node.take_if(|node| same(&node.uid, uid));
         if *entry == NodeEntry::default() {
             self.nodes.remove(name);
         }
+        self.note_unreadable(Source::Nodes, gone.map_or(0, |node| node.unreadable), 0);
     }
 
     fn set_pod(&mut self, mut pod: Pod) {
@@ -306,9 +302,11 @@ impl Cluster {
             Some(known) if pod.is_same_work(known) => pod.share_names(known),
             _ => self.share_names(&mut pod),
         }
-        self.account(&pod, 1);
+        self.account(&pod, Change::Comes);
+        self.note_unreadable(Source::Pods, 0, pod.unreadable);
         if let Some(before) = self.pods.insert(pod) {
-            self.account(&before, -1);
+            self.account(&before, Change::Goes);
+            self.note_unreadable(Source::Pods, before.unreadable, 0);
         }
     }
 
@@ -326,41 +324,23 @@ impl Cluster {
         if self.pods.get(namespace, name).is_some_and(|pod| same(&pod.uid, uid))
             && let Some(pod) = self.pods.remove(namespace, name)
         {
-            self.account(&pod, -1);
+            self.account(&pod, Change::Goes);
+            self.note_unreadable(Source::Pods, pod.unreadable, 0);
         }
     }
 
-    /// Adds a pod to the sums of its node and its AppWrapper, or takes it away with `times` = -1.
-    fn account(&mut self, pod: &Pod, times: i128) {
-        let count = |pods: &mut u64| *pods = pods.wrapping_add_signed(times as i64);
+    /// Adds a pod to the sums of its node and its AppWrapper, or takes it away.
+    fn account(&mut self, pod: &Pod, change: Change) {
         if let Some(name) = pod.held_node() {
             let entry = self.nodes.entry(name.clone()).or_default();
-            let held = &mut entry.held;
-            count(&mut held.pods);
-            let requested =
-                if pod.owner.is_some() { &mut held.requested.appwrapper } else { &mut held.requested.other };
-            requested.add_times(&pod.requests, times);
-            let signed = |sum: Triple, pod: Triple| sum.zip(pod, |sum, pod| sum + pod * times);
-            if !pod.marks.v1 {
-                held.dispatcher_v1 = signed(held.dispatcher_v1, pod.dispatcher_v1);
-            }
-            if !pod.marks.v2 {
-                held.dispatcher_v2 = signed(held.dispatcher_v2, pod.dispatcher_v2);
-            }
+            entry.held.account(pod, change);
             if *entry == NodeEntry::default() {
                 self.nodes.remove(name);
             }
         }
         if let Some(owner) = &pod.owner {
             let entry = self.appwrappers.entry(owner.clone()).or_default();
-            let gained = &mut entry.gained;
-            count(&mut gained.pods);
-            if pod.held_node().is_some() {
-                gained.allocated.add_times(&pod.requests, times);
-            }
-            if matches!(pod.phase, Phase::Running | Phase::Succeeded) {
-                gained.dispatched = gained.dispatched.zip(pod.dispatcher_v1, |sum, pod| sum + pod * times);
-            }
+            entry.gained.account(pod, change);
             if entry.is_forgotten() {
                 self.appwrappers.remove(owner);
             }
@@ -378,8 +358,10 @@ impl Cluster {
         if entry.observed.as_ref() != Some(&appwrapper.uid) {
             self.unobserved.push(name);
         }
-        let served = appwrapper.served;
-        entry.views[served as usize] = Some(Arc::new(appwrapper));
+        let (served, unreadable) = (appwrapper.served, appwrapper.demand.unreadable);
+        let before = entry.views[served as usize].replace(Arc::new(appwrapper));
+        let before = before.map_or(0, |appwrapper| appwrapper.demand.unreadable);
+        self.note_unreadable(Source::AppWrappers(served), before, unreadable);
     }
 
     fn remove_appwrapper(&mut self, name: &AppWrapperName, served: Served, uid: &str) {
@@ -388,15 +370,20 @@ impl Cluster {
             self.observe_one(name);
         }
         let Some(entry) = self.appwrappers.get_mut(name) else { return };
-        let view = &mut entry.views[served as usize];
-        if view.as_ref().is_some_and(|view| same(&view.uid, uid)) {
-            *view = None;
-        }
+        let gone = entry.views[served as usize].take_if(|view| same(&view.uid, uid));
         if entry.effective().is_none() {
             entry.observed = None;
         }
         if entry.is_forgotten() {
             self.appwrappers.remove(name);
+        }
+        self.note_unreadable(Source::AppWrappers(served), gone.map_or(0, |view| view.demand.unreadable), 0);
+    }
+
+    fn note_unreadable(&mut self, source: Source, before: u32, after: u32) {
+        if before != after {
+            let count = self.unreadable.entry(source).or_default();
+            *count = (*count + u64::from(after)).saturating_sub(before.into());
         }
     }
 

@@ -94,13 +94,20 @@ pub(crate) fn of_generic_items(items: &[GenericItem]) -> Demand {
     let mut groups = Vec::new();
     let mut unreadable = 0;
     for item in items {
+        // MCAD looks at nothing of an item without a template.
+        if item.generictemplate.is_null() {
+            continue;
+        }
         let spec = &item.generictemplate["spec"];
-        let pod_spec = Some(&spec["template"]["spec"]).filter(|spec| spec.is_object()).unwrap_or(spec);
+        let pod_spec = if spec["template"].is_object() { &spec["template"]["spec"] } else { spec };
         let template = if pod_spec.is_null() { Some(Template::default()) } else { Template::from_spec(pod_spec) };
         unreadable += u32::from(template.is_none());
         let template = template.unwrap_or_default();
         let constraints = &template.constraints;
-        if item.custompodresources.is_empty() {
+        // Without a list of containers it is no pod, and there are none of it; with an empty one they ask for nothing.
+        //
+        // Source: project-codeflare/multi-cluster-app-dispatcher `genericresource.go`, `hasFields`.
+        if item.custompodresources.is_empty() && pod_spec["containers"].is_array() {
             unreadable += template.work.unreadable();
             let mut requests = Amounts::default();
             for container in &template.work.containers {
@@ -187,7 +194,9 @@ fn each(list: &Value) -> impl Iterator<Item = (usize, &Value)> {
 
 /// A count of pods; `absent` where there is none or it is no integer, 0 where it is negative.
 fn replicas(value: &Value, absent: u32) -> u32 {
-    value.as_i64().map_or(absent, |count| count.clamp(0, i32::MAX.into()) as u32)
+    // JSON may spell a whole number as 4.0.
+    let whole = || value.as_f64().filter(|count| count.fract() == 0.0).map(|count| count as i64);
+    value.as_i64().or_else(whole).map_or(absent, |count| count.clamp(0, i32::MAX.into()) as u32)
 }
 
 fn group(count: u32, requests: Amounts, constraints: &Arc<Constraints>) -> PodGroup {

@@ -1,4 +1,4 @@
-//! The families that rest on the cluster's objects, from one [`Snapshot`]: sections A to E of the metrics contract.
+//! The families that rest on the cluster's objects, from one [`Snapshot`]: sections A to F of the metrics contract.
 //!
 //! Owns names, labels, help and the conversion to cores; pure. What is unknown has no line; what is known has its line
 //! also at 0. Labels stand in order of name.
@@ -6,6 +6,7 @@ pub mod appwrappers;
 pub mod devices;
 pub mod ladder;
 pub mod operator;
+pub mod pods;
 pub mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,7 @@ const BY_LABEL: &str = "see `unit`";
 
 /// Every family, in the order in which they are written.
 pub fn all() -> impl Iterator<Item = &'static Family> {
-    [operator::FAMILIES, ladder::FAMILIES, appwrappers::FAMILIES, shape::FAMILIES, devices::FAMILIES]
+    [operator::FAMILIES, ladder::FAMILIES, appwrappers::FAMILIES, shape::FAMILIES, devices::FAMILIES, pods::FAMILIES]
         .into_iter()
         .flatten()
         .copied()
@@ -41,6 +42,7 @@ pub fn write(snapshot: &Snapshot, out: &mut Exposition<'_>) {
             devices::write(nodes, out);
         }
     }
+    pods::write(&snapshot.pods, out);
 }
 
 const fn gauge(name: &'static str, labels: &'static [&'static str], unit: &'static str, help: &'static str) -> Family {

@@ -48,7 +48,7 @@ pub fn fits(snapshot: &Snapshot) -> Fits {
 /// The nodes that may take pods, and what is left on each.
 struct Rooms<'a, T> {
     /// Those with least left first, then by name. What is known of a node is known by its place here.
-    rooms: Vec<Room>,
+    by_room: Vec<Room>,
     columns: Columns<'a>,
     tolerated: T,
     /// Where pods may go, for each kind of demand on nodes that was met so far.
@@ -65,28 +65,27 @@ struct Room {
 }
 
 /// What decides where a pod may go, amounts apart.
-#[derive(PartialEq, Eq, Hash)]
-struct Choice {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Choice {
     constraints: Arc<Constraints>,
     /// Resources whose own taint it passes.
     extended: Vec<Resource>,
 }
 
-/// GPUs, cpu, memory.
-type Left = (i128, i128, i128);
+/// GPUs, millicores, bytes.
+pub(crate) type Left = (i128, i128, i128);
 
 /// What is left on the nodes that have taken pods of the AppWrapper at hand, in the order of the rooms; by place.
 type Taken = BTreeMap<(Left, usize), (usize, Amounts)>;
 
 impl<'a, T: Fn(&str) -> bool> Rooms<'a, T> {
     fn new(nodes: impl Iterator<Item = &'a NodeView>, tolerated: T) -> Self {
-        let takes_pods = |view: &&NodeView| matches!(view.state, NodeState::Admissible | NodeState::Tainted);
         let room = |(name, view)| (Room { amounts: room(view), name }, &*view.node);
-        let mut rooms: Vec<_> = nodes.filter(takes_pods).enumerate().map(room).collect();
+        let mut rooms: Vec<_> = nodes.filter(|view| takes_pods(view)).enumerate().map(room).collect();
         rooms.sort_by_key(|(room, _)| room.key());
         let (rooms, nodes): (Vec<_>, _) = rooms.into_iter().unzip();
         let touched = vec![false; rooms.len()];
-        Self { rooms, columns: Columns::new(nodes), tolerated, selected: HashMap::new(), touched }
+        Self { by_room: rooms, columns: Columns::new(nodes), tolerated, selected: HashMap::new(), touched }
     }
 
     fn place(&mut self, appwrapper: &AppWrapper) -> Verdict {
@@ -118,17 +117,18 @@ impl<'a, T: Fn(&str) -> bool> Rooms<'a, T> {
         let mut wanting = u64::from(group.count);
         let mut moves = Vec::new();
         // Nodes with too few GPUs come first in the order: none of them fits.
-        let start = self.rooms.partition_point(|room| room.amounts.gpus < requests.gpus);
+        let start = self.by_room.partition_point(|room| room.amounts.gpus < requests.gpus);
         let fits = |place: usize, amounts: &Amounts| selected[place] && takes(amounts, requests);
-        let mut untouched =
-            (start..self.rooms.len()).filter(|&at| fits(at, &self.rooms[at].amounts) && !self.touched[at]).peekable();
+        let mut untouched = (start..self.by_room.len())
+            .filter(|&at| fits(at, &self.by_room[at].amounts) && !self.touched[at])
+            .peekable();
         let mut reused = taken.iter().filter(|(_, (place, amounts))| fits(*place, amounts)).peekable();
         while wanting > 0 {
-            let again = reused.next_if(|(key, _)| untouched.peek().is_none_or(|&at| **key < self.rooms[at].key()));
+            let again = reused.next_if(|(key, _)| untouched.peek().is_none_or(|&at| **key < self.by_room[at].key()));
             let (place, before, amounts) = match again {
                 Some((key, (place, amounts))) => (*place, Some(*key), amounts),
                 None => match untouched.next() {
-                    Some(at) => (at, None, &self.rooms[at].amounts),
+                    Some(at) => (at, None, &self.by_room[at].amounts),
                     None => break,
                 },
             };
@@ -143,17 +143,15 @@ impl<'a, T: Fn(&str) -> bool> Rooms<'a, T> {
     fn note(&mut self, requests: &Amounts, moves: Vec<Move>, taken: &mut Taken) {
         for Move { place, before, pods } in moves {
             let known = before.and_then(|before| taken.remove(&before));
-            let mut amounts = known.map_or_else(|| self.rooms[place].amounts.clone(), |(_, amounts)| amounts);
+            let mut amounts = known.map_or_else(|| self.by_room[place].amounts.clone(), |(_, amounts)| amounts);
             amounts.add_times(requests, -i128::from(pods));
-            taken.insert((left(&amounts), self.rooms[place].name), (place, amounts));
+            taken.insert((left(&amounts), self.by_room[place].name), (place, amounts));
             self.touched[place] = true;
         }
     }
 
     fn selected(&mut self, group: &PodGroup) -> Rc<[bool]> {
-        let requested = group.requests.iter().filter(|(resource, amount)| resource.is_extended() && *amount > 0);
-        let extended = requested.map(|(resource, _)| resource).filter(|r| (self.tolerated)(r.name())).collect();
-        let choice = Choice { constraints: group.constraints.clone(), extended };
+        let choice = Choice::of(group, &self.tolerated);
         if let Some(selected) = self.selected.get(&choice) {
             return selected.clone();
         }
@@ -178,6 +176,30 @@ impl Room {
 }
 
 impl Choice {
+    /// What a group's pods demand, given the taint keys that may name a resource.
+    pub(crate) fn of(group: &PodGroup, tolerated: impl Fn(&str) -> bool) -> Self {
+        let requested = group.requests.iter().filter(|(resource, amount)| resource.is_extended() && *amount > 0);
+        let extended = requested.map(|(resource, _)| resource).filter(|r| tolerated(r.name())).collect();
+        Self { constraints: group.constraints.clone(), extended }
+    }
+
+    /// Whether the pods may go there.
+    pub(crate) fn allows(&self, view: &NodeView) -> bool {
+        self.selects(view) && self.passes(view)
+    }
+
+    /// Whether the node's labels and name are as the pods demand.
+    pub(crate) fn selects(&self, view: &NodeView) -> bool {
+        self.constraints.select(&view.node)
+    }
+
+    /// Whether no taint of the node keeps the pods off.
+    fn passes(&self, view: &NodeView) -> bool {
+        let passes = |key: &str| self.extended.iter().any(|resource| resource.name() == key);
+        let mut repelling = view.node.taints.iter().filter(|taint| taint.effect.repels());
+        repelling.all(|taint| self.constraints.tolerates(taint) || passes(&taint.key))
+    }
+
     /// Whether it allows a place, for each.
     fn places(&self, columns: &Columns<'_>) -> Vec<bool> {
         let passes = |key: &str| self.extended.iter().any(|resource| resource.name() == key);
@@ -191,8 +213,13 @@ impl Choice {
     }
 }
 
+/// Whether some pods may land there.
+pub(crate) fn takes_pods(view: &NodeView) -> bool {
+    matches!(view.state, NodeState::Admissible | NodeState::Tainted)
+}
+
 /// What a pod that passes the node's taints could get there.
-fn room(view: &NodeView) -> Amounts {
+pub(crate) fn room(view: &NodeView) -> Amounts {
     let mut room = Amounts::default();
     for (resource, rung) in &view.rungs {
         room.add(resource, rung.free + rung.withheld.get(Reason::Tainted));
@@ -200,7 +227,8 @@ fn room(view: &NodeView) -> Amounts {
     room
 }
 
-fn left(amounts: &Amounts) -> Left {
+/// By what pods and nodes are ordered.
+pub(crate) fn left(amounts: &Amounts) -> Left {
     (amounts.gpus, amounts.millicores, amounts.bytes)
 }
 
@@ -215,7 +243,7 @@ fn takes(room: &Amounts, requests: &Amounts) -> bool {
 }
 
 /// How many pods of these requests fit.
-fn fitting(room: &Amounts, requests: &Amounts) -> u64 {
+pub(crate) fn fitting(room: &Amounts, requests: &Amounts) -> u64 {
     let of = |room: i128, request: i128| if request > 0 { (room / request).max(0) } else { i128::MAX };
     let mut pods =
         of(room.gpus, requests.gpus).min(of(room.millicores, requests.millicores)).min(of(room.bytes, requests.bytes));

@@ -49,6 +49,7 @@ pub(crate) fn cgroups(paths: &[(&str, u64)]) -> Cgroups {
         cgroups: paths.iter().enumerate().map(cgroup).collect(),
         seen: Some(paths.len() as u32),
         dropped: Some(0),
+        ..Cgroups::default()
     }
 }
 

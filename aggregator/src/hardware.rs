@@ -9,9 +9,9 @@ use crate::object::Node;
 use crate::resource::{NVIDIA_GPU, Resource};
 
 /// Device plugins' resources for MIG instances begin so, with strategy `mixed`.
-const MIG_PREFIX: &str = "nvidia.com/mig-";
+pub(crate) const MIG_PREFIX: &str = "nvidia.com/mig-";
 /// A time-sliced resource may be renamed by this.
-const SHARED: &str = ".shared";
+pub(crate) const SHARED: &str = ".shared";
 const MIG_STRATEGY: &str = "nvidia.com/mig.strategy";
 
 /// The hardware behind one resource, in that resource's unit.

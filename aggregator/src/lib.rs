@@ -12,6 +12,7 @@ pub mod store;
 
 pub mod quantity;
 pub mod resource;
+pub mod selector;
 
 pub mod object;
 
@@ -29,6 +30,7 @@ pub mod hardware;
 pub mod ladder;
 
 pub mod measure;
+pub mod totals;
 
 pub mod fit;
 pub mod snapshot;
@@ -40,6 +42,8 @@ pub mod exposition;
 pub mod families;
 pub mod metrics;
 
+pub mod api;
+pub mod explain;
 pub mod page;
 pub mod replica;
 

@@ -1,8 +1,10 @@
 //! Keeps the view of a live cluster current: hands what the watches tell to the replica, and has it work out what fits on
-//! nodes, on a thread of its own. Owns those two lives; what is told and what fits is known elsewhere.
+//! nodes, on a thread of its own; or only until all of it is known. Owns those lives; what is told and what fits is known
+//! elsewhere.
 
 use std::{
-    io,
+    collections::BTreeMap,
+    fmt, io,
     sync::{Arc, mpsc as std_mpsc},
     thread,
     time::Duration,
@@ -12,8 +14,9 @@ use kube::Client;
 use tokio::sync::mpsc;
 
 use crate::{
+    cluster::{Event, Source},
     replica::Replica,
-    watch::{self, Settings},
+    watch::{self, Settings, Told},
 };
 
 /// What is told and not yet heard. The watches wait when it is full: nothing is lost, and nothing grows.
@@ -37,6 +40,95 @@ pub async fn run(client: Client, settings: Settings, replica: Arc<Replica>) -> i
     };
     tokio::join!(watch::run(client, settings, tell), hear);
     Ok(())
+}
+
+/// What was not known in time.
+#[derive(Debug, thiserror::Error)]
+#[error("after {} s the cluster is not known: {}", waited.as_secs(), Missing(missing))]
+pub struct Unknown {
+    waited: Duration,
+    /// Each list that did not come, and why its watch last broke, if it did.
+    missing: Vec<(String, Option<&'static str>)>,
+}
+
+struct Missing<'a>(&'a [(String, Option<&'static str>)]);
+
+impl fmt::Display for Missing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (what, reason)) in self.0.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            match reason {
+                Some(reason) => write!(f, "{comma}{what} ({reason})")?,
+                None => write!(f, "{comma}{what} (no answer yet)")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Watches the cluster for a replica until all of it is known, and works out what fits; or says what is missing.
+pub async fn until_known(client: Client, settings: Settings, replica: &Replica, wait: Duration) -> Result<(), Unknown> {
+    let (tell, mut told) = mpsc::channel(TOLD);
+    let mut progress = Progress::default();
+    let hear = async {
+        while let Some(told) = told.recv().await {
+            progress.note(&told);
+            replica.hear(told);
+            if progress.missing().is_empty() {
+                break;
+            }
+        }
+    };
+    let known = async {
+        tokio::select! {
+            () = watch::run(client, settings, tell) => {}
+            () = hear => {}
+        }
+    };
+    let in_time = tokio::time::timeout(wait, known).await.is_ok();
+    let missing = progress.missing();
+    if in_time && missing.is_empty() {
+        replica.refit();
+        return Ok(());
+    }
+    Err(Unknown { waited: wait, missing })
+}
+
+/// Which lists have come.
+#[derive(Default)]
+struct Progress {
+    /// AppWrappers that the API server serves. Absent: it has not said.
+    served: Option<Vec<Source>>,
+    known: BTreeMap<Source, Result<(), &'static str>>,
+}
+
+impl Progress {
+    fn note(&mut self, told: &Told) {
+        match told {
+            Told::Serves(served) => {
+                self.served = Some(served.iter().map(|served| Source::AppWrappers(*served)).collect());
+            }
+            Told::Event(Event::Reset(source, _)) => drop(self.known.insert(*source, Ok(()))),
+            Told::Event(Event::Lost(source)) => drop(self.known.remove(source)),
+            Told::Broke(source, reason) => {
+                // What was listed once stands until it is lost.
+                let known = self.known.entry(*source).or_insert(Err(reason));
+                *known = known.map_err(|_| *reason);
+            }
+            Told::Event(_) | Told::Undecodable(..) => {}
+        }
+    }
+
+    fn missing(&self) -> Vec<(String, Option<&'static str>)> {
+        let lists = [Source::Nodes, Source::Pods].into_iter().chain(self.served.iter().flatten().copied());
+        let of = |source: Source| match self.known.get(&source) {
+            Some(Ok(())) => None,
+            Some(Err(reason)) => Some((source.to_string(), Some(*reason))),
+            None => Some((source.to_string(), None)),
+        };
+        let versions = self.served.is_none().then(|| ("which AppWrappers are served".to_owned(), None));
+        lists.filter_map(of).chain(versions).collect()
+    }
 }
 
 /// The thread that fits; it ends with this.

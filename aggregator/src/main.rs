@@ -2,16 +2,21 @@
 use std::future::Future;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use kube::Client;
-use mcad_aggregator::args::{Args, Serve};
+use mcad_aggregator::args::{Args, Command, Explain, Figures, Inputs, Serve};
 use mcad_aggregator::clock::{Clock, Now};
 use mcad_aggregator::cluster::Cluster;
-use mcad_aggregator::dump::Dump;
+use mcad_aggregator::dump::{Dump, Skipped};
+use mcad_aggregator::explain::amount::{printable, printable_lines};
+use mcad_aggregator::explain::table::Paint;
+use mcad_aggregator::explain::{self, Answer, Subject};
 use mcad_aggregator::live;
 use mcad_aggregator::merge::Ages;
 use mcad_aggregator::receive;
@@ -25,15 +30,66 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-fn main() -> Result<()> {
-    let args = Args::parse();
-    args.check()?;
-    log()?;
-    if args.figures.print_metrics {
-        return print_metrics(&args);
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // What is wrong may be a name, and a name may be anything.
+            eprintln!("Error: {}", printable_lines(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(Command::Explain(args)) = &args.command {
+        args.check()?;
+        log(LevelFilter::WARN)?;
+        return explain(args);
+    }
+    args.check()?;
+    log(LevelFilter::INFO)?;
+    if args.figures.print_metrics {
+        print_metrics(args)?;
+    } else {
+        runtime()?.block_on(serve(args))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.context("the async runtime could not start")?.block_on(serve(&args))
+    runtime.context("the async runtime could not start")
+}
+
+/// Prints an explanation. What could not be read is said, and is a failure, but what could be is shown.
+fn explain(args: &Explain) -> Result<ExitCode> {
+    let Input { mode, store, skipped } = input(&args.inputs, &args.figures)?;
+    let figures = SelfMetrics::new().context("the figures about itself clash")?;
+    let replica = Replica::new(Clock::system(), mode, store, figures);
+    if args.inputs.is_kube() {
+        let wait = Duration::from_secs(args.wait);
+        runtime()?.block_on(async {
+            Ok(live::until_known(client().await?, Settings::default(), &replica, wait).await?) as Result<()>
+        })?;
+    }
+    let subject = args.node.clone().map_or(Subject::Cluster, Subject::Node);
+    let answer = Answer::on(&subject, &replica.snapshot(), replica.now())?;
+    let answer = Answer { objects_left_out: skipped.len(), ..answer };
+    let text = if args.json { explain::json(&answer)? + "\n" } else { explain::text(&answer, paint()) };
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("standard output could not be written")?;
+    for skipped in &skipped {
+        eprintln!("Left out: {}", printable(&chain(skipped)));
+    }
+    Ok(if skipped.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Colours only where a person looks, and does not mind (https://no-color.org).
+fn paint() -> Paint {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    if std::io::stdout().is_terminal() && !unwanted && !dumb { Paint::Colours } else { Paint::Plain }
 }
 
 async fn serve(args: &Args) -> Result<()> {
@@ -41,7 +97,8 @@ async fn serve(args: &Args) -> Result<()> {
     let listeners = listen(&args.serve).await?;
     let listening = addresses(&listeners)?;
     let figures = SelfMetrics::new().context("the figures about itself clash")?;
-    let (mode, store) = mode(args)?;
+    let Input { mode, store, skipped } = input(&args.inputs, &args.figures)?;
+    warn_of(&skipped);
     let replica = Arc::new(Replica::new(Clock::system(), mode, store, figures));
     let serve = server::run(listeners, Arc::clone(&replica), server::Limits::default(), shutdown);
     if args.inputs.is_kube() {
@@ -60,43 +117,70 @@ async fn serve(args: &Args) -> Result<()> {
 }
 
 /// Where the cluster is read from, and what agents have said already.
-fn mode(args: &Args) -> Result<(Mode, Store)> {
-    if args.inputs.is_kube() {
-        let kubernetes = Kubernetes::new(Cluster::default(), args.figures.options(), Ages::Count);
-        return Ok((Mode::Kubernetes(Box::new(kubernetes)), Store::new(store::Limits::KUBERNETES)));
+struct Input {
+    mode: Mode,
+    store: Store,
+    /// What of a dump could not be read.
+    skipped: Vec<Skipped>,
+}
+
+fn input(inputs: &Inputs, figures: &Figures) -> Result<Input> {
+    if inputs.is_kube() {
+        let kubernetes = Kubernetes::new(Cluster::default(), figures.options(), Ages::Count);
+        let mode = Mode::Kubernetes(Box::new(kubernetes));
+        return Ok(Input { mode, store: Store::new(store::Limits::KUBERNETES), skipped: Vec::new() });
     }
-    let files = args.inputs.dump();
+    let files = inputs.dump();
+    let now = Clock::system().now();
     if files.is_empty() {
-        return Ok((Mode::Local, Store::new(store::Limits::LOCAL)));
+        let mut store = Store::new(store::Limits::LOCAL);
+        replay(None, &mut store, &inputs.reports, now)?;
+        return Ok(Input { mode: Mode::Local, store, skipped: Vec::new() });
     }
     let dump = Dump::read(&files)?;
-    for skipped in dump.skipped {
-        tracing::warn!(error = format!("{:#}", anyhow::Error::from(skipped)), "an object of the dump is left out");
-    }
     let mut store = Store::new(store::Limits::REPLAY);
-    let now = Clock::system().now();
-    for path in &args.inputs.reports {
-        replay(&mut store, path, now)?;
-    }
-    let kubernetes = Kubernetes::new(Cluster::from_objects(dump.objects), args.figures.options(), Ages::DoNot);
+    let kubernetes = Kubernetes::new(Cluster::from_objects(dump.objects), figures.options(), Ages::DoNot);
+    replay(Some(&kubernetes), &mut store, &inputs.reports, now)?;
     kubernetes.refit(&store.reports(now), now);
-    Ok((Mode::Kubernetes(Box::new(kubernetes)), store))
+    Ok(Input { mode: Mode::Kubernetes(Box::new(kubernetes)), store, skipped: dump.skipped })
+}
+
+fn warn_of(skipped: &[Skipped]) {
+    for skipped in skipped {
+        tracing::warn!(error = chain(skipped), "an object of the dump is left out");
+    }
+}
+
+/// An error and its causes in a line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |chain, cause| format!("{chain}: {cause}"))
+}
+
+/// Takes in files of reports.
+fn replay(kubernetes: Option<&Kubernetes>, store: &mut Store, files: &[PathBuf], now: Now) -> Result<()> {
+    files.iter().try_for_each(|path| replay_file(kubernetes, store, path, now))
 }
 
 /// Takes in reports, one a line.
-fn replay(store: &mut Store, path: &Path, now: Now) -> Result<()> {
+fn replay_file(kubernetes: Option<&Kubernetes>, store: &mut Store, path: &Path, now: Now) -> Result<()> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let place = || format!("{}: line {number}", path.display());
         let report = serde_json::from_str(line).with_context(place)?;
         let received = receive::check(report).with_context(place)?;
-        store.insert(received, now).with_context(place)?;
+        match kubernetes {
+            Some(kubernetes) => kubernetes.replay(store, received, now),
+            None => store.insert(received, now),
+        }
+        .with_context(place)?;
     }
     Ok(())
 }
 
 fn print_metrics(args: &Args) -> Result<()> {
-    let (mode, store) = mode(args)?;
+    let Input { mode, store, skipped } = input(&args.inputs, &args.figures)?;
+    warn_of(&skipped);
     let figures = SelfMetrics::new().context("the figures about itself clash")?;
     let mut text = Vec::new();
     Replica::new(Clock::system(), mode, store, figures).expose(&mut text)?;
@@ -157,8 +241,8 @@ fn asked_to_end() -> Result<impl Future<Output = ()>> {
     })
 }
 
-fn log() -> Result<()> {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+fn log(level: LevelFilter) -> Result<()> {
+    let filter = EnvFilter::builder().with_default_directive(level.into());
     let filter = filter.from_env().context("RUST_LOG is not a filter such as `debug` or `info,hyper=debug`")?;
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();

@@ -2,6 +2,8 @@
 //!
 //! Owns the joins: reports to nodes by name, cgroups to pods by UID, devices to pods by the names kubelet lists; and what
 //! is used, by whom. What names no node or pod of the cluster is dropped here, whatever a report says. Pure.
+mod pods;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -12,7 +14,10 @@ use crate::hardware::{DeviceIds, Facts, Found, Gpu, Gpus, Health, Instance, uuid
 use crate::merge::Used;
 use crate::object::{AppWrapperName, Node, Pod};
 use crate::resource::Resource;
+use crate::snapshot::PodMetrics;
 use crate::store::Stored;
+
+pub use pods::PodFigures;
 
 /// Nanocores in a core, nanodevices in a device.
 const NANO: f64 = 1e9;
@@ -24,6 +29,8 @@ pub struct Measured {
     pub nodes: HashMap<Arc<str>, MeasuredNode>,
     /// What AppWrappers use, where all their bound, unfinished pods are measured.
     pub appwrappers: BTreeMap<AppWrapperName, Usage>,
+    /// Pods one by one, in order of namespace and name; only if asked for.
+    pub pods: Vec<PodFigures>,
 }
 
 /// What was measured on one node.
@@ -74,18 +81,29 @@ pub struct Device {
 }
 
 /// Joins reports that still count to the cluster.
-pub fn measure<'a>(cluster: &Cluster, reports: impl Iterator<Item = (&'a str, &'a Stored)>) -> Measured {
+pub fn measure<'a>(
+    cluster: &Cluster,
+    reports: impl Iterator<Item = (&'a str, &'a Stored)>,
+    pod_metrics: PodMetrics,
+) -> Measured {
     let mut measured = Measured::default();
     let mut pods = HashMap::new();
     for (name, stored) in reports {
         let Some(node) = cluster.node(name) else { continue };
         let joined = Joined::new(cluster, node, stored);
         pods.extend(joined.pod_usage());
+        if pod_metrics == PodMetrics::On {
+            measured.pods.extend(joined.pod_figures());
+        }
         measured.nodes.insert(node.name.clone(), joined.measured());
     }
+    measured.pods.sort_by(|a, b| a.name.cmp(&b.name));
     measured.appwrappers = by_appwrapper(cluster, &pods);
     measured
 }
+
+/// Namespace and name.
+pub type PodName = (Arc<str>, Arc<str>);
 
 /// A pod of the cluster that is looked at, by its address: it stays where it is meanwhile.
 type PodAddress = *const Pod;
@@ -274,8 +292,8 @@ fn held<'a>(cluster: &'a Cluster, node: &Node, assignments: &'a Assignments) -> 
     held
 }
 
-/// The pods of this node whose own cgroup the report lists, each once.
-fn joined_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec<JoinedPod<'a>> {
+/// The own cgroup of each pod that the report lists, by the pod's UID.
+pub(crate) fn own_cgroups(report: &Report) -> BTreeMap<&str, &Cgroup> {
     let mut by_uid: BTreeMap<&str, &Cgroup> = BTreeMap::new();
     let of_pods = |cgroup: &&Cgroup| !cgroup.pod_uid.is_empty() && cgroup.container_id.is_empty();
     for cgroup in report.cgroups.iter().flat_map(|all| &all.cgroups).filter(of_pods) {
@@ -285,11 +303,16 @@ fn joined_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec
             *known = cgroup;
         }
     }
+    by_uid
+}
+
+/// The pods of this node whose own cgroup the report lists, each once.
+fn joined_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec<JoinedPod<'a>> {
     let join = |(uid, cgroup)| {
         let pod = cluster.pod_of_uid(uid).filter(|pod| pod.node.as_ref() == Some(&node.name))?;
         Some(JoinedPod { pod, cgroup })
     };
-    by_uid.into_iter().filter_map(join).collect()
+    own_cgroups(report).into_iter().filter_map(join).collect()
 }
 
 fn facts(report: &Report, held: Option<&[HeldDevice<'_>]>) -> Facts {

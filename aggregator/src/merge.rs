@@ -17,6 +17,7 @@ use crate::receive::NodeName;
 use crate::resource::Resource;
 use crate::snapshot::{self as kubernetes, Options};
 use crate::store::Stored;
+use crate::totals::Totals;
 
 /// Nanodevices in a device, nanocores in a core.
 const NANO: f64 = 1e9;
@@ -32,6 +33,10 @@ pub enum View<'a> {
         cluster: &'a Cluster,
         /// What was last worked out about fit on nodes.
         fits: &'a Fits,
+        /// When the snapshot was made that it was worked out from.
+        fitted: Option<Now>,
+        /// What pods used in all.
+        totals: &'a Totals,
         /// What the figures are made by.
         options: &'a Options,
         /// Whether old reports count.
@@ -59,6 +64,8 @@ pub struct Snapshot {
     pub nodes: Vec<Node>,
     /// The sums over the nodes, without Kubernetes.
     pub cluster: BTreeMap<Resource, ClusterFigures>,
+    /// When the snapshot was made that fit on nodes was worked out from. Absent: it was not yet.
+    pub fitted: Option<Now>,
     /// What rests on Kubernetes' objects. Absent: there is no Kubernetes.
     pub kubernetes: Option<kubernetes::Snapshot>,
 }
@@ -83,15 +90,28 @@ pub struct Node {
     pub figures: BTreeMap<Resource, Figures>,
     /// Its cgroups, only while its agent is up.
     pub cgroups: Option<NodeCgroups>,
+    /// Where figures of its GPUs come from. Absent: there are none, or its agent is down.
+    pub gpu_source: Option<GpuSource>,
 }
 
 /// The agent of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Agent {
+    /// Whether there should be one.
+    pub expectation: Expectation,
     /// Whether it reports.
     pub health: AgentHealth,
     /// Time since its last report. Absent: it never reported.
     pub report_age: Option<Duration>,
+}
+
+/// Whether a node should have an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// It should.
+    Expected,
+    /// It may have one.
+    NotExpected,
 }
 
 /// Whether an agent reports.
@@ -127,6 +147,15 @@ pub enum CgroupSource {
     None,
 }
 
+/// Where figures of GPUs come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GpuSource {
+    /// The driver.
+    Nvml,
+    /// The library `fake-nvml`: they are made up.
+    Fake,
+}
+
 /// One resource of one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -160,43 +189,62 @@ pub struct ClusterFigures {
 
 /// Makes the snapshot of `now`.
 pub fn merge(view: View<'_>, reports: &[(NodeName, Arc<Stored>)], now: Now) -> Snapshot {
-    let snapshot = |nodes, cluster, kubernetes| Snapshot { made: now, role: Role::Leader, nodes, cluster, kubernetes };
+    let snapshot = |nodes, cluster, fitted, kubernetes| Snapshot {
+        made: now,
+        role: Role::Leader,
+        nodes,
+        cluster,
+        fitted,
+        kubernetes,
+    };
     match view {
         View::Local => {
             let nodes: Vec<_> = reports.iter().map(|(name, stored)| local_node(name, stored, now)).collect();
             let sums = sums(&nodes);
-            snapshot(nodes, sums, None)
+            snapshot(nodes, sums, None, None)
         }
-        View::Kubernetes { cluster, fits, options, ages } => {
+        View::Kubernetes { cluster, fits, fitted, totals, options, ages } => {
             let counts = |stored: &Stored| ages == Ages::DoNot || !stored.is_silent(now);
             let counting = reports.iter().filter(|(_, stored)| counts(stored));
-            let measured = measure(cluster, counting.map(|(name, stored)| (name.as_str(), &**stored)));
+            let measured =
+                measure(cluster, counting.map(|(name, stored)| (name.as_str(), &**stored)), options.pod_metrics);
             let mut kubernetes = kubernetes::Snapshot::new(cluster, &measured, now.unix_ms as i64, options);
             kubernetes.with_fits(fits);
+            kubernetes.with_totals(totals);
             // Node by node, whether its agent reports; nothing where the nodes are not known.
             let views = kubernetes.nodes.iter().flat_map(|nodes| &nodes.nodes);
-            let names = views.filter_map(|view| NodeName::new(&view.node.name).ok());
-            let nodes = names.map(|name| {
+            let nodes = views.filter_map(|view| {
+                let name = NodeName::new(&view.node.name).ok()?;
+                let chosen = options.agent_nodes.selects(|key| view.node.label(key));
+                let expectation = if chosen { Expectation::Expected } else { Expectation::NotExpected };
                 let found = reports.binary_search_by(|(known, _)| known.cmp(&name)).ok();
-                agent_node(&name, found.map(|at| &*reports[at].1), counts, now)
+                Some(agent_node(&name, expectation, found.map(|at| &*reports[at].1), counts, now))
             });
-            snapshot(nodes.collect(), BTreeMap::new(), Some(kubernetes))
+            snapshot(nodes.collect(), BTreeMap::new(), fitted, Some(kubernetes))
         }
     }
 }
 
 /// A node of Kubernetes, as far as its agent goes.
-fn agent_node(name: &NodeName, stored: Option<&Stored>, counts: impl Fn(&Stored) -> bool, now: Now) -> Node {
+fn agent_node(
+    name: &NodeName,
+    expectation: Expectation,
+    stored: Option<&Stored>,
+    counts: impl Fn(&Stored) -> bool,
+    now: Now,
+) -> Node {
     let counting = stored.filter(|stored| counts(stored));
     Node {
         name: name.clone(),
         agent: Agent {
+            expectation,
             health: if counting.is_some() { AgentHealth::Up } else { AgentHealth::Down },
             report_age: stored.map(|stored| stored.age(now)),
         },
         figures: BTreeMap::new(),
         // Pods stand for the cgroups.
         cgroups: counting.map(|stored| node_cgroups(stored.report.cgroups.as_ref())),
+        gpu_source: counting.and_then(|stored| gpu_source(&stored.report)),
     }
 }
 
@@ -215,16 +263,17 @@ impl Used {
 }
 
 fn local_node(name: &NodeName, stored: &Stored, now: Now) -> Node {
-    let report_age = Some(stored.age(now));
+    let (expectation, report_age) = (Expectation::Expected, Some(stored.age(now)));
     if stored.is_silent(now) {
-        let agent = Agent { health: AgentHealth::Down, report_age };
-        return Node { name: name.clone(), agent, figures: BTreeMap::new(), cgroups: None };
+        let agent = Agent { expectation, health: AgentHealth::Down, report_age };
+        return Node { name: name.clone(), agent, figures: BTreeMap::new(), cgroups: None, gpu_source: None };
     }
     Node {
         name: name.clone(),
-        agent: Agent { health: AgentHealth::Up, report_age },
+        agent: Agent { expectation, health: AgentHealth::Up, report_age },
         figures: local_figures(stored),
         cgroups: Some(local_cgroups(stored.report.cgroups.as_ref())),
+        gpu_source: gpu_source(&stored.report),
     }
 }
 
@@ -302,6 +351,10 @@ fn device_figures(devices: &[Device], lost: usize) -> Figures {
         healthy: Some(healthy as u64),
         used: Used { system: used, ..Used::default() },
     }
+}
+
+fn gpu_source(report: &Report) -> Option<GpuSource> {
+    report.gpus.as_ref().map(|gpus| if gpus.fake { GpuSource::Fake } else { GpuSource::Nvml })
 }
 
 /// With each cgroup's CPU time.

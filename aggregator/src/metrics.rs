@@ -11,7 +11,7 @@ use crate::families::ladder::{
     write_used,
 };
 use crate::families::{self, Spelled};
-use crate::merge::{AgentHealth, CgroupSource, Figures, Node, Role, Snapshot};
+use crate::merge::{AgentHealth, CgroupSource, Expectation, Figures, GpuSource, Node, Role, Snapshot};
 use crate::resource::Resource;
 
 const NODE: &[&str] = &["node"];
@@ -41,7 +41,7 @@ static NODE_AGENT_UP: Family = Family {
     kind: Kind::Gauge,
     labels: NODE,
     unit: "0 or 1",
-    help: "Whether the node's agent reported within three of its intervals.",
+    help: "Whether the node's agent reported within three of its intervals. Of the nodes that --agent-nodes chooses.",
 };
 static NODE_REPORT_AGE: Family = Family {
     name: "mcad_node_report_age_seconds",
@@ -57,12 +57,33 @@ static NODE_SOURCE: Family = Family {
     unit: "1",
     help: "Where the node's figures of cgroups come from: bpf, cgroupfs or none.",
 };
+static NODE_GPUS_FAKE: Family = Family {
+    name: "mcad_node_gpus_fake",
+    kind: Kind::Gauge,
+    labels: NODE,
+    unit: "1",
+    help: "The node's GPUs are those of fake-nvml, made up for trying out. Of other nodes there is no line.",
+};
 static SNAPSHOT_AGE: Family = Family {
     name: "mcad_snapshot_age_seconds",
     kind: Kind::Gauge,
     labels: &[],
     unit: "seconds",
     help: "Age of the snapshot that this scrape was made from.",
+};
+static FIT_AGE: Family = Family {
+    name: "mcad_fit_age_seconds",
+    kind: Kind::Gauge,
+    labels: &[],
+    unit: "seconds",
+    help: "Age of the snapshot that fit on nodes was worked out from: mcad_appwrapper_fit by nodes.",
+};
+static UNREADABLE: Family = Family {
+    name: "mcad_aggregator_unreadable_quantities",
+    kind: Kind::Gauge,
+    labels: &["list"],
+    unit: "quantities",
+    help: "Quantities and pod templates that could not be read in objects that are there now, by list. They count as absent.",
 };
 static AGGREGATOR_LEADER: Family = Family {
     name: "mcad_aggregator_leader",
@@ -87,7 +108,10 @@ static OWN: &[&Family] = &[
     &NODE_CGROUPS_SEEN,
     &NODE_CGROUPS_DROPPED,
     &CGROUP_CPU_SECONDS,
+    &NODE_GPUS_FAKE,
     &SNAPSHOT_AGE,
+    &FIT_AGE,
+    &UNREADABLE,
     &AGGREGATOR_LEADER,
     &BUILD_INFO,
 ];
@@ -108,6 +132,13 @@ pub fn write(snapshot: &Snapshot, now: Now, out: &mut Exposition<'_>) {
     }
     let age_ms = now.since(snapshot.made).as_millis() as u64;
     out.family(&SNAPSHOT_AGE).line(&Labels::new(), Value::Milli(age_ms));
+    if let Some(fitted) = snapshot.fitted.filter(|_| snapshot.role == Role::Leader) {
+        out.family(&FIT_AGE).line(&Labels::new(), Value::Milli(now.since(fitted).as_millis() as u64));
+    }
+    let mut lines = out.family(&UNREADABLE);
+    for (list, count) in snapshot.kubernetes.iter().flat_map(|kubernetes| &kubernetes.unreadable) {
+        lines.line(&Labels::of(&[("list", &list.to_string())]), Value::Unsigned(*count));
+    }
     let leader = u64::from(snapshot.role == Role::Leader);
     out.family(&AGGREGATOR_LEADER).line(&Labels::new(), Value::Unsigned(leader));
     let version = Labels::of(&[("version", env!("CARGO_PKG_VERSION"))]);
@@ -153,13 +184,17 @@ const HEALTHY: Figure = |figures| figures.healthy;
 
 fn write_agents(nodes: &[Node], out: &mut Exposition<'_>) {
     write_each(out, &NODE_AGENT_UP, nodes, |node| {
-        Some(Value::Unsigned(u64::from(node.agent.health == AgentHealth::Up)))
+        let up = u64::from(node.agent.health == AgentHealth::Up);
+        (node.agent.expectation == Expectation::Expected).then_some(Value::Unsigned(up))
     });
     write_each(out, &NODE_REPORT_AGE, nodes, |node| Some(Value::Milli(node.agent.report_age?.as_millis() as u64)));
     write_sources(nodes, out);
     write_each(out, &NODE_CGROUPS_SEEN, nodes, |node| Some(Value::Unsigned(node.cgroups.as_ref()?.seen?.into())));
     write_each(out, &NODE_CGROUPS_DROPPED, nodes, |node| Some(Value::Unsigned(node.cgroups.as_ref()?.dropped?.into())));
     write_cgroups(nodes, out);
+    write_each(out, &NODE_GPUS_FAKE, nodes, |node| {
+        (node.gpu_source == Some(GpuSource::Fake)).then_some(Value::Unsigned(1))
+    });
 }
 
 /// One line a node, where there is a value.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::clock::Now;
-use crate::merge::{AgentHealth, Figures, Snapshot, Used};
+use crate::merge::{AgentHealth, Figures, GpuSource, Snapshot, Used};
 use crate::resource::Resource;
 
 const STYLE: &str = "\
@@ -47,12 +47,15 @@ fn write_page(html: &mut String, snapshot: &Snapshot, now: Now) -> std::fmt::Res
     for node in &snapshot.nodes {
         let name = escape(node.name.as_str());
         let age_s = node.agent.report_age.map(|age| age.as_secs());
-        let agent = match (node.agent.health, age_s) {
+        let mut agent = match (node.agent.health, age_s) {
             (AgentHealth::Up, Some(age_s)) => format!("up, {age_s} s ago"),
             (AgentHealth::Up, None) => "up".to_owned(),
             (AgentHealth::Down, Some(age_s)) => format!("<span class=\"down\">down for {age_s} s</span>"),
             (AgentHealth::Down, None) => "<span class=\"down\">never reported</span>".to_owned(),
         };
+        if node.gpu_source == Some(GpuSource::Fake) {
+            agent.push_str(", <span class=\"down\">FAKE GPUs</span>");
+        }
         if node.figures.is_empty() {
             write_row(html, &name, &agent, None)?;
         }

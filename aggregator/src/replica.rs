@@ -2,16 +2,20 @@
 //! steps from a body to the store and from the store to a snapshot; knows no transport.
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mcad_wire::report::Report;
+
 use crate::clock::{Clock, Now};
 use crate::cluster::{Cluster, Event};
 use crate::exposition::{Closed, Exposition, Sink};
 use crate::fit::{self, Fits};
 use crate::merge::{self, Ages, Snapshot, View};
 use crate::metrics;
-use crate::receive::{self, NodeName, Refusal};
+use crate::object::Object;
+use crate::receive::{self, NodeName, Received, Refusal};
 use crate::self_metrics::SelfMetrics;
 use crate::snapshot::Options;
 use crate::store::{Outcome, Store, Stored};
+use crate::totals::Totals;
 use crate::watch::Told;
 
 /// One running aggregator.
@@ -35,21 +39,40 @@ pub enum Mode {
 /// Kubernetes' objects, and what was last worked out from them.
 #[derive(Debug)]
 pub struct Kubernetes {
+    /// Locked before `totals` where both are.
     cluster: Mutex<Cluster>,
-    fits: Mutex<Arc<Fits>>,
+    totals: Mutex<Totals>,
+    fits: Mutex<Fitted>,
     options: Options,
     ages: Ages,
+}
+
+/// What was last worked out about fit on nodes, and when the snapshot was made that it was worked out from.
+#[derive(Clone, Debug, Default)]
+struct Fitted {
+    fits: Arc<Fits>,
+    made: Option<Now>,
 }
 
 impl Kubernetes {
     /// A cluster that is shown by these options.
     pub fn new(cluster: Cluster, options: Options, ages: Ages) -> Self {
-        Self { cluster: Mutex::new(cluster), fits: Mutex::default(), options, ages }
+        Self { cluster: Mutex::new(cluster), totals: Mutex::default(), fits: Mutex::default(), options, ages }
     }
 
     /// Takes in an event.
-    pub fn apply(&self, event: Event) {
-        lock(&self.cluster).apply(event);
+    pub fn apply(&self, event: Event, now: Now) {
+        let mut cluster = lock(&self.cluster);
+        if let Event::Delete(Object::Pod(pod)) = &event {
+            lock(&self.totals).pod_gone(&cluster, pod, now);
+        }
+        cluster.apply(event);
+    }
+
+    /// Adds what a report that is news tells of totals.
+    fn add(&self, report: &Report, now: Now) {
+        let cluster = lock(&self.cluster);
+        lock(&self.totals).take(&cluster, report, now);
     }
 
     /// Whether all that figures rest on has been listed, and is not lost.
@@ -70,19 +93,42 @@ impl Kubernetes {
         }
     }
 
+    /// Takes a report that comes another way than from an agent, such as from a file.
+    pub fn replay(&self, store: &mut Store, received: Received, now: Now) -> Result<Outcome, Refusal> {
+        let node = received.node.clone();
+        let outcome = store.insert(received, now)?;
+        if outcome == Outcome::Taken
+            && let Some(stored) = store.latest(&node)
+        {
+            self.add(&stored.report, now);
+        }
+        Ok(outcome)
+    }
+
     /// The snapshot of an instant, with these reports in order of node.
     pub fn snapshot(&self, reports: &[(NodeName, Arc<Stored>)], now: Now) -> Snapshot {
-        let fits = lock(&self.fits).clone();
+        let Fitted { fits, made: fitted } = lock(&self.fits).clone();
         let mut cluster = lock(&self.cluster);
         cluster.observe();
-        let view = View::Kubernetes { cluster: &cluster, fits: &fits, options: &self.options, ages: self.ages };
+        let mut totals = lock(&self.totals);
+        totals.tidy(&cluster, now);
+        let view = View::Kubernetes {
+            cluster: &cluster,
+            fits: &fits,
+            fitted,
+            totals: &totals,
+            options: &self.options,
+            ages: self.ages,
+        };
         merge::merge(view, reports, now)
     }
 
     /// Works out anew what fits on nodes. It takes a while; others wait for none of it.
     pub fn refit(&self, reports: &[(NodeName, Arc<Stored>)], now: Now) {
         if let Some(snapshot) = self.snapshot(reports, now).kubernetes {
-            *lock(&self.fits) = Arc::new(fit::fits(&snapshot));
+            // Where the cluster is not known there is nothing that an age could be of.
+            let made = (snapshot.nodes.is_some() && snapshot.appwrappers.is_some()).then_some(now);
+            *lock(&self.fits) = Fitted { fits: Arc::new(fit::fits(&snapshot)), made };
         }
     }
 }
@@ -116,7 +162,15 @@ impl Replica {
                 kubernetes.admit(&node)?;
             }
             let now = self.now();
-            self.store().insert(received, now).inspect(|outcome| tracing::debug!(%node, ?outcome, "report received"))
+            let outcome = self.store().insert(received, now)?;
+            tracing::debug!(%node, ?outcome, "report received");
+            if let Mode::Kubernetes(kubernetes) = &self.mode
+                && outcome == Outcome::Taken
+                && let Some(stored) = self.latest(&node)
+            {
+                kubernetes.add(&stored.report, now);
+            }
+            Ok(outcome)
         });
         match &outcome {
             Ok(Outcome::Taken) => self.figures.received.inc(),
@@ -134,7 +188,7 @@ impl Replica {
                 if let Event::Lost(source) = &event {
                     tracing::warn!(%source, "out of reach for too long: its figures are absent until it is listed anew");
                 }
-                kubernetes.apply(event);
+                kubernetes.apply(event, self.now());
             }
             Told::Serves(served) => lock(&kubernetes.cluster).serve(served),
             Told::Undecodable(source, why) => {
@@ -203,6 +257,10 @@ impl Replica {
         } else {
             tracing::debug!(reason = refusal.reason(), %refusal, "report refused");
         }
+    }
+
+    fn latest(&self, node: &NodeName) -> Option<Arc<Stored>> {
+        self.store().latest(node)
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {

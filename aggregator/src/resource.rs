@@ -69,7 +69,7 @@ impl Resource {
     }
 }
 
-/// Amounts of several resources. One that is not there is 0. All arithmetic saturates.
+/// Amounts of several resources. One that is not there is 0, and was not named. All arithmetic saturates.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Amounts {
     /// Processors.
@@ -78,7 +78,7 @@ pub struct Amounts {
     pub bytes: i128,
     /// `nvidia.com/gpu`.
     pub gpus: i128,
-    /// The rest, in order of name, none of them 0.
+    /// The rest, in order of name: those that were named, also at 0.
     extended: Vec<(Arc<str>, i128)>,
 }
 
@@ -118,7 +118,7 @@ impl Amounts {
         &self.extended
     }
 
-    /// Cpu, memory and GPU always, others where there are some.
+    /// Cpu, memory and GPU always, others where they were named.
     pub fn iter(&self) -> impl Iterator<Item = (Resource, i128)> + '_ {
         [(Resource::Cpu, self.millicores), (Resource::Memory, self.bytes), (Resource::Gpu, self.gpus)]
             .into_iter()
@@ -139,13 +139,7 @@ impl Amounts {
 
     fn add_extended(&mut self, name: &Arc<str>, amount: i128) {
         match self.at(name) {
-            Ok(at) => {
-                self.extended[at].1 = self.extended[at].1.saturating_add(amount);
-                if self.extended[at].1 == 0 {
-                    self.extended.remove(at);
-                }
-            }
-            Err(_) if amount == 0 => {}
+            Ok(at) => self.extended[at].1 = self.extended[at].1.saturating_add(amount),
             Err(at) => self.extended.insert(at, (name.clone(), amount)),
         }
     }
@@ -165,10 +159,52 @@ impl From<&Amounts> for Triple {
     }
 }
 
+/// A sum of amounts that come and go. A resource is named in it for as long as one of them names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    amounts: Amounts,
+    /// How many amounts name each extended resource, in the order of theirs.
+    named: Vec<u32>,
+}
+
+impl Sum {
+    /// The sum.
+    pub fn amounts(&self) -> &Amounts {
+        &self.amounts
+    }
+
+    /// Adds an amount.
+    pub fn put(&mut self, amounts: &Amounts) {
+        for (name, _) in &amounts.extended {
+            match self.amounts.at(name) {
+                Ok(at) => self.named[at] += 1,
+                Err(at) => {
+                    self.amounts.extended.insert(at, (name.clone(), 0));
+                    self.named.insert(at, 1);
+                }
+            }
+        }
+        self.amounts.add_times(amounts, 1);
+    }
+
+    /// Takes away an amount that was put in.
+    pub fn take(&mut self, amounts: &Amounts) {
+        self.amounts.add_times(amounts, -1);
+        for (name, _) in &amounts.extended {
+            let Ok(at) = self.amounts.at(name) else { continue };
+            self.named[at] = self.named[at].saturating_sub(1);
+            if self.named[at] == 0 {
+                self.amounts.extended.remove(at);
+                self.named.remove(at);
+            }
+        }
+    }
+}
+
 /// MCAD's three dimensions, in the unit that its rule counts in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Triple {
-    /// Processors: millicores in MCAD v1, billionths of a core in v2.
+    /// Processors: millicores in MCAD v1, billionths of a core in v2; there the others are billionths, too.
     pub cpu: i128,
     /// Memory, in bytes.
     pub memory: i128,
@@ -224,12 +260,19 @@ mod tests {
     }
 
     #[test]
-    fn an_amount_that_comes_back_to_nothing_leaves_no_trace() {
+    fn a_resource_is_named_in_a_sum_as_long_as_one_of_its_amounts_names_it_even_at_0() {
         let fpga = Resource::named("example.com/fpga").unwrap();
-        let mut amounts = Amounts::default();
-        amounts.add(&fpga, 2);
-        assert_eq!(amounts.get(&fpga), 2);
-        amounts.add(&fpga, -2);
-        assert_eq!(amounts, Amounts::default());
+        let of = |amount| {
+            let mut amounts = Amounts::default();
+            amounts.add(&fpga, amount);
+            amounts
+        };
+        let mut sum = Sum::default();
+        sum.put(&of(2));
+        sum.put(&of(0));
+        sum.take(&of(2));
+        assert_eq!(sum.amounts().extended(), [("example.com/fpga".into(), 0)]);
+        sum.take(&of(0));
+        assert_eq!(sum, Sum::default());
     }
 }

@@ -1,5 +1,6 @@
 //! The HTTP server: two listeners, from their first connection to the last. Owns limits on connections and time, and the
 //! drain; what is answered is what `routes` owns. Both ends of its life are parameters of [`run`].
+mod api;
 mod routes;
 mod scrape;
 mod stall;
@@ -23,7 +24,7 @@ use stall::Stall;
 /// Where connections come in.
 #[derive(Debug)]
 pub struct Listeners {
-    /// For `/metrics`, the page, `/live` and `/ready`.
+    /// For `/metrics`, the page, `/api/v1`, `/live` and `/ready`.
     pub metrics: TcpListener,
     /// For reports.
     pub reports: TcpListener,
@@ -85,7 +86,7 @@ struct Shared {
     replica: Arc<Replica>,
     limits: Limits,
     phase: watch::Receiver<Phase>,
-    /// One scrape at a time: a second would only double the memory and finish no sooner.
+    /// One scrape or answer of the API at a time: a second would only double the memory and finish no sooner.
     scrape_turn: Arc<Semaphore>,
 }
 

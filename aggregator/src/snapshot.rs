@@ -6,15 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::capacity;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Source};
 use crate::fit::{Fits, Verdict};
 use crate::hardware::Found;
 use crate::histogram::RequestHistograms;
 use crate::ladder::{self, ByOwner, NodeState, Rung};
-use crate::measure::{Measured, MeasuredNode, Usage};
+use crate::measure::{Measured, MeasuredNode, PodFigures, Usage};
 use crate::merge::Used;
 use crate::object::{AppWrapper, AppWrapperName, Node, Version};
 use crate::resource::{Amounts, Resource, Triple};
+use crate::selector::Selector;
+use crate::totals::{Total, Totals};
 
 /// What the figures are made by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,10 @@ pub struct Options {
     pub operator_metrics: OperatorMetrics,
     /// Whether GPUs are shown one by one.
     pub gpu_metrics: GpuMetrics,
+    /// Whether pods are shown one by one.
+    pub pod_metrics: PodMetrics,
+    /// Which nodes should have an agent.
+    pub agent_nodes: Selector,
     /// Keys of taints that keep nobody off.
     pub tolerated: BTreeSet<String>,
     /// Cpu that has to be left on a node beside each GPU, in millicores.
@@ -51,11 +57,22 @@ pub enum GpuMetrics {
     Off,
 }
 
+/// Whether pods are shown one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodMetrics {
+    /// They are.
+    On,
+    /// They are not: there are too many.
+    Off,
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             operator_metrics: OperatorMetrics::V1,
             gpu_metrics: GpuMetrics::On,
+            pod_metrics: PodMetrics::Off,
+            agent_nodes: Selector::default(),
             // Device plugins' own taint: pods that want its devices tolerate it.
             tolerated: [crate::resource::NVIDIA_GPU.to_owned()].into(),
             slot_millicores_per_gpu: 1_000,
@@ -71,8 +88,12 @@ pub struct Snapshot {
     pub nodes: Option<Nodes>,
     /// What rests on AppWrappers. Absent: they, or nodes and pods, are not known.
     pub appwrappers: Option<AppWrappers>,
+    /// Pods one by one, in order of namespace and name, where they were measured and asked for.
+    pub pods: Vec<PodFigures>,
     /// MCAD's own figures of capacity.
     pub capacity: Capacity,
+    /// Quantities that could not be read, by the list that they are in.
+    pub unreadable: Vec<(Source, u64)>,
     /// By what rules it was made.
     pub options: Options,
 }
@@ -143,6 +164,8 @@ pub struct AppWrapperView {
     pub allocated: Amounts,
     /// What its pods use. Absent: no agent reports.
     pub used: Option<Usage>,
+    /// What its pods used in all, those that ended included.
+    pub total: Total,
     /// Why and since when it waits. Absent: it does not.
     pub waiting: Option<Waiting>,
 }
@@ -170,7 +193,7 @@ impl Waiting {
 pub enum Capacity {
     /// The sum, in millicores, bytes, devices.
     V1(Option<Triple>),
-    /// Each node's, in billionths of a core, bytes, devices.
+    /// Each node's, in billionths of cores, bytes, devices.
     V2(Option<Vec<(Arc<str>, Triple)>>),
     /// Not wanted.
     None,
@@ -188,7 +211,9 @@ impl Snapshot {
         Self {
             nodes: known.then(|| Nodes::new(cluster, measured, options)),
             appwrappers: (known && cluster.knows_appwrappers()).then(|| AppWrappers::new(cluster, measured, now_ms)),
+            pods: if known { measured.pods.clone() } else { Vec::new() },
             capacity,
+            unreadable: cluster.unreadable().collect(),
             options: options.clone(),
         }
     }
@@ -200,6 +225,13 @@ impl Snapshot {
             if let Some(waiting) = &mut view.waiting {
                 waiting.nodes = fits.get(&view.appwrapper.name).cloned();
             }
+        }
+    }
+
+    /// Adds what the pods of AppWrappers used in all.
+    pub fn with_totals(&mut self, totals: &Totals) {
+        for view in self.appwrappers.iter_mut().flat_map(|all| &mut all.appwrappers) {
+            view.total = totals.of(&view.appwrapper.name, &view.appwrapper.uid);
         }
     }
 }
@@ -217,7 +249,8 @@ impl Nodes {
         };
         for (node, held) in cluster.nodes() {
             let state = NodeState::of(node, &options.tolerated);
-            let requested = ByOwner { appwrapper: &held.requested.appwrapper, other: &held.requested.other };
+            let requested =
+                ByOwner { appwrapper: held.requested.appwrapper.amounts(), other: held.requested.other.amounts() };
             let measured = measured.nodes.get(&node.name);
             let rungs = ladder::of_node(node, state, requested, measured.map_or(&nothing, |measured| &measured.found));
             all.add(NodeView { node: node.clone(), state, rungs, measured: measured.cloned() }, options);
@@ -277,8 +310,9 @@ impl AppWrappers {
                 shortfall: Triple::from(&appwrapper.demand.total).minus(available).clamped(),
                 nodes: None,
             }),
-            allocated: gained.allocated.clone(),
+            allocated: gained.allocated.amounts().clone(),
             used: measured.appwrappers.get(&appwrapper.name).copied(),
+            total: Total::default(),
             appwrapper: appwrapper.clone(),
         };
         let appwrappers = cluster.appwrappers().map(view).collect();

@@ -117,6 +117,11 @@ impl Store {
         Ok(Outcome::Taken)
     }
 
+    /// The last report of a node.
+    pub fn latest(&self, node: &NodeName) -> Option<Arc<Stored>> {
+        self.nodes.get(node).cloned()
+    }
+
     /// All nodes, by name; those silent for too long are forgotten first.
     pub fn reports(&mut self, now: Now) -> Vec<(NodeName, Arc<Stored>)> {
         self.forget(now);

@@ -24,7 +24,7 @@ impl Drop for Aggregator {
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcad-aggregator"));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for flag in ["MCAD_CLUSTER", "MCAD_LISTEN", "MCAD_REPORT_LISTEN", "RUST_LOG"] {
+    for flag in ["MCAD_CLUSTER", "MCAD_LISTEN", "MCAD_REPORT_LISTEN", "RUST_LOG", "KUBECONFIG"] {
         command.env_remove(flag);
     }
     command
@@ -80,6 +80,7 @@ fn send(aggregator: &Aggregator, sequence: u64) {
             cgroups: vec![cgroup(1, "/"), cgroup(2, "/odd \\x2d \"name\" \n of ümlauts")],
             seen: Some(2),
             dropped: Some(0),
+            ..Cgroups::default()
         }),
         gpus: Some(Gpus { driver_version: "550.1".into(), devices: vec![gpu], ..Gpus::default() }),
         ..Report::default()
@@ -161,4 +162,73 @@ fn an_address_that_is_taken_is_named_with_its_flag() {
     let said = refusal(&["--cluster", "local", "--listen", &aggregator.metrics, "--report-listen", "127.0.0.1:0"]);
     assert!(said.contains(&format!("--listen {} could not be opened", aggregator.metrics)), "{said}");
     assert!(said.contains("Address already in use"), "{said}");
+}
+
+fn explain(args: &[&str], dump: &str) -> (Option<i32>, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dump.yaml");
+    std::fs::write(&file, dump).unwrap();
+    let cluster = format!("file:{}", file.display());
+    let output = command(&[&["explain", "--cluster", &cluster], args].concat()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+const NODE: &str = "apiVersion: v1\nkind: Node\nmetadata: {name: n}\nstatus: {capacity: {cpu: 4}}\n";
+
+#[test]
+fn explain_prints_and_ends() {
+    let (code, said, errors) = explain(&[], NODE);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert!(said.starts_with("1 node: 1 not ready\n") && said.contains("\ncpu, in cores\n"), "{said}");
+    assert!(!said.contains('\u{1b}'), "no terminal, no colours: {said:?}");
+    let (code, said, _) = explain(&["--json", "--node", "n"], NODE);
+    assert_eq!(code, Some(0));
+    let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(answer["node"]["ladder"]["cpu_millicores"]["installed"], 4000);
+}
+
+#[test]
+fn explain_names_file_document_and_field_of_what_is_broken_and_fails() {
+    let broken = "apiVersion: v1\nkind: Pod\nmetadata: {name: \"p\\e[31m\", namespace: a}\nspec: {containers: [{resources: 5}]}\n";
+    let (code, said, errors) = explain(&[], &format!("{NODE}---\n{broken}"));
+    assert_eq!(code, Some(1));
+    let place = "dump.yaml: document 2: Pod a/p\\u{1b}[31m: field `spec.containers[0].resources`: invalid type";
+    assert!(errors.starts_with("Left out: ") && errors.contains(place), "{errors}");
+    assert!(!errors.contains('\u{1b}'), "{errors:?}");
+    // The rest is shown, and says what it lacks.
+    assert!(said.starts_with("1 object can't be read: the figures are without it.\n1 node"), "{said}");
+    let (code, said, _) = explain(&["--json"], &format!("{NODE}---\n{broken}"));
+    assert_eq!(code, Some(1));
+    assert!(said.contains(r#""objects_left_out":1"#), "{said}");
+}
+
+#[test]
+fn explain_of_what_is_no_dump_or_no_node_fails_with_a_sentence() {
+    let (code, said, errors) = explain(&[], &format!("{NODE}---\na: [1\n"));
+    assert_eq!((code, said.as_str()), (Some(1), ""));
+    assert!(errors.contains("dump.yaml: document 2 is not readable"), "{errors}");
+    let (code, said, errors) = explain(&["--node", "m\u{9b}"], NODE);
+    assert_eq!((code, said.as_str(), errors.as_str()), (Some(1), "", "Error: no node is called m\\u{9b}\n"));
+    let (code, said, errors) = explain(&["--reports", "/nowhere/r.json"], NODE);
+    assert_eq!((code, said.as_str()), (Some(1), ""));
+    assert!(errors.contains("cannot read /nowhere/r.json"), "{errors}");
+}
+
+#[test]
+fn explain_gives_up_on_an_api_server_that_does_not_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config");
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: x\nclusters: [{{name: x, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\n\
+         contexts: [{{name: x, context: {{cluster: x, user: x}}}}]\nusers: [{{name: x, user: {{}}}}]\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let output = command(&["explain", "--wait", "1"]).env("KUBECONFIG", &config).output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
+    let error = "Error: after 1 s the cluster is not known: nodes (unreachable), pods (unreachable)";
+    assert!(errors.contains(error), "{errors}");
 }

@@ -75,11 +75,49 @@ fn v1beta1_limits_stand_in_where_a_request_is_0_or_absent() {
 
 #[test]
 fn v1beta1_resources_beyond_mcads_three_count_in_our_own_families() {
-    let custom = json!([{"custompodresources": [{"replicas": 2, "limits": {"nvidia.com/mig-1g.10gb": "3"}}]}]);
+    let custom = json!([{
+        "generictemplate": {}, "custompodresources": [{"replicas": 2, "limits": {"nvidia.com/mig-1g.10gb": "3"}}],
+    }]);
     check(
         &[v1beta1("w", custom, json!({}))],
         &[&line("requested", "nvidia_com_mig_1g_10gb", "6"), &line("requested", "nvidia_com_gpu", "0")],
     );
+}
+
+#[test]
+fn an_item_without_a_template_asks_for_nothing_whatever_custom_pods_it_names() {
+    let custom = |template: Value| json!([{"generictemplate": template, "custompodresources": [{"replicas": 2, "requests": {"cpu": "1"}}]}]);
+    check_demand(v1beta1("w", custom(json!(null)), json!({})), ["0", "0", "0"]);
+    check_demand(v1beta1("w", custom(json!({})), json!({})), ["2", "0", "0"]);
+}
+
+#[test]
+fn a_resource_that_is_named_has_its_line_also_at_0() {
+    let custom = json!([{"generictemplate": {}, "custompodresources": [{"requests": {"amd.com/gpu": 1}}]}]);
+    check(&[v1beta1("w", custom, json!({}))], &[&line("requested", "amd_com_gpu", "0")]);
+    let nothing = json!({"nvidia.com/gpu.shared": "0"});
+    let component = json!([{"template": {"apiVersion": "v1", "kind": "Pod", "spec": spec(nothing.clone())}}]);
+    let labels = json!({"workload.codeflare.dev/appwrapper": "w"});
+    let holds = with(pod("p", "n", nothing), "/metadata/labels", labels);
+    let ended = with(holds.clone(), "/status/phase", json!("Succeeded"));
+    let appwrapper = v1beta2("w", component, "Running");
+    let both = [line("requested", "nvidia_com_gpu_shared", "0"), line("allocated", "nvidia_com_gpu_shared", "0")];
+    check(&[appwrapper.clone(), holds], &[&both[0], &both[1]]);
+    check(&[appwrapper, ended], &[&both[0], &line("allocated", "nvidia_com_gpu_shared", "absent")]);
+}
+
+#[test]
+fn a_v1beta1_template_without_a_list_of_containers_has_no_pods() {
+    let pods = |pod_spec: Value| {
+        let item = json!([{"generictemplate": {"spec": {"replicas": 3, "template": {"spec": pod_spec}}}}]);
+        let decoded = common::build::object(&v1beta1("w", item, json!({})));
+        let mcad_aggregator::object::Object::AppWrapper(appwrapper) = decoded else { panic!("an AppWrapper") };
+        appwrapper.demand.pods()
+    };
+    assert_eq!(pods(json!({})), 0);
+    assert_eq!(pods(json!({"containers": null})), 0);
+    assert_eq!(pods(json!({"containers": []})), 3);
+    assert_eq!(pods(json!({"containers": [{}]})), 3);
 }
 
 #[test]

@@ -100,7 +100,7 @@ fn an_overdrawn_node_draws_on_the_others_and_the_sum_is_clamped_once() {
 
 #[test]
 fn only_v1beta1_of_both_groups_is_counted_and_observed() {
-    let items = json!([{"custompodresources": [{"replicas": 2, "requests": {"cpu": "100m", "nvidia.com/gpu": 1}}]}]);
+    let items = json!([{"generictemplate": {}, "custompodresources": [{"replicas": 2, "requests": {"cpu": "100m", "nvidia.com/gpu": 1}}]}]);
     let pending = v1beta1("a", items.clone(), json!({"state": "Pending"}));
     let fresh = with(v1beta1("b", items, json!({})), "/apiVersion", json!("mcad.ibm.com/v1beta1"));
     let other = v1beta2("c", json!([]), "Running");
@@ -126,7 +126,7 @@ fn only_v1beta1_of_both_groups_is_counted_and_observed() {
 #[test]
 fn mcad_v2_shows_each_nodes_own_signed_and_unrounded() {
     let v2 = Options { operator_metrics: OperatorMetrics::V2, ..Options::default() };
-    let plain = node("a", json!({"cpu": "4", "memory": "100", "nvidia.com/gpu": "2"}));
+    let plain = node("a", json!({"cpu": "4", "memory": "100500m", "nvidia.com/gpu": "2"}));
     let taint = |name: &str, effect: &str| {
         with(node(name, json!({"cpu": "4"})), "/spec/taints", json!([{"key": "nvidia.com/gpu", "effect": effect}]))
     };
@@ -148,7 +148,7 @@ fn mcad_v2_shows_each_nodes_own_signed_and_unrounded() {
         &v2,
         &[
             "mcad_capacity_cpu{node=\"a\"} 1.9999",
-            "mcad_capacity_memory{node=\"a\"} 99",
+            "mcad_capacity_memory{node=\"a\"} 99.5",
             "mcad_capacity_gpu{node=\"a\"} -1",
             "mcad_capacity_cpu{node=\"b\"} absent",
             "mcad_capacity_cpu{node=\"c\"} absent",

@@ -329,7 +329,6 @@ fn only_cpu_memory_and_extended_resources_have_a_ladder() {
             "mcad_node_free{node=\"n\",resource=\"pods\" absent",
             "mcad_node_free{node=\"n\",resource=\"hugepages absent",
             "mcad_node_free{node=\"n\",resource=\"ephemeral absent",
-            "mcad_node_free{node=\"n\",resource=\"cpu\" absent",
         ],
     );
 }
@@ -383,6 +382,22 @@ fn two_resources_that_would_be_spelled_alike_are_two_series() {
             "mcad_cluster_free{resource=\"a_com_b_c\",unit=\"integer\"} 4",
             "mcad_cluster_free{resource=\"a.com/b.c\",unit=\"integer\"} 2",
             "mcad_node_free{node=\"n\",resource=\"a_com_b_c\",unit=\"integer\"} 3",
+        ],
+    );
+}
+
+#[test]
+fn a_node_that_declares_nothing_has_no_cpu_and_no_memory_and_its_pods_are_too_many() {
+    let line = |figure: &str, amount: &str| {
+        format!("mcad_node_{figure}{{node=\"n\",resource=\"cpu\",unit=\"core\"}} {amount}")
+    };
+    check(
+        &[with(node("n", json!({})), "/status", json!({})), pod("p", "n", json!({"cpu": "2"}))],
+        &[
+            &line("capacity", "0"),
+            &line("free", "0"),
+            &line("overcommitted", "2"),
+            "mcad_node_capacity{node=\"n\",resource=\"nvidia_com_gpu\" absent",
         ],
     );
 }

@@ -5,7 +5,7 @@ mod common;
 
 use common::build::{assigned, gpu_report, gpus, node, pod, report, v1beta2, with};
 use common::{check_lines, check_with, print_with};
-use mcad_aggregator::snapshot::{GpuMetrics, Options};
+use mcad_aggregator::snapshot::{GpuMetrics, Options, PodMetrics};
 use mcad_wire::report::{Cgroup, Cgroups, Gpu, Machine, MigInstance, Report, XidErrors};
 use serde_json::{Value, json};
 
@@ -242,4 +242,116 @@ fn devices_are_shown_one_by_one_with_what_is_known_of_them() {
     let off = Options { gpu_metrics: GpuMetrics::Off, ..Options::default() };
     let text = print_with(objects().iter().map(common::build::object).collect(), reports, &off);
     check_lines(&text, &["mcad_gpu_info absent", "mcad_gpu_healthy absent", "mcad_gpu_slots{gpus=\"1\"} 0"]);
+}
+
+#[test]
+fn what_an_appwrapper_used_in_all_is_counted_over_its_pods_and_has_no_line_before_it_was_measured() {
+    let total =
+        |what: &str, amount: &str| format!("mcad_appwrapper_{what}_total{{appwrapper=\"w\",namespace=\"a\"}} {amount}");
+    let mut reports = two();
+    for (report, held_s) in reports.iter_mut().zip([30, 40]) {
+        let mut held = assigned("nvidia.com/gpu", &[("p", &["GPU-0"]), ("q", &["GPU-1"])]);
+        held.assigned[0].held_ns = Some(held_s * 1_000_000_000);
+        report.assignments = Some(held);
+        report.cgroups.as_mut().unwrap().cgroups.iter_mut().for_each(|cgroup| cgroup.oom_kills = Some(1));
+        let gpu = Gpu { busy_ns: Some((held_s / 4) * 1_000_000_000), ..busy("GPU-0", None) };
+        report.gpus = gpu_report("n", vec![gpu]).gpus;
+    }
+    check_with(
+        &objects(),
+        reports,
+        &[
+            &total("cpu_seconds", "25"),
+            &total("gpu_held_seconds", "40"),
+            &total("gpu_busy_seconds", "3"),
+            &total("oom_kills", "1"),
+            "mcad_appwrapper_run_queue_wait_seconds_total absent",
+        ],
+    );
+    check_with(
+        &objects(),
+        vec![report("n", 1)],
+        &["mcad_appwrapper_cpu_seconds_total absent", "mcad_appwrapper_gpu_held_seconds_total absent"],
+    );
+}
+
+#[test]
+fn pods_are_shown_one_by_one_only_if_asked_for_and_only_those_that_the_cluster_has() {
+    let line =
+        |what: &str, pod: &str, amount: &str| format!("mcad_pod_{what}{{namespace=\"a\",pod=\"{pod}\"}} {amount}");
+    let mut reports = two();
+    let cgroups = &mut reports[1].cgroups.as_mut().unwrap().cgroups;
+    (cgroups[0].oom_kills, cgroups[0].run_queue_wait_ns) = (Some(0), Some(2_500_000_000));
+    reports[1].assignments = Some(assigned(
+        "nvidia.com/gpu",
+        &[("p", &["GPU-0", "GPU-1::0"]), ("q", &["GPU-1::1"]), ("unknown", &["GPU-2"])],
+    ));
+    let devices = vec![busy("GPU-0", Some(0.5)), busy("GPU-1", Some(1.0)), busy("GPU-2", Some(1.0))];
+    reports[1].gpus = gpu_report("n", devices).gpus;
+    let decoded = || objects().iter().map(common::build::object).collect::<Vec<_>>();
+    let on = Options { pod_metrics: PodMetrics::On, ..Options::default() };
+    let text = print_with(decoded(), reports.clone(), &on);
+    check_lines(
+        &text,
+        &[
+            &line("cpu_seconds_total", "p", "25"),
+            &line("cpu_seconds_total", "q", "10"),
+            &line("memory_working_set_bytes", "p", "100"),
+            &line("run_queue_wait_seconds_total", "p", "2.5"),
+            &line("run_queue_wait_seconds_total", "q", "absent"),
+            &line("oom_kills_total", "p", "0"),
+            &line("gpu_busy_ratio", "p", "0.5"),
+            &line("gpu_busy_ratio", "q", "0.5"),
+        ],
+    );
+    assert!(!text.contains("pod=\"unknown\""));
+    assert!(!print_with(decoded(), reports, &Options::default()).contains("mcad_pod_"));
+}
+
+#[test]
+fn the_nodes_that_should_have_an_agent_are_chosen_by_label() {
+    let labelled = |name: &str, pool: &str| with(node(name, json!({})), "/metadata/labels", json!({"pool": pool}));
+    let objects = [labelled("n", "gpu"), labelled("m", "cpu"), labelled("l", "gpu")];
+    let chosen = Options { agent_nodes: "pool=gpu".parse().unwrap(), ..Options::default() };
+    let text =
+        print_with(objects.iter().map(common::build::object).collect(), vec![report("n", 1), report("m", 1)], &chosen);
+    check_lines(
+        &text,
+        &[
+            "mcad_node_agent_up{node=\"n\"} 1",
+            "mcad_node_agent_up{node=\"l\"} 0",
+            "mcad_node_agent_up{node=\"m\"} absent",
+            "mcad_node_report_age_seconds{node=\"m\"} 0",
+        ],
+    );
+}
+
+#[test]
+fn what_could_not_be_read_is_counted_by_list_for_as_long_as_it_is_there() {
+    use mcad_aggregator::cluster::{Cluster, Event};
+    let odd = [
+        node("n", json!({"cpu": "1", "memory": "much"})),
+        pod("p", "n", json!({"cpu": "x", "memory": "y"})),
+        v1beta2("w", json!([{"podSets": [{"path": "elsewhere"}], "template": {}}]), "Running"),
+    ];
+    let objects: Vec<_> = odd.iter().map(common::build::object).collect();
+    let count = |list: &str, count: u8| format!("mcad_aggregator_unreadable_quantities{{list=\"{list}\"}} {count}");
+    let text = print_with(objects.clone(), Vec::new(), &Options::default());
+    check_lines(
+        &text,
+        &[
+            &count("nodes", 2),
+            &count("pods", 2),
+            &count("appwrappers.workload.codeflare.dev/v1beta2", 1),
+            &count("appwrappers.mcad.ibm.com/v1beta1", 0),
+            "mcad_fit_age_seconds 0",
+        ],
+    );
+    let mut cluster = Cluster::from_objects(objects.clone());
+    cluster.apply(Event::Apply(common::build::object(&pod("p", "n", json!({"cpu": "x"})))));
+    assert_eq!(cluster.unreadable().map(|(_, count)| count).sum::<u64>(), 4);
+    for object in objects {
+        cluster.apply(Event::Delete(object));
+    }
+    assert_eq!(cluster.unreadable().map(|(_, count)| count).sum::<u64>(), 0);
 }

@@ -9,6 +9,10 @@ mod apiserver;
 mod proxy;
 
 use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -20,13 +24,70 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use mcad_aggregator::{
+    clock::Clock,
     cluster::{Cluster, Source},
+    explain::{Answer, Subject},
+    live,
+    merge::Ages,
     object::{Served, Version},
+    replica::{Kubernetes, Mode, Replica},
+    self_metrics::SelfMetrics,
+    snapshot::Options,
+    store::{Limits, Store},
     watch::{self, Settings, Told},
 };
 use proxy::Wire;
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinHandle};
+
+/// The aggregator's own process, watching by a kubeconfig.
+struct Process {
+    child: Child,
+    metrics: String,
+}
+
+impl Process {
+    fn start(kubeconfig: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mcad-aggregator"))
+            .args(["--listen", "127.0.0.1:0", "--report-listen", "127.0.0.1:0"])
+            .env("KUBECONFIG", kubeconfig)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let metrics = line.split("metrics=http://").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
+        Self { child, metrics }
+    }
+
+    /// Status line and body of a GET.
+    fn get(&self, path: &str) -> String {
+        let mut connection = TcpStream::connect(&self.metrics).unwrap();
+        write!(connection, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    async fn until(&self, what: &str, path: &str, holds: impl Fn(&str) -> bool) {
+        let wait = async {
+            while !holds(&self.get(path)) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let patience = Duration::from_mins(2);
+        tokio::time::timeout(patience, wait).await.unwrap_or_else(|_| panic!("two minutes without: {what}"));
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
 
 /// A cluster as watched through a wire, and what was told beside.
 struct Watched {
@@ -183,7 +244,7 @@ async fn what_comes_changes_and_goes_is_followed_and_each_appwrapper_counts_once
         let cluster = watched.cluster.lock().unwrap();
         let (new, gained) = cluster.appwrappers().next().unwrap();
         assert_eq!(new.demand.total.millicores, 5000);
-        assert_eq!(gained.allocated.millicores, 2000);
+        assert_eq!(gained.allocated.amounts().millicores, 2000);
         assert_eq!(cluster.served(), [Version::V1Beta1, Version::V1Beta2].into());
     }
 
@@ -290,4 +351,59 @@ async fn a_definition_may_vanish_and_come_back() {
     served(&client).await;
     create(&appwrappers(&client, WORKLOAD, "v1beta2"), appwrapper("two")).await;
     watched.shows(&[], 0, &[("two", Version::V1Beta2)]).await;
+}
+
+/// What `explain --cluster kube` comes to.
+async fn explained(client: Client, wait: Duration) -> Result<Value, String> {
+    let mode = Mode::Kubernetes(Box::new(Kubernetes::new(Cluster::default(), Options::default(), Ages::Count)));
+    let replica = Replica::new(Clock::system(), mode, Store::new(Limits::KUBERNETES), SelfMetrics::new().unwrap());
+    live::until_known(client, Settings::default(), &replica, wait).await.map_err(|unknown| unknown.to_string())?;
+    let answer = Answer::on(&Subject::Cluster, &replica.snapshot(), replica.now());
+    Ok(serde_json::to_value(answer.unwrap()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explain_waits_until_all_is_known_and_says_what_is_not() {
+    let Some(mut server) = ApiServer::start().await else { return };
+    let client = server.client();
+    define(&client).await;
+    create(&nodes(&client), node("a")).await;
+    create(&appwrappers(&client, WORKLOAD, "v1beta2"), appwrapper("new")).await;
+    create(&appwrappers(&client, MCAD, "v1beta1"), mcad_appwrapper(MCAD, "old")).await;
+    let answer = explained(server.client(), Duration::from_mins(1)).await.unwrap();
+    assert_eq!(answer["nodes"][0]["name"], "a");
+    let names: Vec<_> = answer["appwrappers"].as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["new", "old"]);
+    // Fit was worked out: nobody is left with "not known yet".
+    assert_eq!(answer["appwrappers"][1]["waiting"]["fits_nodes"], false);
+    server.kill();
+    let missing = explained(server.client(), Duration::from_secs(1)).await.unwrap_err();
+    assert!(
+        missing.starts_with("after 1 s the cluster is not known: nodes (unreachable), pods (unreachable)"),
+        "{missing}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_process_shows_a_live_cluster_says_nothing_of_one_it_lost_and_finds_it_again() {
+    let Some(mut server) = ApiServer::start().await else { return };
+    define(&server.client()).await;
+    create(&nodes(&server.client()), node("a")).await;
+    let process = Process::start(&server.kubeconfig());
+    process.until("ready", "/ready", |answer| answer.starts_with("HTTP/1.0 200")).await;
+    let not_ready = "mcad_nodes{state=\"not_ready\"}";
+    process.until("one node", "/metrics", |text| text.contains(&format!("{not_ready} 1"))).await;
+    assert!(process.get("/metrics").contains("mcad_appwrappers_count{state=\"Pending\"} 0"));
+
+    server.kill();
+    process.until("nothing of the cluster", "/metrics", |text| !text.contains("mcad_nodes{")).await;
+    let text = process.get("/metrics");
+    assert!(!text.contains("mcad_allocatable_capacity_cpu ") && !text.contains("mcad_appwrappers_count{"), "{text}");
+    assert!(text.contains("mcad_build_info"), "its own figures stay");
+    assert!(process.get("/ready").starts_with("HTTP/1.0 503"));
+
+    server.restart().await;
+    create(&nodes(&server.client()), node("b")).await;
+    process.until("two nodes", "/metrics", |text| text.contains(&format!("{not_ready} 2"))).await;
+    process.until("ready again", "/ready", |answer| answer.starts_with("HTTP/1.0 200")).await;
 }

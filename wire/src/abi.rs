@@ -16,6 +16,22 @@ pub const OFFSETS_GLOBAL: &str = "OFFSETS";
 /// Name of the read-only global that holds the number of records there is room for, a `u32`.
 pub const CAPACITY_GLOBAL: &str = "CAPACITY";
 
+/// Name of the program that adds up waits for a processor, at each switch of tasks.
+pub const RUN_QUEUE_PROGRAM: &str = "add_up_waits";
+/// Name of the memory-mapped array of [`RunQueueCpu`], one per processor.
+pub const RUN_QUEUE_CPUS_MAP: &str = "RUN_QUEUE_CPUS";
+/// Name of the memory-mapped array of [`RunQueueSet`], [`RunQueueOffsets::sets`] per processor.
+pub const RUN_QUEUE_SETS_MAP: &str = "RUN_QUEUE_SETS";
+/// Name of the memory-mapped array whose only entry, a `u64`, the agent writes: 0 and the program only returns; else the number of
+/// this run of it, and what is left of an earlier run is forgotten.
+pub const RUN_QUEUE_RUN_MAP: &str = "RUN_QUEUE_RUN";
+/// Name of the array of what tasks had waited, [`RUN_QUEUE_TASKS`] words.
+pub const RUN_QUEUE_TASKS_MAP: &str = "RUN_QUEUE_TASKS";
+/// Tasks that have a place of their own; half a MiB. More of them share places, and some waits of those that do are not seen.
+pub const RUN_QUEUE_TASKS: u32 = 1 << 16;
+/// Name of the read-only global that holds the [`RunQueueOffsets`].
+pub const RUN_QUEUE_OFFSETS_GLOBAL: &str = "RUN_QUEUE_OFFSETS";
+
 /// The longest name the kernel allows a cgroup (`NAME_MAX`), and its NUL.
 pub const NAME_BYTES: usize = 256;
 
@@ -36,11 +52,13 @@ pub mod group {
     pub const PRESSURE: u32 = 1 << 5;
     /// Bytes read from and written to block devices. Needs the io controller.
     pub const IO: u32 = 1 << 6;
+    /// Not a group: set in place of [`IO`] where there is io that could not be added up.
+    pub const IO_INCOMPLETE: u32 = 1 << 7;
     /// All that the memory controller keeps.
     pub const ANY_MEMORY: u32 = MEMORY | MEMORY_STATE | MEMORY_EVENTS;
 }
 
-/// Block devices of one cgroup that a walk adds up. A cgroup that uses more has no [`group::IO`].
+/// Block devices of one cgroup that a walk adds up. A cgroup that uses more has [`group::IO_INCOMPLETE`].
 pub const MAX_DEVICES: usize = 16;
 
 /// Byte offsets into kernel structures, which differ between kernels.
@@ -208,3 +226,82 @@ pub struct WalkState {
     /// Cgroups that found no room in this session.
     pub dropped: u32,
 }
+
+/// Byte offsets into kernel structures, and the size of a map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunQueueOffsets {
+    /// `task_struct.pid`; 0 is the idle task of a processor.
+    pub task_pid: u32,
+    /// `task_struct.sched_info.run_delay`: time waited for a processor until the latest time it got one, in ns.
+    pub task_run_delay: u32,
+    /// `task_struct.cgroups`: its `css_set`.
+    pub task_cgroups: u32,
+    /// `css_set.dfl_cgrp`: its cgroup in the v2 hierarchy.
+    pub css_set_cgroup: u32,
+    /// `cgroup.kn`.
+    pub cgroup_kn: u32,
+    /// `kernfs_node.id`.
+    pub kernfs_id: u32,
+    /// Sets per processor, a power of two.
+    pub sets: u32,
+}
+
+/// Waits of one cgroup on one processor.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunQueueWaits {
+    /// Time that tasks waited.
+    pub wait_ns: u64,
+    /// How often they did.
+    pub waits: u64,
+}
+
+/// Cgroups that share a place on one processor.
+pub const RUN_QUEUE_WAYS: usize = 8;
+
+/// The place of up to [`RUN_QUEUE_WAYS`] cgroups, each at the same index of both arrays.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunQueueSet {
+    /// Their ids; 0 is free. The program takes what is free; the agent frees what has ended.
+    pub ids: [u64; RUN_QUEUE_WAYS],
+    /// Their waits.
+    pub waits: [RunQueueWaits; RUN_QUEUE_WAYS],
+}
+
+/// Buckets of [`RunQueueCpu::histogram`].
+pub const RUN_QUEUE_BUCKETS: usize = 22;
+/// Waits below this are in the first bucket; each further one reaches twice as far, and the last holds the rest.
+pub const RUN_QUEUE_FIRST_BUCKET_NS: u64 = 8192;
+
+/// What the program keeps for one processor. Totals never fall.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunQueueCpu {
+    /// The run that `pid` and `run_delay_ns` belong to.
+    pub run: u64,
+    /// The task that got the processor last.
+    pub pid: u64,
+    /// Its `run_delay` before that.
+    pub run_delay_ns: u64,
+    /// Switches of tasks that were seen.
+    pub switches: u64,
+    /// Switches in which another task left the processor than the one that got it: some never reach the program.
+    pub mismatches: u64,
+    /// Switches in which it is not known what the task that left had waited before.
+    pub unknown: u64,
+    /// Waits, of all cgroups.
+    pub all: RunQueueWaits,
+    /// Those of them whose cgroup found no place.
+    pub dropped: RunQueueWaits,
+    /// Switches whose cost was measured.
+    pub timed: u64,
+    /// What they cost, the clock included.
+    pub timed_ns: u64,
+    /// Waits by their length.
+    pub histogram: [u64; RUN_QUEUE_BUCKETS],
+}
+
+/// One switch in so many is timed, as reading the clock costs as much as all the rest. A power of two.
+pub const RUN_QUEUE_TIMED: u64 = 1024;

@@ -1,9 +1,11 @@
 //! Bytes that cross a boundary, and nothing else: no behaviour, no effects, no metric names.
 //!
-//! [`abi`] is what the kernel programs write and the agent maps; [`report`] is what the agent sends and the aggregator
-//! stores.
+//! [`abi`] is what the kernel programs write and the agent maps; [`pod_resources`] is what kubelet says of devices;
+//! [`report`] is what the agent sends and the aggregator stores.
 #![cfg_attr(not(feature = "report"), no_std)]
 
 pub mod abi;
+#[cfg(feature = "report")]
+pub mod pod_resources;
 #[cfg(feature = "report")]
 pub mod report;

@@ -147,6 +147,10 @@ pub struct Cgroups {
     /// Cgroups that found no room in the agent's maps. Not 0: the list is incomplete.
     #[prost(uint32, optional, tag = "4")]
     pub dropped: Option<u32>,
+    /// Figures that this kernel does not give to `source` and that are from files, by group.
+    #[prost(string, repeated, tag = "5")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub from_files: Vec<String>,
 }
 
 /// One cgroup and all below it.
@@ -192,6 +196,99 @@ pub struct Cgroup {
     #[prost(uint64, optional, tag = "9")]
     #[serde_as(as = "Option<Int64>")]
     pub run_queue_wait_ns: Option<u64>,
+    /// How often its tasks waited for a processor.
+    #[prost(uint64, optional, tag = "10")]
+    #[serde_as(as = "Option<Int64>")]
+    pub run_queue_waits: Option<u64>,
+    /// What else is known of it. Only with `--report-cgroups all`.
+    #[prost(message, optional, boxed, tag = "11")]
+    pub detail: Option<Box<CgroupDetail>>,
+}
+
+/// What else is known of a cgroup; for people and for programs that ask for it.
+///
+/// Figures are of the cgroup and all below it, except throttling and limits, which are its own.
+#[serde_as]
+#[skip_serializing_none]
+#[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CgroupDetail {
+    /// Periods of CPU bandwidth control that went by.
+    #[prost(uint64, optional, tag = "1")]
+    #[serde_as(as = "Option<Int64>")]
+    pub periods: Option<u64>,
+    /// Periods in which the CPU quota was used up.
+    #[prost(uint64, optional, tag = "2")]
+    #[serde_as(as = "Option<Int64>")]
+    pub throttled_periods: Option<u64>,
+    /// Time that tasks stood still for the CPU quota.
+    #[prost(uint64, optional, tag = "3")]
+    #[serde_as(as = "Option<Int64>")]
+    pub throttled_ns: Option<u64>,
+    /// The most memory ever charged.
+    #[prost(uint64, optional, tag = "4")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_peak_bytes: Option<u64>,
+    /// The memory limit. Absent beside a `memory_bytes`: there is none.
+    #[prost(uint64, optional, tag = "5")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_limit_bytes: Option<u64>,
+    /// Processes' own memory.
+    #[prost(uint64, optional, tag = "6")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_anon_bytes: Option<u64>,
+    /// Cached files.
+    #[prost(uint64, optional, tag = "7")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_file_bytes: Option<u64>,
+    /// Times that the memory limit was hit.
+    #[prost(uint64, optional, tag = "8")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_max_events: Option<u64>,
+    /// Times that `memory.high` was hit.
+    #[prost(uint64, optional, tag = "9")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_high_events: Option<u64>,
+    /// Tasks.
+    #[prost(uint64, optional, tag = "10")]
+    #[serde_as(as = "Option<Int64>")]
+    pub pids: Option<u64>,
+    /// The most tasks allowed. Absent beside a `pids`: there is no limit.
+    #[prost(uint64, optional, tag = "11")]
+    #[serde_as(as = "Option<Int64>")]
+    pub pids_limit: Option<u64>,
+    /// Time that some task waited for a processor.
+    #[prost(uint64, optional, tag = "12")]
+    #[serde_as(as = "Option<Int64>")]
+    pub cpu_some_ns: Option<u64>,
+    /// Time that all tasks waited for a processor.
+    #[prost(uint64, optional, tag = "13")]
+    #[serde_as(as = "Option<Int64>")]
+    pub cpu_full_ns: Option<u64>,
+    /// Time that some task waited for memory.
+    #[prost(uint64, optional, tag = "14")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_some_ns: Option<u64>,
+    /// Time that all tasks waited for memory.
+    #[prost(uint64, optional, tag = "15")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_full_ns: Option<u64>,
+    /// Time that some task waited for io.
+    #[prost(uint64, optional, tag = "16")]
+    #[serde_as(as = "Option<Int64>")]
+    pub io_some_ns: Option<u64>,
+    /// Time that all tasks waited for io.
+    #[prost(uint64, optional, tag = "17")]
+    #[serde_as(as = "Option<Int64>")]
+    pub io_full_ns: Option<u64>,
+    /// Bytes read from block devices.
+    #[prost(uint64, optional, tag = "18")]
+    #[serde_as(as = "Option<Int64>")]
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to block devices.
+    #[prost(uint64, optional, tag = "19")]
+    #[serde_as(as = "Option<Int64>")]
+    pub io_written_bytes: Option<u64>,
 }
 
 /// The GPUs of the machine. Present and empty: a node without GPUs.
@@ -268,6 +365,38 @@ pub struct Gpu {
     #[prost(message, repeated, tag = "11")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub xid_errors: Vec<XidErrors>,
+    /// Who uses it, by container. In MIG mode its instances have these.
+    #[prost(message, repeated, tag = "12")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uses: Vec<GpuUse>,
+}
+
+/// What the processes of one container take of one GPU or MIG instance.
+#[serde_as]
+#[skip_serializing_none]
+#[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GpuUse {
+    /// UID of the pod; empty for processes of no pod.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub pod_uid: String,
+    /// Id of the container; empty where the process's cgroup does not tell it.
+    #[prost(string, tag = "2")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub container_id: String,
+    /// Its processes that hold the device now. 0: they have ended, and the totals stand for another hour.
+    #[prost(uint32, tag = "3")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub processes: u32,
+    /// Memory that they hold on it.
+    #[prost(uint64, optional, tag = "4")]
+    #[serde_as(as = "Option<Int64>")]
+    pub memory_used_bytes: Option<u64>,
+    /// Time that they kept it busy, integrated by the agent since `started_at_ms`.
+    #[prost(uint64, optional, tag = "5")]
+    #[serde_as(as = "Option<Int64>")]
+    pub busy_ns: Option<u64>,
 }
 
 /// One MIG instance.
@@ -309,6 +438,10 @@ pub struct MigInstance {
     #[prost(uint64, optional, tag = "9")]
     #[serde_as(as = "Option<Int64>")]
     pub memory_total_bytes: Option<u64>,
+    /// As [`Gpu::uses`].
+    #[prost(message, repeated, tag = "10")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uses: Vec<GpuUse>,
 }
 
 /// How often one Xid was seen on one GPU.

@@ -33,7 +33,7 @@ fn type_of(prost: &str, rust: &str) -> String {
     let attributes: Vec<&str> = prost.split(", ").collect();
     let tag = attributes.iter().find_map(|attribute| attribute.strip_prefix("tag = ")).unwrap().trim_matches('"');
     let (kind, optional) = match attributes[0] {
-        "message" => (rust.split(['<', '>']).nth(1).unwrap(), ""),
+        "message" => (rust.split(['<', '>', ',']).rfind(|part| !part.is_empty()).unwrap(), ""),
         scalar if attributes.contains(&"optional") => (scalar, "optional "),
         scalar => (scalar, ""),
     };

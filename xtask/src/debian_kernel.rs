@@ -24,7 +24,12 @@ pub(crate) struct Image {
     pub(crate) path: PathBuf,
     /// The package's name without `linux-image-` or the like: what `uname -r` will say.
     pub(crate) release: String,
+    /// The driver of memory as a block device, which is a module: a guest has no other device.
+    pub(crate) ram_disk: PathBuf,
 }
+
+/// `drivers/block/brd.c`, as a file of the cache.
+const RAM_DISK: &str = "brd.ko";
 
 /// A package source of this machine: where, and the key that signs it.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,40 +51,59 @@ impl DebianKernel {
         if let Some(image) = cached(&folder).filter(|image| image.release == release) {
             return Ok(image);
         }
-        println!("test-kernels: downloading {name} ({})", self.suite);
-        let unpacked = apt.folder.join("unpacked");
-        std::fs::create_dir_all(&unpacked)?;
-        let package = apt.download(&name)?;
-        workspace::run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked))?;
-        let image = find_image(&unpacked).with_context(|| format!("{name} holds no kernel image"))?;
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder)?;
-        // By rename, so that an interrupted copy is never taken for an image.
-        let half = folder.join("half");
-        std::fs::copy(&image, &half).with_context(|| format!("cannot copy {}", image.display()))?;
-        std::fs::rename(&half, folder.join(format!("vmlinuz-{release}")))?;
+        let unpacked = apt.folder.join("unpacked");
+        let outcome = apt.unpack(&name, &unpacked).and_then(|()| {
+            if find(&unpacked, RAM_DISK).is_none() {
+                apt.unpack(
+                    &apt.dependency(&apt.dependency(self.package, "linux-image-")?, "linux-modules-")?,
+                    &unpacked,
+                )?;
+            }
+            let module = find(&unpacked, RAM_DISK).with_context(|| format!("{name} has no {RAM_DISK}"))?;
+            std::fs::write(folder.join(RAM_DISK), decompressed(&module)?)?;
+            let image = find(&unpacked, "vmlinuz").with_context(|| format!("{name} holds no kernel image"))?;
+            // Last and by rename, so that an interrupted copy is never taken for an image.
+            let half = folder.join("half");
+            std::fs::copy(&image, &half).with_context(|| format!("cannot copy {}", image.display()))?;
+            Ok(std::fs::rename(&half, folder.join(format!("vmlinuz-{release}")))?)
+        });
         let _ = std::fs::remove_dir_all(&unpacked);
-        let _ = std::fs::remove_file(&package);
+        outcome?;
         cached(&folder).context("the image vanished from the cache")
     }
 }
 
 fn cached(folder: &Path) -> Option<Image> {
+    let ram_disk = folder.join(RAM_DISK);
     std::fs::read_dir(folder).ok()?.flatten().find_map(|entry| {
         let release = entry.file_name().to_str()?.strip_prefix("vmlinuz-")?.to_owned();
-        Some(Image { path: entry.path(), release })
+        ram_disk.is_file().then(|| Image { path: entry.path(), release, ram_disk: ram_disk.clone() })
     })
 }
 
-/// In `/boot`, or beside its modules (newer packages).
-fn find_image(unpacked: &Path) -> Option<PathBuf> {
+/// What a module's file holds; newer packages compress it.
+fn decompressed(module: &Path) -> Result<Vec<u8>> {
+    let program = match module.extension().and_then(|extension| extension.to_str()) {
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        _ => return Ok(std::fs::read(module)?),
+    };
+    let output = Command::new(program).args(["--decompress", "--stdout"]).arg(module).output();
+    let output = output.with_context(|| format!("cannot start {program}"))?;
+    ensure!(output.status.success(), "{program} cannot read {}", module.display());
+    Ok(output.stdout)
+}
+
+/// The file whose name begins so, wherever it is: newer packages have the image beside the modules and not in `/boot`.
+fn find(unpacked: &Path, name: &str) -> Option<PathBuf> {
     let mut folders = vec![unpacked.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).ok()?.flatten() {
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if is_folder {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 folders.push(entry.path());
-            } else if entry.file_name().to_string_lossy().starts_with("vmlinuz") {
+            } else if entry.file_name().to_string_lossy().starts_with(name) {
                 return Some(entry.path());
             }
         }
@@ -132,13 +156,18 @@ impl Apt {
         depends_on(&depends, prefix).with_context(|| format!("{package} depends on no {prefix}…"))
     }
 
-    fn download(&self, name: &str) -> Result<PathBuf> {
+    fn unpack(&self, name: &str, folder: &Path) -> Result<()> {
+        println!("test-kernels: downloading {name}");
         workspace::run(self.command("apt-get").args(["download", "--quiet=2", name]))?;
         let files = std::fs::read_dir(&self.folder)?.flatten().map(|entry| entry.path());
-        files
+        let package = files
             .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
             .find(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)))
-            .with_context(|| format!("apt-get downloaded no {name}"))
+            .with_context(|| format!("apt-get downloaded no {name}"))?;
+        std::fs::create_dir_all(folder)?;
+        let outcome = workspace::run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(folder));
+        let _ = std::fs::remove_file(&package);
+        outcome
     }
 }
 

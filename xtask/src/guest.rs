@@ -28,6 +28,8 @@ pub(crate) struct Guest<'a> {
     pub(crate) kernel: &'a Path,
     /// Static programs to put into the guest's root folder, by name.
     pub(crate) programs: &'a [(&'a str, &'a Path)],
+    /// The module that makes `/dev/ram0`.
+    pub(crate) ram_disk: &'a Path,
     /// A line of shell.
     pub(crate) command: &'a str,
 }
@@ -82,6 +84,7 @@ impl Guest<'_> {
         for (name, path) in self.programs {
             archive.add(name, 0o100_755, &read(path)?)?;
         }
+        archive.add("brd.ko", 0o100_644, &read(self.ram_disk)?)?;
         archive.add("init", 0o100_755, init(self.command).as_bytes())?;
         archive.finish()
     }
@@ -96,7 +99,7 @@ fn init(command: &str) -> String {
          mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev\n\
          mount -t cgroup2 cgroup2 /sys/fs/cgroup; mount -t tmpfs tmpfs /tmp\n\
          for controller in cpu memory io pids; do echo +$controller > /sys/fs/cgroup/cgroup.subtree_control; done\n\
-         ip link set lo up\n\
+         ip link set lo up; insmod /brd.ko rd_nr=1 rd_size=65536\n\
          echo {BEGIN}\n\
          {command}\n\
          echo {EXIT}$?\n\

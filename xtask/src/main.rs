@@ -28,6 +28,10 @@ mod debian_kernel;
 mod guest;
 mod test_kernels;
 
+mod bench;
+mod spin;
+mod test_gpu;
+
 mod ci;
 mod deny;
 #[cfg(test)]
@@ -50,6 +54,9 @@ enum Verb {
     Run(run::Run),
     Test(test::Test),
     TestKernels(test_kernels::TestKernels),
+    BenchCgroups(bench::BenchCgroups),
+    BenchSwitches(bench::BenchSwitches),
+    TestGpu(test_gpu::TestGpu),
     Ci(ci::Ci),
     Deny(deny::Deny),
 }
@@ -61,6 +68,9 @@ fn main() -> ExitCode {
         Verb::Run(verb) => verb.run(),
         Verb::Test(verb) => verb.run(),
         Verb::TestKernels(verb) => verb.run(),
+        Verb::BenchCgroups(verb) => verb.run(),
+        Verb::BenchSwitches(verb) => verb.run(),
+        Verb::TestGpu(verb) => verb.run(),
         Verb::Ci(verb) => verb.run(),
         Verb::Deny(verb) => verb.run(),
     };

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use fake_nvml::Installation;
+use fake_nvml::scenario::{Level, Scenario};
 
 use crate::child::Child;
 use crate::exposition;
@@ -38,12 +40,15 @@ pub(crate) struct Run {
     /// Where to serve /metrics; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: String,
+    /// Pretend to have so many GPUs, whose figures come from a file that may be edited meanwhile
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=16))]
+    fake_gpus: Option<u8>,
 }
 
 impl Run {
     /// The whole chain, for as long as it takes to show that it works.
     pub(crate) fn briefly() -> Self {
-        Self { duration: Some(10), listen: "127.0.0.1:0".to_owned() }
+        Self { duration: Some(10), listen: "127.0.0.1:0".to_owned(), fake_gpus: None }
     }
 
     pub(crate) fn run(self) -> Result<()> {
@@ -65,6 +70,9 @@ impl Run {
             "-p",
             "mcad-aggregator",
         ]))?;
+        if self.fake_gpus.is_some() {
+            workspace::run(&mut workspace::cargo(&["build", "--quiet", "--locked", "-p", "fake-nvml"]))?;
+        }
 
         // From here on Ctrl-C and SIGTERM are ours; before, they end the builds and us with them.
         let interrupted = interrupts()?;
@@ -72,7 +80,8 @@ impl Run {
         let listening = aggregator.wait_for_line("listening ", START_TIMEOUT)?;
         let (metrics, reports) = addresses(&listening)
             .with_context(|| format!("mcad-aggregator says {listening:?}, and not where it listens"))?;
-        let mut agent = start_agent(reports)?;
+        let fake = self.fake_gpus.map(fake_gpus).transpose()?;
+        let mut agent = start_agent(reports, fake.as_ref())?;
         println!("run: {metrics}/metrics");
 
         let shown = show(metrics, &interrupted, self.duration.map(Duration::from_secs), [&mut agent, &mut aggregator]);
@@ -91,10 +100,30 @@ impl Run {
     }
 }
 
-fn start_agent(reports: &str) -> Result<Child> {
+fn start_agent(reports: &str, fake: Option<&Installation>) -> Result<Child> {
     let mut command = Command::new(program("mcad-agent"));
     command.args(["--aggregator", reports, "--report-cgroups", "all", "--interval", "1s"]);
+    if let Some(fake) = fake {
+        command.arg("--nvml").arg(fake.library());
+    }
     Child::start("mcad-agent", command, &logs())
+}
+
+/// GPUs that are busy in turns.
+fn fake_gpus(count: u8) -> Result<Installation> {
+    let mut scenario = Scenario::of(count.into(), "H100 80GB HBM3");
+    for (index, device) in scenario.devices.iter_mut().enumerate() {
+        let phase_s = index as f64 * 5.0;
+        device.utilization = Level::Wave { low: 0.0, high: 0.95, period_s: 60.0, phase_s };
+        device.memory_used_bytes = (index as u64 + 1) << 30;
+    }
+    let directory = logs().join("fake-nvml");
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let fake = Installation::new(&program("libfake_nvml.so"), &directory, &scenario)
+        .with_context(|| format!("cannot put fake-nvml into {}", directory.display()))?;
+    let scenario = fake.library().with_file_name("scenario.json");
+    println!("run: {count} FAKE GPUs; what they do is in {}, and may be changed there", scenario.display());
+    Ok(fake)
 }
 
 fn target() -> PathBuf {

@@ -7,9 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use serde::Deserialize;
 
-use crate::debian_kernel::DebianKernel;
+use crate::debian_kernel::{DebianKernel, Image};
 use crate::guest::{self, Guest};
 use crate::{build_ebpf, facts, workspace};
 
@@ -23,9 +22,9 @@ pub(crate) struct TestKernels {
     /// Only this kernel; may be given several times
     #[arg(long, value_name = "VERSION")]
     kernel: Vec<String>,
-    /// Run the tests whose path contains this
-    #[arg(long, default_value = "live_")]
-    filter: String,
+    /// Run the tests whose path contains this; may be given several times
+    #[arg(long, default_values_t = ["live_tests", "parity_tests", "run_queue_tests"].map(str::to_owned), value_name = "PATH")]
+    filter: Vec<String>,
     /// Ask the package mirror for newer ones, else what is in the cache is used
     #[arg(long)]
     update: bool,
@@ -88,7 +87,7 @@ impl TestKernels {
                 }
             };
             println!("test-kernels: {} ({})", case.kernel.version, image.release);
-            if let Err(why) = self.test_in_guest(&image.path, &test, case.tier) {
+            if let Err(why) = self.test_in_guest(&image, &test, case.tier) {
                 println!("test-kernels: {} FAILED: {why:#}", case.kernel.version);
                 failed.push(case.kernel.version);
             }
@@ -97,9 +96,10 @@ impl TestKernels {
         Ok(())
     }
 
-    fn test_in_guest(&self, kernel: &Path, test: &Path, tier: &str) -> Result<()> {
-        let command = format!("MCAD_EXPECTED_TIER={tier} /test --test-threads=1 --nocapture {}", self.filter);
-        let guest = Guest { kernel, programs: &[("test", test)], command: &command };
+    fn test_in_guest(&self, image: &Image, test: &Path, tier: &str) -> Result<()> {
+        let command = format!("MCAD_EXPECTED_TIER={tier} /test --test-threads=1 --nocapture {}", self.filter.join(" "));
+        let guest =
+            Guest { kernel: &image.path, programs: &[("test", test)], ram_disk: &image.ram_disk, command: &command };
         let output = guest.run(print)?;
         let verdict = output.lines.iter().rfind(|line| line.starts_with("test result: "));
         ensure!(output.exit_code == 0, "the tests ended with exit code {}", output.exit_code);
@@ -132,35 +132,41 @@ fn ensure_packages() -> Result<()> {
     )
 }
 
-/// The agent's library tests as one static program, in a target folder of its own: other flags there, so the usual builds stay
-/// as they are.
+/// The agent's library tests as one static program.
 fn build_static_test() -> Result<PathBuf> {
     println!("test-kernels: building the agent's tests as a static program");
-    let output = workspace::cargo(&["test", "--quiet", "--package", "mcad-agent", "--lib", "--no-run"])
-        .args([
-            "--target",
-            guest::TARGET,
-            "--target-dir",
-            "target/guest",
-            "--message-format",
-            "json-render-diagnostics",
-        ])
+    build_static(&["test", "--package", "mcad-agent", "--lib", "--no-run"])
+}
+
+/// What cargo builds by these words, as a static program, in a target folder of its own: other flags there, so the usual builds
+/// stay as they are.
+pub(crate) fn build_static(words: &[&str]) -> Result<PathBuf> {
+    let output = workspace::cargo(words)
+        .args(["--quiet", "--target", guest::TARGET, "--target-dir", "target/guest"])
+        .args(["--message-format", "json-render-diagnostics"])
         .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=debuginfo")
+        // An emulated processor runs unoptimised code too slowly.
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
         .stderr(std::process::Stdio::inherit())
         .output()
         .context("cannot start cargo")?;
-    ensure!(output.status.success(), "the agent's tests do not compile; the errors are above");
+    ensure!(output.status.success(), "the agent does not compile; the errors are above");
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    executable(&messages).context("cargo named no test program")
+    executable(&messages).context("cargo named no program")
+}
+
+/// The image of a kernel that is tested, by what we call it.
+pub(crate) fn image(version: &str) -> Result<Image> {
+    ensure_packages()?;
+    let case = CASES.iter().find(|case| case.kernel.version == version);
+    case.with_context(|| format!("no kernel {version} here"))?.kernel.ensure(false)
 }
 
 /// The program in cargo's messages, one JSON value a line.
 fn executable(messages: &str) -> Option<PathBuf> {
-    #[derive(Deserialize)]
-    struct Message {
-        executable: Option<PathBuf>,
-    }
-    messages.lines().rev().find_map(|line| serde_json::from_str::<Message>(line).ok()?.executable)
+    let named = messages.lines().rev().find_map(|line| line.split_once("\"executable\":\""))?.1;
+    // A path of ours has nothing that JSON would escape; if it had, starting it would fail and name it.
+    named.split_once('"').map(|(path, _)| path.into())
 }
 
 /// Says what was not tested. In CI nothing may go untested.

@@ -14,10 +14,11 @@ use crate::workspace;
 const IMPORTS: [(&str, &[&str]); 8] = [
     ("aya", &["agent/src/probe", "agent/src/source/bpf"]),
     ("nvml_wrapper", &["agent/src/source/gpu"]),
-    ("nvml_wrapper_sys", &["agent/src/source/gpu"]),
+    ("nvml_wrapper_sys", &["agent/src/source/gpu", "fake-nvml/src"]),
     ("kube::runtime", &["aggregator/src/watch", "aggregator/src/main"]),
-    ("hyper", &["agent/src/sender", "agent/src/admin", "aggregator/src/server"]),
-    ("hyper_util", &["agent/src/sender", "agent/src/admin", "aggregator/src/server"]),
+    ("hyper", &["agent/src/sender", "agent/src/admin", "aggregator/src/server", "fake-kubelet/src"]),
+    ("hyper_util", &["agent/src/sender", "agent/src/admin", "aggregator/src/server", "fake-kubelet/src"]),
+    ("tonic", &["agent/src/source/pods", "fake-kubelet/src"]),
     (
         "prometheus",
         &["agent/src/admin", "agent/src/self_metrics", "aggregator/src/families", "aggregator/src/self_metrics"],
@@ -25,7 +26,7 @@ const IMPORTS: [(&str, &[&str]); 8] = [
 ];
 
 /// Files that turn values into values: no clock, no I/O, no lock, no log.
-const PURE: [&str; 13] = [
+const PURE: [&str; 15] = [
     "agent/src/report",
     "aggregator/src/demand",
     "aggregator/src/capacity",
@@ -38,6 +39,8 @@ const PURE: [&str; 13] = [
     "aggregator/src/ladder",
     "aggregator/src/families",
     "aggregator/src/metrics",
+    "aggregator/src/explain",
+    "aggregator/src/api",
     "wire/src",
 ];
 

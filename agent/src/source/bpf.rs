@@ -1,39 +1,64 @@
 //! Cgroup figures by the kernel's iterator: one walk, no file read per cgroup.
 //!
 //! The kernel's totals are as fresh as their last flush, and no system call flushes the whole tree; reading `cpu.stat` of
-//! each child of the root does. That is the only file access here, and it does not grow with the pods on the node.
+//! each child of the root does. That file access does not grow with the pods on the node. A group of figures that this kernel
+//! does not give is read from each cgroup's files, and the sample names it.
 
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{self, Read},
+    io::Read,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
-use super::{ReadCgroups, SourceError};
+use mcad_wire::abi::group;
+use rustix::fs::{Mode, OFlags};
+
+use super::{
+    ReadCgroups, SourceError,
+    decode::{Decode, bit},
+    figures::CgroupFile,
+    memory_proof::{self, MemoryStateProof},
+    run_queue::RunQueues,
+};
 use crate::{
-    probe::{CgroupWalk, ProbeError, WalkError},
-    sample::{Cgroup, CgroupSample, CgroupSource},
+    offsets::Flush,
+    probe::{CgroupWalk, ProbeError, Probes, RunQueueChoice, WalkError},
+    sample::{Cgroup, CgroupSample, CgroupSource, Group, ProbeCost},
 };
-
-/// `cpu.stat` has 14 lines of under 40 bytes on the newest kernel.
-const CPU_STAT_BYTES: usize = 4096;
 
 /// The cgroup tree as the kernel walks it.
 #[derive(Debug)]
 pub struct BpfCgroups {
     walk: CgroupWalk,
+    run_queue: Option<RunQueues>,
     tree: PathBuf,
+    decode: Decode,
+    /// Whether the kernel keeps memory by kind where it is looked for.
+    memory_state: MemoryStateProof,
     /// Paths of the cgroups seen by the last walk, by id: a name is composed once in a cgroup's life.
     paths: HashMap<u64, Arc<str>>,
+    /// What the last file held; reused by the next.
+    buffer: Vec<u8>,
 }
 
 impl BpfCgroups {
     /// Loads the probes and attaches them to the tree mounted at `tree`.
-    pub fn attach(sys_root: &Path, tree: &Path, capacity: u32) -> Result<Self, ProbeError> {
-        let walk = CgroupWalk::attach(&sys_root.join("kernel/btf/vmlinux"), tree, capacity)?;
-        Ok(Self { walk, tree: tree.to_owned(), paths: HashMap::new() })
+    pub fn attach(sys_root: &Path, tree: &Path, capacity: u32, run_queue: RunQueueChoice) -> Result<Self, ProbeError> {
+        let Probes { walk, run_queue } =
+            Probes::attach(&sys_root.join("kernel/btf/vmlinux"), tree, capacity, run_queue)?;
+        Ok(Self {
+            run_queue: run_queue.map(RunQueues::new),
+            decode: Decode::new(rustix::param::page_size()),
+            memory_state: MemoryStateProof::new(walk.groups()),
+            walk,
+            tree: tree.to_owned(),
+            paths: HashMap::new(),
+            buffer: Vec::new(),
+        })
     }
 }
 
@@ -42,10 +67,21 @@ impl ReadCgroups for BpfCgroups {
         CgroupSource::Bpf
     }
 
-    /// Flushes, walks and decodes.
+    /// Flushes, walks, decodes, and fills in from files what this kernel does not give.
     fn read(&mut self) -> Result<CgroupSample, SourceError> {
-        let root_cpu_ns = flush(&self.tree)?;
+        let started = Instant::now();
+        flush(&self.tree, self.walk.flush())?;
+        let flush_ns = nanoseconds_since(started);
+        if self.memory_state == MemoryStateProof::Wanted {
+            self.memory_state = memory_proof::seek(&mut self.walk, &self.tree, self.decode, &mut self.buffer)?;
+        }
+        let (walkable, readable) = (self.walk.groups(), self.memory_state.without_unproven(self.walk.groups()));
+        // What the walk can't read may be there for any cgroup; what it reads and is not believed is only where it was read.
+        let unwalkable: Vec<Group> = Group::ALL.into_iter().filter(|group| walkable & bit(*group) == 0).collect();
+        let mut unbelieved: Vec<Group> = Vec::new();
+        let started = Instant::now();
         let walked = self.walk.walk()?;
+        let walk_ns = nanoseconds_since(started);
         let mut cgroups = Vec::with_capacity(self.paths.len());
         let mut paths = HashMap::with_capacity(self.paths.len());
         let mut unnamed = 0;
@@ -56,28 +92,63 @@ impl ReadCgroups for BpfCgroups {
                 unnamed += 1;
                 continue;
             };
-            // The kernel keeps no such total for the root of the hierarchy; its file adds up the processors' own.
-            let cpu_ns = if record.level == 0 { root_cpu_ns } else { Some(record.cpu_ns) };
             paths.insert(record.id, Arc::clone(&path));
-            cgroups.push(Cgroup {
-                id: record.id,
-                parent_id: record.parent_id,
-                path,
-                cpu_ns,
-                memory_bytes: None,
-                memory_inactive_file_bytes: None,
-                oom_kills: None,
-            });
+            let mut cgroup = self.decode.cgroup(&record, readable, path);
+            let unread = record.groups & walkable & !readable;
+            let unread_groups = Group::ALL.into_iter().filter(|group| unread & bit(*group) != 0);
+            let incomplete = (record.groups & group::IO_INCOMPLETE != 0).then_some(Group::Io);
+            let missing: Vec<Group> = match record.level {
+                0 => Group::ALL.to_vec(),
+                _ => unwalkable.iter().copied().chain(unread_groups).chain(incomplete).collect(),
+            };
+            if !missing.is_empty() {
+                fill_from_files(&self.tree, record.level, &missing, &mut cgroup, &mut self.buffer);
+            }
+            if record.level > 0 {
+                unbelieved.extend(missing.into_iter().filter(|group| !unwalkable.contains(group)));
+                unbelieved.dedup();
+            }
+            cgroups.push(cgroup);
         }
         let dropped = walked.dropped() + unnamed;
         self.paths = paths;
         let seen = cgroups.len() as u32 + dropped;
-        Ok(CgroupSample { source: CgroupSource::Bpf, cgroups, seen, dropped })
+        let mut from_files = unwalkable;
+        from_files.append(&mut unbelieved);
+        from_files.sort_unstable();
+        from_files.dedup();
+        let run_queue = self.run_queue.as_mut().map(|run_queue| run_queue.read(&mut cgroups));
+        let probes = Some(ProbeCost { walk_ns, flush_ns, run_queue });
+        Ok(CgroupSample { source: CgroupSource::Bpf, cgroups, from_files, probes, seen, dropped })
     }
 }
 
+fn nanoseconds_since(instant: Instant) -> u64 {
+    u64::try_from(instant.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Reads groups of one cgroup's figures from its files, unless another one has its name by now.
+fn fill_from_files(tree: &Path, level: u32, groups: &[Group], cgroup: &mut Cgroup, buffer: &mut Vec<u8>) {
+    let Some(directory) = open(tree, cgroup.id, &cgroup.path) else { return };
+    let mut file = CgroupFile { directory: &directory, buffer };
+    // The kernel keeps no totals for the root of the hierarchy; its file adds up the processors' own.
+    if level == 0 {
+        let _ = file.fill_cpu(cgroup);
+    }
+    for group in groups {
+        file.fill(*group, cgroup);
+    }
+}
+
+/// The directory of the cgroup with this id.
+pub(super) fn open(tree: &Path, id: u64, path: &str) -> Option<OwnedFd> {
+    let path = tree.join(path.trim_start_matches('/'));
+    let directory = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    (rustix::fs::fstat(&directory).ok()?.st_ino == id).then_some(directory)
+}
+
 /// The path of a cgroup below its parent. The first of a walk has no parent among `paths`: it is the root, whatever its name.
-fn compose(paths: &HashMap<u64, Arc<str>>, parent_id: u64, name: Option<String>) -> Option<Arc<str>> {
+pub(super) fn compose(paths: &HashMap<u64, Arc<str>>, parent_id: u64, name: Option<String>) -> Option<Arc<str>> {
     if paths.is_empty() {
         return Some(Arc::from("/"));
     }
@@ -96,29 +167,25 @@ impl From<WalkError> for SourceError {
     }
 }
 
-/// Brings the totals of the tree up to date and answers the root's own CPU time, where its file has it.
-fn flush(tree: &Path) -> Result<Option<u64>, SourceError> {
+/// Brings the totals of the tree up to date.
+fn flush(tree: &Path, how: Flush) -> Result<(), SourceError> {
     let in_tree = |source| SourceError::Read { path: tree.to_owned(), source };
+    let files: &[&str] = match how {
+        Flush::Together => &["cpu.stat"],
+        Flush::Apart => &["cpu.stat", "memory.stat", "io.stat"],
+    };
+    let mut scrap = [0; 1];
     for entry in fs::read_dir(tree).map_err(in_tree)? {
         let entry = entry.map_err(in_tree)?;
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            // A cgroup that went away meanwhile needs no flush.
-            let _ = read_cpu_stat(&entry.path());
+            for file in files {
+                // Reading anything of the file makes the kernel write all of it. A cgroup that went away meanwhile, or has no such
+                // controller, needs no flush.
+                let _ = File::open(entry.path().join(file)).and_then(|mut file| file.read(&mut scrap));
+            }
         }
     }
-    Ok(read_cpu_stat(tree).ok().and_then(|text| usage_ns(&text)))
-}
-
-fn read_cpu_stat(cgroup: &Path) -> io::Result<String> {
-    let mut text = String::with_capacity(CPU_STAT_BYTES);
-    File::open(cgroup.join("cpu.stat"))?.take(CPU_STAT_BYTES as u64).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-/// `usage_usec` of a `cpu.stat`.
-fn usage_ns(cpu_stat: &str) -> Option<u64> {
-    let usec: u64 = cpu_stat.lines().find_map(|line| line.strip_prefix("usage_usec "))?.trim().parse().ok()?;
-    usec.checked_mul(1000)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -144,13 +211,5 @@ mod tests {
     #[test]
     fn the_first_of_a_walk_is_the_root_whatever_the_kernel_calls_it() {
         assert_eq!(compose(&paths(&[]), 99, Some("docker-1234.scope".into())).as_deref(), Some("/"));
-    }
-
-    #[test]
-    fn usage_is_read_wherever_the_line_stands() {
-        assert_eq!(usage_ns("usage_usec 17\nuser_usec 9\n"), Some(17_000));
-        assert_eq!(usage_ns("user_usec 9\nusage_usec 0\n"), Some(0));
-        assert_eq!(usage_ns("user_usec 9\n"), None);
-        assert_eq!(usage_ns("usage_usec 18446744073709551615\n"), None);
     }
 }

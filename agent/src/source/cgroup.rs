@@ -1,7 +1,7 @@
 //! The files tier: every cgroup v2 directory, walked and read. Slower than the kernel's iterator by one to two orders of
 //! magnitude, needs no rights, and gives the same sample.
 //!
-//! It owns the walk and the parsing of four files. Where the tree is mounted is [`crate::cgroup_mount`]'s business.
+//! It owns the walk; what a cgroup's files hold is `figures`'. Where the tree is mounted is [`crate::cgroup_mount`]'s business.
 
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -15,7 +15,8 @@ use std::vec;
 use rustix::fs::{FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
-use crate::sample::{Cgroup, CgroupSample, CgroupSource};
+use crate::sample::{Cgroup, CgroupSample, CgroupSource, Group};
+use crate::source::figures::{self, CgroupFile};
 use crate::source::{ReadCgroups, SourceError};
 
 /// No more cgroups than this are read; the rest is counted as dropped. A node of 250 pods has about 1,000; the bound
@@ -24,9 +25,6 @@ const MAX_CGROUPS: usize = 65_536;
 
 /// No deeper than this, as each level holds a file descriptor. kubelet nests 5 levels, a cluster in a container 12.
 const MAX_DEPTH: usize = 64;
-
-/// Longest part of a file that is read. `memory.stat` has about 2 KiB.
-const MAX_FILE_BYTES: usize = 64 * 1024;
 
 /// Reads cgroups from the files of cgroup v2.
 #[derive(Debug)]
@@ -73,7 +71,14 @@ impl ReadCgroups for CgroupFiles {
             }
         }
         let seen = u32::try_from(walk.cgroups.len()).unwrap_or(u32::MAX).saturating_add(walk.dropped);
-        Ok(CgroupSample { source: CgroupSource::Files, cgroups: walk.cgroups, seen, dropped: walk.dropped })
+        Ok(CgroupSample {
+            source: CgroupSource::Files,
+            cgroups: walk.cgroups,
+            from_files: Vec::new(),
+            probes: None,
+            seen,
+            dropped: walk.dropped,
+        })
     }
 }
 
@@ -104,15 +109,14 @@ struct Level {
 #[derive(Default)]
 struct Listing {
     children: Vec<CString>,
-    files: HashSet<&'static str>,
+    /// Figures that there are files of.
+    groups: Vec<Group>,
+    has_controllers: bool,
+    has_cpu_stat: bool,
 }
 
-const CONTROLLERS: &str = "cgroup.controllers";
-const CPU_STAT: &str = "cpu.stat";
-const MEMORY_CURRENT: &str = "memory.current";
-const MEMORY_STAT: &str = "memory.stat";
-const MEMORY_EVENTS: &str = "memory.events";
-const FILES: [&str; 5] = [CONTROLLERS, CPU_STAT, MEMORY_CURRENT, MEMORY_STAT, MEMORY_EVENTS];
+/// Every directory of a cgroup v2 tree has it.
+const CONTROLLERS: &[u8] = b"cgroup.controllers";
 
 impl Walk {
     /// Reads one child and returns it for its own children, unless it vanished, can't be read or was read already.
@@ -137,45 +141,23 @@ impl Walk {
     fn enter(&mut self, directory: OwnedFd, parent_id: u64, path: Arc<str>) -> Result<Level, Errno> {
         let id = rustix::fs::fstat(&directory)?.st_ino;
         let listing = list(&directory)?;
-        let has = |file| listing.files.contains(file);
+        let mut file = CgroupFile { directory: &directory, buffer: &mut self.buffer };
         // Every cgroup but the root (before Linux 5.8) has a cpu.stat for as long as it lives.
-        let cpu_ns = if has(CPU_STAT) {
-            keyed(self.text(&directory, CPU_STAT)?, "usage_usec").and_then(|us| us.checked_mul(1000))
-        } else if parent_id == 0 {
-            None
-        } else {
-            return Err(Errno::NOENT);
-        };
-        // The memory controller may be switched off for this cgroup, also between two of these lines.
-        let mut memory = |file: &'static str, parse: fn(&str) -> Option<u64>| {
-            if has(file) { self.text(&directory, file).ok().and_then(parse) } else { None }
-        };
-        let memory_bytes = memory(MEMORY_CURRENT, |text| text.trim().parse().ok());
-        let memory_inactive_file_bytes = memory(MEMORY_STAT, |text| keyed(text, "inactive_file"));
-        let oom_kills = memory(MEMORY_EVENTS, |text| keyed(text, "oom_kill"));
+        let mut cgroup = Cgroup { id, parent_id, path: Arc::clone(&path), ..Cgroup::default() };
+        match listing.has_cpu_stat {
+            true => file.fill_cpu(&mut cgroup)?,
+            false if parent_id == 0 => {}
+            false => return Err(Errno::NOENT),
+        }
+        for group in &listing.groups {
+            file.fill(*group, &mut cgroup);
+        }
         if !self.ids.insert(id) {
             return Err(Errno::NOENT);
         }
-        let is_cgroup_v2 = has(CONTROLLERS);
-        let path_of_level = Arc::clone(&path);
-        self.cgroups.push(Cgroup { id, parent_id, path, cpu_ns, memory_bytes, memory_inactive_file_bytes, oom_kills });
-        Ok(Level { directory, id, path: path_of_level, children: listing.children.into_iter(), is_cgroup_v2 })
-    }
-
-    /// The text of one file, up to [`MAX_FILE_BYTES`].
-    fn text(&mut self, directory: &OwnedFd, file: &str) -> Result<&str, Errno> {
-        const STEP: usize = 4096;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(directory, file, flags, Mode::empty())?;
-        let mut length = 0;
-        while length < MAX_FILE_BYTES {
-            self.buffer.resize(length + STEP, 0);
-            match rustix::io::read(&file, &mut self.buffer[length..])? {
-                0 => break,
-                read => length += read,
-            }
-        }
-        std::str::from_utf8(&self.buffer[..length]).map_err(|_| Errno::ILSEQ)
+        self.cgroups.push(cgroup);
+        let (children, is_cgroup_v2) = (listing.children.into_iter(), listing.has_controllers);
+        Ok(Level { directory, id, path, children, is_cgroup_v2 })
     }
 }
 
@@ -189,7 +171,9 @@ fn list(directory: &OwnedFd) -> Result<Listing, Errno> {
         match entry.file_type() {
             FileType::Directory if name != c"." && name != c".." => listing.children.push(name.to_owned()),
             FileType::RegularFile => {
-                listing.files.extend(FILES.into_iter().find(|file| file.as_bytes() == name.to_bytes()));
+                listing.has_controllers |= name.to_bytes() == CONTROLLERS;
+                listing.has_cpu_stat |= name.to_bytes() == figures::CPU_STAT.as_bytes();
+                listing.groups.extend(figures::group_of(name.to_bytes()));
             }
             _ => {}
         }
@@ -200,11 +184,6 @@ fn list(directory: &OwnedFd) -> Result<Listing, Errno> {
 /// The cgroup was removed: before its directory was opened, or (cgroupfs answers `ENODEV`) after.
 fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NODEV)
-}
-
-/// The number in the line `KEY NUMBER` of a flat keyed file.
-fn keyed(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -232,7 +211,7 @@ mod tests {
             &[
                 ("cpu.stat", "usage_usec 7\nuser_usec 5\nsystem_usec 2\n"),
                 ("memory.current", "4096\n"),
-                ("memory.stat", "anon 1\ninactive_file_x 3\ninactive_file 1024\n"),
+                ("memory.stat", "anon 1\nfile 2048\ninactive_file_x 3\ninactive_file 1024\n"),
                 ("memory.events", "low 0\noom 4\noom_kill 2\noom_group_kill 1\n"),
             ],
         );
@@ -300,12 +279,5 @@ mod tests {
         let reason = |path: &Path| CgroupFiles::new(path.to_owned()).read().unwrap_err().reason();
         assert_eq!(reason(empty.path()), Reason::Malformed);
         assert_eq!(reason(&empty.path().join("none")), Reason::NotFound);
-    }
-
-    #[test]
-    fn keys_are_whole_words() {
-        assert_eq!(keyed("oom 1\noom_kill 2\n", "oom_kill"), Some(2));
-        assert_eq!(keyed("oom_kill_x 1\n", "oom_kill"), None);
-        assert_eq!(keyed("oom_kill max\n", "oom_kill"), None);
     }
 }

@@ -4,14 +4,26 @@
 
 pub mod bpf;
 pub mod cgroup;
+pub mod decode;
+pub mod figures;
+pub mod gpu;
 #[cfg(test)]
 mod live_tests;
 pub mod machine;
+pub mod memory_proof;
+#[cfg(test)]
+mod parity_tests;
+pub mod pods;
+pub mod run_queue;
+#[cfg(test)]
+mod run_queue_tests;
 
 use std::io;
 use std::path::PathBuf;
 
-use crate::sample::{CgroupSample, CgroupSource, Reason};
+use crate::sample::assignment::AssignmentSample;
+use crate::sample::gpu::GpuSample;
+use crate::sample::{CgroupSample, CgroupSource, Moment, Reason};
 
 /// A source of per-cgroup figures.
 ///
@@ -22,6 +34,23 @@ pub trait ReadCgroups: Send {
 
     /// Reads all cgroups at this instant.
     fn read(&mut self) -> Result<CgroupSample, SourceError>;
+}
+
+/// A source of GPU figures.
+///
+/// Asking and answering are apart, so that other sources are read while a driver takes its time.
+pub trait ReadGpus: Send {
+    /// Asks for the figures of this instant, and does not wait.
+    fn ask(&mut self, at: Moment);
+
+    /// Waits for what was asked last, as long as the source has patience.
+    fn answer(&mut self) -> Result<GpuSample, SourceError>;
+}
+
+/// A source of what kubelet handed out.
+pub trait ReadAssignments: Send {
+    /// Asks kubelet, for as long as the source has patience. Absent: there is no kubelet here.
+    fn read(&mut self, at: Moment) -> Result<Option<AssignmentSample>, SourceError>;
 }
 
 /// Why a source could not read its part.
@@ -61,6 +90,12 @@ pub enum SourceError {
         #[source]
         source: io::Error,
     },
+    /// The GPUs could not be read.
+    #[error(transparent)]
+    Gpus(#[from] gpu::GpuError),
+    /// Kubelet could not be asked.
+    #[error(transparent)]
+    Assignments(#[from] pods::PodsError),
     /// The eBPF walk ended before its last cgroup, or another one overwrote it.
     #[error("the cgroup walk of session {session} did not come to its end")]
     WalkUnfinished {
@@ -81,6 +116,8 @@ impl SourceError {
             },
             Self::Malformed { .. } => Reason::Malformed,
             Self::WalkUnfinished { .. } => Reason::WalkUnfinished,
+            Self::Gpus(error) => error.reason(),
+            Self::Assignments(error) => error.reason(),
         }
     }
 }

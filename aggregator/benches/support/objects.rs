@@ -64,7 +64,9 @@ pub(crate) fn node(at: usize, others: &[&str]) -> Object {
             "cpu": cpu, "memory": memory, "nvidia.com/gpu": "8", "ephemeral-storage": "3748905484Ki",
             "hugepages-1Gi": "0", "hugepages-2Mi": "0", "pods": "110",
         });
-        others.iter().for_each(|other| amounts[*other] = json!("64"));
+        for other in others {
+            amounts[*other] = json!("64");
+        }
         amounts
     };
     let labels = json!({

@@ -2,8 +2,9 @@
 use crate::exposition::{Exposition, Family, Labels, Lines, Value};
 use crate::resource::{Amounts, Resource};
 use crate::snapshot::{AppWrapperView, AppWrappers};
+use crate::totals::Total;
 
-use super::{BY_LABEL, Spelling, gauge};
+use super::{BY_LABEL, Spelling, counter, gauge};
 
 const ONE: &[&str] = &["appwrapper", "namespace"];
 const ONE_RESOURCE: &[&str] = &["appwrapper", "namespace", "resource", "unit"];
@@ -49,8 +50,64 @@ static SHORTFALL: Family = gauge(
     "What a waiting AppWrapper misses of MCAD's sum, where it misses some.",
 );
 
+static CPU_SECONDS: Family = counter(
+    "mcad_appwrapper_cpu_seconds_total",
+    ONE,
+    "seconds",
+    "CPU time of the AppWrapper's pods, those that ended included.",
+);
+static GPU_HELD_SECONDS: Family = counter(
+    "mcad_appwrapper_gpu_held_seconds_total",
+    ONE,
+    "seconds",
+    "Time that GPUs were in the hands of its pods, added up over the GPUs; a time slice or a MIG instance counts as one.",
+);
+static GPU_BUSY_SECONDS: Family = counter(
+    "mcad_appwrapper_gpu_busy_seconds_total",
+    ONE,
+    "seconds",
+    "Time that GPUs in the hands of its pods were busy; of a shared one in proportion to the parts that they hold.",
+);
+static OOM_KILLS: Family = counter(
+    "mcad_appwrapper_oom_kills_total",
+    ONE,
+    "processes",
+    "Processes of its pods that were killed for want of memory.",
+);
+static RUN_QUEUE_WAIT_SECONDS: Family = counter(
+    "mcad_appwrapper_run_queue_wait_seconds_total",
+    ONE,
+    "seconds",
+    "Time that tasks of its pods were ready to run and waited for a processor.",
+);
+
 /// The families of this section.
-pub static FAMILIES: &[&Family] = &[&APPWRAPPERS, &INFO, &REQUESTED, &ALLOCATED, &USED, &WAITING, &FIT, &SHORTFALL];
+pub static FAMILIES: &[&Family] = &[
+    &APPWRAPPERS,
+    &INFO,
+    &REQUESTED,
+    &ALLOCATED,
+    &USED,
+    &WAITING,
+    &FIT,
+    &SHORTFALL,
+    &CPU_SECONDS,
+    &GPU_HELD_SECONDS,
+    &GPU_BUSY_SECONDS,
+    &OOM_KILLS,
+    &RUN_QUEUE_WAIT_SECONDS,
+];
+
+type Counted = fn(&Total) -> Option<Value>;
+
+/// The counters, and what they show.
+static COUNTERS: [(&Family, Counted); 5] = [
+    (&CPU_SECONDS, |total| total.cpu_ns.map(Value::Nano)),
+    (&GPU_HELD_SECONDS, |total| total.gpu_held_ns.map(Value::Nano)),
+    (&GPU_BUSY_SECONDS, |total| total.gpu_busy_ns.map(Value::Nano)),
+    (&OOM_KILLS, |total| total.oom_kills.map(Value::Unsigned)),
+    (&RUN_QUEUE_WAIT_SECONDS, |total| total.run_queue_wait_ns.map(Value::Nano)),
+];
 
 /// Writes the section.
 pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, out: &mut Exposition<'_>) {
@@ -105,6 +162,14 @@ pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, out: &mut Exposition
             lines.line(labels.cut(mark).extend(&resource.labels), resource.value(amount));
         }
     });
+    for (family, counted) in &COUNTERS {
+        let mut lines = out.family(family);
+        each(all, |view, labels| {
+            if let Some(value) = counted(&view.total) {
+                lines.line(labels, value);
+            }
+        });
+    }
 }
 
 fn write_fit(all: &AppWrappers, lines: &mut Lines<'_, '_>) {

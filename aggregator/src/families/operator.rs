@@ -117,8 +117,8 @@ fn collect(snapshot: &Snapshot) -> Vec<MetricFamily> {
                 nodes.map(|(node, triple)| gauge(&[("node", node)], figure(triple))).collect()
             };
             families.push(made(&V2_CPU, lines(|triple| triple.cpu as f64 / NANO)));
-            families.push(made(&V2_MEMORY, lines(|triple| triple.memory as f64)));
-            families.push(made(&V2_GPU, lines(|triple| triple.gpu as f64)));
+            families.push(made(&V2_MEMORY, lines(|triple| triple.memory as f64 / NANO)));
+            families.push(made(&V2_GPU, lines(|triple| triple.gpu as f64 / NANO)));
         }
         Capacity::None => {}
     }

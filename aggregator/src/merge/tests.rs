@@ -82,9 +82,23 @@ fn a_machine_without_a_driver_has_no_figure_of_gpus_and_one_with_a_driver_has_no
 fn a_silent_agent_leaves_its_node_and_none_of_its_figures() {
     let snapshot = snapshot(vec![(report("a", 1), at(0)), (report("b", 1), at(20))], at(31));
     let [a, b] = &snapshot.nodes[..] else { panic!("two nodes") };
-    assert_eq!(a.agent, Agent { health: AgentHealth::Down, report_age: Some(Duration::from_secs(31)) });
+    assert_eq!(
+        a.agent,
+        Agent {
+            expectation: Expectation::Expected,
+            health: AgentHealth::Down,
+            report_age: Some(Duration::from_secs(31))
+        }
+    );
     assert_eq!((&a.figures, &a.cgroups), (&BTreeMap::new(), &None));
-    assert_eq!(b.agent, Agent { health: AgentHealth::Up, report_age: Some(Duration::from_secs(11)) });
+    assert_eq!(
+        b.agent,
+        Agent {
+            expectation: Expectation::Expected,
+            health: AgentHealth::Up,
+            report_age: Some(Duration::from_secs(11))
+        }
+    );
     assert_eq!(snapshot.cluster[&Resource::Cpu].sums.installed, Some(2_000));
     assert_eq!(snapshot.cluster[&Resource::Memory].nodes_measured, 1);
 }

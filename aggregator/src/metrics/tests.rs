@@ -20,7 +20,7 @@ fn text(snapshot: &Snapshot, now: Now) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// A node with everything, a second that reported once and has no driver, a third that fell silent.
+/// A node with everything (its GPUs made up), a second that reported once and has no driver, a third that fell silent.
 fn three_nodes() -> Snapshot {
     let full = |sequence| {
         let mut full = report("gpu-17", sequence);
@@ -33,7 +33,7 @@ fn three_nodes() -> Snapshot {
         parent.mig_mode = Some(true);
         parent.mig_instances = vec![mig("MIG-1", "1g.10gb")];
         let lost_bus_ids = vec!["0000:3b:00.0".into()];
-        full.gpus = Some(Gpus { lost_bus_ids, ..gpus(vec![gpu("GPU-1", Some(0.37)), parent]) });
+        full.gpus = Some(Gpus { lost_bus_ids, fake: true, ..gpus(vec![gpu("GPU-1", Some(0.37)), parent]) });
         full
     };
     let mut without = report("plain", 1);

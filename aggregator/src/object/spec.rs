@@ -152,11 +152,11 @@ pub(crate) fn dispatcher_triple(list: &Quantities) -> Triple {
     }
 }
 
-/// One list as MCAD v2 reads it: exact; cpu in billionths of a core.
+/// One list as MCAD v2 reads it: exact, in billionths.
 pub(crate) fn exact_triple(list: &Quantities) -> Triple {
     Triple {
         cpu: list.get(&Resource::Cpu).map_or(0, Quantity::nanos),
-        memory: list.get(&Resource::Memory).map_or(0, Quantity::units),
-        gpu: list.get(&Resource::Gpu).map_or(0, Quantity::units),
+        memory: list.get(&Resource::Memory).map_or(0, Quantity::nanos),
+        gpu: list.get(&Resource::Gpu).map_or(0, Quantity::nanos),
     }
 }

@@ -1,7 +1,7 @@
 //! Tests of the page: a snapshot in, HTML out.
 
 use super::*;
-use crate::fixtures::{at, report, snapshot};
+use crate::fixtures::{at, gpu, gpus, report, snapshot};
 
 fn page(reports: Vec<(mcad_wire::report::Report, Now)>, now: Now) -> String {
     render(&snapshot(reports, now), now)
@@ -39,4 +39,14 @@ fn a_name_cannot_bring_markup() {
     let html = page(vec![(report("<script>&\"", 1), at(0))], at(0));
     check_contains(&html, "<td>&lt;script&gt;&amp;&quot;</td>");
     assert!(!html.contains("<script"), "{html}");
+}
+
+#[test]
+fn gpus_that_are_made_up_are_said_to_be() {
+    let mut with = report("n-1", 1);
+    with.gpus = Some(mcad_wire::report::Gpus { fake: true, ..gpus(vec![gpu("GPU-1", None)]) });
+    let html = page(vec![(with.clone(), at(0))], at(0));
+    check_contains(&html, "<td>up, 0 s ago, <span class=\"down\">FAKE GPUs</span></td><td>nvidia.com/gpu</td>");
+    with.gpus.as_mut().unwrap().fake = false;
+    assert!(!page(vec![(with, at(0))], at(0)).contains("FAKE"));
 }

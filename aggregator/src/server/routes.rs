@@ -9,12 +9,13 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 
 use super::scrape::{self, Chunks, Encoding};
-use super::{Phase, Shared, Side};
+use super::{Phase, Shared, Side, api};
+use crate::api::ROOT;
 use crate::page;
 use crate::receive::{MAX_BODY_BYTES, Refusal};
 
 /// What an answer consists of.
-type Answer = Response<Either<Full<Bytes>, Chunks>>;
+pub(super) type Answer = Response<Either<Full<Bytes>, Chunks>>;
 
 const PROTOBUF: &str = "application/x-protobuf";
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -28,8 +29,11 @@ const DISCARDED_BYTES: usize = 8 * MAX_BODY_BYTES;
 pub(super) async fn answer(request: Request<Incoming>, side: Side, shared: &Shared) -> Answer {
     let wanted = match (side, request.uri().path()) {
         (Side::Metrics, "/metrics" | "/" | "/live" | "/ready") => Method::GET,
+        (Side::Metrics, path) if path.starts_with(ROOT) => Method::GET,
         (Side::Reports, "/v1/report") => Method::POST,
-        (Side::Metrics, _) => return text(StatusCode::NOT_FOUND, "here are /metrics, /, /live and /ready"),
+        (Side::Metrics, _) => {
+            return text(StatusCode::NOT_FOUND, "here are /metrics, /, /api/v1/cluster, /live and /ready");
+        }
         (Side::Reports, _) => return text(StatusCode::NOT_FOUND, "here is POST /v1/report"),
     };
     if *request.method() != wanted {
@@ -48,6 +52,7 @@ pub(super) async fn answer(request: Request<Incoming>, side: Side, shared: &Shar
             Phase::Serving => text(StatusCode::SERVICE_UNAVAILABLE, "the cluster is not known yet, or out of reach"),
             Phase::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
         },
+        path if path.starts_with(ROOT) => api::answer(request.uri(), shared).await,
         _ => {
             let html = page::render(&shared.replica.snapshot(), shared.replica.now());
             let mut answer = whole(StatusCode::OK, HTML, html);
@@ -145,11 +150,11 @@ fn encoding(headers: &HeaderMap) -> Encoding {
     if weights.0.or(weights.1) == Some(true) { Encoding::Gzip } else { Encoding::Plain }
 }
 
-fn text(status: StatusCode, sentence: &str) -> Answer {
+pub(super) fn text(status: StatusCode, sentence: &str) -> Answer {
     whole(status, TEXT, format!("{sentence}\n"))
 }
 
-fn whole(status: StatusCode, content_type: HeaderValue, body: String) -> Answer {
+pub(super) fn whole(status: StatusCode, content_type: HeaderValue, body: String) -> Answer {
     let mut answer = Response::new(Either::Left(Full::new(Bytes::from(body))));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, content_type);

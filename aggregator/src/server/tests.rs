@@ -230,6 +230,35 @@ async fn one_node_more_than_are_kept_is_told_to_come_back() {
 }
 
 #[tokio::test]
+async fn the_api_answers_json_and_says_in_a_sentence_what_it_cannot() {
+    let served = serve(PATIENT).await;
+    served.post(&valid(1)).await;
+    served.seconds.store(2, Ordering::SeqCst);
+    let check = async |path: &str, status: &str, expected: &str| {
+        let (head, body) = served.get(path, "").await;
+        let body = String::from_utf8(body).unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
+        assert!(head.contains("content-type: application/json"), "{path}: {head}");
+        assert!(body.starts_with(expected), "{path}: {body}");
+    };
+    check("/api/v1/cluster", "200", r#"{"snapshot_age_seconds":0.0,"cluster":{"agents":{"up":1,"down":0},"ladder":"#)
+        .await;
+    let node =
+        r#"{"name":"n","agent":{"state":"up","report_age_seconds":2.0},"ladder":{"cpu_millicores":{"installed":2000,"#;
+    check("/api/v1/nodes?limit=5", "200", &format!(r#"{{"snapshot_age_seconds":0.0,"nodes":[{node}"#)).await;
+    check("/api/v1/nodes/%6E", "200", &format!(r#"{{"snapshot_age_seconds":0.0,"node":{node}"#)).await;
+    check("/api/v1/nodes/m", "404", "{\"error\":\"no node is called m\"}\n").await;
+    check("/api/v1/appwrappers", "404", r#"{"error":"there are no AppWrappers without Kubernetes"#).await;
+    check("/api/v1/nodes?limit=0", "400", r#"{"error":"limit is a number from 1 to 1000"}"#).await;
+    check("/api/v1/", "404", r#"{"error":"here are /api/v1/cluster"#).await;
+    let post = b"POST /api/v1/nodes HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert!(exchange(served.metrics, post).await.0.starts_with("HTTP/1.1 405 "));
+    let reports = b"GET /api/v1/nodes HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert!(exchange(served.reports, reports).await.0.starts_with("HTTP/1.1 404 "));
+    served.end().await;
+}
+
+#[tokio::test]
 async fn other_paths_and_methods_are_told_what_there_is() {
     let served = serve(PATIENT).await;
     let (head, body) = served.get("/metric", "").await;

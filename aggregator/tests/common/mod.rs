@@ -58,11 +58,11 @@ pub(crate) fn text(snapshot: &Snapshot) -> String {
 pub(crate) fn print_with(objects: Vec<Object>, reports: Vec<Report>, options: &Options) -> String {
     let now = Now { unix_ms: NOW_MS as u64, ..Now::default() };
     let mut store = Store::new(Limits::REPLAY);
+    let kubernetes = Kubernetes::new(Cluster::from_objects(objects), options.clone(), Ages::DoNot);
     for report in reports {
-        store.insert(receive::check(report).unwrap(), now).unwrap();
+        kubernetes.replay(&mut store, receive::check(report).unwrap(), now).unwrap();
     }
     let reports = store.reports(now);
-    let kubernetes = Kubernetes::new(Cluster::from_objects(objects), options.clone(), Ages::DoNot);
     kubernetes.refit(&reports, now);
     let mut text = Vec::new();
     let mut out = Exposition::new(&mut text);

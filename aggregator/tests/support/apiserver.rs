@@ -50,6 +50,20 @@ impl ApiServer {
         self.api_port
     }
 
+    /// A kubeconfig with all rights, for a process.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        let path = self.data.path().join("kubeconfig");
+        let server = format!("https://127.0.0.1:{}", self.api_port);
+        let config = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": server, "insecure-skip-tls-verify": true}}],
+            "users": [{"name": "test", "user": {"token": TOKEN}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        });
+        fs::write(&path, config.to_string()).unwrap();
+        path
+    }
+
     /// A client with all rights, straight to the server.
     pub(crate) fn client(&self) -> Client {
         client_at(self.api_port)

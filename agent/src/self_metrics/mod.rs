@@ -1,5 +1,7 @@
 //! The agent's own figures: what it costs and where it fails. It owns their names, and nothing of what they count.
 
+mod probes;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::sample::{CgroupSource, Sample};
+use crate::sample::{CgroupSource, ProbeCost, Sample};
 
 /// The agent's own figures.
 pub struct SelfMetrics {
@@ -27,10 +29,20 @@ pub struct SelfMetrics {
 }
 
 /// What the latest tick saw. Kept as values and made families at scrape: without cgroups there are no lines.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Latest {
     ended: Instant,
     cgroups: Option<(CgroupSource, u32, u32)>,
+    probes: Option<ProbeCost>,
+    gpus: Option<Gpus>,
+}
+
+/// What the latest tick saw of GPUs.
+#[derive(Clone, Copy)]
+struct Gpus {
+    devices: usize,
+    calls: u32,
+    fake: bool,
 }
 
 /// Why an attempt to send failed: a label.
@@ -128,7 +140,10 @@ impl SelfMetrics {
             self.source_failures.with_label_values(&[failure.source.as_str(), failure.reason.as_str()]).inc();
         }
         let cgroups = sample.cgroups.as_ref().map(|cgroups| (cgroups.source, cgroups.seen, cgroups.dropped));
-        *self.latest() = Some(Latest { ended: Instant::now(), cgroups });
+        let probes = sample.cgroups.as_ref().and_then(|cgroups| cgroups.probes.clone());
+        let gpus = sample.gpus.as_ref();
+        let gpus = gpus.map(|gpus| Gpus { devices: gpus.devices.len(), calls: gpus.calls, fake: gpus.fake });
+        *self.latest() = Some(Latest { ended: Instant::now(), cgroups, probes, gpus });
     }
 
     /// So many samples fell out.
@@ -153,13 +168,17 @@ impl SelfMetrics {
 
     /// Time since the latest tick ended; before the end of the first, since the start.
     pub fn since_tick(&self) -> Duration {
-        self.latest().map_or(self.started, |latest| latest.ended).elapsed()
+        self.latest().as_ref().map_or(self.started, |latest| latest.ended).elapsed()
     }
 
     /// All figures in Prometheus' text format.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut families = self.registry.gather();
-        if let Some((source, seen, dropped)) = self.latest().and_then(|latest| latest.cgroups) {
+        let latest = self.latest().clone();
+        if let Some(probes) = latest.as_ref().and_then(|latest| latest.probes.as_ref()) {
+            families.extend(probes::families(probes));
+        }
+        if let Some((source, seen, dropped)) = latest.as_ref().and_then(|latest| latest.cgroups) {
             let gauges = [
                 ("mcad_agent_cgroups_seen", "Cgroups on the machine, in the latest sample.", seen),
                 ("mcad_agent_cgroups_dropped", "Cgroups that the latest sample lacks for want of room.", dropped),
@@ -167,6 +186,18 @@ impl SelfMetrics {
             for (name, help, value) in gauges {
                 let gauge = IntGaugeVec::new(Opts::new(name, help), &["source"])?;
                 gauge.with_label_values(&[source.as_str()]).set(value.into());
+                families.extend(gauge.collect());
+            }
+        }
+        if let Some(gpus) = latest.and_then(|latest| latest.gpus) {
+            let gauges = [
+                ("mcad_agent_gpus", "GPUs that NVML lists, in the latest sample.", gpus.devices as i64),
+                ("mcad_agent_nvml_calls", "Calls of NVML that the latest sample took.", gpus.calls.into()),
+            ];
+            for (name, help, value) in gauges {
+                // Nobody should take these for GPUs, wherever the figure ends up.
+                let gauge = IntGaugeVec::new(Opts::new(name, help), &["fake"])?;
+                gauge.with_label_values(&[if gpus.fake { "true" } else { "false" }]).set(value);
                 families.extend(gauge.collect());
             }
         }
@@ -185,6 +216,7 @@ impl SelfMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::gpu::GpuSample;
     use crate::sample::{CgroupSample, Failure, Machine, Moment, Reason, SourceName};
 
     fn sample(cgroups: Option<CgroupSample>) -> Sample {
@@ -193,7 +225,14 @@ mod tests {
             reason: Reason::NotPermitted,
             detail: String::new(),
         }];
-        Sample { at: Moment { unix_ms: 1, uptime_ns: 1 }, machine: Machine::default(), cgroups, failures }
+        Sample {
+            at: Moment { unix_ms: 1, uptime_ns: 1 },
+            machine: Machine::default(),
+            cgroups,
+            gpus: None,
+            assignments: None,
+            failures,
+        }
     }
 
     fn text(metrics: &SelfMetrics) -> String {
@@ -215,9 +254,27 @@ mod tests {
     }
 
     #[test]
+    fn gpus_that_are_fake_are_labelled_so() {
+        let metrics = SelfMetrics::new().unwrap();
+        let gpus = GpuSample { fake: true, calls: 58, ..GpuSample::default() };
+        let sample = Sample { gpus: Some(gpus), ..sample(None) };
+        metrics.ticked(&sample, Duration::from_millis(2), Duration::from_millis(1));
+        let text = text(&metrics);
+        assert!(text.contains("mcad_agent_nvml_calls{fake=\"true\"} 58\n"), "{text}");
+        assert!(text.contains("mcad_agent_gpus{fake=\"true\"} 0\n"), "{text}");
+    }
+
+    #[test]
     fn cgroups_that_could_not_be_read_have_no_line_any_more() {
         let metrics = SelfMetrics::new().unwrap();
-        let read = CgroupSample { source: CgroupSource::Files, cgroups: Vec::new(), seen: 7, dropped: 0 };
+        let read = CgroupSample {
+            source: CgroupSource::Files,
+            cgroups: Vec::new(),
+            from_files: Vec::new(),
+            probes: None,
+            seen: 7,
+            dropped: 0,
+        };
         metrics.ticked(&sample(Some(read)), Duration::from_millis(2), Duration::from_millis(1));
         let with = text(&metrics);
         assert!(with.contains("mcad_agent_cgroups_seen{source=\"cgroupfs\"} 7\n"), "{with}");

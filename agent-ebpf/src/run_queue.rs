@@ -1,0 +1,170 @@
+//! Waits for a processor by cgroup, added up at each switch of tasks.
+//!
+//! The kernel keeps the waits of each task (`sched_info.run_delay`) and of no cgroup. It adds to them when the task gets a processor,
+//! just after this program saw that switch, and when it is moved to another processor while it waits. So when a task leaves a
+//! processor, what it has more than when it left one before is its cgroup's: no clock is read, no wakeup hooked. What it had is
+//! kept in an array by the low bits of the task's pid, and what it had when it got this processor is kept of each processor,
+//! for tasks that have no place in that array yet.
+
+use aya_ebpf::{
+    cty::c_void,
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
+};
+use mcad_wire::abi::{
+    RUN_QUEUE_BUCKETS, RUN_QUEUE_FIRST_BUCKET_NS, RUN_QUEUE_TASKS, RUN_QUEUE_TIMED, RUN_QUEUE_WAYS, RunQueueCpu,
+    RunQueueOffsets, RunQueueWaits,
+};
+
+use crate::{kernel::Kernel, maps};
+
+/// The arguments of the tracepoint: `preempt`, `prev`, `next`, and later ones on some kernels.
+const CONTEXT_PREV: u32 = 8;
+const CONTEXT_NEXT: u32 = 16;
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "tp_btf/sched_switch")]
+extern "C" fn add_up_waits(context: *mut c_void) -> i32 {
+    let Some(run) = maps::RUN_QUEUE_RUN.get_ptr(0) else { return 0 };
+    // SAFETY: the map's one entry. Volatile, for the agent writes it at any time.
+    let run = unsafe { core::ptr::read_volatile(run) };
+    if run == 0 {
+        return 0;
+    }
+    // SAFETY: a helper without arguments.
+    let processor = unsafe { bpf_get_smp_processor_id() };
+    let Some(cpu) = maps::RUN_QUEUE_CPUS.get_ptr_mut(processor) else { return 0 };
+    // SAFETY: this processor's entry. The tracepoint fires with interrupts off, so nothing else writes it; the agent only reads.
+    let cpu = unsafe { &mut *cpu };
+    cpu.switches += 1;
+    if cpu.switches % RUN_QUEUE_TIMED != 0 {
+        switch(context, processor, cpu, run);
+        return 0;
+    }
+    // SAFETY: a helper without arguments.
+    let started_ns = unsafe { bpf_ktime_get_ns() };
+    switch(context, processor, cpu, run);
+    cpu.timed += 1;
+    // SAFETY: as above.
+    cpu.timed_ns += unsafe { bpf_ktime_get_ns() } - started_ns;
+    0
+}
+
+#[inline(always)]
+fn switch(context: *mut c_void, processor: u32, cpu: &mut RunQueueCpu, run: u64) {
+    let offsets = &maps::run_queue_offsets();
+    let Some(context) = Kernel::new(context.cast_const().cast()) else { return };
+    // SAFETY: these arguments are the tracepoint's ABI.
+    let (prev, next) = unsafe { (context.follow(CONTEXT_PREV), context.follow(CONTEXT_NEXT)) };
+    let (Some(prev), Some(next)) = (prev, next) else { return };
+    // SAFETY: the agent found these offsets in this kernel's BTF.
+    let (prev_pid, next_pid): (u32, u32) = unsafe { (prev.member(offsets.task_pid), next.member(offsets.task_pid)) };
+    let is_same = cpu.run == run && cpu.pid == u64::from(prev_pid);
+    // The idle task never waits.
+    if prev_pid != 0 {
+        // SAFETY: as above.
+        let run_delay_ns: u64 = unsafe { prev.member(offsets.task_run_delay) };
+        let since = if is_same { Some(cpu.run_delay_ns) } else { None };
+        match exchange(prev_pid, run_delay_ns).or(since) {
+            Some(before_ns) if before_ns != run_delay_ns => {
+                waited(prev, processor, cpu, run_delay_ns.wrapping_sub(before_ns), offsets);
+            }
+            Some(_) => {}
+            None => cpu.unknown += 1,
+        }
+    }
+    if cpu.run == run && !is_same {
+        cpu.mismatches += 1;
+    }
+    cpu.run = run;
+    cpu.pid = u64::from(next_pid);
+    // SAFETY: as above.
+    cpu.run_delay_ns = unsafe { next.member(offsets.task_run_delay) };
+}
+
+/// Keeps what a task has waited until now and answers what it had when it was last seen to leave a processor.
+///
+/// One word, for tasks of one place may leave two processors at once. A task with the pid of an ended one may find that one's
+/// waits: then its own first ones are not seen, and never more than it has.
+#[inline(always)]
+fn exchange(pid: u32, run_delay_ns: u64) -> Option<u64> {
+    let word = maps::RUN_QUEUE_TASKS.get_ptr_mut(pid % RUN_QUEUE_TASKS)?;
+    let name = KEPT | (u64::from(pid / RUN_QUEUE_TASKS) << RUN_DELAY_BITS);
+    // SAFETY: the map's entry; a word is read and written whole.
+    let before = unsafe { word.read_volatile() };
+    // SAFETY: as above.
+    unsafe { word.write_volatile(name | (run_delay_ns & RUN_DELAY)) };
+    let before_ns = before & RUN_DELAY;
+    if before & !RUN_DELAY == name && before_ns <= run_delay_ns { Some(before_ns) } else { None }
+}
+
+/// A kept word: a bit that tells it from 0, the high bits of the pid (22 in all), the waits (4 years).
+const KEPT: u64 = 1 << 63;
+const RUN_DELAY_BITS: u32 = 57;
+const RUN_DELAY: u64 = (1 << RUN_DELAY_BITS) - 1;
+
+#[inline(always)]
+fn waited(task: Kernel, processor: u32, cpu: &mut RunQueueCpu, wait_ns: u64, offsets: &RunQueueOffsets) {
+    add(&mut cpu.all, wait_ns);
+    let bucket = bucket(wait_ns);
+    if bucket < RUN_QUEUE_BUCKETS {
+        cpu.histogram[bucket] += 1;
+    }
+    if count(task, processor, wait_ns, offsets).is_none() {
+        add(&mut cpu.dropped, wait_ns);
+    }
+}
+
+/// Adds the wait to the task's cgroup; None if the cgroup finds no place.
+#[inline(always)]
+fn count(task: Kernel, processor: u32, wait_ns: u64, offsets: &RunQueueOffsets) -> Option<()> {
+    // SAFETY: the agent found these offsets in this kernel's BTF.
+    let id: u64 = unsafe {
+        let set = task.follow(offsets.task_cgroups)?;
+        set.follow(offsets.css_set_cgroup)?.follow(offsets.cgroup_kn)?.member(offsets.kernfs_id)
+    };
+    // Fibonacci hashing: ids count up by as many as a cgroup has files, so their low bits alone would crowd.
+    let place = ((id as u32).wrapping_mul(0x9E37_79B9) >> 16) & (offsets.sets - 1);
+    let set = maps::RUN_QUEUE_SETS.get_ptr_mut(processor * offsets.sets + place)?;
+    // SAFETY: this processor's entry; besides, the agent frees what has ended.
+    let set = unsafe { &mut *set };
+    for way in 0..RUN_QUEUE_WAYS {
+        if set.ids[way] == id {
+            add(&mut set.waits[way], wait_ns);
+            return Some(());
+        }
+    }
+    for way in 0..RUN_QUEUE_WAYS {
+        if set.ids[way] == 0 {
+            // Waits first: the agent takes an id that it sees for one that is counted.
+            set.waits[way] = RunQueueWaits { wait_ns, waits: 1 };
+            // SAFETY: a field of the set. Volatile keeps the order.
+            unsafe { core::ptr::write_volatile(&raw mut set.ids[way], id) };
+            return Some(());
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn add(waits: &mut RunQueueWaits, wait_ns: u64) {
+    waits.wait_ns += wait_ns;
+    waits.waits += 1;
+}
+
+/// 0 below the first limit, then one more for each doubling.
+#[inline(always)]
+fn bucket(wait_ns: u64) -> usize {
+    let mut rest = wait_ns / RUN_QUEUE_FIRST_BUCKET_NS;
+    if rest == 0 {
+        return 0;
+    }
+    // The machine has no instruction for the highest bit.
+    let mut bucket = 1;
+    for step in [16, 8, 4, 2, 1] {
+        if rest >> step != 0 {
+            rest >>= step;
+            bucket += step;
+        }
+    }
+    if bucket < RUN_QUEUE_BUCKETS { bucket } else { RUN_QUEUE_BUCKETS - 1 }
+}

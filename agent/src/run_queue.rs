@@ -1,0 +1,248 @@
+//! Waits for a processor, from what the program saw of each cgroup alone to totals of each cgroup and all below it. Pure.
+//!
+//! A cgroup that ended leaves its waits to its parent, so that a pod's total never falls.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::sample::{Cgroup, RunQueue};
+
+/// What has to be remembered from one sample to the next: bounded by the cgroups that live and the places of the program's maps.
+#[derive(Debug, Default)]
+pub struct RunQueueTotals {
+    /// What ended cgroups below a living one left to it.
+    left: HashMap<u64, RunQueue>,
+    /// Parents in the latest sample.
+    parents: HashMap<u64, u64>,
+    /// Cgroups that waited and were in no sample yet: just made, or already gone.
+    unseen: HashSet<u64>,
+    /// Waits of cgroups that came and went between two samples: whose they were is not known here.
+    unplaced: RunQueue,
+}
+
+impl RunQueueTotals {
+    /// Fills in the cgroups' totals, given what each waited alone, and answers which of those have ended.
+    ///
+    /// `cgroups` has parents before children.
+    pub fn place(&mut self, cgroups: &mut [Cgroup], alone: &HashMap<u64, RunQueue>) -> HashSet<u64> {
+        let parents: HashMap<u64, u64> = cgroups.iter().map(|cgroup| (cgroup.id, cgroup.parent_id)).collect();
+        let ended = self.settle(&parents, alone);
+        let mut totals: HashMap<u64, RunQueue> = HashMap::with_capacity(cgroups.len());
+        for cgroup in cgroups.iter_mut().rev() {
+            let mut total = totals.remove(&cgroup.id).unwrap_or_default();
+            for own in [alone.get(&cgroup.id), self.left.get(&cgroup.id)].into_iter().flatten() {
+                add(&mut total, *own);
+            }
+            add(totals.entry(cgroup.parent_id).or_default(), total);
+            cgroup.run_queue = Some(total);
+        }
+        self.parents = parents;
+        ended
+    }
+
+    /// Waits that could not be given to any cgroup.
+    pub fn unplaced(&self) -> RunQueue {
+        self.unplaced
+    }
+
+    /// Hands on what cgroups left that have ended since the latest sample.
+    fn settle(&mut self, parents: &HashMap<u64, u64>, alone: &HashMap<u64, RunQueue>) -> HashSet<u64> {
+        let (mut ended, mut unseen, mut heirs) = (HashSet::new(), HashSet::new(), Vec::new());
+        for (id, waits) in alone.iter().filter(|(id, _)| !parents.contains_key(*id)) {
+            if self.parents.contains_key(id) || self.unseen.contains(id) {
+                ended.insert(*id);
+                heirs.push((*id, *waits));
+            } else {
+                unseen.insert(*id);
+            }
+        }
+        let gone: Vec<u64> = self.left.keys().filter(|id| !parents.contains_key(*id)).copied().collect();
+        heirs.extend(gone.into_iter().filter_map(|id| Some((id, self.left.remove(&id)?))));
+        for (id, waits) in heirs {
+            let heir = self.living_ancestor(id, parents);
+            add(heir.map_or(&mut self.unplaced, |heir| self.left.entry(heir).or_default()), waits);
+        }
+        self.unseen = unseen;
+        ended
+    }
+
+    fn living_ancestor(&self, id: u64, parents: &HashMap<u64, u64>) -> Option<u64> {
+        let mut ancestor = *self.parents.get(&id)?;
+        while !parents.contains_key(&ancestor) {
+            ancestor = *self.parents.get(&ancestor)?;
+        }
+        Some(ancestor)
+    }
+}
+
+fn add(total: &mut RunQueue, more: RunQueue) {
+    total.wait_ns += more.wait_ns;
+    total.waits += more.waits;
+}
+
+/// Pauses the program where it costs too much.
+///
+/// Cost is what the program timed of itself, clock included, times the switches it saw. Every total of the samples in between is
+/// absent, since it would be too low.
+#[derive(Debug)]
+pub struct Governor {
+    budget_ns_per_s: u64,
+    before: Option<Cost>,
+    state: State,
+}
+
+/// What the program costs, as totals at one instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// When, in ns since any fixed instant.
+    pub at_ns: u64,
+    /// Switches seen.
+    pub switches: u64,
+    /// Those that were timed.
+    pub timed: u64,
+    /// Their cost.
+    pub timed_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    Paused { since_ns: u64 },
+}
+
+/// What to do with the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing: it runs.
+    Run,
+    /// Nothing: it stays paused.
+    StayPaused,
+    /// It costs too much.
+    Pause,
+    /// Another try.
+    Resume,
+}
+
+/// One hundredth of each processor. At 50 ns that is 200,000 switches a second on each.
+pub const BUDGET_NS_PER_S_AND_CPU: u64 = 10_000_000;
+
+/// Until the next try: rare enough that a machine which always switches too often loses nothing by the tries.
+const PAUSE_NS: u64 = 300_000_000_000;
+
+impl Governor {
+    /// With so many processors.
+    pub fn new(cpus: u32) -> Self {
+        Self { budget_ns_per_s: BUDGET_NS_PER_S_AND_CPU * u64::from(cpus), before: None, state: State::Running }
+    }
+
+    /// Decides, given the totals at this instant.
+    pub fn order(&mut self, now: Cost) -> Order {
+        let before = self.before.replace(now);
+        match self.state {
+            State::Paused { since_ns } if now.at_ns.saturating_sub(since_ns) < PAUSE_NS => Order::StayPaused,
+            State::Paused { .. } => {
+                self.state = State::Running;
+                Order::Resume
+            }
+            State::Running if before.is_some_and(|before| self.is_too_much(before, now)) => {
+                self.state = State::Paused { since_ns: now.at_ns };
+                Order::Pause
+            }
+            State::Running => Order::Run,
+        }
+    }
+
+    fn is_too_much(&self, before: Cost, now: Cost) -> bool {
+        let of = |field: fn(&Cost) -> u64| field(&now).saturating_sub(field(&before));
+        let (elapsed_ns, switches, timed, timed_ns) =
+            (of(|cost| cost.at_ns), of(|cost| cost.switches), of(|cost| cost.timed), of(|cost| cost.timed_ns));
+        if elapsed_ns == 0 || timed == 0 {
+            return false;
+        }
+        let cost_ns = u128::from(timed_ns) * u128::from(switches) / u128::from(timed);
+        cost_ns * 1_000_000_000 / u128::from(elapsed_ns) > u128::from(self.budget_ns_per_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cgroups by id and parent.
+    fn tree(nodes: &[(u64, u64)]) -> Vec<Cgroup> {
+        nodes.iter().map(|(id, parent_id)| Cgroup { id: *id, parent_id: *parent_id, ..Cgroup::default() }).collect()
+    }
+
+    fn alone(waits: &[(u64, u64)]) -> HashMap<u64, RunQueue> {
+        waits.iter().map(|(id, wait_ns)| (*id, RunQueue { wait_ns: *wait_ns, waits: 1 })).collect()
+    }
+
+    /// Totals as `id wait/waits`, and what ended.
+    fn placed(totals: &mut RunQueueTotals, nodes: &[(u64, u64)], waits: &[(u64, u64)]) -> (String, Vec<u64>) {
+        let mut cgroups = tree(nodes);
+        let ended = totals.place(&mut cgroups, &alone(waits));
+        let shown = cgroups.iter().map(|cgroup| {
+            let run_queue = cgroup.run_queue.unwrap();
+            format!("{} {}/{}", cgroup.id, run_queue.wait_ns, run_queue.waits)
+        });
+        let mut ended: Vec<u64> = ended.into_iter().collect();
+        ended.sort_unstable();
+        (shown.collect::<Vec<_>>().join(", "), ended)
+    }
+
+    #[test]
+    fn a_total_is_of_the_cgroup_and_all_below_it() {
+        let mut totals = RunQueueTotals::default();
+        let shown = placed(&mut totals, &[(1, 0), (2, 1), (3, 2), (4, 1)], &[(1, 1), (3, 100), (4, 10)]);
+        assert_eq!(shown, ("1 111/3, 2 100/1, 3 100/1, 4 10/1".into(), vec![]));
+    }
+
+    #[test]
+    fn an_ended_cgroup_leaves_its_waits_to_its_nearest_living_ancestor() {
+        let mut totals = RunQueueTotals::default();
+        placed(&mut totals, &[(1, 0), (2, 1), (3, 2), (4, 3)], &[(4, 100), (3, 10)]);
+        let (shown, ended) = placed(&mut totals, &[(1, 0), (2, 1)], &[(4, 105), (3, 10)]);
+        assert_eq!((&*shown, &ended[..]), ("1 115/2, 2 115/2", &[3, 4][..]));
+        // Their places were freed; what they left stays, and goes up when the heir ends as well.
+        assert_eq!(placed(&mut totals, &[(1, 0), (2, 1)], &[]).0, "1 115/2, 2 115/2");
+        assert_eq!(placed(&mut totals, &[(1, 0)], &[]).0, "1 115/2");
+    }
+
+    #[test]
+    fn a_cgroup_that_was_made_after_the_walk_is_not_taken_for_ended() {
+        let mut totals = RunQueueTotals::default();
+        assert_eq!(placed(&mut totals, &[(1, 0)], &[(2, 7)]), ("1 0/0".into(), vec![]));
+        assert_eq!(placed(&mut totals, &[(1, 0), (2, 1)], &[(2, 9)]), ("1 9/1, 2 9/1".into(), vec![]));
+    }
+
+    #[test]
+    fn one_that_came_and_went_between_two_samples_is_said_to_be_unplaced() {
+        let mut totals = RunQueueTotals::default();
+        placed(&mut totals, &[(1, 0)], &[(2, 7)]);
+        assert_eq!(placed(&mut totals, &[(1, 0)], &[(2, 7)]), ("1 0/0".into(), vec![2]));
+        assert_eq!(totals.unplaced(), RunQueue { wait_ns: 7, waits: 1 });
+    }
+
+    fn cost(at_s: u64, switches: u64, timed_ns: u64) -> Cost {
+        Cost { at_ns: at_s * 1_000_000_000, switches, timed: switches / 1024, timed_ns }
+    }
+
+    #[test]
+    fn what_costs_too_much_is_paused_and_tried_again_later() {
+        let mut governor = Governor::new(2);
+        assert_eq!(governor.order(cost(0, 0, 0)), Order::Run);
+        // 100 ns each, 102,400 a second.
+        assert_eq!(governor.order(cost(10, 1_024_000, 100_000)), Order::Run);
+        // 100 ns each, 1,024,000 a second, on two processors that may spend 20 ms.
+        assert_eq!(governor.order(cost(20, 11_264_000, 1_100_000)), Order::Pause);
+        assert_eq!(governor.order(cost(30, 11_264_000, 1_100_000)), Order::StayPaused);
+        assert_eq!(governor.order(cost(320, 11_264_000, 1_100_000)), Order::Resume);
+        assert_eq!(governor.order(cost(330, 11_265_024, 1_100_100)), Order::Run);
+    }
+
+    #[test]
+    fn a_machine_that_hardly_switches_costs_nothing() {
+        let mut governor = Governor::new(2);
+        governor.order(cost(0, 0, 0));
+        assert_eq!(governor.order(cost(10, 100, 0)), Order::Run);
+    }
+}

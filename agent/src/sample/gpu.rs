@@ -1,0 +1,160 @@
+//! The GPUs of one instant: plain values, as [`crate::source::gpu`] makes them and [`crate::report`] sends them.
+
+use std::sync::Arc;
+
+/// The GPUs of the machine at one instant. Without devices: a node without GPUs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GpuSample {
+    /// Version of the driver; absent where there is none.
+    pub driver_version: Option<String>,
+    /// These are not GPUs but the library `fake-nvml`.
+    pub fake: bool,
+    /// The devices that NVML lists.
+    pub devices: Vec<Gpu>,
+    /// PCI addresses of devices that the driver should hold and NVML does not list.
+    pub lost_bus_ids: Vec<String>,
+    /// The most devices that this node is known to have had at once.
+    pub remembered: Option<u32>,
+    /// How many calls of NVML this sample took.
+    pub calls: u32,
+}
+
+/// One GPU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gpu {
+    /// `GPU-…`
+    pub uuid: Arc<str>,
+    /// Product name.
+    pub model: Arc<str>,
+    /// PCI address, as sysfs spells it.
+    pub bus_id: Arc<str>,
+    /// It is in MIG mode. Absent: it has none.
+    pub mig_mode: Option<bool>,
+    /// Its MIG instances.
+    pub mig_instances: Vec<MigInstance>,
+    /// Why it should not be used. Empty: healthy.
+    pub unhealthy: Vec<Unhealthy>,
+    /// What it does.
+    pub load: Load,
+    /// Xid events by code, counted since the agent started.
+    pub xid_errors: Vec<(u64, u64)>,
+}
+
+/// One MIG instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MigInstance {
+    /// `MIG-…`
+    pub uuid: Arc<str>,
+    /// `1g.10gb`
+    pub profile: Arc<str>,
+    /// GPU instance id.
+    pub gpu_instance: Option<u32>,
+    /// Compute instance id.
+    pub compute_instance: Option<u32>,
+    /// Why it should not be used; a sick parent makes it so, too.
+    pub unhealthy: Vec<Unhealthy>,
+    /// What it does.
+    pub load: Load,
+}
+
+/// What a GPU or a MIG instance does. What it does not tell is absent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Load {
+    /// Part of the driver's last sampling period in which a kernel ran on it.
+    pub utilization_ratio: Option<f64>,
+    /// Time it was busy since the agent started, as far as the agent saw it.
+    pub busy_ns: Option<u64>,
+    /// Memory in use.
+    pub memory_used_bytes: Option<u64>,
+    /// Memory it has.
+    pub memory_total_bytes: Option<u64>,
+    /// Who uses it.
+    pub uses: Vec<GpuUse>,
+}
+
+/// What the processes of one container take of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuUse {
+    /// Whose processes.
+    pub user: GpuUser,
+    /// How many hold the device now.
+    pub processes: u32,
+    /// Memory that they hold.
+    pub memory_used_bytes: Option<u64>,
+    /// Time that they kept it busy since the agent started.
+    pub busy_ns: Option<u64>,
+}
+
+/// Whose processes use a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GpuUser {
+    /// The pod; empty for a process of no pod.
+    pub pod_uid: String,
+    /// The container; empty where the cgroup does not tell it.
+    pub container_id: String,
+}
+
+/// Why a device should not be used; docs/report.md has a line for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Unhealthy {
+    /// The driver says that it is lost: it fell off the bus or does not answer.
+    Lost,
+    /// No call on it gives an answer.
+    Unreadable,
+    /// An Xid that is not on the ignore list, not yet followed by a sign of recovery.
+    Xid,
+    /// An uncorrectable ECC error since the driver was loaded.
+    EccUncorrected,
+    /// A broken row of its memory could not be replaced.
+    RowRemapFailed,
+    /// A broken row of its memory is replaced at the next reset.
+    RowRemapPending,
+    /// The driver asks for a reset of the device.
+    NeedsReset,
+    /// The driver asks for a reboot of the node.
+    NeedsReboot,
+    /// The driver asks to drain traffic to its peers.
+    NeedsDrainP2p,
+    /// The driver asks to drain the device, then to reset it.
+    NeedsDrainAndReset,
+    /// The driver asks for something that this agent does not know.
+    NeedsUnknown,
+    /// It has no place in the NVLink fabric yet.
+    FabricNotReady,
+}
+
+impl Unhealthy {
+    /// Every reason, for tests and documents.
+    pub const ALL: [Self; 12] = [
+        Self::Lost,
+        Self::Unreadable,
+        Self::Xid,
+        Self::EccUncorrected,
+        Self::RowRemapFailed,
+        Self::RowRemapPending,
+        Self::NeedsReset,
+        Self::NeedsReboot,
+        Self::NeedsDrainP2p,
+        Self::NeedsDrainAndReset,
+        Self::NeedsUnknown,
+        Self::FabricNotReady,
+    ];
+
+    /// In snake case, as labels and reports spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Unreadable => "unreadable",
+            Self::Xid => "xid",
+            Self::EccUncorrected => "ecc_uncorrected",
+            Self::RowRemapFailed => "row_remap_failed",
+            Self::RowRemapPending => "row_remap_pending",
+            Self::NeedsReset => "needs_reset",
+            Self::NeedsReboot => "needs_reboot",
+            Self::NeedsDrainP2p => "needs_drain_p2p",
+            Self::NeedsDrainAndReset => "needs_drain_and_reset",
+            Self::NeedsUnknown => "needs_unknown",
+            Self::FabricNotReady => "fabric_not_ready",
+        }
+    }
+}

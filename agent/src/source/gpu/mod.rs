@@ -1,0 +1,312 @@
+//! The GPUs of a node, through NVML: what is there, what is well, who uses it.
+//!
+//! Calls happen on a thread of their own (`worker`, `session`, `device`, `raw`), guarded by `watchdog`, and come back as
+//! plain values (`reading`). What follows from them over time, or from beside NVML, is found on the sampler's thread:
+//! `bus`, `remembered`, `health`, `users`, `ledger`. nvml-wrapper is named in no other part of the agent.
+
+mod bus;
+mod device;
+mod health;
+mod ledger;
+mod library;
+mod raw;
+mod reading;
+mod remembered;
+mod session;
+#[cfg(test)]
+mod tests;
+mod users;
+mod watchdog;
+mod worker;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nvml_wrapper::error::NvmlError;
+
+pub use health::IGNORED_XIDS;
+pub use remembered::forget;
+
+use self::bus::PciBus;
+use self::health::Xids;
+use self::ledger::{Elapsed, Ledger};
+use self::reading::{DeviceReading, Fault, Memory, Reading};
+use self::remembered::Remembered;
+use self::users::Users;
+use self::watchdog::Watchdog;
+use self::worker::Question;
+use super::{ReadGpus, SourceError};
+use crate::sample::gpu::{Gpu, GpuSample, Load, MigInstance};
+use crate::sample::{Moment, Reason};
+
+/// Where things are, and how patient to be.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// NVML's library. Absent: searched where nodes keep it.
+    pub library: Option<PathBuf>,
+    /// The host's `/proc`.
+    pub proc_root: PathBuf,
+    /// The host's `/sys`.
+    pub sys_root: PathBuf,
+    /// Where the most GPUs that there were are remembered. Absent: in this process alone.
+    pub state_dir: Option<PathBuf>,
+    /// Xids that say nothing about health.
+    pub ignored_xids: Vec<u64>,
+    /// How long an answer is waited for.
+    pub deadline: Duration,
+    /// How long one wait for events lasts, and so how long a question may wait for its turn.
+    pub listen: Duration,
+}
+
+/// [`Settings::listen`] of an agent: ten times a second the thread wakes, some 10 µs each time.
+pub const LISTEN: Duration = Duration::from_millis(100);
+
+/// When a lost device may be looked for again by initialising NVML anew, which wakes every GPU and takes seconds: a
+/// minute after it was first missed, then each time twice as long, to an hour.
+const SEARCH_FIRST_NS: u64 = 60 * 1_000_000_000;
+const SEARCH_AT_MOST_NS: u64 = 3600 * 1_000_000_000;
+
+/// What fake-nvml has in its driver version, and no driver has.
+const FAKE: &str = "fake";
+
+/// Reads the GPUs.
+pub struct NvmlGpus {
+    watchdog: Watchdog,
+    bus: PciBus,
+    remembered: Remembered,
+    xids: Xids,
+    users: Users,
+    ledger: Ledger,
+    asked: Option<(Moment, Question)>,
+    /// When the last round was, if it was answered.
+    last_ns: Option<u64>,
+    /// The driver, not our patience, failed since the last answer.
+    driver_failed: bool,
+    search: Option<Search>,
+    /// What was on the bus in the last round that was answered.
+    on_bus: BTreeSet<String>,
+}
+
+/// Devices are missing.
+#[derive(Clone, Copy, Debug)]
+struct Search {
+    due_ns: u64,
+    wait_ns: u64,
+}
+
+/// Why the GPUs could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum GpuError {
+    /// A call takes too long, or never ends.
+    #[error("NVML does not answer in time")]
+    Timeout,
+    /// The thread that calls NVML could not be started, or panicked.
+    #[error("no thread calls NVML")]
+    NoThread,
+    /// There is no library, or not one for this machine.
+    #[error("load {}", path.display())]
+    Library {
+        /// What was tried first.
+        path: PathBuf,
+        /// What the loader said.
+        #[source]
+        source: NvmlError,
+    },
+    /// A call failed that all others rest on.
+    #[error("ask NVML to {step}")]
+    Nvml {
+        /// What was being done.
+        step: &'static str,
+        /// What NVML said.
+        #[source]
+        source: NvmlError,
+    },
+    /// The PCI bus can't be looked at.
+    #[error("list {}", path.display())]
+    Bus {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl GpuError {
+    fn nvml(step: &'static str, source: NvmlError) -> Self {
+        Self::Nvml { step, source }
+    }
+
+    /// The bounded reason that reports and metrics carry.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Timeout => Reason::Timeout,
+            Self::Library { .. } => Reason::NoLibrary,
+            Self::Nvml { source: NvmlError::NoPermission, .. } => Reason::NotPermitted,
+            Self::Nvml { source: NvmlError::DriverNotLoaded | NvmlError::LibRmVersionMismatch, .. } => Reason::NoDriver,
+            Self::Nvml { .. } => Reason::Driver,
+            Self::Bus { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Reason::NotPermitted,
+            Self::Bus { .. } | Self::NoThread => Reason::Io,
+        }
+    }
+}
+
+impl NvmlGpus {
+    /// GPUs read with these settings. Nothing is called or started yet.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            watchdog: Watchdog::new(settings.library.as_deref().map(Into::into), settings.listen, settings.deadline),
+            bus: PciBus::new(&settings.sys_root),
+            remembered: Remembered::new(settings.state_dir.as_deref()),
+            xids: Xids::new(settings.ignored_xids.iter().copied()),
+            users: Users::new(&settings.proc_root),
+            ledger: Ledger::default(),
+            asked: None,
+            last_ns: None,
+            driver_failed: false,
+            search: None,
+            on_bus: BTreeSet::new(),
+        }
+    }
+
+    /// No library or no driver, and nothing on the bus that would need one: a node without GPUs, as far as it goes.
+    fn without(&mut self, error: GpuError) -> Result<GpuSample, GpuError> {
+        if !matches!(error.reason(), Reason::NoLibrary | Reason::NoDriver) || !self.look_at_bus()?.is_empty() {
+            return Err(error);
+        }
+        Ok(GpuSample { remembered: self.remembered.note(std::iter::empty()), ..GpuSample::default() })
+    }
+
+    fn look_at_bus(&mut self) -> Result<BTreeSet<String>, GpuError> {
+        self.bus.gpus().map_err(|(path, source)| GpuError::Bus { path, source })
+    }
+
+    /// What follows from one round.
+    fn account(&mut self, at: Moment, question: Question, reading: Reading) -> Result<GpuSample, GpuError> {
+        let on_bus = self.look_at_bus()?;
+        let fake = reading.driver_version.contains(FAKE);
+        if fake && reading.initialised {
+            tracing::warn!("these are not GPUs: the library is fake-nvml");
+        }
+        // It answered before and was not asked to begin again, and yet it did: the driver was loaded anew beneath us.
+        let reloaded = reading.initialised && question == Question::Read && self.last_ns.is_some();
+        if reloaded || self.driver_failed {
+            self.xids.driver_was_away();
+        }
+        self.xids.note(&reading, at.uptime_ns);
+        let since_last_ns = self.last_ns.map(|last| at.uptime_ns.saturating_sub(last));
+        let elapsed = Elapsed { now_ns: at.uptime_ns, since_last_ns };
+        self.users.begin_round();
+        self.ledger.begin_round(at.uptime_ns);
+
+        let remembered = self.remembered.note(reading.devices.iter().map(|device| &device.uuid));
+        let lost_bus_ids: Vec<String> = on_bus.iter().filter(|address| !lists(&reading, address)).cloned().collect();
+        let missing = !lost_bus_ids.is_empty() || reading.devices.iter().any(|d| d.health.fault == Some(Fault::Lost));
+        self.plan_search(missing, at.uptime_ns, question, on_bus);
+
+        let devices = reading.devices.iter().map(|device| self.device(device, elapsed)).collect();
+        Ok(GpuSample {
+            fake,
+            driver_version: Some(reading.driver_version),
+            devices,
+            lost_bus_ids,
+            remembered,
+            calls: reading.calls,
+        })
+    }
+
+    /// When to look for lost devices again: at once where the bus has changed.
+    fn plan_search(&mut self, missing: bool, now_ns: u64, question: Question, on_bus: BTreeSet<String>) {
+        let bus_changed = self.last_ns.is_some() && self.on_bus != on_bus;
+        self.on_bus = on_bus;
+        let wait_ns = match self.search {
+            _ if !missing => {
+                self.search = None;
+                return;
+            }
+            _ if bus_changed => 0,
+            None => SEARCH_FIRST_NS,
+            // This round was the search, and in vain.
+            Some(search) if question == Question::ReadAnew => {
+                (search.wait_ns * 2).clamp(SEARCH_FIRST_NS, SEARCH_AT_MOST_NS)
+            }
+            Some(_) => return,
+        };
+        self.search = Some(Search { due_ns: now_ns + wait_ns, wait_ns });
+    }
+
+    fn device(&mut self, device: &DeviceReading, elapsed: Elapsed) -> Gpu {
+        self.ledger.processes(device, &mut self.users, elapsed);
+        let unhealthy = self.xids.of_device(device);
+        let instance = |instance: &reading::InstanceReading| MigInstance {
+            uuid: instance.uuid.clone(),
+            profile: instance.profile.clone(),
+            gpu_instance: instance.gpu_instance,
+            compute_instance: instance.compute_instance,
+            unhealthy: self.xids.of_instance(device, &unhealthy, instance.gpu_instance),
+            load: Load { uses: self.ledger.uses(&instance.uuid), ..with_memory(instance.memory) },
+        };
+        let mig_instances = device.instances.iter().map(instance).collect();
+        let load = Load {
+            utilization_ratio: device.utilization_ratio,
+            busy_ns: self.ledger.busy(device, elapsed),
+            uses: self.ledger.uses(&device.uuid),
+            ..with_memory(device.memory)
+        };
+        Gpu {
+            uuid: device.uuid.clone(),
+            model: device.model.clone(),
+            bus_id: device.bus_id.clone(),
+            mig_mode: device.mig_mode,
+            mig_instances,
+            unhealthy,
+            load,
+            xid_errors: self.xids.counts(&device.uuid),
+        }
+    }
+}
+
+impl ReadGpus for NvmlGpus {
+    fn ask(&mut self, at: Moment) {
+        let due = self.search.is_some_and(|search| search.due_ns <= at.uptime_ns);
+        let question = if due { Question::ReadAnew } else { Question::Read };
+        self.watchdog.ask(question);
+        self.asked = Some((at, question));
+    }
+
+    fn answer(&mut self) -> Result<GpuSample, SourceError> {
+        let Some((at, question)) = self.asked.take() else { return Err(GpuError::NoThread.into()) };
+        let sample = match self.watchdog.answer() {
+            Ok(reading) => self.account(at, question, reading),
+            Err(error) => {
+                self.driver_failed |= !matches!(error, GpuError::Timeout);
+                self.last_ns = None;
+                return self.without(error).map_err(SourceError::from);
+            }
+        };
+        self.driver_failed = false;
+        self.last_ns = sample.is_ok().then_some(at.uptime_ns);
+        sample.map_err(SourceError::from)
+    }
+}
+
+/// A device that fell off the bus while NVML had it is listed, and says itself that it is lost.
+fn lists(reading: &Reading, address: &str) -> bool {
+    reading.devices.iter().any(|device| *device.bus_id == *address)
+}
+
+fn with_memory(memory: Option<Memory>) -> Load {
+    Load {
+        memory_used_bytes: memory.map(|memory| memory.used_bytes),
+        memory_total_bytes: memory.map(|memory| memory.total_bytes),
+        ..Load::default()
+    }
+}
+
+impl std::fmt::Debug for NvmlGpus {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("NvmlGpus").field("asked", &self.asked).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,91 @@
+//! What one round of NVML calls said: plain values, as they cross from the thread that calls to the one that samples.
+
+use std::sync::Arc;
+
+/// One round.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reading {
+    pub(super) driver_version: String,
+    pub(super) devices: Vec<DeviceReading>,
+    /// Xid events since the last round, in the order they came.
+    pub(super) xids: Vec<XidEvent>,
+    /// NVML was initialised for this round: what was latched before says nothing of now.
+    pub(super) initialised: bool,
+    /// How many calls it took; the waits for events between rounds are not among them.
+    pub(super) calls: u32,
+}
+
+/// One device.
+#[derive(Clone, Debug)]
+pub(super) struct DeviceReading {
+    pub(super) uuid: Arc<str>,
+    pub(super) model: Arc<str>,
+    pub(super) bus_id: Arc<str>,
+    pub(super) mig_mode: Option<bool>,
+    pub(super) instances: Vec<InstanceReading>,
+    pub(super) memory: Option<Memory>,
+    /// Over the driver's last sampling period.
+    pub(super) utilization_ratio: Option<f64>,
+    /// Mean since the last round.
+    pub(super) mean_ratio: Option<f64>,
+    pub(super) health: HealthReading,
+    pub(super) processes: Vec<ProcessReading>,
+    /// Processes whose share of the device's time is known, each once. Absent: the driver does not tell.
+    pub(super) process_ratios: Option<Vec<(u32, f64)>>,
+}
+
+/// One MIG instance.
+#[derive(Clone, Debug)]
+pub(super) struct InstanceReading {
+    pub(super) uuid: Arc<str>,
+    pub(super) profile: Arc<str>,
+    pub(super) gpu_instance: Option<u32>,
+    pub(super) compute_instance: Option<u32>,
+    pub(super) memory: Option<Memory>,
+}
+
+/// Memory of a device or instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Memory {
+    pub(super) used_bytes: u64,
+    pub(super) total_bytes: u64,
+}
+
+/// What tells whether a device is well. What it does not tell is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct HealthReading {
+    pub(super) fault: Option<Fault>,
+    pub(super) ecc_uncorrected: Option<u64>,
+    pub(super) row_remap_pending: Option<bool>,
+    pub(super) row_remap_failed: Option<bool>,
+    /// Field 230.
+    pub(super) recovery_action: Option<u32>,
+    /// `NVML_GPU_FABRIC_STATE_*`.
+    pub(super) fabric_state: Option<u8>,
+}
+
+/// Why a device gives no answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Lost,
+    ResetRequired,
+    Unreadable,
+}
+
+/// One process on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ProcessReading {
+    pub(super) pid: u32,
+    pub(super) memory_bytes: Option<u64>,
+    pub(super) gpu_instance: Option<u32>,
+    pub(super) compute_instance: Option<u32>,
+}
+
+/// One Xid event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct XidEvent {
+    pub(super) uuid: Arc<str>,
+    pub(super) xid: u64,
+    /// The GPU instance it concerns. Absent: the whole device.
+    pub(super) gpu_instance: Option<u32>,
+}

@@ -1,0 +1,122 @@
+//! One initialisation of NVML: the devices it showed, and a round of calls over them. All calls come from one thread.
+//!
+//! A round has a bound: so many calls a device and a MIG instance (`device.rs`), and [`EVENTS_A_ROUND`] for events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Device, EventSet, Nvml};
+
+use super::device::Held;
+use super::raw::{self, Room};
+use super::reading::{Fault, Reading, XidEvent};
+
+/// A device that raises more between two rounds is counted short, and is sick either way.
+pub(super) const EVENTS_A_ROUND: usize = 64;
+
+/// One initialisation.
+pub(super) struct Session<'nvml> {
+    driver_version: String,
+    devices: Vec<Held<'nvml>>,
+    events: Option<EventSet<'nvml>>,
+    xids: Vec<XidEvent>,
+    room: Room,
+    fresh: bool,
+    calls: u32,
+    nvml: &'nvml Nvml,
+}
+
+impl<'nvml> Session<'nvml> {
+    /// Learns what devices there are and listens to their events. A device that cannot be asked for its name is left
+    /// out: for NVML it is not there.
+    pub(super) fn new(nvml: &'nvml Nvml) -> Result<Self, NvmlError> {
+        let driver_version = nvml.sys_driver_version()?;
+        // What nvml-wrapper and this function call before the first device.
+        let calls = 5;
+        let count = nvml.device_count()?;
+        let mut session = Self {
+            driver_version,
+            devices: Vec::new(),
+            events: nvml.create_event_set().ok(),
+            xids: Vec::new(),
+            room: Room::default(),
+            fresh: true,
+            calls,
+            nvml,
+        };
+        for index in 0..count {
+            session.calls += 1;
+            let device = match nvml.device_by_index(index) {
+                Ok(device) => device,
+                // The device is there and we may not look at it: that is no lost device.
+                Err(NvmlError::NoPermission) => return Err(NvmlError::NoPermission),
+                Err(error) => {
+                    tracing::warn!(index, %error, "NVML does not give out this device");
+                    continue;
+                }
+            };
+            match session.hold(device) {
+                Ok(held) => session.devices.push(held),
+                Err(error) => tracing::warn!(index, %error, "NVML does not say which device this is"),
+            }
+        }
+        Ok(session)
+    }
+
+    fn hold(&mut self, device: Device<'nvml>) -> Result<Held<'nvml>, NvmlError> {
+        let held = Held::new(device, &mut self.calls)?;
+        if let Some(events) = &self.events {
+            self.calls += 1;
+            if let Err(error) = raw::register_xids(held.device(), events) {
+                tracing::warn!(uuid = %held.uuid(), %error, "no Xid events of this device");
+            }
+        }
+        Ok(held)
+    }
+
+    /// One round of calls over all devices. An error means that the driver does not answer at all.
+    pub(super) fn read(&mut self) -> Result<Reading, NvmlError> {
+        // NVML answers this from memory, except that it notices a driver that is gone.
+        self.nvml.device_count()?;
+        let listened_before = self.xids.len();
+        self.listen(Duration::ZERO);
+        self.calls += 2 + (self.xids.len() - listened_before) as u32;
+        let mut devices = Vec::with_capacity(self.devices.len());
+        for held in &mut self.devices {
+            devices.push(held.read(&mut self.room, &mut self.calls));
+        }
+        if !devices.is_empty() && devices.iter().all(|device| device.health.fault == Some(Fault::Unreadable)) {
+            return Err(NvmlError::Unknown);
+        }
+        Ok(Reading {
+            driver_version: self.driver_version.clone(),
+            devices,
+            xids: std::mem::take(&mut self.xids),
+            initialised: std::mem::take(&mut self.fresh),
+            calls: std::mem::take(&mut self.calls),
+        })
+    }
+
+    /// Waits this long for events and keeps those that come. False: there is nothing to wait for.
+    pub(super) fn listen(&mut self, timeout: Duration) -> bool {
+        let Some(events) = &self.events else { return false };
+        let mut timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        while self.xids.len() < EVENTS_A_ROUND {
+            match raw::wait(events, timeout_ms) {
+                Ok(event) => {
+                    let held = self.devices.iter().find(|held| raw::same(held.device(), &event.device));
+                    if let (Some(held), Some(xid)) = (held, event.xid) {
+                        let uuid = Arc::clone(held.uuid());
+                        self.xids.push(XidEvent { uuid, xid, gpu_instance: event.gpu_instance });
+                    }
+                }
+                Err(NvmlError::Timeout) => return true,
+                // With a lost device the wait ends at once, each time.
+                Err(_) => return false,
+            }
+            timeout_ms = 0;
+        }
+        false
+    }
+}

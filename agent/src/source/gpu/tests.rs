@@ -1,0 +1,478 @@
+//! The source against fake-nvml, through the real binding and NVML's C functions. No sleeps: a call hangs until the
+//! scenario lets it go, and time between samples is a number.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Duration;
+
+use fake_nvml::Installation;
+use fake_nvml::scenario::{Device, Hang, Level, Process, RemappedRows, Scenario, Xid};
+use tempfile::TempDir;
+
+use super::*;
+use crate::sample::gpu::Unhealthy;
+
+const H100: &str = "H100 80GB HBM3";
+const SECOND: u64 = 1_000_000_000;
+
+/// For samples that must succeed, on however slow a machine.
+const PATIENT: Duration = Duration::from_mins(2);
+/// For samples during a hang, which must not.
+const IMPATIENT: Duration = Duration::from_millis(1);
+
+struct Node {
+    directory: TempDir,
+    installation: Installation,
+    scenario: Scenario,
+    gpus: NvmlGpus,
+    uptime_ns: u64,
+}
+
+impl Node {
+    fn new(scenario: Scenario) -> Self {
+        let directory = TempDir::new().unwrap();
+        let library = Installation::built_for_this_test().unwrap();
+        let installation = Installation::new(&library, directory.path(), &scenario).unwrap();
+        let gpus = NvmlGpus::new(&settings(directory.path(), installation.library()));
+        Self { directory, installation, scenario, gpus, uptime_ns: 0 }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Scenario)) {
+        change(&mut self.scenario);
+        self.installation.set(&self.scenario).unwrap();
+    }
+
+    fn hang(&mut self, call: &str) {
+        self.change(|scenario| scenario.hangs = vec![Hang { call: call.into(), ..Hang::default() }]);
+        self.gpus.watchdog.set_deadline(IMPATIENT);
+    }
+
+    /// Waits until so many calls have hung.
+    fn wait_until_hung(&self, calls: u32) {
+        // SAFETY: it is the library of this repository, and its initialisers do nothing.
+        let library = unsafe { nvml_wrapper_sys::bindings::NvmlLib::new(self.installation.library()) }.unwrap();
+        // SAFETY: the symbol has this type, and the library stays loaded while it is called.
+        let hung = unsafe { library.__library.get::<extern "C" fn() -> u32>(b"fakeNvmlHung\0") }.unwrap();
+        while hung() < calls {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Nothing hangs any more, and what hung has returned.
+    fn mend(&mut self) {
+        self.change(|scenario| scenario.hangs.clear());
+        self.gpus.watchdog.wait_for_late_answers();
+        self.gpus.watchdog.set_deadline(PATIENT);
+    }
+
+    /// A sample ten seconds after the last.
+    fn try_sample(&mut self) -> Result<GpuSample, Reason> {
+        self.uptime_ns += 10 * SECOND;
+        self.gpus.ask(Moment { unix_ms: 0, uptime_ns: self.uptime_ns });
+        self.gpus.answer().map_err(|error| error.reason())
+    }
+
+    fn sample(&mut self) -> GpuSample {
+        self.try_sample().unwrap()
+    }
+
+    /// The agent is started anew, with what it keeps in files.
+    fn restart_agent(&mut self) {
+        self.gpus = NvmlGpus::new(&settings(self.directory.path(), self.installation.library()));
+    }
+
+    fn on_bus(&self, address: &str) {
+        let device = self.directory.path().join("sys/bus/pci/devices").join(address);
+        fs::create_dir_all(&device).unwrap();
+        fs::write(device.join("vendor"), "0x10de\n").unwrap();
+        fs::write(device.join("class"), "0x030200\n").unwrap();
+        symlink("../../../../bus/pci/drivers/nvidia", device.join("driver")).unwrap();
+    }
+}
+
+fn settings(directory: &Path, library: &Path) -> Settings {
+    Settings {
+        library: Some(library.to_owned()),
+        proc_root: directory.join("proc"),
+        sys_root: directory.join("sys"),
+        state_dir: Some(directory.to_owned()),
+        ignored_xids: IGNORED_XIDS.to_vec(),
+        deadline: PATIENT,
+        listen: Duration::from_millis(1),
+    }
+}
+
+/// Per device: why it is unhealthy.
+fn unhealthy(sample: &GpuSample) -> Vec<Vec<&'static str>> {
+    sample.devices.iter().map(|gpu| gpu.unhealthy.iter().map(|reason| reason.as_str()).collect()).collect()
+}
+
+#[test]
+fn eight_healthy_gpus_are_eight_healthy_gpus() {
+    let mut node = Node::new(Scenario::of(8, H100));
+    (0..8).for_each(|index| node.on_bus(&format!("0000:{:02x}:00.0", 0x18 + index)));
+    let sample = node.sample();
+    assert_eq!((sample.devices.len(), sample.remembered, sample.fake), (8, Some(8), true));
+    assert_eq!(sample.driver_version.as_deref(), Some("580.95.05-fake"));
+    assert_eq!(sample.lost_bus_ids, Vec::<String>::new());
+    assert_eq!(unhealthy(&sample).concat(), Vec::<&str>::new());
+    let gpu = &sample.devices[7];
+    assert_eq!(&*gpu.uuid, "GPU-fa4e0000-0000-4000-8000-000000000007");
+    assert_eq!((&*gpu.model, &*gpu.bus_id), ("NVIDIA H100 80GB HBM3", "0000:1f:00.0"));
+    assert_eq!((gpu.mig_mode, gpu.load.memory_total_bytes), (Some(false), Some(81_559 << 20)));
+    assert_eq!((gpu.load.memory_used_bytes, gpu.load.utilization_ratio), (Some(0), Some(0.0)));
+    assert_eq!(node.sample().calls, 2 + 8 * 7);
+}
+
+#[test]
+fn a_gpu_on_the_bus_that_nvml_does_not_list_is_lost() {
+    let mut scenario = Scenario::of(8, H100);
+    scenario.devices[3].lost = true;
+    let mut node = Node::new(scenario);
+    (0..8).for_each(|index| node.on_bus(&format!("0000:{:02x}:00.0", 0x18 + index)));
+    let sample = node.sample();
+    assert_eq!((sample.devices.len(), sample.lost_bus_ids), (7, vec!["0000:1b:00.0".to_owned()]));
+}
+
+#[test]
+fn a_gpu_that_falls_off_the_bus_is_lost_by_name_and_comes_back_when_it_is_found_again() {
+    let mut node = Node::new(Scenario::of(2, H100));
+    node.on_bus("0000:18:00.0");
+    node.on_bus("0000:19:00.0");
+    node.sample();
+    let uuid = node.scenario.devices[1].uuid.clone();
+    node.change(|scenario| {
+        scenario.xids.push(Xid { device: uuid, xid: 79, ..Xid::default() });
+        scenario.devices[1].lost = true;
+    });
+    let sample = node.sample();
+    assert_eq!(unhealthy(&sample), [vec![], vec!["lost", "xid"]]);
+    assert_eq!(sample.devices[1].xid_errors, [(79, 1)]);
+    assert_eq!(sample.devices[1].load.memory_used_bytes, None);
+    // After a minute NVML is initialised anew, to see whether it is back. It is not: then NVML no longer lists it.
+    let searched = (0..7).map(|_| node.sample()).find(|sample| sample.devices.len() == 1).unwrap();
+    assert_eq!(searched.lost_bus_ids, ["0000:19:00.0"]);
+    assert_eq!(searched.remembered, Some(2));
+    node.change(|scenario| scenario.devices[1].lost = false);
+    let found = (0..13).map(|_| node.sample()).find(|sample| sample.devices.len() == 2).unwrap();
+    assert_eq!(unhealthy(&found), [vec![""; 0], vec![]]);
+    assert_eq!((found.devices[1].xid_errors.clone(), found.lost_bus_ids), (vec![(79, 1)], vec![]));
+}
+
+#[test]
+fn an_xid_of_an_application_is_counted_and_the_gpu_stays_healthy() {
+    let mut node = Node::new(Scenario::of(1, H100));
+    node.sample();
+    let uuid = node.scenario.devices[0].uuid.clone();
+    node.change(|scenario| scenario.xids.push(Xid { device: uuid, xid: 13, ..Xid::default() }));
+    let sample = node.sample();
+    assert_eq!((unhealthy(&sample), sample.devices[0].xid_errors.clone()), (vec![vec![]], vec![(13, 1)]));
+}
+
+#[test]
+fn broken_memory_and_a_wish_to_be_reset_make_a_gpu_unhealthy_until_they_are_gone() {
+    let mut node = Node::new(Scenario::of(5, H100));
+    node.change(|scenario| {
+        scenario.devices[1].ecc_uncorrected = 2;
+        scenario.devices[2].remapped_rows = RemappedRows { failure: true, ..RemappedRows::default() };
+        scenario.devices[3].remapped_rows = RemappedRows { pending: true, ..RemappedRows::default() };
+        scenario.devices[4].recovery_action = 2;
+    });
+    let expected =
+        [vec![], vec!["ecc_uncorrected"], vec!["row_remap_failed"], vec!["row_remap_pending"], vec!["needs_reboot"]];
+    assert_eq!(unhealthy(&node.sample()), expected);
+    node.change(|scenario| scenario.devices = Scenario::of(5, H100).devices);
+    assert_eq!(unhealthy(&node.sample()).concat(), Vec::<&str>::new());
+}
+
+#[test]
+fn every_mig_instance_of_a_broken_parent_is_broken_and_none_of_its_neighbour() {
+    let mut scenario = Scenario::of(3, H100);
+    for device in &mut scenario.devices[..2] {
+        *device = device.clone().in_smallest_instances();
+    }
+    scenario.devices[0].mig.as_mut().unwrap()[2].memory_used_bytes = 1 << 30;
+    let mut node = Node::new(scenario);
+    let sample = node.sample();
+    let modes: Vec<_> = sample.devices.iter().map(|gpu| (gpu.mig_mode, gpu.mig_instances.len())).collect();
+    assert_eq!(modes, [(Some(true), 7), (Some(true), 7), (Some(false), 0)]);
+    let instance = &sample.devices[0].mig_instances[2];
+    assert_eq!((&*instance.profile, instance.gpu_instance, instance.compute_instance), ("1g.10gb", Some(9), Some(0)));
+    assert_eq!((instance.load.memory_used_bytes, instance.load.utilization_ratio), (Some(1 << 30), None));
+    assert_eq!((sample.devices[0].load.busy_ns, sample.devices[2].load.busy_ns), (None, Some(0)));
+
+    let uuids = [0, 1].map(|index: usize| node.scenario.devices[index].uuid.clone());
+    node.change(|scenario| {
+        scenario.xids.push(Xid { device: uuids[0].clone(), xid: 48, ..Xid::default() });
+        scenario.xids.push(Xid { device: uuids[1].clone(), xid: 94, gpu_instance: Some(8), ..Xid::default() });
+    });
+    let sample = node.sample();
+    let broken = |gpu: &Gpu| gpu.mig_instances.iter().filter(|i| i.unhealthy == [Unhealthy::Xid]).count();
+    assert_eq!(sample.devices.iter().map(broken).collect::<Vec<_>>(), [7, 1, 0]);
+    assert_eq!(unhealthy(&sample), [vec!["xid"], vec![], vec![]]);
+}
+
+#[test]
+fn instances_of_a_parent_that_is_lost_are_not_gone_but_broken() {
+    let mut scenario = Scenario::of(1, H100);
+    scenario.devices[0] = Device::of(0, H100).in_smallest_instances();
+    let mut node = Node::new(scenario);
+    let before = node.sample();
+    node.change(|scenario| scenario.devices[0].lost = true);
+    let after = node.sample();
+    assert_eq!((unhealthy(&after), after.devices[0].mig_mode), (vec![vec!["lost"]], Some(true)));
+    let uuids = |sample: &GpuSample| sample.devices[0].mig_instances.iter().map(|i| i.uuid.clone()).collect::<Vec<_>>();
+    assert_eq!((uuids(&after).len(), uuids(&after)), (7, uuids(&before)));
+    let broken = |instance: &MigInstance| instance.unhealthy == [Unhealthy::Lost] && instance.load == Load::default();
+    assert!(after.devices[0].mig_instances.iter().all(broken));
+}
+
+#[test]
+fn instances_may_come_and_go_while_the_agent_runs() {
+    let mut node = Node::new(Scenario::of(1, H100));
+    node.sample();
+    node.change(|scenario| scenario.devices[0] = Device::of(0, H100).in_smallest_instances());
+    assert_eq!(node.sample().devices[0].mig_instances.len(), 7);
+    node.change(|scenario| drop(scenario.devices[0].mig.as_mut().unwrap().drain(1..6)));
+    let left: Vec<_> = node.sample().devices[0].mig_instances.iter().map(|i| i.gpu_instance).collect();
+    assert_eq!(left, [Some(7), Some(13)]);
+}
+
+#[test]
+fn a_call_that_hangs_leaves_the_figures_absent_and_they_return_when_it_does() {
+    for call in ["nvmlDeviceGetMemoryInfo_v2", "nvmlInit_v2", "nvmlEventSetWait_v2", "nvmlDeviceGetCount_v2"] {
+        let mut node = Node::new(Scenario::of(8, H100));
+        let at_first = (call != "nvmlInit_v2").then(|| node.sample());
+        node.hang(call);
+        for _ in 0..6 {
+            assert_eq!(node.try_sample(), Err(Reason::Timeout), "{call}");
+        }
+        assert_eq!(node.gpus.watchdog.threads(), 2, "{call}");
+        node.mend();
+        let back = node.sample();
+        assert_eq!(node.gpus.watchdog.threads(), 1, "{call}");
+        assert_eq!(back.devices.len(), 8, "{call}");
+        if let Some(at_first) = at_first {
+            assert_eq!(back.devices[0].uuid, at_first.devices[0].uuid);
+        }
+    }
+}
+
+#[test]
+fn a_call_that_never_returns_costs_one_more_thread_which_reads_on() {
+    let mut node = Node::new(Scenario::of(2, H100));
+    node.change(|scenario| {
+        scenario.hangs = vec![Hang { call: "nvmlDeviceGetName".into(), calls: Some(1), ..Hang::default() }];
+    });
+    node.gpus.watchdog.set_deadline(IMPATIENT);
+    assert_eq!(node.try_sample(), Err(Reason::Timeout));
+    node.wait_until_hung(1);
+    for _ in 0..2 {
+        assert_eq!(node.try_sample(), Err(Reason::Timeout));
+    }
+    node.gpus.watchdog.set_deadline(PATIENT);
+    for _ in 0..3 {
+        assert_eq!(node.sample().devices.len(), 2);
+        assert_eq!(node.gpus.watchdog.threads(), 2);
+    }
+    // If the newcomer hangs, too, there is no third.
+    node.hang("nvmlDeviceGetMemoryInfo_v2");
+    for _ in 0..50 {
+        assert_eq!(node.try_sample(), Err(Reason::Timeout));
+        assert_eq!(node.gpus.watchdog.threads(), 2);
+    }
+    node.mend();
+    assert_eq!((node.sample().devices.len(), node.gpus.watchdog.threads()), (2, 1));
+}
+
+#[test]
+fn an_event_that_comes_with_a_late_answer_is_counted_though_its_figures_are_thrown_away() {
+    let mut node = Node::new(Scenario::of(1, H100));
+    node.sample();
+    node.hang("nvmlDeviceGetMemoryInfo_v2");
+    assert_eq!(node.try_sample(), Err(Reason::Timeout));
+    let uuid = node.scenario.devices[0].uuid.clone();
+    node.change(|scenario| scenario.xids.push(Xid { device: uuid, xid: 119, ..Xid::default() }));
+    node.mend();
+    let back = node.sample();
+    assert_eq!((back.devices[0].xid_errors.clone(), unhealthy(&back)), (vec![(119, 1)], vec![vec!["xid"]]));
+}
+
+#[test]
+fn a_driver_that_is_loaded_anew_is_initialised_anew_within_the_same_sample() {
+    let mut node = Node::new(Scenario::of(2, H100));
+    node.sample();
+    let uuid = node.scenario.devices[0].uuid.clone();
+    node.change(|scenario| scenario.xids.push(Xid { device: uuid, xid: 74, ..Xid::default() }));
+    assert_eq!(unhealthy(&node.sample()), [vec!["xid"], vec![]]);
+    node.change(|scenario| {
+        scenario.driver.generation = 2;
+        scenario.driver.version = "590.1.2".into();
+    });
+    let sample = node.sample();
+    assert_eq!(sample.driver_version.as_deref(), Some("590.1.2-fake"));
+    assert_eq!(unhealthy(&sample).concat(), Vec::<&str>::new());
+}
+
+#[test]
+fn a_driver_that_is_away_leaves_the_figures_absent_until_it_is_back() {
+    let mut node = Node::new(Scenario::of(2, H100));
+    node.on_bus("0000:18:00.0");
+    node.sample();
+    node.change(|scenario| scenario.driver.loaded = false);
+    assert_eq!(node.try_sample(), Err(Reason::NoDriver));
+    assert_eq!(node.try_sample(), Err(Reason::NoDriver));
+    node.change(|scenario| scenario.driver = fake_nvml::scenario::Driver { generation: 2, ..Default::default() });
+    assert_eq!(node.sample().devices.len(), 2);
+}
+
+#[test]
+fn without_a_library_a_node_has_no_gpus_unless_its_bus_shows_some() {
+    let mut node = Node::new(Scenario::default());
+    fs::remove_file(node.installation.library()).unwrap();
+    assert_eq!(node.sample(), GpuSample::default());
+    node.on_bus("0000:18:00.0");
+    assert_eq!(node.try_sample(), Err(Reason::NoLibrary));
+}
+
+#[test]
+fn a_file_that_is_no_library_is_an_error_and_not_a_node_without_gpus() {
+    let mut node = Node::new(Scenario::default());
+    node.on_bus("0000:18:00.0");
+    fs::write(node.installation.library(), "\x7fELF, but no more").unwrap();
+    assert_eq!(node.try_sample(), Err(Reason::NoLibrary));
+}
+
+#[test]
+fn a_device_that_we_may_not_look_at_is_not_lost() {
+    let mut node = Node::new(Scenario::of(2, H100));
+    node.change(|scenario| {
+        scenario.errors.insert("nvmlDeviceGetHandleByIndex_v2".into(), 4);
+    });
+    assert_eq!(node.try_sample(), Err(Reason::NotPermitted));
+}
+
+#[test]
+fn a_device_of_which_every_call_fails_is_unreadable_and_its_neighbour_is_not() {
+    let mut node = Node::new(Scenario::of(2, H100));
+    node.sample();
+    node.change(|scenario| {
+        scenario.devices[1].errors.insert("*".into(), 999);
+    });
+    assert_eq!(unhealthy(&node.sample()), [vec![], vec!["unreadable"]]);
+}
+
+#[test]
+fn what_a_device_does_not_support_is_absent_and_not_asked_for_again() {
+    let mut node = Node::new(Scenario::of(1, "Tesla T4"));
+    node.change(|scenario| {
+        for call in ["nvmlDeviceGetUtilizationRates", "nvmlDeviceGetSamples", "nvmlDeviceGetMemoryInfo_v2"] {
+            scenario.devices[0].errors.insert(call.into(), 3);
+        }
+    });
+    let first = node.sample();
+    assert_eq!((first.devices[0].mig_mode, first.devices[0].load.clone()), (None, Load::default()));
+    assert_eq!(unhealthy(&first), [vec![""; 0]]);
+    let second = node.sample();
+    // Count and events; memory, fields, processes, utilisation, samples.
+    assert_eq!((first.calls, second.calls), (20, 7));
+}
+
+#[test]
+fn sixteen_gpus_with_four_thousand_processes_and_the_longest_names_take_a_bounded_number_of_calls() {
+    let mut scenario = Scenario::of(16, H100);
+    for (index, device) in scenario.devices.iter_mut().enumerate() {
+        device.model = format!("{index:0>95}");
+        device.uuid = format!("GPU-{index:0>75}");
+        device.processes = (0..250)
+            .map(|process| Process {
+                pid: 1 + (index * 250 + process) as u32,
+                memory_bytes: Some(1 << 20),
+                utilization: Some(Level::Steady(0.004)),
+                ..Process::default()
+            })
+            .collect();
+    }
+    let mut node = Node::new(scenario);
+    node.sample();
+    let sample = node.sample();
+    assert_eq!((sample.devices.len(), sample.devices[9].uuid.len(), sample.devices[9].model.len()), (16, 79, 95));
+    let processes: u32 = sample.devices.iter().flat_map(|gpu| &gpu.load.uses).map(|entry| entry.processes).sum();
+    assert_eq!(processes, 4000);
+    assert_eq!(sample.calls, 2 + 16 * 6);
+}
+
+#[test]
+fn a_mig_instance_costs_three_calls_once_it_is_known() {
+    let mut scenario = Scenario::of(1, H100);
+    scenario.devices[0] = Device::of(0, H100).in_smallest_instances();
+    let mut node = Node::new(scenario);
+    node.sample();
+    let sample = node.sample();
+    assert_eq!(sample.calls, 2 + 5 + 7 * 3);
+}
+
+#[test]
+fn three_of_eight_that_a_reboot_hides_are_not_forgotten() {
+    let mut node = Node::new(Scenario::of(8, H100));
+    node.sample();
+    node.change(|scenario| drop(scenario.devices.drain(2..5)));
+    node.restart_agent();
+    let sample = node.sample();
+    assert_eq!((sample.devices.len(), sample.remembered), (5, Some(8)));
+    assert!(forget(node.directory.path()).unwrap());
+    assert_eq!(node.sample().remembered, Some(5));
+}
+
+#[test]
+fn time_is_shared_out_to_the_containers_whose_processes_took_it() {
+    let uid = "0b0a3c6e-1111-4222-8333-444455556666";
+    let mut scenario = Scenario::of(1, H100);
+    scenario.clock_s = Some(100.0);
+    scenario.devices[0].utilization = Level::Steady(0.8);
+    let process = |pid, share| Process {
+        pid,
+        memory_bytes: Some(u64::from(pid) << 20),
+        utilization: Some(Level::Steady(share)),
+        ..Process::default()
+    };
+    scenario.devices[0].processes = vec![process(10, 0.5), process(11, 0.2), process(12, 0.1)];
+    let mut node = Node::new(scenario);
+    let id = "c".repeat(64);
+    for (pid, cgroup) in
+        [(10, format!("kubepods/pod{uid}/{id}")), (11, format!("kubepods/pod{uid}/{id}")), (12, "init.scope".into())]
+    {
+        let directory = node.directory.path().join("proc").join(pid.to_string());
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("cgroup"), format!("0::/{cgroup}\n")).unwrap();
+    }
+    node.sample();
+    node.change(|scenario| scenario.clock_s = Some(110.0));
+    let sample = node.sample();
+    let load = &sample.devices[0].load;
+    assert_eq!((load.utilization_ratio, load.busy_ns), (Some(0.8), Some(8 * SECOND)));
+    let uses: Vec<_> = load
+        .uses
+        .iter()
+        .map(|entry| (&*entry.user.pod_uid, entry.processes, entry.memory_used_bytes, entry.busy_ns))
+        .collect();
+    let expected = [("", 1, Some(12 << 20), Some(SECOND)), (uid, 2, Some(21 << 20), Some(7 * SECOND))];
+    assert_eq!(uses, expected);
+    assert_eq!(load.uses[1].user.container_id, id);
+}
+
+#[test]
+fn busy_time_is_not_made_up_for_the_time_of_a_hang() {
+    let mut scenario = Scenario::of(1, H100);
+    scenario.devices[0].utilization = Level::Steady(1.0);
+    let mut node = Node::new(scenario);
+    node.sample();
+    let before = node.sample().devices[0].load.busy_ns;
+    assert_eq!(before, Some(10 * SECOND));
+    node.hang("nvmlDeviceGetMemoryInfo_v2");
+    assert_eq!(node.try_sample(), Err(Reason::Timeout));
+    node.mend();
+    assert_eq!(node.sample().devices[0].load.busy_ns, before);
+    assert_eq!(node.sample().devices[0].load.busy_ns, Some(20 * SECOND));
+}

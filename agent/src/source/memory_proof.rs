@@ -1,0 +1,160 @@
+//! Whether this kernel keeps memory by kind where the walk looks for it.
+//!
+//! The kernel's types do not tell the order of `memcg_vmstats.state` from 6.11 on, so what the walk reads there is believed only
+//! after it was found equal to a cgroup's `memory.stat`. Until then, and for good where it differs, files are read.
+
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+use mcad_wire::abi::{CgroupRecord, group};
+
+use super::{
+    SourceError, bpf,
+    decode::Decode,
+    figures::{CgroupFile, MemoryState},
+};
+use crate::probe::CgroupWalk;
+
+/// What is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryStateProof {
+    /// No cgroup has shown it yet.
+    Wanted,
+    /// It is where it was looked for.
+    Equal,
+    /// It is somewhere else, or this kernel has none.
+    Different,
+}
+
+impl MemoryStateProof {
+    /// At the start, given what the walk can read.
+    pub fn new(groups: u32) -> Self {
+        if groups & group::MEMORY_STATE == 0 { Self::Different } else { Self::Wanted }
+    }
+
+    /// The groups that may be believed.
+    pub fn without_unproven(self, groups: u32) -> u32 {
+        match self {
+            Self::Equal => groups,
+            Self::Wanted | Self::Different => groups & !group::MEMORY_STATE,
+        }
+    }
+}
+
+/// Cgroups that are looked at before the next sample tries again. Their figures move, so most say nothing.
+const CANDIDATES: usize = 8;
+
+/// Compares the walk with files: a walk, the files, and a walk again.
+pub fn seek(
+    walk: &mut CgroupWalk,
+    tree: &Path,
+    decode: Decode,
+    buffer: &mut Vec<u8>,
+) -> Result<MemoryStateProof, SourceError> {
+    let before = states(walk, decode)?;
+    let mut candidates: Vec<&Seen> = before.values().filter(|seen| tells(&seen.state)).collect();
+    candidates.sort_by_key(|seen| std::cmp::Reverse(seen.state.inactive_file_bytes));
+    candidates.truncate(CANDIDATES);
+    if candidates.is_empty() {
+        return Ok(MemoryStateProof::Wanted);
+    }
+    let mut compared = Vec::new();
+    for seen in candidates {
+        let directory = bpf::open(tree, seen.id, &seen.path);
+        let file = directory.and_then(|directory| CgroupFile { directory: &directory, buffer }.memory_state());
+        compared.extend(file.map(|file| (seen.id, seen.state, file)));
+    }
+    let after = states(walk, decode)?;
+    let verdicts = compared.into_iter().filter_map(|(id, before, file)| verdict(before, file, after.get(&id)?.state));
+    Ok(decide(verdicts))
+}
+
+struct Seen {
+    id: u64,
+    path: Arc<str>,
+    state: MemoryState,
+}
+
+fn states(walk: &mut CgroupWalk, decode: Decode) -> Result<HashMap<u64, Seen>, SourceError> {
+    let walked = walk.walk()?;
+    let mut paths: HashMap<u64, Arc<str>> = HashMap::new();
+    let mut states = HashMap::new();
+    for (index, record) in walked.records() {
+        let Some(path) = bpf::compose(&paths, record.parent_id, walked.name(index, record.id)) else { continue };
+        paths.insert(record.id, Arc::clone(&path));
+        if has_state(&record) {
+            states.insert(record.id, Seen { id: record.id, path, state: decode.memory_state(&record) });
+        }
+    }
+    Ok(states)
+}
+
+fn has_state(record: &CgroupRecord) -> bool {
+    record.level > 0 && record.groups & group::MEMORY_STATE != 0
+}
+
+/// Equality of these proves something: none is 0 and no two are the same.
+fn tells(state: &MemoryState) -> bool {
+    let MemoryState { anon_bytes, file_bytes, inactive_file_bytes } = *state;
+    inactive_file_bytes > 0
+        && anon_bytes > 0
+        && file_bytes != inactive_file_bytes
+        && anon_bytes != file_bytes
+        && anon_bytes != inactive_file_bytes
+}
+
+/// What one cgroup says; nothing if its figures moved.
+fn verdict(before: MemoryState, file: MemoryState, after: MemoryState) -> Option<bool> {
+    if before == after { Some(before == file) } else { (before == file || after == file).then_some(true) }
+}
+
+/// One that differs outweighs all that don't.
+fn decide(verdicts: impl Iterator<Item = bool>) -> MemoryStateProof {
+    verdicts.fold(MemoryStateProof::Wanted, |proof, equal| match (proof, equal) {
+        (MemoryStateProof::Different, _) | (_, false) => MemoryStateProof::Different,
+        (_, true) => MemoryStateProof::Equal,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(anon_bytes: u64, file_bytes: u64, inactive_file_bytes: u64) -> MemoryState {
+        MemoryState { anon_bytes, file_bytes, inactive_file_bytes }
+    }
+
+    #[test]
+    fn figures_that_prove_nothing_are_not_asked() {
+        assert!(tells(&state(1, 2, 3)));
+        for nothing in [state(0, 2, 1), state(1, 2, 0), state(1, 2, 2), state(2, 2, 1), state(1, 2, 1)] {
+            assert!(!tells(&nothing), "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn a_cgroup_that_moved_can_prove_but_not_refute() {
+        let (a, b, c) = (state(1, 2, 3), state(4, 5, 6), state(7, 8, 9));
+        assert_eq!(verdict(a, a, a), Some(true));
+        assert_eq!(verdict(a, b, a), Some(false));
+        assert_eq!(verdict(a, b, b), Some(true));
+        assert_eq!(verdict(a, a, b), Some(true));
+        assert_eq!(verdict(a, c, b), None);
+    }
+
+    #[test]
+    fn one_that_differs_outweighs_all_others() {
+        assert_eq!(decide([].into_iter()), MemoryStateProof::Wanted);
+        assert_eq!(decide([true, true].into_iter()), MemoryStateProof::Equal);
+        assert_eq!(decide([true, false, true].into_iter()), MemoryStateProof::Different);
+    }
+
+    #[test]
+    fn what_is_not_proven_is_not_read() {
+        let all = group::MEMORY_STATE | group::PIDS;
+        assert_eq!(MemoryStateProof::new(all), MemoryStateProof::Wanted);
+        assert_eq!(MemoryStateProof::Wanted.without_unproven(all), group::PIDS);
+        assert_eq!(MemoryStateProof::Different.without_unproven(all), group::PIDS);
+        assert_eq!(MemoryStateProof::Equal.without_unproven(all), all);
+        assert_eq!(MemoryStateProof::new(group::PIDS), MemoryStateProof::Different);
+    }
+}

@@ -1,0 +1,101 @@
+//! How long devices were held, as totals: used or not, from one list to the next that shows them in the same hands.
+
+use std::collections::BTreeMap;
+
+use crate::sample::assignment::{Assignment, Holder};
+
+/// How long the total of a container that is gone is kept: one of the same name goes on from it, so that nobody sees a
+/// total fall.
+const KEPT_NS: u64 = 3600 * 1_000_000_000;
+
+/// Totals kept, those of containers that are gone included. Beyond, those gone longest are dropped.
+const TOTALS_AT_MOST: usize = 8192;
+
+/// The totals.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    totals: BTreeMap<Holder, Total>,
+    /// When the last list was.
+    last_ns: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Total {
+    ns: u64,
+    devices: u64,
+    seen_ns: u64,
+}
+
+impl Held {
+    /// Adds the time since the last list for whoever was on that one, too. If kubelet did not answer in between, they held
+    /// their devices all the same.
+    pub(super) fn note(&mut self, holders: BTreeMap<Holder, Vec<String>>, now_ns: u64) -> Vec<Assignment> {
+        let last_ns = self.last_ns.replace(now_ns);
+        let mut assigned = Vec::with_capacity(holders.len());
+        for (holder, device_ids) in holders {
+            let devices = device_ids.len() as u64;
+            let total = self.totals.entry(holder.clone()).or_default();
+            if last_ns == Some(total.seen_ns) && total.devices > 0 {
+                total.ns += now_ns.saturating_sub(total.seen_ns) * devices.min(total.devices);
+            }
+            (total.devices, total.seen_ns) = (devices, now_ns);
+            assigned.push(Assignment { holder, device_ids, held_ns: total.ns });
+        }
+        self.totals.retain(|_, total| now_ns.saturating_sub(total.seen_ns) <= KEPT_NS);
+        while self.totals.len() > TOTALS_AT_MOST {
+            let oldest = self.totals.iter().min_by_key(|(_, total)| total.seen_ns).map(|(holder, _)| holder.clone());
+            let Some(oldest) = oldest else { break };
+            self.totals.remove(&oldest);
+        }
+        assigned
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Lists at these seconds, with so many devices in the hands of one container, and its total in seconds after each.
+    fn check(lists: &[(u64, usize, Option<u64>)]) {
+        let mut held = Held::default();
+        for (second, devices, expected) in lists {
+            let holder = Holder {
+                namespace: "ns".into(),
+                pod: "train-0".into(),
+                container: "main".into(),
+                resource: "nvidia.com/gpu".into(),
+            };
+            let ids: Vec<String> = (0..*devices).map(|device| format!("GPU-{device}")).collect();
+            let holders = (*devices > 0).then_some((holder, ids)).into_iter().collect();
+            let assigned = held.note(holders, second * SECOND);
+            assert_eq!(assigned.first().map(|one| one.held_ns / SECOND), *expected, "at {second} of {lists:?}");
+        }
+    }
+
+    #[test]
+    fn devices_are_held_from_list_to_list_and_each_counts() {
+        check(&[(10, 2, Some(0)), (20, 2, Some(20)), (35, 2, Some(50))]);
+    }
+
+    #[test]
+    fn a_list_that_failed_in_between_does_not_end_the_holding() {
+        check(&[(10, 1, Some(0)), (600, 1, Some(590))]);
+    }
+
+    #[test]
+    fn time_off_the_list_does_not_count_and_the_total_goes_on_where_it_was() {
+        check(&[(10, 1, Some(0)), (20, 1, Some(10)), (30, 0, None), (40, 1, Some(10)), (50, 1, Some(20))]);
+    }
+
+    #[test]
+    fn after_an_hour_a_total_is_forgotten() {
+        check(&[(0, 1, Some(0)), (10, 1, Some(10)), (20, 0, None), (3611, 0, None), (3612, 1, Some(0))]);
+    }
+
+    #[test]
+    fn when_the_number_changes_the_smaller_one_counts() {
+        check(&[(0, 1, Some(0)), (10, 3, Some(10)), (20, 3, Some(40)), (30, 2, Some(60))]);
+    }
+}

@@ -1,0 +1,143 @@
+//! Waits for a processor by cgroup, against the waits that this machine's kernel keeps of each task (`/proc/PID/schedstat`).
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+};
+
+use super::{
+    ReadCgroups,
+    bpf::BpfCgroups,
+    live_tests::{Branch, tree, wait_stopped},
+};
+use crate::{
+    probe::RunQueueChoice,
+    sample::{CgroupSample, RunQueue, RunQueueCost},
+};
+
+/// Processes that compete for a processor. Each is forked, put into its cgroup and stopped before it computes, so all of its waits
+/// from then on are the cgroup's.
+struct Rivals(Vec<Child>);
+
+impl Rivals {
+    fn new(cgroups: &[&Path]) -> Self {
+        let start = |cgroup: &&Path| {
+            // No external program: a fork is another task.
+            let script = format!("echo $$ > {}/cgroup.procs; kill -STOP $$; while :; do :; done", cgroup.display());
+            Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).spawn().unwrap()
+        };
+        let rivals = Self(cgroups.iter().map(start).collect());
+        rivals.wait_stopped();
+        rivals
+    }
+
+    fn signal(&self, signal: i32) {
+        for child in &self.0 {
+            // SAFETY: a plain system call on a child that is not yet waited for, so its id is still its own.
+            assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+        }
+    }
+
+    fn wait_stopped(&self) {
+        for child in &self.0 {
+            wait_stopped(child.id());
+        }
+    }
+
+    fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        self.wait_stopped();
+    }
+
+    /// What the kernel says that this one waited.
+    fn waited_ns(&self, rival: usize) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/schedstat", self.0[rival].id())).unwrap();
+        text.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Rivals {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn attach(tree: &Path) -> BpfCgroups {
+    BpfCgroups::attach("/sys".as_ref(), tree, 8192, RunQueueChoice::On).unwrap()
+}
+
+fn of(sample: &CgroupSample, path: &str) -> RunQueue {
+    let found = sample.cgroups.iter().find(|cgroup| &*cgroup.path == path);
+    found.unwrap_or_else(|| panic!("{path} is not in the sample")).run_queue.unwrap()
+}
+
+fn cost(sample: &CgroupSample) -> &RunQueueCost {
+    sample.probes.as_ref().unwrap().run_queue.as_ref().unwrap()
+}
+
+#[test]
+fn waits_of_a_cgroup_are_those_that_the_kernel_keeps_of_its_tasks() {
+    let Some(tree) = tree() else { return };
+    let branch = Branch::new(&tree);
+    let (one, two) = (branch.child("one"), branch.child("two"));
+    let rivals = Rivals::new(&[&one, &one, &one, &two, &two]);
+    let kernel = |range: std::ops::Range<usize>| range.map(|rival| rivals.waited_ns(rival)).sum::<u64>();
+    let mut source = attach(&tree);
+    let path = |name: &str| format!("{}/{name}", branch.relative);
+    let (before, before_kernel) = (source.read().unwrap(), [kernel(0..3), kernel(3..5)]);
+    rivals.signal(libc::SIGCONT);
+    // Over two seconds of waits, however long they take.
+    while kernel(0..3) - before_kernel[0] < 2_000_000_000 {
+        thread::yield_now();
+    }
+    rivals.stop();
+    let (after, after_kernel) = (source.read().unwrap(), [kernel(0..3), kernel(3..5)]);
+    let mut parts_ns = 0;
+    for (name, place) in [("one", 0), ("two", 1)] {
+        let measured_ns = of(&after, &path(name)).wait_ns - of(&before, &path(name)).wait_ns;
+        let expected_ns = after_kernel[place] - before_kernel[place];
+        // Mostly equal to the nanosecond. Some switches never reach the program, on every kernel; if that was a task's last one
+        // here, its latest wait is seen with its next. So a total may be late, and is never too high.
+        assert!(measured_ns <= expected_ns, "{name}: {measured_ns} of {expected_ns} ns, {:?}", cost(&after));
+        assert!(measured_ns >= expected_ns / 100 * 97, "{name}: {measured_ns} of {expected_ns} ns, {:?}", cost(&after));
+        eprintln!("{name}: {measured_ns} of {expected_ns} ns");
+        parts_ns += of(&after, &path(name)).wait_ns;
+    }
+    // The pod's is the sum of its containers'.
+    assert_eq!(of(&after, &branch.relative).wait_ns, parts_ns);
+    let cost = cost(&after);
+    assert_eq!(cost.dropped, RunQueue::default());
+    assert!(cost.histogram.iter().sum::<u64>() == cost.all.waits, "{cost:?}");
+}
+
+#[test]
+fn a_container_that_ended_leaves_its_waits_to_its_pod() {
+    let Some(tree) = tree() else { return };
+    let branch = Branch::new(&tree);
+    let container = branch.child("container");
+    let mut source = attach(&tree);
+    source.read().unwrap();
+    let rivals = Rivals::new(&[&container, &container, &container]);
+    rivals.signal(libc::SIGCONT);
+    while rivals.waited_ns(0) < 300_000_000 {
+        thread::yield_now();
+    }
+    rivals.stop();
+    let alive = of(&source.read().unwrap(), &branch.relative);
+    assert!(alive.wait_ns > 200_000_000, "{alive:?}");
+    drop(rivals);
+    while fs::remove_dir(&container).is_err() {
+        thread::yield_now();
+    }
+    for _ in 0..3 {
+        let sample = source.read().unwrap();
+        assert!(sample.cgroups.iter().all(|cgroup| !cgroup.path.ends_with("/container")));
+        let ended = of(&sample, &branch.relative);
+        assert!(ended.wait_ns >= alive.wait_ns && ended.waits >= alive.waits, "{alive:?} {ended:?}");
+    }
+}

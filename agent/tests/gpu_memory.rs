@@ -1,0 +1,63 @@
+//! What a node with eight GPUs costs the agent in memory, and that it does not grow. Alone in its process: it measures
+//! all of it.
+#![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
+
+use std::time::Duration;
+
+use fake_nvml::Installation;
+use fake_nvml::scenario::{Level, Process, Scenario};
+use mcad_agent::sample::Moment;
+use mcad_agent::source::ReadGpus as _;
+use mcad_agent::source::gpu::{IGNORED_XIDS, NvmlGpus, Settings};
+
+/// A day of samples, and some.
+const SAMPLES: u64 = 10_000;
+
+/// By then all that is kept has its size.
+const SETTLED: u64 = 1_000;
+
+/// What an allocator may still take for itself. A leak of one hundred bytes a sample would be four times as much.
+const SLACK_KIB: u64 = 256;
+
+#[test]
+fn eight_gpus_take_less_than_20_mib_and_ten_thousand_samples_of_them_no_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut scenario = Scenario::of(8, "H100 80GB HBM3");
+    for (index, device) in scenario.devices.iter_mut().enumerate() {
+        device.utilization = Level::Wave { low: 0.1, high: 0.9, period_s: 1.0, phase_s: 0.0 };
+        let utilization = Some(Level::Steady(0.1));
+        let process =
+            |pid| Process { pid, memory_bytes: Some(1 << 30), utilization: utilization.clone(), ..Process::default() };
+        device.processes = (0..4).map(|process_of| process(1 + index as u32 * 4 + process_of)).collect();
+    }
+    let library = Installation::built_for_this_test().unwrap();
+    let installation = Installation::new(&library, directory.path(), &scenario).unwrap();
+    let mut gpus = NvmlGpus::new(&Settings {
+        library: Some(installation.library().to_owned()),
+        proc_root: directory.path().join("proc"),
+        sys_root: directory.path().join("sys"),
+        state_dir: Some(directory.path().to_owned()),
+        ignored_xids: IGNORED_XIDS.to_vec(),
+        deadline: Duration::from_mins(2),
+        listen: Duration::ZERO,
+    });
+    let mut settled_kib = 0;
+    for sample in 1..=SAMPLES {
+        gpus.ask(Moment { unix_ms: 0, uptime_ns: sample * 10_000_000_000 });
+        assert_eq!(gpus.answer().unwrap().devices.len(), 8);
+        if sample == SETTLED {
+            settled_kib = resident_kib();
+        }
+    }
+    let at_the_end_kib = resident_kib();
+    println!("resident after {SETTLED} samples: {settled_kib} KiB, after {SAMPLES}: {at_the_end_kib} KiB");
+    assert!(at_the_end_kib < 20 * 1024, "{at_the_end_kib} KiB resident");
+    assert!(at_the_end_kib <= settled_kib + SLACK_KIB, "{settled_kib} KiB grew to {at_the_end_kib} KiB");
+}
+
+/// Resident memory of this process.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse().unwrap()
+}

@@ -1,0 +1,86 @@
+//! What pods come to on their node and for their AppWrapper: sums that pods are added to and taken away from.
+use crate::ladder::ByOwner;
+use crate::object::{Phase, Pod};
+use crate::resource::{Amounts, Sum, Triple};
+
+/// What the bound, unfinished pods of a node hold.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// How many they are.
+    pub pods: u64,
+    /// Their effective requests.
+    pub requested: ByOwner<Sum>,
+    /// What MCAD v1 subtracts for them.
+    pub dispatcher_v1: Triple,
+    /// What MCAD v2 subtracts for them.
+    pub dispatcher_v2: Triple,
+}
+
+impl Held {
+    /// Adds a pod that is bound and unfinished, or takes it away.
+    pub(super) fn account(&mut self, pod: &Pod, change: Change) {
+        change.count(&mut self.pods);
+        let requested = if pod.owner.is_some() { &mut self.requested.appwrapper } else { &mut self.requested.other };
+        change.sum(requested, &pod.requests);
+        if !pod.marks.v1 {
+            change.add(&mut self.dispatcher_v1, pod.dispatcher_v1);
+        }
+        if !pod.marks.v2 {
+            change.add(&mut self.dispatcher_v2, pod.dispatcher_v2);
+        }
+    }
+}
+
+/// What the pods of an AppWrapper got.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Gained {
+    /// Its pods, in whatever phase.
+    pub pods: u64,
+    /// Effective requests of those bound and unfinished.
+    pub allocated: Sum,
+    /// What MCAD v1 takes those for that run or have succeeded.
+    pub dispatched: Triple,
+}
+
+impl Gained {
+    /// Adds a pod, or takes it away.
+    pub(super) fn account(&mut self, pod: &Pod, change: Change) {
+        change.count(&mut self.pods);
+        if pod.held_node().is_some() {
+            change.sum(&mut self.allocated, &pod.requests);
+        }
+        if matches!(pod.phase, Phase::Running | Phase::Succeeded) {
+            change.add(&mut self.dispatched, pod.dispatcher_v1);
+        }
+    }
+}
+
+/// What happens to a pod in the sums.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change {
+    Comes,
+    Goes,
+}
+
+impl Change {
+    fn count(self, pods: &mut u64) {
+        match self {
+            Self::Comes => *pods += 1,
+            Self::Goes => *pods = pods.saturating_sub(1),
+        }
+    }
+
+    fn sum(self, sum: &mut Sum, amounts: &Amounts) {
+        match self {
+            Self::Comes => sum.put(amounts),
+            Self::Goes => sum.take(amounts),
+        }
+    }
+
+    fn add(self, sum: &mut Triple, amount: Triple) {
+        *sum = match self {
+            Self::Comes => sum.plus(amount),
+            Self::Goes => sum.minus(amount),
+        };
+    }
+}

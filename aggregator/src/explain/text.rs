@@ -1,0 +1,279 @@
+//! An explanation as text for people: which lines there are and what they say. How they are set is [`super::table`]'s.
+//!
+//! All that comes from outside goes through [`printable`].
+use std::collections::BTreeMap;
+
+use super::Answer;
+use super::amount::{Rounding, count, list, number, printable, span, unit, words};
+use super::appwrapper::AppWrapper;
+use super::cluster::{Cluster, OnNodes};
+use super::ladder::{ByResource, Rung, UsedBy};
+use super::node::{Gpu, Node};
+use super::table::{self, Paint, Row, Tone};
+use crate::ladder::{NodeState, Reason};
+use crate::resource::Resource;
+
+/// So many nodes are named in a line.
+const NAMED: usize = 5;
+const UNKNOWN: &str = "unknown";
+
+/// The text of an answer.
+pub fn text(answer: &Answer, paint: Paint) -> String {
+    let mut out = String::new();
+    if answer.objects_left_out > 0 {
+        let objects = count(answer.objects_left_out as u64, "object", "objects");
+        let them = if answer.objects_left_out == 1 { "it" } else { "them" };
+        line(&mut out, &paint.tone(Tone::Bad, &format!("{objects} can't be read: the figures are without {them}.")));
+    }
+    if let Some(cluster) = &answer.cluster {
+        write_cluster(&mut out, cluster, paint);
+        write_appwrappers(&mut out, cluster, answer.appwrappers.as_deref(), paint);
+    }
+    if let Some(node) = &answer.node {
+        write_node(&mut out, node, paint);
+    }
+    out
+}
+
+fn line(out: &mut String, text: &str) {
+    out.push_str(text);
+    out.push('\n');
+}
+
+fn write_cluster(out: &mut String, cluster: &Cluster, paint: Paint) {
+    let Some(ladder) = &cluster.ladder else {
+        line(out, "Nodes and pods: unknown.");
+        return;
+    };
+    let in_all = cluster.agents.up + cluster.agents.down;
+    let mut title = count(in_all, "node", "nodes");
+    if let Some(states) = cluster.nodes.as_ref().filter(|_| in_all > 0) {
+        let there = NodeState::ALL.into_iter().filter_map(|state| {
+            let count = states.get(state.label()).copied().filter(|count| *count > 0)?;
+            Some(format!("{count} {}", state.label().replace('_', " ")))
+        });
+        title = format!("{title}: {}", list(&there.collect::<Vec<_>>()));
+    }
+    line(out, &paint.tone(Tone::Title, &title));
+    if in_all > 0 {
+        line(out, &agents(cluster));
+    }
+    if let Some(sum) = &cluster.mcad_allocatable {
+        let amounts: Vec<_> = sum.iter().map(|(r, amount)| words(&r, i128::from(*amount), Rounding::Nearest)).collect();
+        line(out, &format!("MCAD's sum, what it believes it can hand out: {}.", list(&amounts)));
+    }
+    for (resource, rung) in ladder.iter() {
+        let on = cluster.nodes_by_reason.as_ref().and_then(|by_resource| by_resource.get(&resource));
+        let measured = cluster.nodes_measured.get(&resource).copied();
+        let measured = measured.filter(|measured| *measured < in_all).map(|n| format!("on {n} of {in_all} nodes"));
+        write_ladder(out, &resource, rung, on, measured.as_deref(), paint);
+    }
+    let slots = cluster.gpu_slots.iter().flatten();
+    let slots: Vec<_> = slots.map(|slots| format!("{} of {}", slots.pods, slots.gpus)).collect();
+    if ladder.get(&Resource::Gpu).is_some() && !slots.is_empty() {
+        let block = cluster.gpu_largest_free_block_devices.unwrap_or(0);
+        let block = words(&Resource::Gpu, block.into(), Rounding::Nearest);
+        line(
+            out,
+            &format!(
+                "\nPods by GPUs each that could start now: {} GPUs; at most {block} free on one node.",
+                list(&slots)
+            ),
+        );
+    }
+}
+
+fn agents(cluster: &Cluster) -> String {
+    let (up, in_all) = (cluster.agents.up, cluster.agents.up + cluster.agents.down);
+    match (up, cluster.nodes.is_some()) {
+        (_, false) => {
+            format!("Agents report from {up} of them. There is no Kubernetes: only what they measured is known.")
+        }
+        (0, true) => "No agent reports: hardware is as kubelets declare it, and what is used is unknown.".to_owned(),
+        (up, true) if up == in_all => "Agents report from all of them.".to_owned(),
+        (up, true) => format!("Agents report from {up} of them; of the others, hardware is as kubelets declare it."),
+    }
+}
+
+fn write_ladder(
+    out: &mut String,
+    resource: &Resource,
+    rung: &Rung,
+    on: Option<&BTreeMap<&'static str, OnNodes>>,
+    measured: Option<&str>,
+    paint: Paint,
+) {
+    let name = printable(resource.name());
+    let title = match resource {
+        Resource::Extended(_) => name,
+        _ => format!("{name}, in {}", unit(resource)),
+    };
+    line(out, &format!("\n{}", paint.tone(Tone::Title, &title)));
+    let on = |reason: &str| on.and_then(|on| on.get(reason)).map(|on| places(resource, on)).unwrap_or_default();
+    let mut rows = vec![row(resource, "installed", rung.installed, String::new(), Tone::Normal)];
+    // Without Kubernetes there is no ladder to stand on, and its rungs are not unknown: there are none.
+    if let (Some(requested), Some(withheld)) = (&rung.requested, &rung.withheld) {
+        if rung.overcommitted != Some(0) {
+            rows.push(row(resource, "overcommitted", rung.overcommitted, on("overcommitted"), Tone::Bad));
+        }
+        let [by_appwrappers, by_others] = [requested.appwrapper, requested.other].map(|n| figure(resource, n));
+        let owners = format!("{by_appwrappers} by AppWrappers, {by_others} by other pods");
+        let all = requested.appwrapper.saturating_add(requested.other);
+        rows.push(row(resource, "requested", Some(all), owners, Tone::Normal));
+        rows.push(row(resource, "withheld", Some(withheld.total()), String::new(), Tone::Normal));
+        for reason in Reason::ALL.into_iter().filter(|reason| withheld.get(*reason) != 0) {
+            let label = format!("  {}", reason.label().replace('_', " "));
+            rows.push(row(resource, &label, Some(withheld.get(reason)), on(reason.label()), tone(reason)));
+        }
+        rows.push(row(resource, "free", rung.free, String::new(), Tone::Good));
+    }
+    rows.push(row(resource, "healthy", rung.healthy, String::new(), Tone::Quiet));
+    if rung.requested.is_some() {
+        rows.push(row(resource, "capacity", rung.capacity, "as kubelet declares".to_owned(), Tone::Quiet));
+        rows.push(row(resource, "allocatable", rung.allocatable, "as kubelet declares".to_owned(), Tone::Quiet));
+        rows.push(row(resource, "admissible", rung.admissible, "where new pods may land".to_owned(), Tone::Quiet));
+        let note = match rung.phantom {
+            None => "no agent has looked".to_owned(),
+            Some(0) => String::new(),
+            Some(_) => format!("allocatable without healthy hardware behind it{}", after(": ", &on("phantom"))),
+        };
+        let tone = if rung.phantom.is_some_and(|phantom| phantom != 0) { Tone::Bad } else { Tone::Quiet };
+        rows.push(row(resource, "phantom", rung.phantom, note, tone));
+    }
+    rows.push(used(resource, rung.used.as_ref(), measured));
+    table::write(out, &rows, paint);
+}
+
+fn tone(reason: Reason) -> Tone {
+    match reason {
+        Reason::Lost | Reason::Unhealthy | Reason::Stranded | Reason::NotReady => Tone::Bad,
+        Reason::Unadvertised | Reason::Reserved | Reason::Cordoned | Reason::Tainted => Tone::Held,
+    }
+}
+
+fn row(resource: &Resource, label: &str, amount: Option<i64>, note: String, tone: Tone) -> Row {
+    let amount = amount.map_or_else(|| UNKNOWN.to_owned(), |amount| figure(resource, amount));
+    Row { label: label.to_owned(), amount, note, tone }
+}
+
+fn figure(resource: &Resource, amount: i64) -> String {
+    number(resource, amount as f64, Rounding::Nearest)
+}
+
+fn after(mark: &str, text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("{mark}{text}") }
+}
+
+fn used(resource: &Resource, used: Option<&UsedBy>, measured: Option<&str>) -> Row {
+    let Some(UsedBy { appwrapper, other, system }) = used else {
+        return row(resource, "used", None, "no agent has measured".to_owned(), Tone::Quiet);
+    };
+    let owners = [("by AppWrappers", appwrapper), ("by other pods", other), ("by no pod", system)];
+    let shown = owners.iter().filter_map(|(owner, used)| Some((owner, used.as_ref().copied()?)));
+    let shown: Vec<_> =
+        shown.map(|(owner, used)| format!("{} {owner}", number(resource, used, Rounding::Nearest))).collect();
+    // A sum with a part unknown is not the sum.
+    let all = [appwrapper, other, system].into_iter().flatten().sum();
+    let note = format!("{}{}", shown.join(", "), measured.map(|on| format!("; measured {on}")).unwrap_or_default());
+    let amount = number(resource, all, Rounding::Nearest);
+    Row { label: "used".to_owned(), amount, note, tone: Tone::Quiet }
+}
+
+/// Nodes with how much each has, those with most first.
+fn places(resource: &Resource, on: &OnNodes) -> String {
+    let named = on.nodes.iter().take(NAMED);
+    let mut named: Vec<_> =
+        named.map(|on| format!("{} ({})", printable(&on.node), figure(resource, on.amount))).collect();
+    let more = on.more_nodes + on.nodes.len().saturating_sub(NAMED) as u64;
+    if more > 0 {
+        named.push(count(more, "more node", "more nodes"));
+    }
+    list(&named)
+}
+
+fn write_appwrappers(out: &mut String, cluster: &Cluster, all: Option<&[AppWrapper]>, paint: Paint) {
+    let Some(all) = all else {
+        // Without Kubernetes there are none.
+        if cluster.nodes.is_some() || cluster.ladder.is_none() {
+            line(out, "\nAppWrappers: unknown.");
+        }
+        return;
+    };
+    let mut waiting: Vec<_> = all.iter().filter_map(|view| Some((view, view.waiting.as_ref()?))).collect();
+    let title = match (all.len() as u64, waiting.len()) {
+        (0, _) => "No AppWrappers".to_owned(),
+        (in_all, 0) => format!("{}, none of them waits", count(in_all, "AppWrapper", "AppWrappers")),
+        (in_all, 1) => format!("{}, 1 waits", count(in_all, "AppWrapper", "AppWrappers")),
+        (in_all, waiting) => format!("{}, {waiting} wait", count(in_all, "AppWrapper", "AppWrappers")),
+    };
+    line(out, &format!("\n{}", paint.tone(Tone::Title, &title)));
+    // Who waits longest comes first, who waits since an unknown time last.
+    let since = |seconds: Option<f64>| seconds.unwrap_or(-1.0);
+    waiting.sort_by(|(_, a), (_, b)| since(b.seconds).total_cmp(&since(a.seconds)));
+    let rows = waiting.into_iter().map(|(view, waits)| Row {
+        label: format!("{}/{}", printable(&view.namespace), printable(&view.name)),
+        amount: waits.seconds.map_or_else(|| UNKNOWN.to_owned(), span),
+        note: printable(&waits.why),
+        tone: Tone::Normal,
+    });
+    table::write(out, &rows.collect::<Vec<_>>(), paint);
+}
+
+fn write_node(out: &mut String, node: &Node, paint: Paint) {
+    let state = node.state.map(|state| format!(": {}", state.replace('_', " "))).unwrap_or_default();
+    line(out, &paint.tone(Tone::Title, &format!("Node {}{state}", printable(&node.name))));
+    if !node.taints.is_empty() {
+        let taints: Vec<_> = node.taints.iter().map(|taint| printable(taint)).collect();
+        line(out, &format!("Taints: {}.", list(&taints)));
+    }
+    line(
+        out,
+        &match (node.agent.state, node.agent.report_age_seconds) {
+            ("up", Some(age)) => format!("Its agent reported {} ago.", span(age)),
+            ("up", None) => "Its agent reports.".to_owned(),
+            (_, Some(age)) => format!("Its agent is silent since {}: hardware is as kubelet declares it.", span(age)),
+            (_, None) => "No agent reports: hardware is as kubelet declares it.".to_owned(),
+        },
+    );
+    write_rungs(out, &node.ladder, paint);
+    let gpus = node.gpus.iter().flatten();
+    let rows: Vec<_> = gpus.map(gpu).collect();
+    if !rows.is_empty() {
+        line(out, &format!("\n{}", paint.tone(Tone::Title, "GPUs one by one")));
+        table::write(out, &rows, paint);
+    }
+}
+
+fn write_rungs(out: &mut String, ladder: &ByResource<Rung>, paint: Paint) {
+    for (resource, rung) in ladder.iter() {
+        write_ladder(out, &resource, rung, None, None, paint);
+    }
+}
+
+fn gpu(gpu: &Gpu) -> Row {
+    let health = if gpu.healthy {
+        "healthy".to_owned()
+    } else {
+        let reasons: Vec<_> = gpu.unhealthy_reasons.iter().map(|reason| printable(reason)).collect();
+        format!("unhealthy: {}", list(&reasons))
+    };
+    let busy = gpu.utilization_ratio.map_or_else(|| UNKNOWN.to_owned(), |ratio| format!("{:.0} %", ratio * 100.0));
+    let holders = gpu.held_by.as_ref().map(|holders| {
+        let name = |h: &super::node::Holder| format!("{}/{}", printable(&h.namespace), printable(&h.pod));
+        list(&holders.iter().map(name).collect::<Vec<_>>())
+    });
+    let held = match holders.as_deref() {
+        None => "held by: unknown".to_owned(),
+        Some("") => "held by nobody".to_owned(),
+        Some(pods) => format!("held by {pods}"),
+    };
+    let what = [Some(gpu.model.as_str()), gpu.mig_profile.as_deref()];
+    let what: Vec<_> = what.into_iter().flatten().filter(|word| !word.is_empty()).map(printable).collect();
+    let what = if what.is_empty() { String::new() } else { format!("{}; ", what.join(" ")) };
+    Row {
+        label: printable(&gpu.uuid),
+        amount: busy,
+        note: format!("busy; {what}{health}; {held}"),
+        tone: if gpu.healthy { Tone::Normal } else { Tone::Bad },
+    }
+}

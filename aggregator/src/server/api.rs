@@ -1,0 +1,63 @@
+//! Requests for `/api/v1`. Owns the way of an answer to its client; what is asked for is [`crate::api`]'s.
+use std::sync::Arc;
+
+use hyper::header::HeaderValue;
+use hyper::{StatusCode, Uri};
+use serde::Serialize;
+
+use super::Shared;
+use super::routes::{Answer, text, whole};
+use crate::api::{Refused, Wanted};
+use crate::explain;
+use crate::replica::Replica;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What a client reads that gets no answer.
+#[derive(Serialize)]
+struct Error {
+    error: String,
+}
+
+pub(super) async fn answer(uri: &Uri, shared: &Shared) -> Answer {
+    let wanted = match Wanted::parse(uri.path(), uri.query().unwrap_or_default()) {
+        Ok(wanted) => wanted,
+        Err(refused) => return refusal(&refused),
+    };
+    let Ok(turn) = Arc::clone(&shared.scrape_turn).acquire_owned().await else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
+    };
+    let replica = Arc::clone(&shared.replica);
+    // A snapshot of a large cluster takes a while: other connections wait for none of it.
+    let made = tokio::task::spawn_blocking(move || {
+        let made = make(&wanted, &replica);
+        drop(turn);
+        made
+    });
+    made.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "an answer could not be made");
+        text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made")
+    })
+}
+
+fn make(wanted: &Wanted, replica: &Replica) -> Answer {
+    match wanted.answer(&replica.snapshot(), replica.now()) {
+        Ok(answer) => json(StatusCode::OK, &answer),
+        Err(refused) => refusal(&refused),
+    }
+}
+
+fn refusal(refused: &Refused) -> Answer {
+    let status = StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    json(status, &Error { error: refused.to_string() })
+}
+
+fn json(status: StatusCode, answer: &impl Serialize) -> Answer {
+    match explain::json(answer) {
+        Ok(body) => whole(status, JSON, format!("{body}\n")),
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written")
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Pods of an AppWrapper whose truth is known, and all that can go wrong between them and the totals.
+use mcad_wire::report::Cgroups;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// So many seconds later; whether the report arrives, and what of it could be read.
+    Tick {
+        seconds: u64,
+        arrives: bool,
+        cgroups: bool,
+        devices: bool,
+    },
+    AgentRestarts,
+    Reboots,
+    AggregatorRestarts,
+    NodeFlaps,
+    /// The pod of that number ends, and another takes its place, under the same name or not.
+    PodEnds {
+        pod: usize,
+        same_name: bool,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let often = || proptest::bool::weighted(0.8);
+    let tick = (1..40_u64, often(), often(), often()).prop_map(|(seconds, arrives, cgroups, devices)| Step::Tick {
+        seconds,
+        arrives,
+        cgroups,
+        devices,
+    });
+    let ends = (0..3_usize, any::<bool>()).prop_map(|(pod, same_name)| Step::PodEnds { pod, same_name });
+    let step = prop_oneof![
+        12 => tick, 1 => Just(Step::AgentRestarts), 1 => Just(Step::Reboots), 1 => Just(Step::AggregatorRestarts),
+        1 => Just(Step::NodeFlaps), 3 => ends,
+    ];
+    proptest::collection::vec(step, 0..60)
+}
+
+/// A pod that keeps one core and the GPU of its number busy, always.
+struct Simulated {
+    name: String,
+    life: u64,
+    cgroup: u64,
+    cgroup_s: u64,
+    held_s: u64,
+}
+
+impl Simulated {
+    fn json(&self) -> Value {
+        let mut json = pod(&self.name);
+        json["metadata"]["uid"] = format!("uid-{}", self.life).into();
+        json
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn whatever_is_lost_or_started_anew_totals_never_fall_and_are_never_above_the_truth(steps in steps()) {
+        let mut lives = 0..;
+        let mut begin = |name: String| {
+            let life = lives.next().unwrap();
+            Simulated { name, life, cgroup: life, cgroup_s: 0, held_s: 0 }
+        };
+        let mut pods: Vec<_> = (0..3).map(|at| begin(format!("p{at}"))).collect();
+        let mut world = World::new(&[node("n"), appwrapper("1"), pods[0].json(), pods[1].json(), pods[2].json()]);
+        let (mut boots, mut agents, mut uptime_s, mut agent_s) = (0, 1, 100_u64, 0_u64);
+        let (mut truth_s, mut names) = (0, 3);
+        let mut before = Total::default();
+        for step in steps {
+            match step {
+                Step::Tick { seconds, arrives, cgroups, devices } => {
+                    world.now = Now { since_start: world.now.since_start + Duration::from_secs(seconds), ..world.now };
+                    uptime_s += seconds;
+                    agent_s += seconds;
+                    truth_s += 3 * seconds;
+                    for pod in &mut pods {
+                        pod.cgroup_s += seconds;
+                        pod.held_s += seconds;
+                    }
+                    let of_cgroup = |pod: &Simulated| Cgroup {
+                        id: pod.cgroup,
+                        pod_uid: format!("uid-{}", pod.life),
+                        cpu_ns: Some(pod.cgroup_s * S),
+                        ..Cgroup::default()
+                    };
+                    let held: Vec<_> = pods.iter().enumerate().map(|(at, pod)| (pod.name.clone(), [format!("GPU-{at}")], pod.held_s)).collect();
+                    let ids: Vec<_> = held.iter().map(|(_, [id], _)| [id.as_str()]).collect();
+                    let held: Vec<_> = held.iter().zip(&ids).map(|((name, _, s), ids)| (name.as_str(), &ids[..], s * S)).collect();
+                    let busy: Vec<_> = ids.iter().map(|[id]| (*id, agent_s * S)).collect();
+                    let mut report = of_gpus(report(agents, uptime_s), &held, &busy);
+                    report.boot_id = format!("boot-{boots}");
+                    report.cgroups = cgroups.then(|| Cgroups { cgroups: pods.iter().map(of_cgroup).collect(), ..Cgroups::default() });
+                    report.assignments = report.assignments.filter(|_| devices);
+                    if arrives {
+                        world.take(&report);
+                    }
+                }
+                Step::AgentRestarts => {
+                    agents += 1;
+                    agent_s = 0;
+                    for pod in &mut pods {
+                        pod.held_s = 0;
+                    }
+                }
+                Step::Reboots => {
+                    boots += 1;
+                    agents += 1;
+                    (uptime_s, agent_s) = (0, 0);
+                    for pod in &mut pods {
+                        (pod.cgroup_s, pod.held_s) = (0, 0);
+                    }
+                }
+                Step::AggregatorRestarts => {
+                    world.totals = Totals::default();
+                    before = Total::default();
+                }
+                Step::NodeFlaps => {
+                    world.gone(&node("n"));
+                    world.totals.tidied = None;
+                    world.totals.tidy(&world.cluster, world.now);
+                    world.there(&node("n"));
+                }
+                Step::PodEnds { pod, same_name } => {
+                    world.gone(&pods[pod].json());
+                    names += 1;
+                    let name = if same_name { pods[pod].name.clone() } else { format!("p{names}") };
+                    // The agent knows a pod by its name alone.
+                    let held_s = if same_name { pods[pod].held_s } else { 0 };
+                    pods[pod] = Simulated { held_s, ..begin(name) };
+                    world.there(&pods[pod].json());
+                }
+            }
+            let total = world.total();
+            for (total, before) in [
+                (total.cpu_ns, before.cpu_ns), (total.gpu_held_ns, before.gpu_held_ns), (total.gpu_busy_ns, before.gpu_busy_ns),
+            ] {
+                prop_assert!(total >= before, "{total:?} after {before:?}");
+                prop_assert!(total <= Some(truth_s * S), "{total:?} of {truth_s} s");
+            }
+            prop_assert!(total.gpu_busy_ns <= total.gpu_held_ns.or(Some(truth_s * S)));
+            before = total;
+        }
+    }
+}

@@ -1,0 +1,532 @@
+//! What `explain` says of clusters: a dump and reports in, text and JSON out; docs/api.md by the same clusters.
+//!
+//! `MCAD_BLESS=1 cargo test -p mcad-aggregator` writes the golden files anew; the difference is to be reviewed.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
+#![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::NOW_MS;
+use common::build::{assigned, gpu_report, gpus, node, node_of, object, pod, v1beta1, v1beta2, with};
+use mcad_aggregator::api::{Refused, Wanted};
+use mcad_aggregator::clock::Now;
+use mcad_aggregator::cluster::{Cluster, Event, Source};
+use mcad_aggregator::dump::Dump;
+use mcad_aggregator::explain::table::Paint;
+use mcad_aggregator::explain::{self, Answer, Subject, Unanswered};
+use mcad_aggregator::merge::{self, Ages, Snapshot, View};
+use mcad_aggregator::object::Object;
+use mcad_aggregator::receive;
+use mcad_aggregator::replica::Kubernetes;
+use mcad_aggregator::snapshot::Options;
+use mcad_aggregator::store::{Limits, Store};
+use mcad_wire::report::Report;
+use serde_json::{Value, json};
+
+const NOW: Now = Now { since_start: Duration::from_secs(100), unix_ms: NOW_MS as u64 };
+/// When answers are looked at.
+const LATER: Now = Now { since_start: Duration::from_millis(100_250), unix_ms: NOW_MS as u64 + 250 };
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).into()
+}
+
+fn check_golden(file: &str, actual: &str) {
+    let path = root().join("tests").join(file);
+    if std::env::var_os("MCAD_BLESS").is_some() {
+        fs::write(&path, actual).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    let hint = "MCAD_BLESS=1 cargo test -p mcad-aggregator writes it anew; review the difference";
+    assert!(actual == expected, "{} differs; {hint}\n{actual}", path.display());
+}
+
+fn snapshot_of(cluster: Cluster, reports: Vec<Report>) -> Snapshot {
+    let mut store = Store::new(Limits::REPLAY);
+    for report in reports {
+        store.insert(receive::check(report).unwrap(), NOW).unwrap();
+    }
+    let reports = store.reports(NOW);
+    let kubernetes = Kubernetes::new(cluster, Options::default(), Ages::DoNot);
+    kubernetes.refit(&reports, NOW);
+    kubernetes.snapshot(&reports, NOW)
+}
+
+fn snapshot(objects: &[Value], reports: Vec<Report>) -> Snapshot {
+    snapshot_of(Cluster::from_objects(objects.iter().map(object)), reports)
+}
+
+fn dumped(file: &str) -> Vec<Object> {
+    let dump = Dump::read(&[root().join("tests").join(file)]).unwrap();
+    assert!(dump.skipped.is_empty(), "{:?}", dump.skipped);
+    dump.objects
+}
+
+/// The cluster of docs/api.md.
+fn example() -> Snapshot {
+    let reports = fs::read_to_string(root().join("tests/explain/example.json")).unwrap();
+    let reports = reports.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    snapshot_of(Cluster::from_objects(dumped("explain/example.yaml")), reports)
+}
+
+fn text(snapshot: &Snapshot, subject: &Subject) -> String {
+    explain::text(&Answer::on(subject, snapshot, NOW).unwrap(), Paint::Plain)
+}
+
+fn cluster_text(snapshot: &Snapshot) -> String {
+    text(snapshot, &Subject::Cluster)
+}
+
+fn node_text(snapshot: &Snapshot, name: &str) -> String {
+    text(snapshot, &Subject::Node(name.into()))
+}
+
+fn check_case(case: &str) {
+    let snapshot = snapshot_of(Cluster::from_objects(dumped(&format!("cases/{case}.yaml"))), Vec::new());
+    check_golden(&format!("cases/{case}.txt"), &cluster_text(&snapshot));
+}
+
+#[test]
+fn the_first_worked_cluster_reads_well() {
+    check_case("1");
+}
+
+#[test]
+fn the_second_worked_cluster_reads_well() {
+    check_case("2");
+}
+
+#[test]
+fn the_third_worked_cluster_reads_well() {
+    check_case("3");
+}
+
+#[test]
+fn the_fourth_worked_cluster_reads_well() {
+    check_case("4");
+}
+
+#[test]
+fn a_lost_gpu_that_kubelet_still_declares_is_a_phantom_and_named() {
+    check_golden("explain/cluster.txt", &cluster_text(&example()));
+}
+
+#[test]
+fn one_node_is_told_with_its_devices() {
+    check_golden("explain/node.txt", &node_text(&example(), "gpu-17"));
+}
+
+#[test]
+fn a_terminal_gets_colours_and_the_same_words() {
+    let answer = Answer::on(&Subject::Cluster, &example(), NOW).unwrap();
+    let coloured = explain::text(&answer, Paint::Colours);
+    assert!(coloured.contains("\x1b[31m  lost          1\x1b[0m"), "{coloured}");
+    let mut plain = coloured;
+    for code in ["0", "1", "2", "31", "32", "33"] {
+        plain = plain.replace(&format!("\x1b[{code}m"), "");
+    }
+    assert_eq!(plain, explain::text(&answer, Paint::Plain));
+}
+
+#[test]
+fn an_empty_cluster_has_no_nodes_and_no_appwrappers() {
+    let said = cluster_text(&snapshot(&[], Vec::new()));
+    assert_eq!(
+        said,
+        "0 nodes\nMCAD's sum, what it believes it can hand out: 0 cores, 0 GiB and 0 GPUs.\n\nNo AppWrappers\n"
+    );
+}
+
+#[test]
+fn what_is_unknown_is_called_so_and_shows_no_number() {
+    let unknown = snapshot_of(Cluster::default(), Vec::new());
+    assert_eq!(cluster_text(&unknown), "Nodes and pods: unknown.\n\nAppWrappers: unknown.\n");
+    let json = serde_json::to_value(Answer::on(&Subject::Cluster, &unknown, NOW).unwrap()).unwrap();
+    assert_eq!(json, json!({"snapshot_age_seconds": 0.0, "cluster": {"agents": {"up": 0, "down": 0}}}));
+    let node = Answer::on(&Subject::Node("n".into()), &unknown, NOW);
+    assert_eq!(node, Err(Unanswered::NodesUnknown));
+}
+
+#[test]
+fn lost_appwrappers_are_unknown_and_the_ladder_stands() {
+    let mut cluster = Cluster::default();
+    cluster.serve([mcad_aggregator::object::Served::WorkloadV1Beta1]);
+    cluster.apply(Event::Reset(Source::Nodes, vec![object(&node("n", json!({"cpu": "4"})))]));
+    cluster.apply(Event::Reset(Source::Pods, Vec::new()));
+    let said = cluster_text(&snapshot_of(cluster, Vec::new()));
+    assert!(said.contains("free               4") && said.ends_with("\nAppWrappers: unknown.\n"), "{said}");
+}
+
+#[test]
+fn what_no_agent_measured_is_unknown_and_not_nothing() {
+    let said = node_text(&snapshot(&[node("n", json!({"cpu": "4"}))], Vec::new()), "n");
+    assert!(said.contains("phantom      unknown") && said.contains("used         unknown"), "{said}");
+    let json = Answer::on(&Subject::Node("n".into()), &snapshot(&[node("n", json!({"cpu": "4"}))], Vec::new()), NOW);
+    let json = explain::json(&json.unwrap()).unwrap();
+    assert!(!json.contains("phantom") && !json.contains("used") && !json.contains("gpus"), "{json}");
+}
+
+#[test]
+fn without_kubernetes_only_what_agents_measured_is_told() {
+    let mut store = Store::new(Limits::LOCAL);
+    store.insert(receive::check(gpu_report("here", gpus(2))).unwrap(), NOW).unwrap();
+    let local = merge::merge(View::Local, &store.reports(NOW), NOW);
+    let said = cluster_text(&local);
+    assert!(said.contains("There is no Kubernetes") && !said.contains("AppWrappers"), "{said}");
+    assert!(
+        said.contains("nvidia.com/gpu, in GPUs\n  installed        2\n  healthy          2\n  used       unknown"),
+        "{said}"
+    );
+    assert!(!said.contains("free"), "{said}");
+    assert!(node_text(&local, "here").starts_with("Node here\nIts agent reported 0 s ago.\n"));
+}
+
+#[test]
+fn a_node_that_is_not_there_is_named() {
+    let there = snapshot(&[node("n", json!({"cpu": "4"}))], Vec::new());
+    let missing = Answer::on(&Subject::Node("m".into()), &there, NOW).unwrap_err();
+    assert_eq!(missing.to_string(), "no node is called m");
+}
+
+#[test]
+fn no_name_reaches_a_terminal_raw() {
+    let evil = "\u{1b}]0;owned\u{7}\u{9b}31m\r\u{202e}\u{200b}\u{7f}";
+    let name = |name: &str| format!("{name}{evil}");
+    let resource = format!("evil.com/{evil}");
+    let amounts = json!({"cpu": "4", "nvidia.com/gpu": "2", &*resource: "3"});
+    let tainted = with(node(&name("n"), amounts.clone()), "/spec/unschedulable", json!(true));
+    let tainted =
+        with(tainted, "/spec/taints", json!([{"key": name("k"), "value": name("v"), "effect": "NoSchedule"}]));
+    let mut holder = pod(&name("p"), &name("n"), json!({"nvidia.com/gpu": "1"}));
+    holder["metadata"]["namespace"] = name("space").into();
+    let asking = v1beta1(
+        &name("w"),
+        json!([{"generictemplate": {}, "custompodresources": [{"replicas": 1, "requests": {"cpu": "9"}}]}]),
+        json!({"state": ""}),
+    );
+    let mut devices = gpus(2);
+    for device in &mut devices {
+        device.uuid += evil;
+        device.model = name("model");
+        device.bus_id = name("bus");
+        device.unhealthy_reasons = vec![name("xid")];
+    }
+    let mut report = gpu_report("n", devices);
+    report.assignments = Some(assigned("nvidia.com/gpu", &[("p", &["GPU-0"])]));
+    let evil_node = snapshot(&[tainted, node("n", amounts), holder, asking], vec![report]);
+    for subject in [Subject::Cluster, Subject::Node(name("n")), Subject::Node("n".into())] {
+        let answer = Answer::on(&subject, &evil_node, NOW).unwrap();
+        let said = explain::text(&answer, Paint::Plain);
+        let json = explain::json(&answer).unwrap();
+        for c in evil.chars().filter(|c| !c.is_ascii_graphic()) {
+            assert!(!said.contains(c) && !json.contains(c), "{c:?}\n{said:?}\n{json:?}");
+        }
+        assert!(
+            said.contains("\\u{1b}]0;owned\\u{7}") && json.contains("\\u001b]0;owned\\u0007\\u009b31m"),
+            "{said}{json}"
+        );
+        // What JSON spells out is the same name to a reader.
+        assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), serde_json::to_value(&answer).unwrap());
+    }
+}
+
+mod why {
+    use super::*;
+
+    fn ready(name: &str, cpu: u32, gpus: u32) -> Value {
+        node(name, json!({"cpu": cpu.to_string(), "memory": "64Gi", "nvidia.com/gpu": gpus.to_string()}))
+    }
+
+    fn asks(pods: u32, requests: Value) -> Value {
+        v1beta1(
+            "w",
+            json!([{"generictemplate": {}, "custompodresources": [{"replicas": pods, "requests": requests}]}]),
+            json!({"state": "Pending"}),
+        )
+    }
+
+    fn check(objects: &[Value], sentence: &str, stopped_by: &[&str]) {
+        let answer = serde_json::to_value(Answer::on(&Subject::Cluster, &snapshot(objects, Vec::new()), NOW).unwrap());
+        let waiting = &answer.unwrap()["appwrappers"][0]["waiting"];
+        assert_eq!(waiting["why"], sentence);
+        assert_eq!(waiting["stopped_by"], json!(stopped_by));
+    }
+
+    /// 19 free GPUs, at most 4 on one node.
+    fn nineteen() -> Vec<Value> {
+        (0..5).map(|at| ready(&format!("n{at}"), 64, if at == 4 { 3 } else { 4 })).collect()
+    }
+
+    #[test]
+    fn free_gpus_on_too_many_nodes_do_not_help_a_pod_that_wants_them_on_one() {
+        let mut objects = nineteen();
+        objects.push(asks(1, json!({"nvidia.com/gpu": "16"})));
+        let sentence = "needs 16 GPUs; 19 free, but at most 4 on one node; it fits MCAD's sum";
+        check(&objects, sentence, &["one_node"]);
+        objects.pop();
+        objects.push(asks(2, json!({"nvidia.com/gpu": "8"})));
+        let sentence = "needs 16 GPUs; 19 free, but at most 4 on one node, and one pod needs 8; it fits MCAD's sum";
+        check(&objects, sentence, &["one_node"]);
+    }
+
+    #[test]
+    fn what_mcads_sum_misses_is_said_first() {
+        let objects = [ready("n", 4, 0), asks(1, json!({"cpu": "16"}))];
+        let sentence = "needs 12 cores more than MCAD's sum has; on the nodes: needs 16 cores; 4 free";
+        check(&objects, sentence, &["mcad_sum", "total", "one_node"]);
+    }
+
+    #[test]
+    fn what_fits_the_nodes_and_not_the_sum_is_said_so() {
+        // MCAD takes away what its own AppWrapper was promised, and no pod holds yet.
+        let promised = with(asks(1, json!({"cpu": "60"})), "/status", json!({"state": "Pending", "canrun": true}));
+        let promised = with(promised, "/metadata/name", json!("x"));
+        let objects = [ready("n", 64, 0), asks(1, json!({"cpu": "16"})), promised];
+        check(&objects, "needs 12 cores more than MCAD's sum has; it fits the nodes", &["mcad_sum"]);
+    }
+
+    #[test]
+    fn what_fits_is_said_to_fit() {
+        check(&[ready("n", 64, 8), asks(2, json!({"nvidia.com/gpu": "4"}))], "fits MCAD's sum, and the nodes", &[]);
+        let template = json!({"apiVersion": "v1", "kind": "Pod", "spec": common::build::spec(json!({"cpu": "1"}))});
+        let queued = v1beta2("w", json!([{"template": template}]), "Suspended");
+        check(&[ready("n", 64, 8), queued], "fits the nodes; whether its queue admits it is not known here", &[]);
+    }
+
+    #[test]
+    fn pieces_that_do_not_go_together_are_counted() {
+        let mut objects = nineteen();
+        objects.push(asks(5, json!({"nvidia.com/gpu": "3", "cpu": "33"})));
+        objects[4] = ready("n4", 8, 3);
+        let sentence = "needs 15 GPUs and 165 cores in 5 pods; the nodes have places for 4; it fits MCAD's sum";
+        check(&objects, sentence, &["placement"]);
+    }
+
+    #[test]
+    fn gpus_here_and_cores_there_are_no_place_for_a_pod() {
+        let objects = [ready("a", 2, 8), ready("b", 64, 0), asks(1, json!({"nvidia.com/gpu": "4", "cpu": "8"}))];
+        let sentence = "needs 4 GPUs and 8 cores; one pod needs 4 GPUs and 8 cores, and no node has all of that free; it fits MCAD's sum";
+        check(&objects, sentence, &["one_node"]);
+    }
+
+    #[test]
+    fn nodes_that_pods_are_not_meant_for_do_not_count() {
+        let mut template = json!({"spec": {"template": {"spec": common::build::spec(json!({"cpu": "1"}))}}});
+        template["spec"]["template"]["spec"]["nodeSelector"] = json!({"zone": "b"});
+        let asking = |replicas: u32| {
+            let mut template = template.clone();
+            template["spec"]["replicas"] = replicas.into();
+            v1beta1("w", json!([{"generictemplate": template}]), json!({"state": "Pending"}))
+        };
+        let sentence = "needs 1 core; no node that takes pods is one that they are meant for (node selector, affinity); it fits MCAD's sum";
+        check(&[ready("n", 64, 0), asking(1)], sentence, &["labels"]);
+        let meant = with(ready("m", 2, 0), "/metadata/labels/zone", json!("b"));
+        let sentence = "needs 3 cores; 2 free on the 1 node its pods may use; it fits MCAD's sum";
+        check(&[ready("n", 64, 0), meant.clone(), asking(3)], sentence, &["total"]);
+        let tainted = with(meant, "/spec/taints", json!([{"key": "team", "effect": "NoSchedule"}]));
+        let sentence = "needs 3 cores; the node that its pods are meant for is tainted, which they do not tolerate; it fits MCAD's sum";
+        check(&[ready("n", 64, 0), tainted, asking(3)], sentence, &["taints"]);
+    }
+
+    #[test]
+    fn without_a_node_that_takes_pods_nothing_fits() {
+        let cordoned = with(ready("n", 64, 8), "/spec/unschedulable", json!(true));
+        let sentence = "needs 1 GPU more than MCAD's sum has; on the nodes: needs 1 GPU; no node takes new pods";
+        check(&[cordoned, asks(1, json!({"nvidia.com/gpu": "1"}))], sentence, &["mcad_sum", "no_node"]);
+    }
+
+    #[test]
+    fn who_may_start_with_fewer_pods_is_told_how_many_find_a_place() {
+        let asking = with(asks(6, json!({"nvidia.com/gpu": "4"})), "/spec/schedulingSpec", json!({"minAvailable": 5}));
+        let mut objects = nineteen();
+        objects.push(asking);
+        let sentence =
+            "needs 5 GPUs more than MCAD's sum has; on the nodes: needs places for 5 pods of 6; the nodes have 4";
+        check(&objects, sentence, &["mcad_sum", "placement"]);
+    }
+
+    #[test]
+    fn a_demand_that_cannot_be_read_is_no_small_one() {
+        let asking = asks(1, json!({"cpu": "1", "memory": "lots"}));
+        let sentence = "fits MCAD's sum, and the nodes; 1 part of its demand can't be read";
+        check(&[ready("n", 64, 0), asking], sentence, &[]);
+    }
+
+    #[test]
+    fn what_was_not_tried_yet_is_not_known() {
+        let cluster = Cluster::from_objects([ready("n", 4, 0), asks(1, json!({"cpu": "1"}))].iter().map(object));
+        let untried = Kubernetes::new(cluster, Options::default(), Ages::DoNot).snapshot(&[], NOW);
+        let answer = serde_json::to_value(Answer::on(&Subject::Cluster, &untried, NOW).unwrap()).unwrap();
+        let waiting = &answer["appwrappers"][0]["waiting"];
+        assert_eq!(waiting["why"], "fits MCAD's sum; whether it fits the nodes is not known yet");
+        assert_eq!(waiting.get("fits_nodes"), None);
+    }
+}
+
+mod api {
+    use super::*;
+
+    fn ask(snapshot: &Snapshot, address: &str) -> Result<Value, Refused> {
+        let (path, query) = address.split_once('?').unwrap_or((address, ""));
+        Ok(serde_json::to_value(Wanted::parse(path, query)?.answer(snapshot, LATER)?).unwrap())
+    }
+
+    fn refusal(address: &str) -> (u16, String) {
+        let refused = ask(&example(), address).unwrap_err();
+        (refused.status(), refused.to_string())
+    }
+
+    /// `### GET /path` and the JSON below it.
+    #[test]
+    fn docs_api_md_shows_what_is_answered() {
+        let path = "../../docs/api.md";
+        let page = fs::read_to_string(root().join("tests").join(path)).unwrap_or_default();
+        let (mut written, mut rest) = (String::new(), page.as_str());
+        let mut examples = 0;
+        while let Some((before, behind)) = rest.split_once("```json\n") {
+            let (_, after) = behind.split_once("```").unwrap();
+            let address = before.lines().rev().find_map(|line| line.strip_prefix("    GET ")).expect("an address");
+            let answer = match ask(&example(), address) {
+                Ok(answer) => answer,
+                Err(refused) => json!({"error": refused.to_string()}),
+            };
+            let answer = serde_json::to_string_pretty(&answer).unwrap();
+            written = [&written, before, "```json\n", &answer, "\n```"].concat();
+            rest = after;
+            examples += 1;
+        }
+        assert!(examples >= 5, "{examples} examples");
+        check_golden(path, &(written + rest));
+    }
+
+    #[test]
+    fn every_field_is_documented() {
+        fn fields(value: &Value, into: &mut std::collections::BTreeSet<String>) {
+            match value {
+                Value::Object(object) => object.iter().for_each(|(name, value)| {
+                    into.insert(name.clone());
+                    fields(value, into);
+                }),
+                Value::Array(values) => values.iter().for_each(|value| fields(value, into)),
+                _ => {}
+            }
+        }
+        let mut all = std::collections::BTreeSet::new();
+        for address in ["cluster", "nodes", "appwrappers"] {
+            fields(&ask(&example(), &format!("/api/v1/{address}")).unwrap(), &mut all);
+        }
+        let page = fs::read_to_string(root().join("../docs/api.md")).unwrap();
+        let missing: Vec<_> = all.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
+        assert!(missing.is_empty(), "docs/api.md does not say what these are: {missing:?}");
+    }
+
+    #[test]
+    fn the_age_of_the_snapshot_is_in_each_answer() {
+        for path in ["cluster", "nodes", "nodes/gpu-17", "appwrappers", "appwrappers/team-a/tune"] {
+            assert_eq!(ask(&example(), &format!("/api/v1/{path}")).unwrap()["snapshot_age_seconds"], 0.25, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_in_a_sentence() {
+        assert_eq!(refusal("/api/v1/nodes/gpu-99"), (404, "no node is called gpu-99".into()));
+        let missing = (404, "no AppWrapper is called x in namespace team-a".into());
+        assert_eq!(refusal("/api/v1/appwrappers/team-a/x"), missing);
+        assert_eq!(refusal("/api/v1/pods").0, 404);
+        assert_eq!(refusal("/api/v1/cluster/").0, 404);
+        let unknown = snapshot_of(Cluster::default(), Vec::new());
+        for path in ["nodes", "nodes/n", "appwrappers", "appwrappers/a/w"] {
+            assert_eq!(ask(&unknown, &format!("/api/v1/{path}")).unwrap_err().status(), 503, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_is_wrong_is_refused_and_not_passed_over() {
+        for address in [
+            "nodes?limit=0",
+            "nodes?limit=1001",
+            "nodes?limit=x",
+            "nodes?Limit=1",
+            "nodes?waiting=true",
+            "nodes?continue=%zz",
+            "nodes/%ff",
+            "cluster?limit=1",
+            "appwrappers?waiting=yes",
+        ] {
+            assert_eq!(refusal(&format!("/api/v1/{address}")).0, 400, "{address}");
+        }
+    }
+
+    /// Asks page after page, and fails where one is too long or the end does not come.
+    fn pages(snapshot: &Snapshot, list: &str, limit: usize) -> Vec<String> {
+        let name = |entry: &Value| match entry["namespace"].as_str() {
+            Some(namespace) => format!("{namespace}/{}", entry["name"].as_str().unwrap()),
+            None => entry["name"].as_str().unwrap().to_owned(),
+        };
+        let (mut names, mut next) = (Vec::new(), String::new());
+        for _ in 0..1000 {
+            let answer = ask(snapshot, &format!("/api/v1/{list}?limit={limit}&continue={next}")).unwrap();
+            let page = answer[list].as_array().unwrap();
+            assert!(page.len() <= limit);
+            names.extend(page.iter().map(name));
+            match answer.get("continue") {
+                Some(more) => next = more.as_str().unwrap().replace('%', "%25").replace('&', "%26"),
+                None => return names,
+            }
+        }
+        panic!("{list} has no end");
+    }
+
+    #[test]
+    fn pages_together_are_the_list_each_entry_once() {
+        let mut objects: Vec<Value> = (0..7).map(|at| node(&format!("n{at}&%41"), json!({"cpu": "1"}))).collect();
+        // `a-b/x` is before `a/y` as a text, but namespace `a` is before `a-b`.
+        for (namespace, name) in [("a", "x"), ("a", "y"), ("a-b", "x"), ("b", "a")] {
+            objects.push(with(v1beta1(name, json!([]), json!({})), "/metadata/namespace", json!(namespace)));
+        }
+        let snapshot = snapshot(&objects, Vec::new());
+        for limit in [1, 2, 3, 7, 1000] {
+            let nodes: Vec<_> = (0..7).map(|at| format!("n{at}&%41")).collect();
+            assert_eq!(pages(&snapshot, "nodes", limit), nodes);
+            assert_eq!(pages(&snapshot, "appwrappers", limit), ["a/x", "a/y", "a-b/x", "b/a"]);
+        }
+    }
+
+    #[test]
+    fn a_page_goes_on_though_its_last_entry_is_gone() {
+        let there = snapshot(&[node("a", json!({})), node("c", json!({}))], Vec::new());
+        let answer = ask(&there, "/api/v1/nodes?continue=b").unwrap();
+        assert_eq!(answer["nodes"][0]["name"], "c");
+        assert_eq!(answer.get("continue"), None);
+    }
+
+    #[test]
+    fn ten_thousand_nodes_are_answered_page_by_page() {
+        let objects: Vec<_> = (0..10_000)
+            .map(|at| {
+                let capacity = json!({"cpu": "64", "memory": "512Gi", "nvidia.com/gpu": "8"});
+                node_of(&format!("n{at:05}"), capacity, json!({"cpu": "63", "memory": "500Gi", "nvidia.com/gpu": "8"}))
+            })
+            .collect();
+        let snapshot = snapshot(&objects, Vec::new());
+        assert_eq!(pages(&snapshot, "nodes", 1000).len(), 10_000);
+        let answer = Wanted::parse("/api/v1/nodes", "limit=1000").unwrap().answer(&snapshot, NOW).unwrap();
+        let bytes = explain::json(&answer).unwrap().len();
+        assert!(bytes < 2 << 20, "a page has {bytes} bytes");
+        // However many nodes a reason has, the cluster's answer names a few.
+        let cluster = ask(&snapshot, "/api/v1/cluster").unwrap();
+        let reserved = &cluster["cluster"]["nodes_by_reason"]["cpu_millicores"]["reserved"];
+        assert_eq!((reserved["nodes"].as_array().unwrap().len(), &reserved["more_nodes"]), (20, &json!(9980)));
+        assert!(cluster.to_string().len() < 16 << 10);
+    }
+
+    #[test]
+    fn only_those_that_wait_are_answered_when_asked() {
+        let answer = ask(&example(), "/api/v1/appwrappers?waiting=true").unwrap();
+        assert_eq!(answer["appwrappers"].as_array().unwrap().len(), 1);
+        assert_eq!(answer["appwrappers"][0]["name"], "tune");
+    }
+}

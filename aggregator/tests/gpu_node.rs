@@ -1,0 +1,219 @@
+//! The worked example of docs/accounting.md §4 end to end: reports that the agent made through fake-nvml and fake-kubelet,
+//! beside what Kubernetes says of the node. `UPDATE_GOLDEN=1 cargo test -p mcad-agent golden` makes the reports.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
+#![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::build::{self, node_of, pod, with};
+use common::{NOW_MS, check_lines, check_with};
+use mcad_aggregator::clock::Now;
+use mcad_aggregator::cluster::{Cluster, Event};
+use mcad_aggregator::measure::measure;
+use mcad_aggregator::receive;
+use mcad_aggregator::snapshot::PodMetrics;
+use mcad_aggregator::store::{Limits, Store};
+use mcad_wire::report::Report;
+use serde_json::{Value, json};
+
+const BROKEN: &str = "GPU-fa4e0000-0000-4000-8000-000000000003";
+
+fn golden(name: &str) -> Report {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/tests/golden").join(name);
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn broke_in_use() -> Report {
+    golden("report-gpu-broke-in-use.json")
+}
+
+fn held(name: &str, requests: Value) -> Value {
+    with(pod(name, "gpu-17", requests), "/metadata/namespace", json!("ml"))
+}
+
+/// C 8, R 4 by two pods, and as many allocatable as given.
+fn cluster(allocatable: u32) -> Vec<Value> {
+    let amounts = |gpus: u32| json!({"cpu": "2", "memory": "1Mi", "nvidia.com/gpu": gpus.to_string()});
+    let two = || json!({"nvidia.com/gpu": "2"});
+    vec![node_of("gpu-17", amounts(8), amounts(allocatable)), held("train-0", two()), held("train-1", two())]
+}
+
+/// A line of the ladder of one resource of the node; the rung is a family, and its label if it has one.
+fn line(rung: &str, resource: &str, amount: &str) -> String {
+    let (family, label) = rung.split_once(' ').unwrap_or((rung, ""));
+    let label = label.split_once('=').map_or(String::new(), |(name, value)| format!("{name}=\"{value}\","));
+    format!("mcad_node_{family}{{node=\"gpu-17\",{label}resource=\"{resource}\",unit=\"integer\"}}{amount}")
+}
+
+/// The ladder as the rules write it; what a node leaves out at 0 must not be there.
+fn ladder(resource: &str, rungs: &[(&str, u32)]) -> Vec<String> {
+    let left_out = ["withheld", "phantom", "overcommitted"];
+    let of = |(rung, amount): &(&str, u32)| match amount {
+        0 if left_out.iter().any(|family| rung.starts_with(family)) => line(rung, resource, " absent"),
+        amount => line(rung, resource, &format!(" {amount}")),
+    };
+    rungs.iter().map(of).collect()
+}
+
+#[track_caller]
+fn check(objects: &[Value], report: Report, resource: &str, rungs: &[(&str, u32)]) {
+    let lines = ladder(resource, rungs);
+    check_with(objects, vec![report], &lines.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// The broken one is known to be in a pod's hands: 8 = 4 + 1 + 3.
+const WORKED: [(&str, u32); 12] = [
+    ("installed", 8),
+    ("healthy", 7),
+    ("capacity", 8),
+    ("allocatable", 7),
+    ("requested owner=other", 4),
+    ("withheld reason=lost", 0),
+    ("withheld reason=unhealthy", 0),
+    ("withheld reason=reserved", 0),
+    ("withheld reason=stranded", 1),
+    ("free", 3),
+    ("phantom", 0),
+    ("overcommitted", 0),
+];
+
+#[test]
+fn a_gpu_that_broke_in_a_pods_hands_is_not_subtracted_twice() {
+    check(&cluster(7), broke_in_use(), "nvidia_com_gpu", &WORKED);
+    let gpu = |family: &str, labels: &str| format!("mcad_gpu_{family}{{{labels}}} ");
+    let ours = format!("gpu=\"{BROKEN}\"");
+    check_with(
+        &cluster(7),
+        vec![broke_in_use()],
+        &[
+            &(gpu("healthy", &format!("{ours},node=\"gpu-17\",reason=\"lost\"")) + "0"),
+            &(gpu("healthy", &format!("{ours},node=\"gpu-17\",reason=\"xid\"")) + "0"),
+            &(gpu("xid_errors_total", &format!("{ours},node=\"gpu-17\",xid=\"79\"")) + "1"),
+            &(gpu("assigned", &format!("container=\"main\",{ours},namespace=\"ml\",node=\"gpu-17\",pod=\"train-1\""))
+                + "1"),
+            // 0.9 and 0.5 of train-0's; the broken one of train-1 does no work.
+            &line("used owner=other", "nvidia_com_gpu", " 1.4"),
+            "mcad_node_gpus_fake{node=\"gpu-17\"} 1",
+        ],
+    );
+}
+
+#[test]
+fn of_gpus_that_are_there_nothing_says_that_they_are_fake() {
+    let mut real = broke_in_use();
+    real.gpus.as_mut().unwrap().fake = false;
+    check_with(&cluster(7), vec![real], &["mcad_node_gpus_fake{ absent"]);
+}
+
+#[test]
+fn if_nobody_knows_who_holds_the_broken_gpu_it_counts_as_unassigned() {
+    let unknown = Report { assignments: None, ..broke_in_use() };
+    let rungs = [
+        ("healthy", 7),
+        ("requested owner=other", 4),
+        ("withheld reason=unhealthy", 1),
+        ("withheld reason=reserved", 0),
+        ("withheld reason=stranded", 0),
+        ("free", 3),
+        ("phantom", 0),
+    ];
+    check(&cluster(7), unknown, "nvidia_com_gpu", &rungs);
+}
+
+#[test]
+fn a_broken_gpu_that_kubelet_is_unaware_of_is_a_phantom() {
+    let rungs = [
+        ("healthy", 7),
+        ("allocatable", 8),
+        ("requested owner=other", 4),
+        ("withheld reason=unhealthy", 0),
+        ("withheld reason=stranded", 0),
+        ("free", 4),
+        ("phantom", 1),
+    ];
+    check(&cluster(8), broke_in_use(), "nvidia_com_gpu", &rungs);
+}
+
+#[test]
+fn instances_are_counted_under_their_profile_and_a_lost_gpu_beside_them() {
+    let amounts = || json!({"cpu": "2", "memory": "1Mi", "nvidia.com/gpu": "2", "nvidia.com/mig-1g.10gb": "7"});
+    let objects = [
+        node_of("gpu-17", amounts(), amounts()),
+        held("train-0", json!({"nvidia.com/gpu": "1"})),
+        held("notebook", json!({"nvidia.com/mig-1g.10gb": "1"})),
+    ];
+    let gpus = [
+        ("installed", 3),
+        ("healthy", 2),
+        ("requested owner=other", 1),
+        ("withheld reason=lost", 1),
+        ("withheld reason=stranded", 0),
+        ("free", 1),
+        ("phantom", 0),
+    ];
+    check(&objects, golden("report-gpu-mig.json"), "nvidia_com_gpu", &gpus);
+    let instances = [("installed", 7), ("healthy", 7), ("requested owner=other", 1), ("free", 6), ("phantom", 0)];
+    check(&objects, golden("report-gpu-mig.json"), "nvidia_com_mig_1g_10gb", &instances);
+}
+
+#[test]
+fn the_program_shows_the_worked_example_of_a_dump_and_a_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dump, reports) = (folder.path().join("dump.json"), folder.path().join("reports.json"));
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": cluster(7)});
+    std::fs::write(&dump, list.to_string()).unwrap();
+    // One a line, as `mcad-agent --once` prints it.
+    std::fs::write(&reports, serde_json::to_string(&broke_in_use()).unwrap() + "\n").unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_mcad-aggregator"));
+    program.args(["--cluster", &format!("file:{}", dump.display()), "--print-metrics"]);
+    let output = program.arg("--reports").arg(&reports).env_remove("MCAD_CLUSTER").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = ladder("nvidia_com_gpu", &WORKED);
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    check_lines(&String::from_utf8(output.stdout).unwrap(), &lines);
+}
+
+/// Without a new report, that is within one interval: the join is made anew for every snapshot.
+#[test]
+fn after_a_pod_ends_its_gpus_are_unassigned_whatever_kubelet_still_lists() {
+    let objects = cluster(7);
+    let mut store = Store::new(Limits::REPLAY);
+    let now = Now { unix_ms: NOW_MS as u64, ..Now::default() };
+    store.insert(receive::check(broke_in_use()).unwrap(), now).unwrap();
+    let reports = store.reports(now);
+    let (_, stored) = &reports[0];
+    let holders = |cluster: &Cluster| {
+        let measured = measure(cluster, [("gpu-17", &**stored)].into_iter(), PodMetrics::Off);
+        let device = measured.nodes["gpu-17"].devices.iter().find(|device| *device.uuid == *BROKEN).unwrap();
+        device.holders.as_ref().unwrap().len()
+    };
+    let mut cluster = Cluster::from_objects(objects.iter().map(build::object));
+    assert_eq!(holders(&cluster), 1);
+    let applied = |pod: &Value| Event::Apply(build::object(pod));
+    let elsewhere = with(objects[2].clone(), "/spec/nodeName", json!("gpu-18"));
+    let ended = |phase: &str| with(objects[2].clone(), "/status/phase", json!(phase));
+    for gone in [ended("Succeeded"), ended("Failed"), elsewhere] {
+        cluster.apply(applied(&gone));
+        assert_eq!(holders(&cluster), 0, "{gone}");
+        cluster.apply(applied(&objects[2]));
+        assert_eq!(holders(&cluster), 1);
+    }
+}
+
+#[test]
+fn a_gpu_whose_pod_has_ended_is_broken_in_nobodys_hands() {
+    let [node, first, second] = <[Value; 3]>::try_from(cluster(7)).unwrap();
+    let rungs = [
+        ("requested owner=other", 2),
+        ("withheld reason=unhealthy", 1),
+        ("withheld reason=reserved", 0),
+        ("withheld reason=stranded", 0),
+        ("free", 5),
+        ("phantom", 0),
+    ];
+    let ended = with(second, "/status/phase", json!("Succeeded"));
+    check(&[node.clone(), first.clone(), ended], broke_in_use(), "nvidia_com_gpu", &rungs);
+    check(&[node, first], broke_in_use(), "nvidia_com_gpu", &rungs);
+}

@@ -1,0 +1,15 @@
+//! What a node's kubelet says of devices, and a device plugin that it hears it from, for tests without GPUs. It is never
+//! part of an image.
+
+pub mod inventory;
+
+pub mod device_plugin;
+pub mod device_plugin_api;
+pub mod kubelet;
+pub mod pod_resources;
+
+mod unix_server;
+
+pub use device_plugin::DevicePlugin;
+pub use kubelet::Kubelet;
+pub use pod_resources::PodResourcesServer;

@@ -1,0 +1,85 @@
+//! A gRPC server on a unix socket, with a thread of its own that ends when it is dropped. What it answers is others'.
+
+use std::convert::Infallible;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
+
+/// A call that came in.
+pub(crate) type Call = hyper::Request<Incoming>;
+/// What it is answered.
+pub(crate) type Answer = hyper::Response<tonic::body::Body>;
+
+/// What calls are answered.
+pub(crate) trait Answers: Send + Sync + 'static {
+    /// A client has connected.
+    fn connected(&self) {}
+
+    /// The answer of a call.
+    fn answer(self: Arc<Self>, call: Call) -> impl Future<Output = Answer> + Send;
+}
+
+/// A server that runs until it is dropped.
+#[derive(Debug)]
+pub(crate) struct UnixServer {
+    stop: Option<oneshot::Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl UnixServer {
+    /// Listens at this path; what was there is removed.
+    pub(crate) fn start(socket: &Path, answers: Arc<impl Answers>) -> io::Result<Self> {
+        match std::fs::remove_file(socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = std::os::unix::net::UnixListener::bind(socket)?;
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("fake-kubelet".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = stopped => {}
+                    () = listen(listener, answers) => {}
+                }
+            });
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for UnixServer {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the server was printed by it.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn listen(listener: std::os::unix::net::UnixListener, answers: Arc<impl Answers>) {
+    let Ok(listener) = UnixListener::from_std(listener) else { return };
+    while let Ok((stream, _)) = listener.accept().await {
+        answers.connected();
+        tokio::spawn(serve(stream, Arc::clone(&answers)));
+    }
+}
+
+async fn serve(stream: UnixStream, answers: Arc<impl Answers>) {
+    let service = service_fn(move |call| {
+        let answers = Arc::clone(&answers);
+        async move { Ok::<_, Infallible>(answers.answer(call).await) }
+    });
+    // The client going away is no error of ours.
+    let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+}

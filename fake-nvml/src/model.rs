@@ -1,0 +1,66 @@
+//! GPUs that exist, as far as a monitor can tell them apart. Figures are those of NVIDIA's data sheets and of
+//! `nvidia-smi`; none of them was read by this project from such a device.
+
+/// What all GPUs of one model have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// As NVML names it.
+    pub name: &'static str,
+    /// Device and vendor id on the PCI bus, as NVML packs them.
+    pub pci_device_id: u32,
+    /// Memory in all.
+    pub memory_total_bytes: u64,
+    /// Of that, what the driver keeps for itself.
+    pub memory_reserved_bytes: u64,
+    /// Multiprocessors.
+    pub multiprocessors: u32,
+    /// How many MIG instances fit; 0 where the model has no MIG.
+    pub mig_slices: u32,
+    /// Major and minor compute capability.
+    pub compute_capability: (i32, i32),
+    /// It is wired to its neighbours by NVSwitch: fabric state is known.
+    pub fabric: bool,
+}
+
+const MIB: u64 = 1 << 20;
+
+/// The models that a scenario can name.
+pub const MODELS: [Model; 8] = [
+    model("NVIDIA H100 80GB HBM3", 0x2330_10de, 81_559, 132, 7, (9, 0), true),
+    model("NVIDIA H200", 0x2335_10de, 143_771, 132, 7, (9, 0), true),
+    model("NVIDIA A100-SXM4-80GB", 0x20b2_10de, 81_920, 108, 7, (8, 0), false),
+    model("NVIDIA A100-SXM4-40GB", 0x20b0_10de, 40_960, 108, 7, (8, 0), false),
+    model("NVIDIA A30", 0x20b7_10de, 24_576, 56, 4, (8, 0), false),
+    model("NVIDIA L40S", 0x26b9_10de, 46_068, 142, 0, (8, 9), false),
+    model("NVIDIA L4", 0x27b8_10de, 23_034, 58, 0, (8, 9), false),
+    model("Tesla T4", 0x1eb8_10de, 15_360, 40, 0, (7, 5), false),
+];
+
+const fn model(
+    name: &'static str,
+    pci_device_id: u32,
+    memory_mib: u64,
+    multiprocessors: u32,
+    mig_slices: u32,
+    compute_capability: (i32, i32),
+    fabric: bool,
+) -> Model {
+    let memory_total_bytes = memory_mib * MIB;
+    // About what a driver of the 550 series keeps on an idle 80 GB device.
+    let memory_reserved_bytes = 551 * MIB;
+    Model {
+        name,
+        pci_device_id,
+        memory_total_bytes,
+        memory_reserved_bytes,
+        multiprocessors,
+        mig_slices,
+        compute_capability,
+        fabric,
+    }
+}
+
+/// The model of this name, with or without its maker's.
+pub fn by_name(name: &str) -> Option<&'static Model> {
+    MODELS.iter().find(|model| model.name == name || model.name.strip_prefix("NVIDIA ") == Some(name))
+}
