@@ -14,7 +14,7 @@ use mcad_aggregator::resource::{Amounts, Resource};
 use mcad_aggregator::snapshot::{NodeView, Options, Snapshot};
 use serde_json::{Value, json};
 use support::objects::{node, node_name, object};
-use support::{begin, both, figure, on_cpu, spell};
+use support::{begin, both, figure, spell, timed};
 
 const NODES: usize = 5_000;
 const WAITING: usize = 1_000;
@@ -75,7 +75,7 @@ fn main() {
         let yes = found.values().filter(|verdict| verdict.fits()).count();
         println!("  {}: {yes} of {} fit", queue.name, found.len());
         figure("  all of them, median by the clock / on a processor", both(RUNS, || fits(&snapshot)), "budget 250 ms");
-        let (time, same) = on_cpu(|| one_by_one(&snapshot, &found));
+        let (time, same) = timed(|| one_by_one(&snapshot, &found));
         figure("  peer: pods one by one, for 1,000", spell(time * (WAITING / PEERS) as u32), same);
     }
 }
@@ -87,7 +87,8 @@ fn group(at: usize, replicas: usize, gpus: usize, affinity: &Value) -> Value {
 fn spec(at: usize, memory: &str, gpus: usize, affinity: &Value) -> Value {
     let requests =
         json!({"cpu": format!("{}m", 1_000 + at % 17 * 250), "memory": memory, "nvidia.com/gpu": gpus.to_string()});
-    json!({"affinity": affinity, "containers": [{"name": "main", "resources": {"requests": requests}}]})
+    let tolerations = json!([{"key": "nvidia.com/gpu", "operator": "Exists"}]);
+    json!({"affinity": affinity, "tolerations": tolerations, "containers": [{"name": "main", "resources": {"requests": requests}}]})
 }
 
 fn appwrapper(at: usize, groups: Vec<Value>) -> Object {

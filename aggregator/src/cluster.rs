@@ -6,7 +6,7 @@
 mod pods;
 mod sums;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -62,9 +62,10 @@ impl fmt::Display for Source {
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Cluster {
-    nodes: BTreeMap<Arc<str>, NodeEntry>,
+    /// In no order, which is made where it is asked for: an event looks up one, a snapshot goes through all.
+    nodes: HashMap<Arc<str>, NodeEntry>,
     pods: Pods,
-    appwrappers: BTreeMap<AppWrapperName, AppWrapperEntry>,
+    appwrappers: HashMap<AppWrapperName, AppWrapperEntry>,
     /// Sources that have told all they have.
     known: BTreeSet<Source>,
     /// Versions of AppWrappers that the API server serves. Absent: it has not said yet.
@@ -117,7 +118,7 @@ impl Cluster {
             Event::Apply(Object::AppWrapper(appwrapper)) => self.set_appwrapper(appwrapper),
             Event::Delete(Object::Node(node)) => self.remove_node(&node.name, &node.uid),
             Event::Delete(Object::Pod(pod)) => {
-                self.remove_pod(&PodName { namespace: pod.namespace, name: pod.name }, &pod.uid);
+                self.remove_pod(&pod.namespace, &pod.name, &pod.uid);
             }
             Event::Delete(Object::AppWrapper(gone)) => self.remove_appwrapper(&gone.name, gone.served, &gone.uid),
             Event::Reset(source, objects) => self.reset(source, objects),
@@ -172,7 +173,10 @@ impl Cluster {
 
     /// The nodes that exist, in order of name, and what their pods hold.
     pub fn nodes(&self) -> impl Iterator<Item = (&Arc<Node>, &Held)> {
-        self.nodes.values().filter_map(|entry| Some((entry.node.as_ref()?, &entry.held)))
+        let there = self.nodes.values().filter_map(|entry| Some((entry.node.as_ref()?, &entry.held)));
+        let mut nodes: Vec<_> = there.collect();
+        nodes.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        nodes.into_iter()
     }
 
     /// Whether there is a node of that name.
@@ -182,7 +186,10 @@ impl Cluster {
 
     /// The AppWrappers that exist, in order of namespace and name, and what their pods got.
     pub fn appwrappers(&self) -> impl Iterator<Item = (&Arc<AppWrapper>, &Gained)> {
-        self.appwrappers.values().filter_map(|entry| Some((entry.effective()?, &entry.gained)))
+        let there = self.appwrappers.values().filter_map(|entry| Some((entry.effective()?, &entry.gained)));
+        let mut appwrappers: Vec<_> = there.collect();
+        appwrappers.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        appwrappers.into_iter()
     }
 
     /// The AppWrapper of that name.
@@ -228,14 +235,13 @@ impl Cluster {
                 }
             }
             Source::Pods => {
-                let name = |pod: &Pod| PodName { namespace: pod.namespace.clone(), name: pod.name.clone() };
-                let listed: HashSet<PodName> = objects
+                let listed: HashSet<(&str, &str)> = objects
                     .iter()
-                    .filter_map(|o| if let Object::Pod(pod) = o { Some(name(pod)) } else { None })
+                    .filter_map(|o| if let Object::Pod(pod) = o { Some((&*pod.namespace, &*pod.name)) } else { None })
                     .collect();
-                let gone: Vec<_> = self.pods.names().filter(|name| !listed.contains(*name)).cloned().collect();
-                for name in gone {
-                    self.remove_pod(&name, "");
+                let gone = self.pods.iter().filter(|pod| !listed.contains(&(&*pod.namespace, &*pod.name)));
+                for PodName { namespace, name } in gone.map(PodName::of).collect::<Vec<_>>() {
+                    self.remove_pod(&namespace, &name, "");
                 }
             }
             Source::AppWrappers(served) => {
@@ -287,17 +293,15 @@ impl Cluster {
     }
 
     fn set_pod(&mut self, mut pod: Pod) {
+        let known = self.pods.get(&pod.namespace, &pod.name);
         // Most of what happens to a pod changes nothing that is kept of it.
-        if self.pods.get(&pod.namespace, &pod.name) == Some(&pod) {
+        if known == Some(&pod) {
             return;
         }
-        pod.namespace = self.share(&pod.namespace);
-        pod.node = pod.node.as_ref().map(|node| self.share(node));
-        if let Some(owner) = &mut pod.owner {
-            owner.namespace = self.share(&owner.namespace);
-            owner.name = self.share(&owner.name);
+        match known {
+            Some(known) if pod.is_same_work(known) => pod.share_names(known),
+            _ => self.share_names(&mut pod),
         }
-        pod.requests.share_names(|name| self.share(name));
         self.account(&pod, Change::Comes);
         self.note_unreadable(Source::Pods, 0, pod.unreadable);
         if let Some(before) = self.pods.insert(pod) {
@@ -306,9 +310,19 @@ impl Cluster {
         }
     }
 
-    fn remove_pod(&mut self, name: &PodName, uid: &str) {
-        if self.pods.get(&name.namespace, &name.name).is_some_and(|pod| same(&pod.uid, uid))
-            && let Some(pod) = self.pods.remove(name)
+    fn share_names(&mut self, pod: &mut Pod) {
+        pod.namespace = self.share(&pod.namespace);
+        pod.node = pod.node.as_ref().map(|node| self.share(node));
+        if let Some(owner) = &mut pod.owner {
+            owner.namespace = self.share(&owner.namespace);
+            owner.name = self.share(&owner.name);
+        }
+        pod.requests.share_names(|name| self.share(name));
+    }
+
+    fn remove_pod(&mut self, namespace: &str, name: &str, uid: &str) {
+        if self.pods.get(namespace, name).is_some_and(|pod| same(&pod.uid, uid))
+            && let Some(pod) = self.pods.remove(namespace, name)
         {
             self.account(&pod, Change::Goes);
             self.note_unreadable(Source::Pods, pod.unreadable, 0);

@@ -243,8 +243,7 @@ fn agent_node(
         },
         figures: BTreeMap::new(),
         // Pods stand for the cgroups.
-        cgroups: counting
-            .map(|stored| NodeCgroups { cpu_ns: Vec::new(), ..local_cgroups(stored.report.cgroups.as_ref()) }),
+        cgroups: counting.map(|stored| node_cgroups(stored.report.cgroups.as_ref())),
         gpu_source: counting.and_then(|stored| gpu_source(&stored.report)),
     }
 }
@@ -358,25 +357,30 @@ fn gpu_source(report: &Report) -> Option<GpuSource> {
     report.gpus.as_ref().map(|gpus| if gpus.fake { GpuSource::Fake } else { GpuSource::Nvml })
 }
 
+/// With each cgroup's CPU time.
 fn local_cgroups(cgroups: Option<&Cgroups>) -> NodeCgroups {
-    let Some(cgroups) = cgroups else {
-        return NodeCgroups { source: Some(CgroupSource::None), seen: None, dropped: None, cpu_ns: Vec::new() };
-    };
-    let source = match cgroups.source.as_str() {
-        "bpf" => Some(CgroupSource::Bpf),
-        "cgroupfs" => Some(CgroupSource::Cgroupfs),
-        _ => None,
-    };
     // A path that was removed and made again during the walk is there twice; ids grow, so the later one is meant.
     let mut by_path: BTreeMap<&str, (u64, Option<u64>)> = BTreeMap::new();
-    for cgroup in &cgroups.cgroups {
+    for cgroup in cgroups.iter().flat_map(|cgroups| &cgroups.cgroups) {
         let known = by_path.entry(&cgroup.path).or_insert((cgroup.id, cgroup.cpu_ns));
         if cgroup.id > known.0 {
             *known = (cgroup.id, cgroup.cpu_ns);
         }
     }
     let cpu_ns = by_path.into_iter().filter_map(|(path, (_, cpu_ns))| Some((path.to_owned(), cpu_ns?)));
-    NodeCgroups { source, seen: cgroups.seen, dropped: cgroups.dropped, cpu_ns: cpu_ns.collect() }
+    NodeCgroups { cpu_ns: cpu_ns.collect(), ..node_cgroups(cgroups) }
+}
+
+/// What is known of them together.
+fn node_cgroups(cgroups: Option<&Cgroups>) -> NodeCgroups {
+    let source = match cgroups.map(|cgroups| cgroups.source.as_str()) {
+        Some("bpf") => Some(CgroupSource::Bpf),
+        Some("cgroupfs") => Some(CgroupSource::Cgroupfs),
+        Some(_) => None,
+        None => Some(CgroupSource::None),
+    };
+    let (seen, dropped) = cgroups.map_or((None, None), |cgroups| (cgroups.seen, cgroups.dropped));
+    NodeCgroups { source, seen, dropped, cpu_ns: Vec::new() }
 }
 
 fn sums(nodes: &[Node]) -> BTreeMap<Resource, ClusterFigures> {

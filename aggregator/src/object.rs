@@ -93,22 +93,25 @@ pub fn needed<'de, D: Deserializer<'de>>(kind: Kind, from: D) -> Result<Value, D
 
 /// Decodes an object of that kind.
 pub fn decode(kind: Kind, value: Value) -> Result<Object, ObjectError> {
-    let called = called(kind, &value);
     if value["metadata"]["name"].as_str().is_none_or(str::is_empty) {
-        return Err(ObjectError::Nameless { object: called });
+        return Err(ObjectError::Nameless { object: called(kind, &value) });
     }
     Ok(match kind {
-        Kind::Node => Object::Node(raw::<node::RawNode>(value, called)?.into()),
-        Kind::Pod => Object::Pod(raw::<pod::RawPod>(value, called)?.into()),
-        Kind::AppWrapper => Object::AppWrapper(raw::<appwrapper::RawAppWrapper>(value, called)?.into()),
+        Kind::Node => Object::Node(raw::<node::RawNode>(kind, value)?.into()),
+        Kind::Pod => Object::Pod(raw::<pod::RawPod>(kind, value)?.into()),
+        Kind::AppWrapper => Object::AppWrapper(raw::<appwrapper::RawAppWrapper>(kind, value)?.into()),
     })
 }
 
-fn raw<T: DeserializeOwned>(value: Value, object: String) -> Result<T, ObjectError> {
-    serde_path_to_error::deserialize(value).map_err(|error| ObjectError::Field {
-        object,
-        field: error.path().to_string(),
-        source: error.into_inner(),
+fn raw<T: DeserializeOwned>(kind: Kind, value: Value) -> Result<T, ObjectError> {
+    // To keep account of the path costs as much as to decode, so it is done only for an object that is wrong.
+    T::deserialize(&value).or_else(|_| {
+        let object = called(kind, &value);
+        serde_path_to_error::deserialize(value).map_err(|error| ObjectError::Field {
+            object,
+            field: error.path().to_string(),
+            source: error.into_inner(),
+        })
     })
 }
 

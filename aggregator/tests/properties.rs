@@ -10,7 +10,7 @@ use common::{NOW_MS, print, snapshot, snapshot_of, text};
 use mcad_aggregator::cluster::{Cluster, Event, Source};
 use mcad_aggregator::hardware::{Facts, Found, Gpu, Gpus, Health};
 use mcad_aggregator::measure::{Measured, MeasuredNode};
-use mcad_aggregator::object::{Kind, Object, Served, decode};
+use mcad_aggregator::object::{Kind, Object, Served, decode, needed};
 use mcad_aggregator::snapshot::{Options, Snapshot};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -132,6 +132,16 @@ proptest! {
         prop_assert_eq!(&once, &again);
         let series: Vec<_> = once.lines().map(|line| line.rsplit_once(' ').unwrap().0).collect();
         prop_assert_eq!(series.iter().collect::<BTreeSet<_>>().len(), series.len());
+    }
+
+    #[test]
+    fn what_is_not_needed_of_an_object_makes_no_difference(objects in random::cluster()) {
+        for json in &objects {
+            let kind = Kind::named(json["apiVersion"].as_str().unwrap(), json["kind"].as_str().unwrap()).unwrap();
+            let text = json.to_string();
+            let read = needed(kind, &mut serde_json::Deserializer::from_str(&text)).unwrap();
+            prop_assert_eq!(decode(kind, read).unwrap(), object(json));
+        }
     }
 
     #[test]

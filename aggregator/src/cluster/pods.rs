@@ -1,7 +1,6 @@
 //! The pods of a cluster: found by name, and by the UID that their cgroups carry. Knows nothing of what they add up to.
 use std::borrow::Borrow;
-use std::collections::BTreeSet;
-use std::collections::hash_map::{Entry, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -9,105 +8,113 @@ use crate::object::Pod;
 
 /// See the module's documentation.
 ///
-/// A pod is in a box of its own: a table has room for up to twice as many as it holds, and would have it for whole pods.
+/// The tables hold addresses alone: they have room for up to twice as many pods as there are.
 #[derive(Debug, Default)]
 pub(super) struct Pods {
-    by_name: HashMap<PodName, Box<Pod>>,
-    by_uid: HashMap<Arc<str>, PodName>,
+    by_name: HashSet<ByName>,
+    by_uid: HashSet<ByUid>,
     /// Further bearers of a UID that is in `by_uid`; there are none but where an object is broken.
-    rivals: BTreeSet<(Arc<str>, PodName)>,
+    rivals: BTreeMap<(Arc<str>, PodName), Arc<Pod>>,
 }
 
 /// Which pod: namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PodName {
     pub(super) namespace: Arc<str>,
     pub(super) name: Arc<str>,
 }
 
+impl PodName {
+    pub(super) fn of(pod: &Pod) -> Self {
+        Self { namespace: pod.namespace.clone(), name: pod.name.clone() }
+    }
+}
+
 impl Pods {
     pub(super) fn get(&self, namespace: &str, name: &str) -> Option<&Pod> {
-        self.by_name.get(&(namespace, name) as &dyn Named).map(|pod| &**pod)
+        self.by_name.get(&(namespace, name) as &dyn Named).map(|found| &*found.0)
     }
 
     /// The pod whose cgroups carry this UID; of several, the first by name.
     pub(super) fn of_uid(&self, uid: &str) -> Option<&Pod> {
-        self.by_name.get(self.by_uid.get(uid)?).map(|pod| &**pod)
-    }
-
-    pub(super) fn names(&self) -> impl Iterator<Item = &PodName> {
-        self.by_name.keys()
+        self.by_uid.get(uid).map(|found| &*found.0)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pod> {
-        self.by_name.values().map(|pod| &**pod)
+        self.by_name.iter().map(|pod| &*pod.0)
     }
 
     /// Puts a pod in; what was known under its name comes out.
-    pub(super) fn insert(&mut self, pod: Pod) -> Option<Pod> {
-        let name = PodName { namespace: pod.namespace.clone(), name: pod.name.clone() };
-        let uid = pod.cgroup_uid.clone();
-        let before = match self.by_name.entry(name.clone()) {
-            Entry::Occupied(mut known) => Some(std::mem::replace(&mut **known.get_mut(), pod)),
-            Entry::Vacant(new) => {
-                new.insert(Box::new(pod));
-                None
+    pub(super) fn insert(&mut self, pod: Pod) -> Option<Arc<Pod>> {
+        let pod = Arc::new(pod);
+        let before = self.by_name.replace(ByName(pod.clone())).map(|before| before.0);
+        match &before {
+            Some(before) if before.cgroup_uid == pod.cgroup_uid && self.rivals.is_empty() => {
+                if !pod.cgroup_uid.is_empty() {
+                    self.by_uid.replace(ByUid(pod));
+                }
             }
-        };
-        if before.as_ref().is_none_or(|before| before.cgroup_uid != uid) {
-            if let Some(before) = &before {
-                self.forget_uid(&before.cgroup_uid, &name);
+            Some(before) => {
+                self.forget_uid(before);
+                self.learn_uid(pod);
             }
-            self.learn_uid(uid, name);
+            None => self.learn_uid(pod),
         }
         before
     }
 
-    pub(super) fn remove(&mut self, name: &PodName) -> Option<Pod> {
-        let pod = *self.by_name.remove(name)?;
-        self.forget_uid(&pod.cgroup_uid, name);
+    pub(super) fn remove(&mut self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        let ByName(pod) = self.by_name.take(&(namespace, name) as &dyn Named)?;
+        self.forget_uid(&pod);
         Some(pod)
     }
 
-    fn learn_uid(&mut self, uid: Arc<str>, name: PodName) {
-        if uid.is_empty() {
+    fn learn_uid(&mut self, pod: Arc<Pod>) {
+        if pod.cgroup_uid.is_empty() {
             return;
         }
-        match self.by_uid.entry(uid) {
-            Entry::Occupied(mut first) => {
-                let uid = first.key().clone();
-                let later = if name < *first.get() { first.insert(name) } else { name };
-                self.rivals.insert((uid, later));
-            }
-            Entry::Vacant(new) => {
-                new.insert(name);
-            }
+        let first = self.by_uid.get(&*pod.cgroup_uid).map(|first| PodName::of(&first.0));
+        let later = match first {
+            Some(first) if first < PodName::of(&pod) => Some(pod),
+            _ => self.by_uid.replace(ByUid(pod)).map(|later| later.0),
+        };
+        if let Some(later) = later {
+            self.rivals.insert((later.cgroup_uid.clone(), PodName::of(&later)), later);
         }
     }
 
-    fn forget_uid(&mut self, uid: &Arc<str>, name: &PodName) {
-        if self.by_uid.get(uid) != Some(name) {
-            self.rivals.remove(&(uid.clone(), name.clone()));
+    fn forget_uid(&mut self, pod: &Arc<Pod>) {
+        let uid = &pod.cgroup_uid;
+        if !self.by_uid.get(&**uid).is_some_and(|first| Arc::ptr_eq(&first.0, pod)) {
+            self.rivals.remove(&(uid.clone(), PodName::of(pod)));
             return;
         }
-        self.by_uid.remove(uid);
+        self.by_uid.remove(&**uid);
         let nothing: Arc<str> = "".into();
         let from = (uid.clone(), PodName { namespace: nothing.clone(), name: nothing });
-        if let Some(next) = self.rivals.range(from..).next().filter(|(rival, _)| rival == uid).cloned() {
-            self.rivals.remove(&next);
-            self.by_uid.insert(next.0, next.1);
+        let next = self.rivals.range(from..).next().map(|(key, _)| key.clone()).filter(|(rival, _)| rival == uid);
+        if let Some(next) = next.and_then(|next| self.rivals.remove(&next)) {
+            self.by_uid.insert(ByUid(next));
         }
     }
 }
+
+/// A pod that is found by its namespace and name.
+#[derive(Debug)]
+struct ByName(Arc<Pod>);
+
+/// A pod that is found by the UID that its cgroups carry.
+#[derive(Debug)]
+struct ByUid(Arc<Pod>);
 
 /// What a pod is looked up by, borrowed or not: a look-up makes no copy of the names.
 trait Named {
     fn parts(&self) -> (&str, &str);
 }
 
-impl Named for PodName {
+impl Named for ByName {
     fn parts(&self) -> (&str, &str) {
-        (&self.namespace, &self.name)
+        (&self.0.namespace, &self.0.name)
     }
 }
 
@@ -117,7 +124,7 @@ impl Named for (&str, &str) {
     }
 }
 
-impl<'a> Borrow<dyn Named + 'a> for PodName {
+impl<'a> Borrow<dyn Named + 'a> for ByName {
     fn borrow(&self) -> &(dyn Named + 'a) {
         self
     }
@@ -137,11 +144,39 @@ impl PartialEq for dyn Named + '_ {
 
 impl Eq for dyn Named + '_ {}
 
-impl Hash for PodName {
+impl Hash for ByName {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.parts().hash(state);
     }
 }
+
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for ByName {}
+
+impl Borrow<str> for ByUid {
+    fn borrow(&self) -> &str {
+        &self.0.cgroup_uid
+    }
+}
+
+impl Hash for ByUid {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.cgroup_uid.hash(state);
+    }
+}
+
+impl PartialEq for ByUid {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.cgroup_uid == other.0.cgroup_uid
+    }
+}
+
+impl Eq for ByUid {}
 
 #[cfg(test)]
 mod tests {
@@ -154,10 +189,6 @@ mod tests {
         pod
     }
 
-    fn name(name: &str) -> PodName {
-        PodName { namespace: "n".into(), name: name.into() }
-    }
-
     #[test]
     fn of_pods_with_one_uid_the_first_by_name_is_meant_whatever_came_first_or_went() {
         let mut pods = Pods::default();
@@ -166,14 +197,21 @@ mod tests {
             pods.insert(pod(name, "u"));
         }
         check(&pods, Some("a"));
-        pods.remove(&name("a"));
+        pods.remove("n", "a");
         check(&pods, Some("b"));
         pods.insert(pod("b", "another"));
         check(&pods, Some("c"));
-        pods.remove(&name("b"));
+        pods.remove("n", "b");
         check(&pods, Some("c"));
-        pods.remove(&name("c"));
+        pods.remove("n", "c");
         check(&pods, None);
+        pods.insert(pod("b", "u"));
+        pods.insert(pod("a", "u"));
+        pods.insert(pod("a", "u"));
+        pods.insert(pod("b", "u"));
+        check(&pods, Some("a"));
+        pods.remove("n", "a");
+        pods.remove("n", "b");
         assert!(pods.rivals.is_empty() && pods.by_uid.is_empty());
     }
 
@@ -183,10 +221,10 @@ mod tests {
         pods.insert(pod("a", "u"));
         assert_eq!(pods.get("n", "a").map(|pod| &*pod.uid), Some("u"));
         assert_eq!(pods.get("a", "n"), None);
-        assert_eq!(pods.insert(pod("a", "")).map(|pod| pod.uid), Some("u".into()));
+        assert_eq!(pods.insert(pod("a", "")).map(|pod| pod.uid.clone()), Some("u".into()));
         assert_eq!(pods.of_uid("u"), None);
         assert_eq!(pods.of_uid(""), None);
-        assert!(pods.remove(&name("a")).is_some());
+        assert!(pods.remove("n", "a").is_some());
         assert_eq!(pods.iter().count(), 0);
     }
 }

@@ -84,6 +84,26 @@ impl Pod {
     pub fn held_node(&self) -> Option<&Arc<str>> {
         self.node.as_ref().filter(|_| !self.phase.is_terminal())
     }
+
+    /// It asks for the same, for the same AppWrapper, on the same node, as an earlier state of it.
+    pub(crate) fn is_same_work(&self, before: &Self) -> bool {
+        self.uid == before.uid
+            && self.cgroup_uid == before.cgroup_uid
+            && self.node == before.node
+            && self.owner == before.owner
+            && self.requests == before.requests
+    }
+
+    /// Takes what [`Self::is_same_work`] compares, and its name, from the earlier state: in memory once, and at hand.
+    pub(crate) fn share_names(&mut self, before: &Self) {
+        self.namespace.clone_from(&before.namespace);
+        self.name.clone_from(&before.name);
+        self.uid.clone_from(&before.uid);
+        self.cgroup_uid.clone_from(&before.cgroup_uid);
+        self.node.clone_from(&before.node);
+        self.owner.clone_from(&before.owner);
+        self.requests.clone_from(&before.requests);
+    }
 }
 
 /// The fields of [`RawPod`] and its parts.

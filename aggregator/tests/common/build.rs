@@ -1,12 +1,12 @@
 //! Objects and reports in few words.
-use mcad_aggregator::object::{Kind, Object, decode};
+use mcad_aggregator::object::{Kind, Object, decode, needed};
 use mcad_wire::report::{Assignment, Assignments, DeviceIds, Gpu, Gpus, Machine, REPORT_VERSION, Report};
 use serde_json::{Value, json};
 
-/// Decodes an object that must be right.
+/// Decodes an object that must be right, as a watch does: what is not taken as needed is missed by the test of its rule.
 pub(crate) fn object(json: &Value) -> Object {
     let kind = Kind::named(json["apiVersion"].as_str().unwrap(), json["kind"].as_str().unwrap()).unwrap();
-    decode(kind, json.clone()).unwrap()
+    decode(kind, needed(kind, json).unwrap()).unwrap()
 }
 
 /// A ready node that declares the same as capacity and as allocatable.
