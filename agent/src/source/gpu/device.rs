@@ -88,19 +88,9 @@ impl<'nvml> Held<'nvml> {
         *calls += 2;
         let memory = answers.of(self.device.memory_info()).map(|info| memory(&info));
         let health = answers.of(self.device.field_values_for(&FIELDS.map(FieldId)));
-        let mut reading = DeviceReading {
-            uuid: Arc::clone(&self.uuid),
-            model: Arc::clone(&self.model),
-            bus_id: Arc::clone(&self.bus_id),
-            mig_mode: None,
-            instances: Vec::new(),
-            memory,
-            utilization_ratio: None,
-            mean_ratio: None,
-            health: health.map_or_else(HealthReading::default, |values| fields(&values)),
-            processes: Vec::new(),
-            process_ratios: None,
-        };
+        let mut reading = DeviceReading::of(&self.uuid, &self.model, &self.bus_id);
+        reading.memory = memory;
+        reading.health = health.map_or_else(HealthReading::default, |values| fields(&values));
         if !answers.lost {
             self.read_mode(&mut reading, &mut answers, calls);
             self.read_use(&mut reading, &mut answers, room, calls);

@@ -167,19 +167,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn device(health: HealthReading) -> DeviceReading {
-        DeviceReading {
-            uuid: "g".into(),
-            model: "m".into(),
-            bus_id: "b".into(),
-            mig_mode: None,
-            instances: Vec::new(),
-            memory: None,
-            utilization_ratio: None,
-            mean_ratio: None,
-            health,
-            processes: Vec::new(),
-            process_ratios: None,
-        }
+        DeviceReading { health, ..DeviceReading::of(&"g".into(), &"m".into(), &"b".into()) }
     }
 
     fn round(health: Option<HealthReading>, xids: &[(u64, Option<u32>)]) -> Reading {

@@ -127,7 +127,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::source::gpu::reading::{HealthReading, ProcessReading};
+    use crate::source::gpu::reading::ProcessReading;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -135,17 +135,10 @@ mod tests {
         let process =
             |pid: &u32| ProcessReading { pid: *pid, memory_bytes: Some(5), gpu_instance: None, compute_instance: None };
         DeviceReading {
-            uuid: "g".into(),
-            model: "m".into(),
-            bus_id: "b".into(),
-            mig_mode: None,
-            instances: Vec::new(),
-            memory: None,
             utilization_ratio: now,
             mean_ratio: mean,
-            health: HealthReading::default(),
             processes: pids.iter().map(process).collect(),
-            process_ratios: None,
+            ..DeviceReading::of(&"g".into(), &"m".into(), &"b".into())
         }
     }
 

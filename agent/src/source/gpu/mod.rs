@@ -159,7 +159,7 @@ impl NvmlGpus {
         Self {
             watchdog: Watchdog::new(settings.library.as_deref().map(Into::into), settings.listen, settings.deadline),
             bus: PciBus::new(&settings.sys_root),
-            remembered: Remembered::new(settings.state_dir.as_deref()),
+            remembered: Remembered::new(settings.state_dir.as_deref(), &settings.sys_root),
             xids: Xids::new(settings.ignored_xids.iter().copied()),
             users: Users::new(&settings.proc_root),
             ledger: Ledger::default(),

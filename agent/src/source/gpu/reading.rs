@@ -34,6 +34,25 @@ pub(super) struct DeviceReading {
     pub(super) process_ratios: Option<Vec<(u32, f64)>>,
 }
 
+impl DeviceReading {
+    /// A device that has said nothing but who it is.
+    pub(super) fn of(uuid: &Arc<str>, model: &Arc<str>, bus_id: &Arc<str>) -> Self {
+        Self {
+            uuid: Arc::clone(uuid),
+            model: Arc::clone(model),
+            bus_id: Arc::clone(bus_id),
+            mig_mode: None,
+            instances: Vec::new(),
+            memory: None,
+            utilization_ratio: None,
+            mean_ratio: None,
+            health: HealthReading::default(),
+            processes: Vec::new(),
+            process_ratios: None,
+        }
+    }
+}
+
 /// One MIG instance.
 #[derive(Clone, Debug)]
 pub(super) struct InstanceReading {

@@ -1,19 +1,30 @@
 //! The most GPUs that this node is known to have had at once, by UUID, kept in a file of the host: after a reboot that
 //! hides three of eight, five are not the whole truth.
 //!
-//! More devices than remembered, or as many others (one was replaced), take the memory's place. So do devices of which
-//! not one is remembered: the file came from another machine. A damaged file is as good as none. Who removes the file
-//! (`mcad-agent forget-gpus`) makes the present devices the memory.
+//! More devices than remembered, or as many others (one was replaced), take the memory's place. Fewer never do, not even
+//! if not one of them is remembered: a virtual machine that was started on another host has other devices, and may miss
+//! some. A file that came from another machine, by what the firmware calls it, is as good as none, and so is a damaged
+//! one. Who removes the file (`mcad-agent forget-gpus`) makes the present devices the memory.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const FILE: &str = "gpus";
 const HEAD: &str = "mcad-agent gpus";
+/// Before the machine's name in the head.
+const MACHINE: &str = " machine ";
+
+/// What the firmware calls the machine, below `/sys`: a virtual machine keeps it wherever it is started, and a copy of one
+/// gets another.
+const MACHINE_FILE: &str = "class/dmi/id/product_uuid";
+
+/// A UUID has 36 bytes. What is longer is none, and names no machine.
+const MACHINE_BYTES_AT_MOST: u64 = 64;
 
 /// More than any node has, MIG instances apart.
 const DEVICES_AT_MOST: usize = 256;
@@ -24,26 +35,27 @@ const BYTES_AT_MOST: u64 = 32 * 1024;
 #[derive(Debug)]
 pub(super) struct Remembered {
     path: Option<PathBuf>,
+    /// Unknown where the firmware or our rights say nothing. Then every file is this machine's.
+    machine: Option<String>,
     uuids: BTreeSet<Arc<str>>,
     /// What is in memory is in the file: if that is gone, someone removed it.
     kept: bool,
-    /// The file could not be written, and that was logged.
-    failing: bool,
+    /// What is wrong with the file was logged.
+    told: bool,
 }
 
 impl Remembered {
-    /// A memory in this directory; without one, of this process alone.
-    pub(super) fn new(state_dir: Option<&Path>) -> Self {
+    /// A memory in this directory, of the machine that this `/sys` shows; without a directory, of this process alone.
+    pub(super) fn new(state_dir: Option<&Path>, sys_root: &Path) -> Self {
         let path = state_dir.map(|directory| directory.join(FILE));
-        Self { path, uuids: BTreeSet::new(), kept: false, failing: false }
+        Self { path, machine: machine(sys_root), uuids: BTreeSet::new(), kept: false, told: false }
     }
 
     /// Takes note of the devices that are present, and says how many are remembered; none known: absent.
     pub(super) fn note<'a>(&mut self, present: impl Iterator<Item = &'a Arc<str>>) -> Option<u32> {
         self.recall();
         let present: BTreeSet<Arc<str>> = present.take(DEVICES_AT_MOST).cloned().collect();
-        let others = !present.is_empty() && present.is_disjoint(&self.uuids);
-        if present != self.uuids && (present.len() >= self.uuids.len() || others) {
+        if present != self.uuids && present.len() >= self.uuids.len() {
             self.uuids = present;
             self.kept = false;
         }
@@ -57,9 +69,15 @@ impl Remembered {
     fn recall(&mut self) {
         let Some(path) = &self.path else { return };
         match read(path) {
-            Ok(uuids) => {
-                self.uuids = uuids;
+            Ok(memory) if memory.is_of(self.machine.as_deref()) => {
+                self.uuids = memory.uuids;
                 self.kept = true;
+            }
+            Ok(_) => {
+                if !self.told {
+                    tracing::info!(path = %path.display(), "the memory of GPUs is another machine's");
+                }
+                (self.kept, self.told) = (false, true);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if self.kept {
@@ -69,10 +87,10 @@ impl Remembered {
                 self.kept = false;
             }
             Err(error) => {
-                if self.kept || !self.failing {
+                if !self.told {
                     tracing::warn!(path = %path.display(), %error, "the memory of GPUs can't be read");
                 }
-                self.kept = false;
+                (self.kept, self.told) = (false, true);
             }
         }
     }
@@ -82,13 +100,13 @@ impl Remembered {
         if self.uuids.is_empty() {
             return;
         }
-        match write(path, &self.uuids) {
-            Ok(()) => (self.kept, self.failing) = (true, false),
+        match write(path, self.machine.as_deref(), &self.uuids) {
+            Ok(()) => (self.kept, self.told) = (true, false),
             Err(error) => {
-                if !self.failing {
+                if !self.told {
                     tracing::warn!(path = %path.display(), %error, "the memory of GPUs can't be kept");
                 }
-                self.failing = true;
+                self.told = true;
             }
         }
     }
@@ -103,29 +121,65 @@ pub fn forget(state_dir: &Path) -> io::Result<bool> {
     }
 }
 
-fn read(path: &Path) -> io::Result<BTreeSet<Arc<str>>> {
+/// What a file says.
+struct Memory {
+    /// Absent: it was not known.
+    machine: Option<String>,
+    uuids: BTreeSet<Arc<str>>,
+}
+
+impl Memory {
+    fn is_of(&self, machine: Option<&str>) -> bool {
+        match (self.machine.as_deref(), machine) {
+            (Some(written), Some(here)) => written == here,
+            _ => true,
+        }
+    }
+}
+
+fn machine(sys_root: &Path) -> Option<String> {
+    let mut text = String::new();
+    let file = fs::File::open(sys_root.join(MACHINE_FILE)).ok()?;
+    file.take(MACHINE_BYTES_AT_MOST).read_to_string(&mut text).ok()?;
+    let name = text.trim();
+    let is_uuid = name.len() == 36 && name.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
+    // Firmware that was never told writes all zeros, or all ones, on every machine.
+    let says = |byte: u8| !matches!(byte.to_ascii_lowercase(), b'0' | b'f' | b'-');
+    (is_uuid && name.bytes().any(says)).then(|| name.to_ascii_lowercase())
+}
+
+fn read(path: &Path) -> io::Result<Memory> {
     let mut text = String::new();
     fs::File::open(path)?.take(BYTES_AT_MOST).read_to_string(&mut text)?;
     parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "damaged"))
 }
 
 /// The head says how many lines follow, so half a file is not a smaller node.
-fn parse(text: &str) -> Option<BTreeSet<Arc<str>>> {
+fn parse(text: &str) -> Option<Memory> {
     let mut lines = text.lines();
-    let count: usize = lines.next()?.strip_prefix(HEAD)?.trim().parse().ok()?;
+    let head = lines.next()?.strip_prefix(HEAD)?;
+    let (count, machine) =
+        head.split_once(MACHINE).map_or((head, None), |(count, name)| (count, Some(name.to_owned())));
+    let count: usize = count.trim().parse().ok()?;
     let uuids: BTreeSet<Arc<str>> = lines.map(Arc::from).collect();
     let whole = text.ends_with('\n') && uuids.len() == count && count <= DEVICES_AT_MOST;
-    whole.then_some(uuids)
+    whole.then_some(Memory { machine, uuids })
 }
 
-fn write(path: &Path, uuids: &BTreeSet<Arc<str>>) -> io::Result<()> {
-    let mut text = format!("{HEAD} {}\n", uuids.len());
+fn write(path: &Path, machine: Option<&str>, uuids: &BTreeSet<Arc<str>>) -> io::Result<()> {
+    let mut text = format!("{HEAD} {}", uuids.len());
+    if let Some(machine) = machine {
+        text.push_str(MACHINE);
+        text.push_str(machine);
+    }
+    text.push('\n');
     for uuid in uuids {
         // To a string it never fails.
         let _ = writeln!(text, "{uuid}");
     }
     let next = path.with_extension("next");
-    let mut file = fs::File::create(&next)?;
+    // Only root may read the machine's name where the firmware shows it.
+    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(next, path)
@@ -141,7 +195,7 @@ mod tests {
 
     fn check(directory: &Path, present: &str, expected: Option<u32>) {
         // A new process each time.
-        let mut remembered = Remembered::new(Some(directory));
+        let mut remembered = Remembered::new(Some(directory), directory);
         assert_eq!(remembered.note(uuids(present).iter()), expected, "{present:?}");
         assert_eq!(remembered.note(uuids(present).iter()), expected, "{present:?}, again");
     }
@@ -157,13 +211,44 @@ mod tests {
         check(directory, "a b c d e", Some(5));
         // One was replaced: what is remembered is what is there now.
         check(directory, "a b c d f", Some(5));
-        check(directory, "e", Some(1));
+        // All are others, and three are missing.
+        check(directory, "v w", Some(5));
+        check(directory, "v w x y z", Some(5));
+        check(directory, "a b c d f", Some(5));
+    }
+
+    #[test]
+    fn a_file_of_another_machine_says_nothing_of_this_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let is = |name: &str| {
+            fs::create_dir_all(directory.join("class/dmi/id")).unwrap();
+            fs::write(directory.join(MACHINE_FILE), name).unwrap();
+        };
+        // Kept when the machine was not known, it is taken to be this one's.
+        check(directory, "a b c d", Some(4));
+        is("4C4C4544-0042-3510-8052-B4C04F4D4E31\n");
+        check(directory, "a b c", Some(4));
+        check(directory, "a b c d", Some(4));
+        check(directory, "a b c d e", Some(5));
+        let text = fs::read_to_string(directory.join(FILE)).unwrap();
+        assert!(text.starts_with("mcad-agent gpus 5 machine 4c4c4544-0042-3510-8052-b4c04f4d4e31\na\n"), "{text}");
+        is("5C4C4544-0042-3510-8052-B4C04F4D4E31\n");
+        check(directory, "x", Some(1));
+        check(directory, "", Some(1));
+        for no_name in
+            ["", "Not Settable", "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", "00000000-0000-0000-0000-000000000000"]
+        {
+            is(no_name);
+            assert_eq!(machine(directory), None);
+            check(directory, "", Some(1));
+        }
     }
 
     #[test]
     fn forgetting_makes_the_present_devices_the_memory_also_of_a_running_agent() {
         let directory = tempfile::tempdir().unwrap();
-        let mut remembered = Remembered::new(Some(directory.path()));
+        let mut remembered = Remembered::new(Some(directory.path()), directory.path());
         assert_eq!(remembered.note(uuids("a b c").iter()), Some(3));
         assert_eq!(remembered.note(uuids("a").iter()), Some(3));
         assert!(forget(directory.path()).unwrap());
@@ -185,7 +270,7 @@ mod tests {
     #[test]
     fn a_file_that_is_damaged_while_the_agent_runs_costs_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let mut remembered = Remembered::new(Some(directory.path()));
+        let mut remembered = Remembered::new(Some(directory.path()), directory.path());
         remembered.note(uuids("a b c").iter());
         fs::write(directory.path().join(FILE), "half").unwrap();
         assert_eq!(remembered.note(uuids("a").iter()), Some(3));
@@ -195,7 +280,7 @@ mod tests {
     #[test]
     fn without_a_directory_or_rights_the_process_remembers() {
         for directory in [None, Some(Path::new("/nonexistent"))] {
-            let mut remembered = Remembered::new(directory);
+            let mut remembered = Remembered::new(directory, Path::new("/nonexistent"));
             assert_eq!(remembered.note(uuids("a b").iter()), Some(2));
             assert_eq!(remembered.note(uuids("a").iter()), Some(2));
         }
@@ -205,7 +290,7 @@ mod tests {
     fn the_memory_has_a_bound() {
         let many: Vec<Arc<str>> = (0..5000).map(|n| Arc::from(format!("GPU-{n:092}"))).collect();
         let directory = tempfile::tempdir().unwrap();
-        assert_eq!(Remembered::new(Some(directory.path())).note(many.iter()), Some(256));
+        assert_eq!(Remembered::new(Some(directory.path()), directory.path()).note(many.iter()), Some(256));
         check(directory.path(), "", Some(256));
     }
 }
