@@ -8,6 +8,9 @@ use crate::exposition::Sample;
 /// CPU time of each cgroup, as the aggregator shows it with `--cluster local`.
 const CGROUP_CPU: &str = "mcad_cgroup_cpu_seconds_total";
 
+/// GPUs as the ladder spells them: those that are whole, or their replicas.
+const GPU: &str = "nvidia_com_gpu";
+
 /// One scrape of `/metrics`.
 pub(crate) struct Scrape {
     /// When it was made, in seconds since `run` began.
@@ -114,7 +117,17 @@ impl View {
         let cpu = pair(figure("mcad_node_used", "cpu"), figure("mcad_node_installed", "cpu"), 1.0);
         let gib = f64::from(1 << 30);
         let memory = pair(figure("mcad_node_used", "memory"), figure("mcad_node_installed", "memory"), gib);
-        format!("cpu {cpu} cores  memory {memory} GiB")
+        let mut machine = format!("cpu {cpu} cores  memory {memory} GiB");
+        let gpus = |family| figure(family, GPU);
+        if let Some(installed) = gpus("mcad_node_installed").filter(|installed| *installed > 0.0) {
+            let is_fake = self.now.as_ref().is_some_and(|now| now.sum("mcad_node_gpus_fake", &[]) == Some(1.0));
+            let what = if is_fake { "FAKE GPUs" } else { "GPUs" };
+            let text = |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), |value| format!("{value:.2}"));
+            let healthy = gpus("mcad_node_healthy").map_or_else(|| "unknown".to_owned(), |value| value.to_string());
+            let busy = text(gpus("mcad_node_used"));
+            let _infallible = write!(machine, "  {what} {installed} installed, {healthy} healthy, {busy} busy");
+        }
+        machine
     }
 
     fn source(&self) -> String {
@@ -208,6 +221,28 @@ mod tests {
             "   2s  cpu 1.50 of 2.00 cores  memory unknown of unknown GiB  3 cgroups, read by eBPF  \
              busiest /busy 0.50, /idle 0.00"
         );
+    }
+
+    #[test]
+    fn gpus_are_shown_where_there_are_some_and_fake_ones_as_such() {
+        let check = |more: &str, expected: Option<&str>| {
+            let mut scrape = scrape(1.0, 0.0, 10.0);
+            scrape.samples.extend(parse(more));
+            let line = view([scrape]).line();
+            match expected {
+                Some(expected) => assert!(line.contains(expected), "{line}"),
+                None => assert!(!line.contains("GPU"), "{line}"),
+            }
+        };
+        let installed = "mcad_node_installed{node=\"n\",resource=\"nvidia_com_gpu\",unit=\"integer\"}";
+        let healthy = installed.replace("installed", "healthy");
+        let used = "mcad_node_used{node=\"n\",owner=\"system\",resource=\"nvidia_com_gpu\",unit=\"integer\"}";
+        let all = format!("{installed} 8\n{healthy} 7\n{used} 3.5\n");
+        check(&all, Some("  GPUs 8 installed, 7 healthy, 3.50 busy  "));
+        check(&format!("{all}mcad_node_gpus_fake{{node=\"n\"}} 1\n"), Some("  FAKE GPUs 8 installed, 7 healthy"));
+        check(&format!("{installed} 8\n"), Some("  GPUs 8 installed, unknown healthy, unknown busy  "));
+        check(&format!("{installed} 0\n{healthy} 0\n"), None);
+        check("", None);
     }
 
     #[test]
