@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 pub(crate) mod build;
+pub(crate) mod explained;
 pub(crate) mod random;
 
 use std::path::Path;
