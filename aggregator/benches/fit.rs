@@ -8,10 +8,10 @@ mod support;
 
 use mcad_aggregator::cluster::Cluster;
 use mcad_aggregator::fit::{Fits, Verdict, fits};
-use mcad_aggregator::measure::Measured;
 use mcad_aggregator::object::{AppWrapper, Object};
 use mcad_aggregator::resource::{Amounts, Resource};
-use mcad_aggregator::snapshot::{NodeView, Options, Snapshot};
+use mcad_aggregator::snapshot::{Options, Snapshot};
+use mcad_aggregator::views::{NodeView, Views};
 use serde_json::{Value, json};
 use support::objects::{node, node_name, object};
 use support::{begin, both, figure, spell, timed};
@@ -120,7 +120,9 @@ fn snapshot(queue: &Queue) -> Snapshot {
     let pods = (0..NODES).map(|at| filler(at, queue.free[at % queue.free.len()]));
     let waiting = (0..WAITING).map(|at| appwrapper(at, (queue.groups)(at)));
     let cluster = Cluster::from_objects((0..NODES).map(|at| node(at, &["rdma/hca"])).chain(pods).chain(waiting));
-    Snapshot::new(&cluster, &Measured::default(), 1_700_000_000_000, &Options::default())
+    let options = Options::default();
+    let views = Views::new(options.clone()).all(&cluster, &[], |_| true);
+    Snapshot::new(&cluster, views, 1_700_000_000_000, &options)
 }
 
 /// Places every pod by a look at all nodes, for some of the AppWrappers, and says whether it found the same.

@@ -20,6 +20,7 @@ use mcad_aggregator::receive::{self, NodeName};
 use mcad_aggregator::snapshot::{GpuMetrics, Options};
 use mcad_aggregator::store::{Limits, Store, Stored};
 use mcad_aggregator::totals::Totals;
+use mcad_aggregator::views::Views;
 use mcad_wire::report::{
     Assignment, Assignments, Cgroup, Cgroups, DeviceIds, Gpu, Gpus, Machine, REPORT_VERSION, Report,
 };
@@ -28,7 +29,7 @@ use prometheus::{Encoder as _, TextEncoder};
 use serde_json::json;
 use support::counted::{Counted, held_bytes, peak_of};
 use support::objects::{namespace, node, node_name, object, uid};
-use support::{begin, both, figure, megabytes};
+use support::{Times, begin, both, figure, megabytes, spell, timed};
 
 #[global_allocator]
 static ALLOCATOR: Counted = Counted;
@@ -45,28 +46,44 @@ fn main() {
     for gpu_metrics in [GpuMetrics::Off, GpuMetrics::On] {
         let options = Options { gpu_metrics, ..Options::default() };
         let (fits, totals) = (Fits::new(), Totals::default());
-        let view = View::Kubernetes {
-            cluster: &cluster,
-            fits: &fits,
-            fitted: None,
-            totals: &totals,
-            options: &options,
-            ages: Ages::Count,
+        let make = |views: &mut Views| {
+            let view = View::Kubernetes {
+                cluster: &cluster,
+                fits: &fits,
+                fitted: None,
+                totals: &totals,
+                views,
+                ages: Ages::Count,
+            };
+            merge(view, &reports, now(20))
         };
-        let snapshot = || merge(view, &reports, now(20));
-        measure(&snapshot, &format!("--gpu-metrics {}", if gpu_metrics == GpuMetrics::On { "on" } else { "off" }));
+        println!("  --gpu-metrics {}", if gpu_metrics == GpuMetrics::On { "on" } else { "off" });
+        let mut views = Views::new(options.clone());
+        let held = held_bytes();
+        let taken = reports.iter().map(|(_, stored)| timed(|| views.take(&cluster, stored)).0);
+        let taken = Times::new(taken.collect());
+        figure("  a report joined as it arrives, median", spell(taken.quantile(0.5)), "");
+        figure("  99 % are below", spell(taken.quantile(0.99)), "");
+        figure("  kept of all nodes", megabytes(held_bytes() - held), "");
+        let anew = both(RUNS, || make(&mut Views::new(options.clone())));
+        figure("  merge: the same snapshot made of nothing, median", anew, "");
+        measure(&mut || make(&mut views));
     }
 }
 
-fn measure(make: &dyn Fn() -> Snapshot, what: &str) {
+fn measure(make: &mut dyn FnMut() -> Snapshot) {
     let before = held_bytes();
-    let (peak, snapshot) = peak_of(make);
+    let (peak, snapshot) = peak_of(&mut *make);
     let held = held_bytes() - before;
     let text = text(&snapshot);
     let lines = text.lines().filter(|line| !line.starts_with('#')).count();
-    println!("  {what}: {lines} lines, {}", megabytes(text.len() as u64));
+    figure("  lines", format!("{lines}, {}", megabytes(text.len() as u64)), "");
     figure("  merge: the snapshot made, median by the clock / on a processor", both(RUNS, make), "");
-    figure("  the snapshot holds / most while it was made", format!("{} / {}", megabytes(held), megabytes(peak)), "");
+    figure(
+        "  the snapshot holds beside them / most while it was made",
+        format!("{} / {}", megabytes(held), megabytes(peak)),
+        "",
+    );
     let plain = || write(&snapshot, &mut Discard(0));
     let gzip = || write(&snapshot, &mut Gzip(GzEncoder::new(Vec::new(), Compression::fast())));
     figure("  written plain, median", both(RUNS, plain), "budget 200 ms");

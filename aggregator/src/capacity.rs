@@ -8,7 +8,7 @@ use crate::resource::Triple;
 
 /// MCAD v1: unrequested capacity of the nodes that are not cordoned. In millicores, bytes, devices.
 pub fn v1(cluster: &Cluster) -> Triple {
-    let nodes = cluster.nodes().filter(|(node, _)| !node.cordoned);
+    let nodes = cluster.nodes_unordered().filter(|(node, _)| !node.cordoned);
     let unrequested = nodes.map(|(node, held)| node.dispatcher_v1.minus(held.dispatcher_v1));
     unrequested.fold(Triple::default(), Triple::plus).clamped()
 }

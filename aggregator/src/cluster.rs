@@ -77,13 +77,20 @@ pub struct Cluster {
     histograms: RequestHistograms,
     /// Quantities that could not be read, by list.
     unreadable: BTreeMap<Source, u64>,
+    /// The last that was given.
+    revision: Revision,
 }
 
+/// A state of a node and of the pods on it. No two states have the same, also not those of a node that was made anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revision(u64);
+
 /// A node and its pods; pods bound to a node that is not there wait here for it.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct NodeEntry {
     node: Option<Arc<Node>>,
     held: Held,
+    revision: Revision,
 }
 
 /// An AppWrapper as each source tells it, and its pods; pods of one that is not there wait here for it.
@@ -173,10 +180,24 @@ impl Cluster {
 
     /// The nodes that exist, in order of name, and what their pods hold.
     pub fn nodes(&self) -> impl Iterator<Item = (&Arc<Node>, &Held)> {
-        let there = self.nodes.values().filter_map(|entry| Some((entry.node.as_ref()?, &entry.held)));
-        let mut nodes: Vec<_> = there.collect();
-        nodes.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        self.nodes_and_revisions().map(|(node, held, _)| (node, held))
+    }
+
+    /// The same with what tells whether anything of the node, or of a pod on it, is not as it was.
+    pub fn nodes_and_revisions(&self) -> impl Iterator<Item = (&Arc<Node>, &Held, Revision)> {
+        let mut nodes: Vec<_> = self.nodes.values().filter_map(NodeEntry::there).collect();
+        nodes.sort_unstable_by(|(a, ..), (b, ..)| a.name.cmp(&b.name));
         nodes.into_iter()
+    }
+
+    /// The nodes that exist, in no order, and what their pods hold.
+    pub fn nodes_unordered(&self) -> impl Iterator<Item = (&Arc<Node>, &Held)> {
+        self.nodes.values().filter_map(NodeEntry::there).map(|(node, held, _)| (node, held))
+    }
+
+    /// One of them.
+    pub fn node_and_revision(&self, name: &str) -> Option<(&Arc<Node>, &Held, Revision)> {
+        self.nodes.get(name)?.there()
     }
 
     /// Whether there is a node of that name.
@@ -271,6 +292,10 @@ impl Cluster {
     }
 
     fn set_node(&mut self, mut node: Node) {
+        // Kubelet tells of its node every few minutes, and mostly nothing new.
+        if self.node(&node.name) == Some(&node) {
+            return;
+        }
         node.name = self.share(&node.name);
         for (key, value) in &mut node.labels {
             *key = self.share(key);
@@ -278,15 +303,17 @@ impl Cluster {
         }
         node.capacity.share_names(|name| self.share(name));
         node.allocatable.share_names(|name| self.share(name));
-        let (name, unreadable) = (node.name.clone(), node.unreadable);
-        let before = self.nodes.entry(name).or_default().node.replace(Arc::new(node));
+        let (name, unreadable, revision) = (node.name.clone(), node.unreadable, self.next_revision());
+        let entry = self.nodes.entry(name).or_default();
+        entry.revision = revision;
+        let before = entry.node.replace(Arc::new(node));
         self.note_unreadable(Source::Nodes, before.map_or(0, |node| node.unreadable), unreadable);
     }
 
     fn remove_node(&mut self, name: &str, uid: &str) {
         let Some(entry) = self.nodes.get_mut(name) else { return };
         let gone = entry.node.take_if(|node| same(&node.uid, uid));
-        if *entry == NodeEntry::default() {
+        if entry.is_forgotten() {
             self.nodes.remove(name);
         }
         self.note_unreadable(Source::Nodes, gone.map_or(0, |node| node.unreadable), 0);
@@ -302,12 +329,18 @@ impl Cluster {
             Some(known) if pod.is_same_work(known) => pod.share_names(known),
             _ => self.share_names(&mut pod),
         }
+        let rivals_before = self.pods.have_rivals();
+        let (pod, before) = self.pods.insert(pod);
         self.account(&pod, Change::Comes);
         self.note_unreadable(Source::Pods, 0, pod.unreadable);
-        if let Some(before) = self.pods.insert(pod) {
+        self.touch_rest(&pod, before.as_deref());
+        if let Some(before) = before {
             self.account(&before, Change::Goes);
             self.note_unreadable(Source::Pods, before.unreadable, 0);
+            self.touch_rest(&before, Some(&*pod));
+            self.touch_rivals(rivals_before, &before.cgroup_uid);
         }
+        self.touch_rivals(rivals_before, &pod.cgroup_uid);
     }
 
     fn share_names(&mut self, pod: &mut Pod) {
@@ -321,20 +354,56 @@ impl Cluster {
     }
 
     fn remove_pod(&mut self, namespace: &str, name: &str, uid: &str) {
+        let rivals_before = self.pods.have_rivals();
         if self.pods.get(namespace, name).is_some_and(|pod| same(&pod.uid, uid))
             && let Some(pod) = self.pods.remove(namespace, name)
         {
             self.account(&pod, Change::Goes);
             self.note_unreadable(Source::Pods, pod.unreadable, 0);
+            self.touch_rest(&pod, None);
+            self.touch_rivals(rivals_before, &pod.cgroup_uid);
         }
+    }
+
+    /// A pod that holds nothing on its node may still be measured there. Where its other state held something on the same
+    /// node, that is enough to say that the node is not as it was.
+    fn touch_rest(&mut self, pod: &Pod, other_state: Option<&Pod>) {
+        let Some(node) = pod.node.as_ref().filter(|_| pod.held_node().is_none()) else { return };
+        if other_state.and_then(Pod::held_node) == Some(node) {
+            return;
+        }
+        let revision = self.next_revision();
+        if let Some(entry) = self.nodes.get_mut(node) {
+            entry.revision = revision;
+        }
+    }
+
+    /// Which of several pods a UID means may have changed, and with it what the report of each one's node tells.
+    fn touch_rivals(&mut self, rivals_before: bool, uid: &str) {
+        if !rivals_before && !self.pods.have_rivals() {
+            return;
+        }
+        let revision = self.next_revision();
+        for pod in self.pods.all_of_uid(uid) {
+            if let Some(entry) = pod.node.as_ref().and_then(|node| self.nodes.get_mut(node)) {
+                entry.revision = revision;
+            }
+        }
+    }
+
+    fn next_revision(&mut self) -> Revision {
+        self.revision.0 += 1;
+        self.revision
     }
 
     /// Adds a pod to the sums of its node and its AppWrapper, or takes it away.
     fn account(&mut self, pod: &Pod, change: Change) {
         if let Some(name) = pod.held_node() {
+            let revision = self.next_revision();
             let entry = self.nodes.entry(name.clone()).or_default();
+            entry.revision = revision;
             entry.held.account(pod, change);
-            if *entry == NodeEntry::default() {
+            if entry.is_forgotten() {
                 self.nodes.remove(name);
             }
         }
@@ -396,6 +465,16 @@ impl Cluster {
         let (uid, demand) = (effective.uid.clone(), Triple::from(&effective.demand.total));
         entry.observed = Some(uid);
         self.histograms.observe(demand);
+    }
+}
+
+impl NodeEntry {
+    fn there(&self) -> Option<(&Arc<Node>, &Held, Revision)> {
+        Some((self.node.as_ref()?, &self.held, self.revision))
+    }
+
+    fn is_forgotten(&self) -> bool {
+        self.node.is_none() && self.held == Held::default()
     }
 }
 

@@ -14,7 +14,8 @@ use crate::demand::PodGroup;
 use crate::ladder::{NodeState, Reason};
 use crate::object::{AppWrapper, AppWrapperName, Constraints};
 use crate::resource::{Amounts, Resource};
-use crate::snapshot::{NodeView, Snapshot};
+use crate::snapshot::Snapshot;
+use crate::views::NodeView;
 
 use self::columns::Columns;
 
@@ -40,7 +41,7 @@ pub type Fits = BTreeMap<AppWrapperName, Verdict>;
 /// Works out the verdicts of a snapshot; none where nodes or AppWrappers are not known.
 pub fn fits(snapshot: &Snapshot) -> Fits {
     let (Some(nodes), Some(appwrappers)) = (&snapshot.nodes, &snapshot.appwrappers) else { return Fits::new() };
-    let mut rooms = Rooms::new(nodes.nodes.iter(), |key| snapshot.options.tolerated.contains(key));
+    let mut rooms = Rooms::new(nodes.nodes.iter().map(|view| &**view), |key| snapshot.options.tolerated.contains(key));
     let waiting = appwrappers.appwrappers.iter().filter(|view| view.waiting.is_some());
     waiting.map(|view| (view.appwrapper.name.clone(), rooms.place(&view.appwrapper))).collect()
 }

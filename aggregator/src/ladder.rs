@@ -181,7 +181,12 @@ impl Rung {
 
 /// The ladder of one node: cpu, memory, and every other resource that it declares or its agent found, in order. A node that
 /// says nothing of its cpu, as a new one may, has none of it.
-pub fn of_node(node: &Node, state: NodeState, requested: ByOwner<&Amounts>, found: &Found) -> Vec<(Resource, Rung)> {
+pub fn of_node(
+    node: &Node,
+    state: NodeState,
+    requested: ByOwner<&Amounts>,
+    found: &Found<'_>,
+) -> Vec<(Resource, Rung)> {
     let declared = node.capacity.resources().chain(node.allocatable.resources());
     let always = [&Resource::Cpu, &Resource::Memory];
     let resources: BTreeSet<&Resource> = always.into_iter().chain(declared).chain(found.resources()).collect();

@@ -32,6 +32,8 @@ pub mod ladder;
 pub mod measure;
 pub mod totals;
 
+pub mod views;
+
 pub mod fit;
 pub mod snapshot;
 

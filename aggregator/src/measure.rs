@@ -1,10 +1,11 @@
-//! What agents' reports say of the nodes and pods that the cluster has.
+//! What an agent's report says of its node, and of the pods that the cluster has there.
 //!
-//! Owns the joins: reports to nodes by name, cgroups to pods by UID, devices to pods by the names kubelet lists; and what
-//! is used, by whom. What names no node or pod of the cluster is dropped here, whatever a report says. Pure.
+//! Owns the joins: cgroups to pods by UID, devices to pods by the names kubelet lists; and what is used, by whom. What names
+//! no pod of the node is dropped here, whatever a report says. Pure.
 mod pods;
+mod share;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mcad_wire::report::{Assignments, Cgroup, Gpus as ReportedGpus, Report};
@@ -18,30 +19,22 @@ use crate::snapshot::PodMetrics;
 use crate::store::Stored;
 
 pub use pods::PodFigures;
+pub use share::Share;
 
 /// Nanocores in a core, nanodevices in a device.
 const NANO: f64 = 1e9;
 
-/// What was measured, joined to the cluster.
-#[derive(Clone, Debug, Default)]
-pub struct Measured {
-    /// By node.
-    pub nodes: HashMap<Arc<str>, MeasuredNode>,
-    /// What AppWrappers use, where all their bound, unfinished pods are measured.
-    pub appwrappers: BTreeMap<AppWrapperName, Usage>,
-    /// Pods one by one, in order of namespace and name; only if asked for.
-    pub pods: Vec<PodFigures>,
-}
-
 /// What was measured on one node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct MeasuredNode {
-    /// The hardware.
-    pub found: Found,
     /// What is used, by resource: nanocores, bytes, nanodevices.
     pub used: BTreeMap<Resource, Used>,
     /// GPUs and MIG instances, in order of UUID.
-    pub devices: Vec<Device>,
+    pub devices: Box<[Device]>,
+    /// What its pods use, by their AppWrapper, each once.
+    pub appwrappers: Box<[(AppWrapperName, Share)]>,
+    /// Its pods one by one; only if asked for.
+    pub pods: Box<[PodFigures]>,
 }
 
 /// What is used now. Absent: not measured.
@@ -67,7 +60,7 @@ pub struct Device {
     /// The parent and profile of a MIG instance.
     pub mig: Option<(Arc<str>, Arc<str>)>,
     /// Why it should not be used; none: it is healthy.
-    pub unhealthy_reasons: Vec<Arc<str>>,
+    pub unhealthy_reasons: Box<[Arc<str>]>,
     /// Part of the last sampling period in which a kernel ran on it.
     pub utilization_ratio: Option<f64>,
     /// Memory in use.
@@ -75,44 +68,32 @@ pub struct Device {
     /// Memory it has.
     pub memory_total_bytes: Option<u64>,
     /// Xid events by code.
-    pub xid_errors: Vec<(u64, u64)>,
-    /// Who holds it: namespace, pod, container. Absent: unknown.
-    pub holders: Option<BTreeSet<[Arc<str>; 3]>>,
+    pub xid_errors: Box<[(u64, u64)]>,
+    /// Who holds it: namespace, pod, container; in order, each once. Absent: unknown.
+    pub holders: Option<Box<[[Arc<str>; 3]]>>,
 }
 
-/// Joins reports that still count to the cluster.
+/// Joins a node's report to the cluster: the hardware, and what was measured.
 pub fn measure<'a>(
-    cluster: &Cluster,
-    reports: impl Iterator<Item = (&'a str, &'a Stored)>,
+    cluster: &'a Cluster,
+    node: &'a Node,
+    stored: &'a Stored,
     pod_metrics: PodMetrics,
-) -> Measured {
-    let mut measured = Measured::default();
-    let mut pods = HashMap::new();
-    for (name, stored) in reports {
-        let Some(node) = cluster.node(name) else { continue };
-        let joined = Joined::new(cluster, node, stored);
-        pods.extend(joined.pod_usage());
-        if pod_metrics == PodMetrics::On {
-            measured.pods.extend(joined.pod_figures());
-        }
-        measured.nodes.insert(node.name.clone(), joined.measured());
-    }
-    measured.pods.sort_by(|a, b| a.name.cmp(&b.name));
-    measured.appwrappers = by_appwrapper(cluster, &pods);
-    measured
+) -> (Found<'a>, MeasuredNode) {
+    let joined = Joined::new(cluster, node, stored);
+    let measured = joined.measured(pod_metrics);
+    (joined.found, measured)
 }
 
 /// Namespace and name.
 pub type PodName = (Arc<str>, Arc<str>);
 
-/// A pod of the cluster that is looked at, by its address: it stays where it is meanwhile.
-type PodAddress = *const Pod;
-
 /// One node, its report, and those of its pods that the report knows.
 struct Joined<'a> {
     stored: &'a Stored,
-    found: Found,
+    found: Found<'a>,
     pods: Vec<JoinedPod<'a>>,
+    devices: Vec<ListedDevice<'a>>,
     /// Absent: kubelet could not be asked.
     held: Option<Vec<HeldDevice<'a>>>,
 }
@@ -128,6 +109,15 @@ struct HeldDevice<'a> {
     resource: &'a str,
     /// As kubelet writes it.
     id: &'a str,
+    /// The device that it is of.
+    uuid: &'a str,
+}
+
+/// A device that is handed out, as the driver lists it.
+struct ListedDevice<'a> {
+    uuid: &'a str,
+    utilization_ratio: Option<f64>,
+    healthy: bool,
 }
 
 impl<'a> Joined<'a> {
@@ -135,15 +125,25 @@ impl<'a> Joined<'a> {
         let report = &stored.report;
         let held = report.assignments.as_ref().map(|assignments| held(cluster, node, assignments));
         let facts = facts(report, held.as_deref());
-        Self { found: Found::new(&facts, node), pods: joined_pods(cluster, node, report), stored, held }
+        Self {
+            found: Found::new(&facts, node),
+            pods: joined_pods(cluster, node, report),
+            devices: devices_of(report),
+            stored,
+            held,
+        }
     }
 
-    fn measured(self) -> MeasuredNode {
+    fn measured(&self, pod_metrics: PodMetrics) -> MeasuredNode {
         let mut used: BTreeMap<Resource, Used> = self.gpus_used();
         used.insert(Resource::Cpu, self.cpu_used());
         used.insert(Resource::Memory, self.memory_used());
         used.retain(|_, used| used.is_measured());
-        MeasuredNode { used, devices: self.devices(), found: self.found }
+        let pods = match pod_metrics {
+            PodMetrics::On => self.pod_figures().into(),
+            PodMetrics::Off => Box::default(),
+        };
+        MeasuredNode { used, devices: self.devices(), appwrappers: self.appwrappers(), pods }
     }
 
     fn cpu_used(&self) -> Used {
@@ -180,7 +180,7 @@ impl<'a> Joined<'a> {
         let mut used: BTreeMap<Resource, Used> = BTreeMap::new();
         let mut unknown = BTreeSet::new();
         let Some(held) = &self.held else { return used };
-        for (uuid, ratio, healthy) in devices_of(&self.stored.report) {
+        for ListedDevice { uuid, utilization_ratio, healthy } in &self.devices {
             let Some(resource) = self.found.resource_of(uuid) else { continue };
             let sums = used.entry(resource.clone()).or_insert_with(|| Used {
                 appwrapper: Some(0),
@@ -188,29 +188,37 @@ impl<'a> Joined<'a> {
                 system: Some(0),
             });
             // A broken device that tells no figure does no work; a healthy one that tells none leaves the sum unknown.
-            let Some(ratio) = ratio.or_else(|| (!healthy).then_some(0.0)) else {
+            let Some(ratio) = utilization_ratio.or_else(|| (!healthy).then_some(0.0)) else {
                 unknown.insert(resource.clone());
                 continue;
             };
             let busy = (ratio * NANO).round() as u64;
-            let holders: Vec<_> = held.iter().filter(|device| uuid_of(device.id) == uuid).collect();
-            let ours = holders.iter().filter(|device| device.pod.owner.is_some()).count() as u64;
-            let appwrapper = if holders.is_empty() { 0 } else { busy * ours / holders.len() as u64 };
+            let (mut holders, mut ours) = (0, 0);
+            for device in held.iter().filter(|device| device.uuid == *uuid) {
+                holders += 1;
+                ours += u64::from(device.pod.owner.is_some());
+            }
+            let appwrapper = (busy * ours).checked_div(holders).unwrap_or(0);
             let add = |sum: &mut Option<u64>, more: u64| *sum = sum.map(|sum| sum + more);
             add(&mut sums.appwrapper, appwrapper);
-            add(if holders.is_empty() { &mut sums.system } else { &mut sums.other }, busy - appwrapper);
+            add(if holders == 0 { &mut sums.system } else { &mut sums.other }, busy - appwrapper);
         }
         used.retain(|resource, _| !unknown.contains(resource));
         used
     }
 
-    fn pod_usage(&self) -> Vec<(PodAddress, Usage)> {
-        let usage = |joined: &JoinedPod<'_>| Usage {
-            nanocores: pod_nanocores(self.stored, joined.cgroup),
-            bytes: working_set_bytes(joined.cgroup),
-            nanodevices: self.pod_nanodevices(joined.pod),
-        };
-        self.pods.iter().map(|joined| (std::ptr::from_ref(joined.pod), usage(joined))).collect()
+    /// What pods that are bound and unfinished use, by their AppWrapper.
+    fn appwrappers(&self) -> Box<[(AppWrapperName, Share)]> {
+        let mut shares: BTreeMap<&AppWrapperName, Share> = BTreeMap::new();
+        for JoinedPod { pod, cgroup } in self.pods.iter().filter(|joined| joined.pod.held_node().is_some()) {
+            let Some(owner) = &pod.owner else { continue };
+            shares.entry(owner).or_default().put(Usage {
+                nanocores: pod_nanocores(self.stored, cgroup),
+                bytes: working_set_bytes(cgroup),
+                nanodevices: self.pod_nanodevices(pod),
+            });
+        }
+        shares.into_iter().map(|(name, share)| (name.clone(), share)).collect()
     }
 
     /// A pod's share of what its devices do: with time slices, one part of as many as hold the device.
@@ -220,63 +228,69 @@ impl<'a> Joined<'a> {
         if holds.peek().is_none() {
             return Some(0);
         }
-        let devices = devices_of(&self.stored.report);
         let mut sum = 0;
-        for device in holds {
-            let uuid = uuid_of(device.id);
+        for HeldDevice { uuid, .. } in holds {
             // What NVML does not list is no GPU, or a lost one: it is not busy.
-            let Some((_, ratio, _)) = devices.iter().rfind(|(known, ..)| *known == uuid) else { continue };
-            let holders = held.iter().filter(|other| uuid_of(other.id) == uuid).count() as u64;
-            sum += ((*ratio)? * NANO).round() as u64 / holders;
+            let Some(listed) = self.devices.iter().rfind(|listed| listed.uuid == *uuid) else { continue };
+            let holders = held.iter().filter(|other| other.uuid == *uuid).count() as u64;
+            sum += (listed.utilization_ratio? * NANO).round() as u64 / holders;
         }
         Some(sum)
     }
 
-    fn devices(&self) -> Vec<Device> {
-        let holders = |uuid: &str| {
-            let held = self.held.as_ref()?.iter().filter(|device| uuid_of(device.id) == uuid);
-            let who = |d: &HeldDevice<'_>| [d.pod.namespace.clone(), d.pod.name.clone(), d.container.into()];
-            Some(held.map(who).collect())
-        };
-        let words = |words: &[String]| words.iter().map(|word| word.as_str().into()).collect();
-        let mut devices = Vec::new();
-        for gpu in self.stored.report.gpus.iter().flat_map(|gpus| &gpus.devices) {
-            let model: Arc<str> = gpu.model.as_str().into();
-            let bus_id: Arc<str> = gpu.bus_id.as_str().into();
+    fn devices(&self) -> Box<[Device]> {
+        let gpus = self.stored.report.gpus.iter().flat_map(|gpus| &gpus.devices);
+        let mut devices = Vec::with_capacity(gpus.size_hint().0);
+        // The GPUs of a node are mostly of one model.
+        let mut last_model: Arc<str> = "".into();
+        for gpu in gpus {
+            if *last_model != *gpu.model {
+                last_model = gpu.model.as_str().into();
+            }
+            let (model, bus_id) = (&last_model, Arc::<str>::from(&*gpu.bus_id));
             for instance in &gpu.mig_instances {
-                let reasons = instance.unhealthy_reasons.iter().chain(&gpu.unhealthy_reasons);
+                let mut reasons: Vec<_> = instance.unhealthy_reasons.iter().chain(&gpu.unhealthy_reasons).collect();
+                reasons.sort_unstable();
+                reasons.dedup();
                 devices.push(Device {
                     uuid: instance.uuid.as_str().into(),
                     model: model.clone(),
                     bus_id: bus_id.clone(),
                     mig: Some((gpu.uuid.as_str().into(), instance.profile.as_str().into())),
-                    unhealthy_reasons: words(
-                        &reasons.cloned().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>(),
-                    ),
+                    unhealthy_reasons: reasons.into_iter().map(|reason| reason.as_str().into()).collect(),
                     utilization_ratio: instance.utilization_ratio,
                     memory_used_bytes: instance.memory_used_bytes,
                     memory_total_bytes: instance.memory_total_bytes,
-                    xid_errors: Vec::new(),
-                    holders: holders(&instance.uuid),
+                    xid_errors: Box::default(),
+                    holders: self.holders(&instance.uuid),
                 });
             }
             devices.push(Device {
                 uuid: gpu.uuid.as_str().into(),
-                model,
+                model: model.clone(),
                 bus_id,
                 mig: None,
-                unhealthy_reasons: words(&gpu.unhealthy_reasons),
+                unhealthy_reasons: gpu.unhealthy_reasons.iter().map(|reason| reason.as_str().into()).collect(),
                 utilization_ratio: gpu.utilization_ratio,
                 memory_used_bytes: gpu.memory_used_bytes,
                 memory_total_bytes: gpu.memory_total_bytes,
                 xid_errors: gpu.xid_errors.iter().map(|errors| (errors.xid, errors.count)).collect(),
-                holders: holders(&gpu.uuid),
+                holders: self.holders(&gpu.uuid),
             });
         }
         devices.sort_by(|a, b| a.uuid.cmp(&b.uuid));
         // A UUID is one device, whatever the driver says.
         devices.dedup_by(|a, b| a.uuid == b.uuid);
-        devices
+        devices.into()
+    }
+
+    fn holders(&self, uuid: &str) -> Option<Box<[[Arc<str>; 3]]>> {
+        let held = self.held.as_ref()?.iter().filter(|device| device.uuid == uuid);
+        let who = |d: &HeldDevice<'_>| [d.pod.namespace.clone(), d.pod.name.clone(), d.container.into()];
+        let mut holders: Vec<_> = held.map(who).collect();
+        holders.sort_unstable();
+        holders.dedup();
+        Some(holders.into())
     }
 }
 
@@ -287,7 +301,8 @@ fn held<'a>(cluster: &'a Cluster, node: &Node, assignments: &'a Assignments) -> 
         let pod = cluster.pod(&assigned.namespace, &assigned.pod);
         let Some(pod) = pod.filter(|pod| pod.held_node() == Some(&node.name)) else { continue };
         let (container, resource) = (&*assigned.container, &*assigned.resource);
-        held.extend(assigned.device_ids.iter().map(|id| HeldDevice { pod, container, resource, id }));
+        let device = |id| HeldDevice { pod, container, resource, id, uuid: uuid_of(id) };
+        held.extend(assigned.device_ids.iter().map(|id| device(id)));
     }
     held
 }
@@ -315,21 +330,19 @@ fn joined_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec
     own_cgroups(report).into_iter().filter_map(join).collect()
 }
 
-fn facts(report: &Report, held: Option<&[HeldDevice<'_>]>) -> Facts {
+fn facts<'a>(report: &'a Report, held: Option<&[HeldDevice<'a>]>) -> Facts<'a> {
     let machine = report.machine.clone().unwrap_or_default();
     let assigned = held.map(|held| {
         let mut ids = DeviceIds::new();
         for device in held {
-            ids.entry(device.resource.into()).or_default().push(device.id.into());
+            ids.entry(device.resource).or_default().push(device.id);
         }
         ids
     });
     let advertised = report.assignments.as_ref().map(|assignments| {
         let mut ids = DeviceIds::new();
         for of in &assignments.allocatable {
-            ids.entry(of.resource.as_str().into())
-                .or_default()
-                .extend(of.device_ids.iter().map(|id| id.as_str().into()));
+            ids.entry(of.resource.as_str()).or_default().extend(of.device_ids.iter().map(String::as_str));
         }
         ids
     });
@@ -343,19 +356,19 @@ fn facts(report: &Report, held: Option<&[HeldDevice<'_>]>) -> Facts {
 }
 
 /// Nothing without a driver: then nobody has looked.
-fn gpus(gpus: &ReportedGpus) -> Option<Gpus> {
+fn gpus(gpus: &ReportedGpus) -> Option<Gpus<'_>> {
     if gpus.driver_version.is_empty() && gpus.devices.is_empty() {
         return None;
     }
     let health = |reasons: &[String]| if reasons.is_empty() { Health::Healthy } else { Health::Unhealthy };
     let devices = gpus.devices.iter().map(|gpu| {
         let instances = gpu.mig_instances.iter().map(|instance| Instance {
-            uuid: instance.uuid.as_str().into(),
-            profile: instance.profile.as_str().into(),
+            uuid: &instance.uuid,
+            profile: &instance.profile,
             health: health(&instance.unhealthy_reasons),
         });
         Gpu {
-            uuid: gpu.uuid.as_str().into(),
+            uuid: &gpu.uuid,
             health: health(&gpu.unhealthy_reasons),
             mig: (gpu.mig_mode == Some(true)).then(|| instances.collect()),
         }
@@ -363,18 +376,18 @@ fn gpus(gpus: &ReportedGpus) -> Option<Gpus> {
     Some(Gpus { devices: devices.collect(), lost: gpus.lost_bus_ids.len() as u32, remembered: gpus.remembered })
 }
 
-/// What is handed out: UUID, utilisation, and whether it is healthy.
-fn devices_of(report: &Report) -> Vec<(&str, Option<f64>, bool)> {
-    let mut devices = Vec::new();
+fn devices_of(report: &Report) -> Vec<ListedDevice<'_>> {
+    let mut devices = Vec::with_capacity(report.gpus.as_ref().map_or(0, |gpus| gpus.devices.len()));
     for gpu in report.gpus.iter().flat_map(|gpus| &gpus.devices) {
         let healthy = gpu.unhealthy_reasons.is_empty();
         if gpu.mig_mode == Some(true) {
-            let instances = gpu.mig_instances.iter();
-            devices.extend(
-                instances.map(|mig| (&*mig.uuid, mig.utilization_ratio, healthy && mig.unhealthy_reasons.is_empty())),
-            );
+            devices.extend(gpu.mig_instances.iter().map(|mig| ListedDevice {
+                uuid: &mig.uuid,
+                utilization_ratio: mig.utilization_ratio,
+                healthy: healthy && mig.unhealthy_reasons.is_empty(),
+            }));
         } else {
-            devices.push((&*gpu.uuid, gpu.utilization_ratio, healthy));
+            devices.push(ListedDevice { uuid: &gpu.uuid, utilization_ratio: gpu.utilization_ratio, healthy });
         }
     }
     devices
@@ -396,22 +409,4 @@ fn pod_nanocores(stored: &Stored, cgroup: &Cgroup) -> Option<u64> {
 
 fn working_set_bytes(cgroup: &Cgroup) -> Option<u64> {
     Some(cgroup.memory_bytes?.saturating_sub(cgroup.memory_inactive_file_bytes?))
-}
-
-/// Where a pod that is bound and unfinished was not measured, its AppWrapper's sum is not known.
-fn by_appwrapper(cluster: &Cluster, pods: &HashMap<PodAddress, Usage>) -> BTreeMap<AppWrapperName, Usage> {
-    if pods.is_empty() {
-        return BTreeMap::new();
-    }
-    let mut sums: HashMap<&AppWrapperName, Usage> = HashMap::new();
-    for pod in cluster.pods().filter(|pod| pod.held_node().is_some()) {
-        let Some(owner) = &pod.owner else { continue };
-        let usage = pods.get(&std::ptr::from_ref(pod)).copied().unwrap_or_default();
-        let sum = sums.entry(owner).or_insert(Usage { nanocores: Some(0), bytes: Some(0), nanodevices: Some(0) });
-        let add = |sum: Option<u64>, more: Option<u64>| Some(sum?.saturating_add(more?));
-        sum.nanocores = add(sum.nanocores, usage.nanocores);
-        sum.bytes = add(sum.bytes, usage.bytes);
-        sum.nanodevices = add(sum.nanodevices, usage.nanodevices);
-    }
-    sums.into_iter().map(|(name, usage)| (name.clone(), usage)).collect()
 }

@@ -12,18 +12,18 @@ use mcad_wire::report::{Cgroups, Gpus, Report};
 use crate::clock::Now;
 use crate::cluster::Cluster;
 use crate::fit::Fits;
-use crate::measure::measure;
 use crate::receive::NodeName;
 use crate::resource::Resource;
-use crate::snapshot::{self as kubernetes, Options};
+use crate::snapshot as kubernetes;
 use crate::store::Stored;
 use crate::totals::Totals;
+use crate::views::{Views, next_of};
 
 /// Nanodevices in a device, nanocores in a core.
 const NANO: f64 = 1e9;
 
 /// The cluster, as far as it is known.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub enum View<'a> {
     /// No Kubernetes: every agent is a node.
     Local,
@@ -37,8 +37,8 @@ pub enum View<'a> {
         fitted: Option<Now>,
         /// What pods used in all.
         totals: &'a Totals,
-        /// What the figures are made by.
-        options: &'a Options,
+        /// The nodes, as far as they are made, and what the figures are made by.
+        views: &'a mut Views,
         /// Whether old reports count.
         ages: Ages,
     },
@@ -101,7 +101,7 @@ pub struct Agent {
     pub expectation: Expectation,
     /// Whether it reports.
     pub health: AgentHealth,
-    /// Time since its last report. Absent: it never reported.
+    /// Time since its last report. Absent: it never reported, or its reports are replayed and have no age.
     pub report_age: Option<Duration>,
 }
 
@@ -203,22 +203,24 @@ pub fn merge(view: View<'_>, reports: &[(NodeName, Arc<Stored>)], now: Now) -> S
             let sums = sums(&nodes);
             snapshot(nodes, sums, None, None)
         }
-        View::Kubernetes { cluster, fits, fitted, totals, options, ages } => {
+        View::Kubernetes { cluster, fits, fitted, totals, views, ages } => {
             let counts = |stored: &Stored| ages == Ages::DoNot || !stored.is_silent(now);
-            let counting = reports.iter().filter(|(_, stored)| counts(stored));
-            let measured =
-                measure(cluster, counting.map(|(name, stored)| (name.as_str(), &**stored)), options.pod_metrics);
-            let mut kubernetes = kubernetes::Snapshot::new(cluster, &measured, now.unix_ms as i64, options);
+            let nodes = if cluster.knows_nodes() { views.all(cluster, reports, counts) } else { Vec::new() };
+            let options = views.options();
+            let mut kubernetes = kubernetes::Snapshot::new(cluster, nodes, now.unix_ms as i64, options);
             kubernetes.with_fits(fits);
             kubernetes.with_totals(totals);
             // Node by node, whether its agent reports; nothing where the nodes are not known.
+            let mut reports = reports;
             let views = kubernetes.nodes.iter().flat_map(|nodes| &nodes.nodes);
             let nodes = views.filter_map(|view| {
                 let name = NodeName::new(&view.node.name).ok()?;
                 let chosen = options.agent_nodes.selects(|key| view.node.label(key));
                 let expectation = if chosen { Expectation::Expected } else { Expectation::NotExpected };
-                let found = reports.binary_search_by(|(known, _)| known.cmp(&name)).ok();
-                Some(agent_node(&name, expectation, found.map(|at| &*reports[at].1), counts, now))
+                let stored = next_of(&mut reports, name.as_str());
+                let report_age = stored.filter(|_| ages == Ages::Count).map(|stored| stored.age(now));
+                let counting = stored.filter(|stored| counts(stored));
+                Some(agent_node(name, expectation, counting.map(|stored| &**stored), report_age))
             });
             snapshot(nodes.collect(), BTreeMap::new(), fitted, Some(kubernetes))
         }
@@ -227,19 +229,17 @@ pub fn merge(view: View<'_>, reports: &[(NodeName, Arc<Stored>)], now: Now) -> S
 
 /// A node of Kubernetes, as far as its agent goes.
 fn agent_node(
-    name: &NodeName,
+    name: NodeName,
     expectation: Expectation,
-    stored: Option<&Stored>,
-    counts: impl Fn(&Stored) -> bool,
-    now: Now,
+    counting: Option<&Stored>,
+    report_age: Option<Duration>,
 ) -> Node {
-    let counting = stored.filter(|stored| counts(stored));
     Node {
-        name: name.clone(),
+        name,
         agent: Agent {
             expectation,
             health: if counting.is_some() { AgentHealth::Up } else { AgentHealth::Down },
-            report_age: stored.map(|stored| stored.age(now)),
+            report_age,
         },
         figures: BTreeMap::new(),
         // Pods stand for the cgroups.

@@ -2,8 +2,6 @@
 //! steps from a body to the store and from the store to a snapshot; knows no transport.
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mcad_wire::report::Report;
-
 use crate::clock::{Clock, Now};
 use crate::cluster::{Cluster, Event};
 use crate::exposition::{Closed, Exposition, Sink};
@@ -16,6 +14,7 @@ use crate::self_metrics::SelfMetrics;
 use crate::snapshot::Options;
 use crate::store::{Outcome, Store, Stored};
 use crate::totals::Totals;
+use crate::views::Views;
 use crate::watch::Told;
 
 /// One running aggregator.
@@ -39,11 +38,11 @@ pub enum Mode {
 /// Kubernetes' objects, and what was last worked out from them.
 #[derive(Debug)]
 pub struct Kubernetes {
-    /// Locked before `totals` where both are.
+    /// Locked before `totals`, and that before `views`, where they are locked together.
     cluster: Mutex<Cluster>,
     totals: Mutex<Totals>,
+    views: Mutex<Views>,
     fits: Mutex<Fitted>,
-    options: Options,
     ages: Ages,
 }
 
@@ -57,7 +56,13 @@ struct Fitted {
 impl Kubernetes {
     /// A cluster that is shown by these options.
     pub fn new(cluster: Cluster, options: Options, ages: Ages) -> Self {
-        Self { cluster: Mutex::new(cluster), totals: Mutex::default(), fits: Mutex::default(), options, ages }
+        Self {
+            cluster: Mutex::new(cluster),
+            totals: Mutex::default(),
+            views: Mutex::new(Views::new(options)),
+            fits: Mutex::default(),
+            ages,
+        }
     }
 
     /// Takes in an event.
@@ -69,10 +74,11 @@ impl Kubernetes {
         cluster.apply(event);
     }
 
-    /// Adds what a report that is news tells of totals.
-    fn add(&self, report: &Report, now: Now) {
+    /// Takes in a report that is news: what it tells of totals, and its node's view.
+    fn add(&self, stored: &Arc<Stored>, now: Now) {
         let cluster = lock(&self.cluster);
-        lock(&self.totals).take(&cluster, report, now);
+        lock(&self.totals).take(&cluster, &stored.report, now);
+        lock(&self.views).take(&cluster, stored);
     }
 
     /// Whether all that figures rest on has been listed, and is not lost.
@@ -100,7 +106,7 @@ impl Kubernetes {
         if outcome == Outcome::Taken
             && let Some(stored) = store.latest(&node)
         {
-            self.add(&stored.report, now);
+            self.add(&stored, now);
         }
         Ok(outcome)
     }
@@ -112,12 +118,13 @@ impl Kubernetes {
         cluster.observe();
         let mut totals = lock(&self.totals);
         totals.tidy(&cluster, now);
+        let mut views = lock(&self.views);
         let view = View::Kubernetes {
             cluster: &cluster,
             fits: &fits,
             fitted,
             totals: &totals,
-            options: &self.options,
+            views: &mut views,
             ages: self.ages,
         };
         merge::merge(view, reports, now)
@@ -168,7 +175,7 @@ impl Replica {
                 && outcome == Outcome::Taken
                 && let Some(stored) = self.latest(&node)
             {
-                kubernetes.add(&stored.report, now);
+                kubernetes.add(&stored, now);
             }
             Ok(outcome)
         });

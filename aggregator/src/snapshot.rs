@@ -2,21 +2,21 @@
 //!
 //! Pure: from the cluster, what agents found, the time and the options to one immutable value. It holds no text and no
 //! labels; [`crate::families`] makes those.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::capacity;
 use crate::cluster::{Cluster, Source};
 use crate::fit::{Fits, Verdict};
-use crate::hardware::Found;
 use crate::histogram::RequestHistograms;
-use crate::ladder::{self, ByOwner, NodeState, Rung};
-use crate::measure::{Measured, MeasuredNode, PodFigures, Usage};
+use crate::ladder::Rung;
+use crate::measure::{PodFigures, Share, Usage};
 use crate::merge::Used;
-use crate::object::{AppWrapper, AppWrapperName, Node, Version};
+use crate::object::{AppWrapper, AppWrapperName, Version};
 use crate::resource::{Amounts, Resource, Triple};
 use crate::selector::Selector;
 use crate::totals::{Total, Totals};
+use crate::views::NodeView;
 
 /// What the figures are made by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,12 +102,12 @@ pub struct Snapshot {
 #[derive(Clone, Debug)]
 pub struct Nodes {
     /// In order of name.
-    pub nodes: Vec<NodeView>,
+    pub nodes: Vec<Arc<NodeView>>,
     /// Added up, in order of resource.
     pub sums: BTreeMap<Resource, Rung>,
     /// What is used in all, and by how many nodes' word. Empty: no agent reports.
     pub used: BTreeMap<Resource, UsedInAll>,
-    /// How many are in each state, in the order of [`NodeState::ALL`].
+    /// How many are in each state, in the order of [`NodeState::ALL`](crate::ladder::NodeState::ALL).
     pub states: [u64; 4],
     /// Pods of `k` GPUs that could start now, by `k`.
     pub slots: [(u32, i128); 4],
@@ -122,26 +122,6 @@ pub struct UsedInAll {
     pub used: Used,
     /// How many nodes it comes from.
     pub nodes: u64,
-}
-
-/// One node.
-#[derive(Clone, Debug)]
-pub struct NodeView {
-    /// The node as declared.
-    pub node: Arc<Node>,
-    /// Whether it takes pods.
-    pub state: NodeState,
-    /// Its ladder, in order of resource.
-    pub rungs: Vec<(Resource, Rung)>,
-    /// What its agent measured. Absent: no agent reports.
-    pub measured: Option<MeasuredNode>,
-}
-
-impl NodeView {
-    /// The ladder of one resource.
-    pub fn rung(&self, resource: &Resource) -> Option<&Rung> {
-        self.rungs.iter().find(|(known, _)| known == resource).map(|(_, rung)| rung)
-    }
 }
 
 /// The AppWrappers.
@@ -162,7 +142,7 @@ pub struct AppWrapperView {
     pub appwrapper: Arc<AppWrapper>,
     /// Effective requests of its bound, unfinished pods.
     pub allocated: Amounts,
-    /// What its pods use. Absent: no agent reports.
+    /// What its pods use. Absent: none of them is measured.
     pub used: Option<Usage>,
     /// What its pods used in all, those that ended included.
     pub total: Total,
@@ -200,18 +180,20 @@ pub enum Capacity {
 }
 
 impl Snapshot {
-    /// Makes the snapshot of an instant, without the fit on nodes, which takes longer: [`Self::with_fits`].
-    pub fn new(cluster: &Cluster, measured: &Measured, now_ms: i64, options: &Options) -> Self {
+    /// Makes the snapshot of an instant from the views of all nodes in order of name, without the fit on nodes, which takes
+    /// longer: [`Self::with_fits`].
+    pub fn new(cluster: &Cluster, views: Vec<Arc<NodeView>>, now_ms: i64, options: &Options) -> Self {
         let known = cluster.knows_nodes();
         let capacity = match options.operator_metrics {
             OperatorMetrics::V1 => Capacity::V1(known.then(|| capacity::v1(cluster))),
             OperatorMetrics::V2 => Capacity::V2(known.then(|| capacity::v2(cluster))),
             OperatorMetrics::None => Capacity::None,
         };
+        let both_known = known && cluster.knows_appwrappers();
         Self {
-            nodes: known.then(|| Nodes::new(cluster, measured, options)),
-            appwrappers: (known && cluster.knows_appwrappers()).then(|| AppWrappers::new(cluster, measured, now_ms)),
-            pods: if known { measured.pods.clone() } else { Vec::new() },
+            appwrappers: both_known.then(|| AppWrappers::new(cluster, &views, now_ms)),
+            pods: if known { pods(&views) } else { Vec::new() },
+            nodes: known.then(|| Nodes::new(views, options)),
             capacity,
             unreadable: cluster.unreadable().collect(),
             options: options.clone(),
@@ -237,8 +219,7 @@ impl Snapshot {
 }
 
 impl Nodes {
-    fn new(cluster: &Cluster, measured: &Measured, options: &Options) -> Self {
-        let nothing = Found::default();
+    fn new(views: Vec<Arc<NodeView>>, options: &Options) -> Self {
         let mut all = Self {
             nodes: Vec::new(),
             sums: BTreeMap::new(),
@@ -247,18 +228,14 @@ impl Nodes {
             slots: [1, 2, 4, 8].map(|gpus| (gpus, 0)),
             largest_free_block: 0,
         };
-        for (node, held) in cluster.nodes() {
-            let state = NodeState::of(node, &options.tolerated);
-            let requested =
-                ByOwner { appwrapper: held.requested.appwrapper.amounts(), other: held.requested.other.amounts() };
-            let measured = measured.nodes.get(&node.name);
-            let rungs = ladder::of_node(node, state, requested, measured.map_or(&nothing, |measured| &measured.found));
-            all.add(NodeView { node: node.clone(), state, rungs, measured: measured.cloned() }, options);
+        for view in &views {
+            all.add(view, options);
         }
+        all.nodes = views;
         all
     }
 
-    fn add(&mut self, view: NodeView, options: &Options) {
+    fn add(&mut self, view: &NodeView, options: &Options) {
         self.states[view.state as usize] += 1;
         for (resource, rung) in &view.rungs {
             self.sums.entry(resource.clone()).or_default().add(rung);
@@ -283,12 +260,15 @@ impl Nodes {
             let by_cpu = beside(millicores, options.slot_millicores_per_gpu);
             *slots += (gpus / size).min(by_cpu).min(beside(bytes, options.slot_bytes_per_gpu));
         }
-        self.nodes.push(view);
     }
 }
 
 impl AppWrappers {
-    fn new(cluster: &Cluster, measured: &Measured, now_ms: i64) -> Self {
+    fn new(cluster: &Cluster, views: &[Arc<NodeView>], now_ms: i64) -> Self {
+        let mut shares: HashMap<&AppWrapperName, Share> = HashMap::new();
+        for (name, share) in views.iter().filter_map(|view| view.measured.as_ref()).flat_map(|m| &m.appwrappers) {
+            shares.entry(name).or_default().add(share);
+        }
         let mut states = BTreeMap::new();
         for version in cluster.served() {
             for state in version.states() {
@@ -311,7 +291,7 @@ impl AppWrappers {
                 nodes: None,
             }),
             allocated: gained.allocated.amounts().clone(),
-            used: measured.appwrappers.get(&appwrapper.name).copied(),
+            used: shares.get(&appwrapper.name).map(|share| share.of_all(gained.held)),
             total: Total::default(),
             appwrapper: appwrapper.clone(),
         };
@@ -324,4 +304,12 @@ impl AppWrappers {
         let at = self.appwrappers.binary_search_by(|view| view.appwrapper.name.cmp(name)).ok()?;
         Some(&self.appwrappers[at])
     }
+}
+
+/// Those of all nodes, in order of namespace and name.
+fn pods(views: &[Arc<NodeView>]) -> Vec<PodFigures> {
+    let of_node = |view: &Arc<NodeView>| view.measured.iter().flat_map(|m| &m.pods).cloned().collect::<Vec<_>>();
+    let mut pods: Vec<_> = views.iter().flat_map(of_node).collect();
+    pods.sort_by(|a, b| a.name.cmp(&b.name));
+    pods
 }

@@ -175,7 +175,7 @@ fn the_program_shows_the_worked_example_of_a_dump_and_a_report() {
     check_lines(&String::from_utf8(output.stdout).unwrap(), &lines);
 }
 
-/// Without a new report, that is within one interval: the join is made anew for every snapshot.
+/// Without a new report, that is within one interval.
 #[test]
 fn after_a_pod_ends_its_gpus_are_unassigned_whatever_kubelet_still_lists() {
     let objects = cluster(7);
@@ -185,8 +185,8 @@ fn after_a_pod_ends_its_gpus_are_unassigned_whatever_kubelet_still_lists() {
     let reports = store.reports(now);
     let (_, stored) = &reports[0];
     let holders = |cluster: &Cluster| {
-        let measured = measure(cluster, [("gpu-17", &**stored)].into_iter(), PodMetrics::Off);
-        let device = measured.nodes["gpu-17"].devices.iter().find(|device| *device.uuid == *BROKEN).unwrap();
+        let (_, measured) = measure(cluster, cluster.node("gpu-17").unwrap(), stored, PodMetrics::Off);
+        let device = measured.devices.iter().find(|device| *device.uuid == *BROKEN).unwrap();
         device.holders.as_ref().unwrap().len()
     };
     let mut cluster = Cluster::from_objects(objects.iter().map(build::object));

@@ -3,15 +3,27 @@
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use common::random::{self, key};
 use common::{NOW_MS, print, snapshot, snapshot_of, text};
+use mcad_aggregator::clock::Now;
 use mcad_aggregator::cluster::{Cluster, Event, Source};
+use mcad_aggregator::exposition::Exposition;
+use mcad_aggregator::fit::Fits;
 use mcad_aggregator::hardware::{Facts, Found, Gpu, Gpus, Health};
-use mcad_aggregator::measure::{Measured, MeasuredNode};
+use mcad_aggregator::measure::MeasuredNode;
+use mcad_aggregator::merge::{Ages, View, merge};
+use mcad_aggregator::metrics;
 use mcad_aggregator::object::{Kind, Object, Served, decode, needed};
-use mcad_aggregator::snapshot::{Options, Snapshot};
+use mcad_aggregator::receive::{self, NodeName};
+use mcad_aggregator::snapshot::{Options, PodMetrics, Snapshot};
+use mcad_aggregator::store::{Limits, Store, Stored};
+use mcad_aggregator::totals::Totals;
+use mcad_aggregator::views::{NodeView, Views};
+use mcad_wire::report::Report;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -55,6 +67,31 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..80)
 }
 
+/// Events and reports, and whether a snapshot is made after each.
+fn steps_with_reports() -> impl Strategy<Value = Vec<(Result<Step, Report>, bool)>> {
+    let any = || prop_oneof![1 => random::node(), 6 => random::pod(), 1 => random::appwrapper()];
+    let reset = (0..SOURCES.len(), random::cluster()).prop_map(|(at, objects)| {
+        Step::Reset(at, objects.into_iter().filter(|object| source(object) == SOURCES[at]).collect())
+    });
+    let step = prop_oneof![8 => any().prop_map(Step::Apply), 3 => any().prop_map(Step::Delete), 1 => reset];
+    let any = prop_oneof![2 => step.prop_map(Ok), 1 => random::report().prop_map(Err)];
+    // A full cluster first, so that most reports find their node and some of their pods.
+    let first = random::cluster().prop_map(|objects| objects.into_iter().map(|json| (Ok(Step::Apply(json)), false)));
+    let rest = proptest::collection::vec((any, proptest::bool::weighted(0.4)), 0..60);
+    (first, rest).prop_map(|(first, rest)| first.chain(rest).collect())
+}
+
+/// All that is shown of an instant.
+fn merged(cluster: &Cluster, reports: &[(NodeName, Arc<Stored>)], views: &mut Views, now: Now) -> String {
+    let (fits, totals) = (Fits::new(), Totals::default());
+    let view = View::Kubernetes { cluster, fits: &fits, fitted: None, totals: &totals, views, ages: Ages::Count };
+    let mut text = Vec::new();
+    let mut out = Exposition::new(&mut text);
+    metrics::write(&merge(view, reports, now), now, &mut out);
+    out.finish().unwrap();
+    String::from_utf8(text).unwrap()
+}
+
 /// The text without the histograms, which remember what is gone.
 fn shown(cluster: &Cluster) -> String {
     let text = text(&snapshot_of(cluster, &Options::default()));
@@ -67,15 +104,12 @@ proptest! {
     #[test]
     fn what_is_installed_is_accounted_for_by_reason(objects in random::cluster(), seen in found()) {
         let cluster = Cluster::from_objects(objects.iter().map(object));
-        let found: HashMap<_, _> = cluster
-            .nodes()
-            .filter_map(|(node, _)| {
-                let found = Found::new(seen.get(&*node.name)?, node);
-                Some((node.name.clone(), MeasuredNode { found, ..MeasuredNode::default() }))
-            })
-            .collect();
-        let measured = Measured { nodes: found, ..Measured::default() };
-        let snapshot = Snapshot::new(&cluster, &measured, NOW_MS, &Options::default());
+        let options = Options::default();
+        let views = cluster.nodes().map(|(node, held)| {
+            let Some(facts) = seen.get(&*node.name) else { return NodeView::without_report(node, held, &options) };
+            NodeView::new(node, held, &Found::new(facts, node), Some(MeasuredNode::default()), &options)
+        });
+        let snapshot = Snapshot::new(&cluster, views.map(Arc::new).collect(), NOW_MS, &options);
         let nodes = snapshot.nodes.unwrap();
         let rungs = nodes.nodes.iter().flat_map(|view| &view.rungs).map(|(resource, rung)| (resource, rung));
         for (resource, rung) in rungs.chain(&nodes.sums) {
@@ -123,6 +157,35 @@ proptest! {
             cluster.apply(Event::Reset(at, Vec::new()));
         }
         prop_assert_eq!(shown(&cluster), shown(&Cluster::from_objects([])));
+    }
+
+    #[test]
+    fn what_is_kept_of_nodes_makes_no_difference_whatever_comes_in_between(steps in steps_with_reports()) {
+        let options = Options { pod_metrics: PodMetrics::On, ..Options::default() };
+        let mut cluster = Cluster::from_objects([]);
+        let mut store = Store::new(Limits::KUBERNETES);
+        let mut kept = Views::new(options.clone());
+        for (at, (step, shown)) in steps.into_iter().enumerate() {
+            let now = Now { since_start: Duration::from_secs(7 * at as u64), unix_ms: NOW_MS as u64 };
+            match step {
+                Ok(Step::Apply(json)) => cluster.apply(Event::Apply(object(&json))),
+                Ok(Step::Delete(json)) => cluster.apply(Event::Delete(object(&json))),
+                Ok(Step::Reset(at, objects)) => {
+                    cluster.apply(Event::Reset(SOURCES[at], objects.iter().map(object).collect()));
+                }
+                Err(report) => {
+                    let received = receive::check(report).unwrap();
+                    let node = received.node.clone();
+                    store.insert(received, now).unwrap();
+                    kept.take(&cluster, &store.latest(&node).unwrap());
+                }
+            }
+            if shown {
+                let reports = store.reports(now);
+                let shown = merged(&cluster, &reports, &mut kept, now);
+                prop_assert_eq!(shown, merged(&cluster, &reports, &mut Views::new(options.clone()), now));
+            }
+        }
     }
 
     #[test]
@@ -180,17 +243,18 @@ proptest! {
     }
 }
 
+const UUIDS: [&str; 6] = ["GPU-0", "GPU-1", "GPU-2", "GPU-3", "GPU-4", "GPU-5"];
+const REPLICAS: [&str; 6] = ["GPU-0::0", "GPU-0::1", "GPU-2::0", "GPU-3::1", "GPU-4::0", "GPU-5::1"];
+
 /// What agents found, by node.
-fn found() -> impl Strategy<Value = BTreeMap<String, Facts>> {
-    let gpu = (any::<bool>(), 0..4_u8).prop_map(|(healthy, at)| Gpu {
-        uuid: format!("GPU-{at}").into(),
+fn found() -> impl Strategy<Value = BTreeMap<String, Facts<'static>>> {
+    let gpu = (any::<bool>(), 0..4_usize).prop_map(|(healthy, at)| Gpu {
+        uuid: UUIDS[at],
         health: if healthy { Health::Healthy } else { Health::Unhealthy },
         mig: None,
     });
-    let ids = proptest::collection::vec((0..6_u8, 0..2_u8), 0..5).prop_map(|ids| {
-        let ids = ids.into_iter().map(|(at, n)| format!("GPU-{at}::{n}").into()).collect();
-        [("nvidia.com/gpu".into(), ids)].into()
-    });
+    let id = (0..UUIDS.len(), any::<bool>()).prop_map(|(at, shared)| if shared { REPLICAS[at] } else { UUIDS[at] });
+    let ids = proptest::collection::vec(id, 0..5).prop_map(|ids| [("nvidia.com/gpu", ids)].into());
     let ids = || proptest::option::of(ids.clone());
     let gpus = (proptest::collection::vec(gpu, 0..4), 0..3_u32, proptest::option::of(0..9_u32));
     let gpus = gpus.prop_map(|(devices, lost, remembered)| Gpus { devices, lost, remembered });
@@ -256,11 +320,11 @@ fn one_by_one(snapshot: &Snapshot, appwrapper: &mcad_aggregator::object::AppWrap
         ["cpu", "memory", "nvidia.com/gpu", "example.com/fpga"].into_iter().filter_map(Resource::named).collect();
     let views = &snapshot.nodes.as_ref().unwrap().nodes;
     let candidates = views.iter().filter(|v| matches!(v.state, NodeState::Admissible | NodeState::Tainted));
-    let room = |view: &mcad_aggregator::snapshot::NodeView| {
+    let room = |view: &NodeView| {
         let of = |r: &Resource| view.rung(r).map_or(0, |rung| rung.free + rung.withheld.get(Reason::Tainted));
         resources.iter().map(of).collect::<Vec<_>>()
     };
-    let mut rooms: Vec<_> = candidates.map(|view| (view, room(view))).collect();
+    let mut rooms: Vec<(&NodeView, _)> = candidates.map(|view| (&**view, room(view))).collect();
     let mut pods = Vec::new();
     for group in &appwrapper.demand.groups {
         for _ in 0..group.count {
@@ -271,16 +335,14 @@ fn one_by_one(snapshot: &Snapshot, appwrapper: &mcad_aggregator::object::AppWrap
     pods.sort_by_key(|(requests, _)| std::cmp::Reverse((requests[2], requests[0], requests[1])));
     let mut placed = 0;
     for (requests, constraints) in pods {
-        let fits = |(view, room): &&mut (&mcad_aggregator::snapshot::NodeView, Vec<i128>)| {
+        let fits = |(view, room): &&mut (&NodeView, Vec<i128>)| {
             let taints = view.node.taints.iter().filter(|taint| taint.effect.repels());
             let passes = |key: &str| key == "nvidia.com/gpu" && requests[2] > 0;
             constraints.select(&view.node)
                 && taints.into_iter().all(|taint| constraints.tolerates(taint) || passes(&taint.key))
                 && requests.iter().zip(room).all(|(request, room)| *request == 0 || *request <= *room)
         };
-        let order = |(view, room): &&mut (&mcad_aggregator::snapshot::NodeView, Vec<i128>)| {
-            (room[2], room[0], room[1], view.node.name.clone())
-        };
+        let order = |(view, room): &&mut (&NodeView, Vec<i128>)| (room[2], room[0], room[1], view.node.name.clone());
         if let Some((_, room)) = rooms.iter_mut().filter(fits).min_by_key(order) {
             (0..4).for_each(|at| room[at] -= requests[at]);
             placed += 1;

@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 
 use mcad_wire::report::REPORT_VERSION;
 
-const CODE: &str = include_str!("../src/report.rs");
+/// The format's files: a message is in one of them.
+const CODE: [&str; 2] = [include_str!("../src/report.rs"), include_str!("../src/report/gpus.rs")];
 const DOC: &str = include_str!("../../docs/report.md");
 
 /// Each field as `Message 1 fieldName type`.
 fn fields_of_code() -> BTreeSet<String> {
     let mut fields = BTreeSet::new();
     let (mut message, mut prost) = ("", "");
-    for line in CODE.lines().take_while(|line| *line != "#[cfg(test)]") {
+    for line in CODE.iter().flat_map(|file| file.lines().take_while(|line| *line != "#[cfg(test)]")) {
         let line = line.trim();
         if let Some(rest) = line.strip_prefix("pub struct ") {
             message = rest.trim_end_matches(" {");
@@ -80,7 +81,11 @@ fn the_json_names_are_those_that_serde_writes() {
     // One field of several words in a message of each depth; the rest is the same derive.
     let report = mcad_wire::report::Report { started_at_ms: 1, ..Default::default() };
     assert_eq!(serde_json::to_string(&report).unwrap(), r#"{"startedAtMs":"1"}"#);
-    assert_eq!(CODE.matches("#[serde(rename").count(), 0, "a renamed field needs its own line in the document");
+    assert_eq!(
+        CODE.concat().matches("#[serde(rename").count(),
+        0,
+        "a renamed field needs its own line in the document"
+    );
 }
 
 #[test]

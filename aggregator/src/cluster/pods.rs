@@ -40,27 +40,43 @@ impl Pods {
         self.by_uid.get(uid).map(|found| &*found.0)
     }
 
+    /// Some UID has several bearers.
+    pub(super) fn have_rivals(&self) -> bool {
+        !self.rivals.is_empty()
+    }
+
+    /// Every pod whose cgroups carry this UID.
+    pub(super) fn all_of_uid(&self, uid: &str) -> impl Iterator<Item = &Pod> {
+        self.of_uid(uid).into_iter().chain(self.rivals_of(uid).map(|(_, pod)| &**pod))
+    }
+
+    fn rivals_of(&self, uid: &str) -> impl Iterator<Item = (&(Arc<str>, PodName), &Arc<Pod>)> {
+        let nothing: Arc<str> = "".into();
+        let from = (Arc::from(uid), PodName { namespace: nothing.clone(), name: nothing });
+        self.rivals.range(from..).take_while(move |((rival, _), _)| **rival == *uid)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pod> {
         self.by_name.iter().map(|pod| &*pod.0)
     }
 
-    /// Puts a pod in; what was known under its name comes out.
-    pub(super) fn insert(&mut self, pod: Pod) -> Option<Arc<Pod>> {
+    /// Puts a pod in. It, and what was known under its name.
+    pub(super) fn insert(&mut self, pod: Pod) -> (Arc<Pod>, Option<Arc<Pod>>) {
         let pod = Arc::new(pod);
         let before = self.by_name.replace(ByName(pod.clone())).map(|before| before.0);
         match &before {
             Some(before) if before.cgroup_uid == pod.cgroup_uid && self.rivals.is_empty() => {
                 if !pod.cgroup_uid.is_empty() {
-                    self.by_uid.replace(ByUid(pod));
+                    self.by_uid.replace(ByUid(pod.clone()));
                 }
             }
             Some(before) => {
                 self.forget_uid(before);
-                self.learn_uid(pod);
+                self.learn_uid(pod.clone());
             }
-            None => self.learn_uid(pod),
+            None => self.learn_uid(pod.clone()),
         }
-        before
+        (pod, before)
     }
 
     pub(super) fn remove(&mut self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
@@ -90,9 +106,7 @@ impl Pods {
             return;
         }
         self.by_uid.remove(&**uid);
-        let nothing: Arc<str> = "".into();
-        let from = (uid.clone(), PodName { namespace: nothing.clone(), name: nothing });
-        let next = self.rivals.range(from..).next().map(|(key, _)| key.clone()).filter(|(rival, _)| rival == uid);
+        let next = self.rivals_of(uid).next().map(|(key, _)| key.clone());
         if let Some(next) = next.and_then(|next| self.rivals.remove(&next)) {
             self.by_uid.insert(ByUid(next));
         }
@@ -221,7 +235,7 @@ mod tests {
         pods.insert(pod("a", "u"));
         assert_eq!(pods.get("n", "a").map(|pod| &*pod.uid), Some("u"));
         assert_eq!(pods.get("a", "n"), None);
-        assert_eq!(pods.insert(pod("a", "")).map(|pod| pod.uid.clone()), Some("u".into()));
+        assert_eq!(pods.insert(pod("a", "")).1.map(|pod| pod.uid.clone()), Some("u".into()));
         assert_eq!(pods.of_uid("u"), None);
         assert_eq!(pods.of_uid(""), None);
         assert!(pods.remove("n", "a").is_some());

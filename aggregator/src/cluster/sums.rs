@@ -36,6 +36,8 @@ impl Held {
 pub struct Gained {
     /// Its pods, in whatever phase.
     pub pods: u64,
+    /// Those of them that are bound and unfinished.
+    pub held: u64,
     /// Effective requests of those bound and unfinished.
     pub allocated: Sum,
     /// What MCAD v1 takes those for that run or have succeeded.
@@ -47,6 +49,7 @@ impl Gained {
     pub(super) fn account(&mut self, pod: &Pod, change: Change) {
         change.count(&mut self.pods);
         if pod.held_node().is_some() {
+            change.count(&mut self.held);
             change.sum(&mut self.allocated, &pod.requests);
         }
         if matches!(pod.phase, Phase::Running | Phase::Succeeded) {

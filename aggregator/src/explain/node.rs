@@ -1,5 +1,4 @@
 //! One node as it is told: whether it takes pods, its ladder, its devices.
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,8 @@ use super::ladder::{ByResource, Rung};
 use crate::measure::Device;
 use crate::merge::{self, AgentHealth, Snapshot};
 use crate::object::{Effect, Taint};
-use crate::snapshot::{GpuMetrics, NodeView};
+use crate::snapshot::GpuMetrics;
+use crate::views::NodeView;
 
 /// One node.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -138,7 +138,7 @@ impl Node {
 }
 
 fn view_at(at: usize, snapshot: &Snapshot) -> Option<&NodeView> {
-    snapshot.kubernetes.as_ref()?.nodes.as_ref()?.nodes.get(at)
+    snapshot.kubernetes.as_ref()?.nodes.as_ref()?.nodes.get(at).map(|view| &**view)
 }
 
 fn ladder(view: &NodeView) -> ByResource<Rung> {
@@ -166,7 +166,7 @@ impl Agent {
 
 impl Gpu {
     fn new(device: &Device) -> Self {
-        let holders = |holders: &BTreeSet<[Arc<str>; 3]>| {
+        let holders = |holders: &Box<[[Arc<str>; 3]]>| {
             let holder = |[namespace, pod, container]: &[Arc<str>; 3]| Holder {
                 namespace: (**namespace).to_owned(),
                 pod: (**pod).to_owned(),

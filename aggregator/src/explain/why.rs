@@ -16,7 +16,8 @@ use crate::fit::{self, Choice, Verdict};
 use crate::ladder::NodeState;
 use crate::object::{AppWrapper, Version};
 use crate::resource::{Amounts, Resource, Triple};
-use crate::snapshot::{NodeView, Snapshot, Waiting};
+use crate::snapshot::{Snapshot, Waiting};
+use crate::views::NodeView;
 
 /// What keeps an AppWrapper from starting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -78,7 +79,7 @@ impl<'a> Places<'a> {
     /// Of the nodes of a snapshot.
     pub fn new(snapshot: &'a Snapshot) -> Self {
         let nodes = snapshot.nodes.iter().flat_map(|nodes| &nodes.nodes).filter(|view| fit::takes_pods(view));
-        Self { snapshot, nodes: nodes.map(|view| (view, fit::room(view))).collect(), known: HashMap::new() }
+        Self { snapshot, nodes: nodes.map(|view| (&**view, fit::room(view))).collect(), known: HashMap::new() }
     }
 
     /// Why this one waits.

@@ -2,7 +2,8 @@
 use crate::exposition::{Exposition, Family, Labels, Lines, Value};
 use crate::ladder::Rung;
 use crate::merge::Used;
-use crate::snapshot::{NodeView, Nodes};
+use crate::snapshot::Nodes;
+use crate::views::NodeView;
 
 use super::{BY_LABEL, Spelled, Spelling, gauge};
 
@@ -168,7 +169,7 @@ fn write_nodes(nodes: &Nodes, spelling: &Spelling, out: &mut Exposition<'_>) {
     });
     let mut lines = out.family(&NODE_USED);
     let mut labels = Labels::new();
-    for NodeView { node, measured, .. } in &nodes.nodes {
+    for NodeView { node, measured, .. } in nodes.nodes.iter().map(|view| &**view) {
         let mark = labels.cut(0).push("node", &node.name).mark();
         for (resource, used) in measured.iter().flat_map(|measured| &measured.used) {
             if let Some(resource) = spelling.get(resource) {
@@ -200,7 +201,7 @@ pub(crate) fn write_used(lines: &mut Lines<'_, '_>, labels: &mut Labels, resourc
 /// Calls `write` with the label `node` for each node and resource.
 fn each(nodes: &Nodes, spelling: &Spelling, mut write: impl FnMut(&mut Labels, &Spelled, &Rung)) {
     let mut labels = Labels::new();
-    for NodeView { node, rungs, .. } in &nodes.nodes {
+    for NodeView { node, rungs, .. } in nodes.nodes.iter().map(|view| &**view) {
         let mark = labels.cut(0).push("node", &node.name).mark();
         for (resource, rung) in rungs {
             if let Some(resource) = spelling.get(resource) {

@@ -1,8 +1,7 @@
 //! Pods one by one: what a report says of each that the cluster has.
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Joined, JoinedPod, NANO, PodName, devices_of, working_set_bytes};
-use crate::hardware::uuid_of;
+use super::{Joined, JoinedPod, NANO, PodName, working_set_bytes};
 use crate::object::Pod;
 
 /// What was measured of one pod. Absent: not measured.
@@ -34,10 +33,10 @@ impl Joined<'_> {
             figures.run_queue_wait_ns = cgroup.run_queue_wait_ns;
             figures.oom_kills = cgroup.oom_kills;
         }
-        let listed: BTreeSet<&str> = devices_of(&self.stored.report).into_iter().map(|(uuid, ..)| uuid).collect();
+        let listed: BTreeSet<&str> = self.devices.iter().map(|device| device.uuid).collect();
         let mut gpus: BTreeMap<PodName, (&Pod, BTreeSet<&str>)> = BTreeMap::new();
-        for device in self.held.iter().flatten().filter(|device| listed.contains(uuid_of(device.id))) {
-            gpus.entry(name(device.pod)).or_insert((device.pod, BTreeSet::new())).1.insert(uuid_of(device.id));
+        for device in self.held.iter().flatten().filter(|device| listed.contains(device.uuid)) {
+            gpus.entry(name(device.pod)).or_insert((device.pod, BTreeSet::new())).1.insert(device.uuid);
         }
         for (name, (pod, uuids)) in gpus {
             let ratio = self.pod_nanodevices(pod).map(|busy| busy as f64 / NANO / uuids.len() as f64);

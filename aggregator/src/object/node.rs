@@ -58,6 +58,11 @@ impl Declared {
         self.0.binary_search_by(|(known, _)| known.cmp(resource)).ok().map(|at| self.0[at].1)
     }
 
+    /// How much of the resource that Kubernetes names so.
+    pub(crate) fn named(&self, name: &str) -> Option<i128> {
+        self.0.iter().find(|(known, _)| known.name() == name).map(|(_, amount)| *amount)
+    }
+
     /// The declared resources in order.
     pub fn resources(&self) -> impl Iterator<Item = &Resource> {
         self.0.iter().map(|(resource, _)| resource)

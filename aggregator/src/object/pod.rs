@@ -146,24 +146,9 @@ const CONTAINER_STATUS: Needed = Fields(&[("name", Whole), ("resources", Whole),
 pub(crate) struct RawPod {
     metadata: Meta,
     #[serde(default, deserialize_with = "nullable")]
-    spec: RawSpec,
+    spec: Work,
     #[serde(default, deserialize_with = "nullable")]
     status: RawStatus,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct RawSpec {
-    #[serde(deserialize_with = "nullable")]
-    node_name: String,
-    #[serde(deserialize_with = "nullable")]
-    containers: Vec<Container>,
-    #[serde(deserialize_with = "nullable")]
-    init_containers: Vec<Container>,
-    #[serde(deserialize_with = "nullable")]
-    overhead: Quantities,
-    #[serde(deserialize_with = "nullable")]
-    resources: Requirements,
 }
 
 #[derive(Default, Deserialize)]
@@ -200,13 +185,7 @@ struct RawContainerStatus {
 
 impl From<RawPod> for Pod {
     fn from(raw: RawPod) -> Self {
-        let RawPod { metadata, spec, status } = raw;
-        let work = Work {
-            containers: spec.containers,
-            init_containers: spec.init_containers,
-            overhead: spec.overhead,
-            resources: spec.resources,
-        };
+        let RawPod { metadata, spec: work, status } = raw;
         let owner = metadata.label(OWNER).or_else(|| metadata.label(OWNER_V1)).map(|name| AppWrapperName {
             namespace: metadata.label(OWNER_NAMESPACE).unwrap_or(&metadata.namespace).into(),
             name: name.into(),
@@ -216,7 +195,7 @@ impl From<RawPod> for Pod {
         Self {
             cgroup_uid: static_uid.map_or_else(|| uid.clone(), |uid| uid.as_str().into()),
             owner,
-            node: Some(spec.node_name).filter(|name| !name.is_empty()).map(Into::into),
+            node: Some(&*work.node_name).filter(|name| !name.is_empty()).map(Into::into),
             phase: match status.phase.as_str() {
                 "Running" => Phase::Running,
                 "Succeeded" => Phase::Succeeded,

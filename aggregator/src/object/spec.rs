@@ -36,12 +36,19 @@ impl Container {
     }
 }
 
-/// The part of a pod's spec that decides how much it asks for.
-#[derive(Clone, Debug, Default)]
+/// The part of a pod's spec that decides how much it asks for, and of which node; its constraints are apart.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub(crate) struct Work {
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) node_name: String,
+    #[serde(deserialize_with = "nullable")]
     pub(crate) containers: Vec<Container>,
+    #[serde(deserialize_with = "nullable")]
     pub(crate) init_containers: Vec<Container>,
+    #[serde(deserialize_with = "nullable")]
     pub(crate) overhead: Quantities,
+    #[serde(deserialize_with = "nullable")]
     pub(crate) resources: Requirements,
 }
 

@@ -5,9 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::constraints::{Constraints, RawConstraints};
-use super::meta::nullable;
-use super::quantities::Quantities;
-use super::spec::{Container, Requirements, Work};
+use super::spec::Work;
 
 /// A pod's spec, from a template.
 #[derive(Clone, Debug, Default)]
@@ -19,31 +17,10 @@ pub(crate) struct Template {
 impl Template {
     /// The template whose pod spec this is; absent: it is none.
     pub(crate) fn from_spec(spec: &Value) -> Option<Self> {
-        let raw = RawTemplate::deserialize(spec).ok()?;
+        let work = Work::deserialize(spec).ok()?;
         let constraints = RawConstraints::deserialize(spec).ok()?;
-        Some(Self {
-            work: Work {
-                containers: raw.containers,
-                init_containers: raw.init_containers,
-                overhead: raw.overhead,
-                resources: raw.resources,
-            },
-            constraints: Arc::new(constraints.into()),
-        })
+        Some(Self { work, constraints: Arc::new(constraints.into()) })
     }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct RawTemplate {
-    #[serde(deserialize_with = "nullable")]
-    containers: Vec<Container>,
-    #[serde(deserialize_with = "nullable")]
-    init_containers: Vec<Container>,
-    #[serde(deserialize_with = "nullable")]
-    overhead: Quantities,
-    #[serde(deserialize_with = "nullable")]
-    resources: Requirements,
 }
 
 /// The value at a path like `template.spec.groups[0].template` from `root`, which the path calls `template`.

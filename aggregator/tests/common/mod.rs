@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 pub(crate) mod build;
+pub(crate) mod explained;
 pub(crate) mod random;
 
 use std::path::Path;
@@ -11,12 +12,12 @@ use mcad_aggregator::clock::Now;
 use mcad_aggregator::cluster::Cluster;
 use mcad_aggregator::dump::Dump;
 use mcad_aggregator::exposition::Exposition;
-use mcad_aggregator::measure::Measured;
 use mcad_aggregator::merge::Ages;
 use mcad_aggregator::object::Object;
 use mcad_aggregator::replica::Kubernetes;
 use mcad_aggregator::snapshot::{Options, Snapshot};
 use mcad_aggregator::store::{Limits, Store};
+use mcad_aggregator::views::Views;
 use mcad_aggregator::{families, fit, metrics, receive};
 use mcad_wire::report::Report;
 use serde_json::Value;
@@ -39,7 +40,8 @@ pub(crate) fn snapshot(objects: Vec<Object>, options: &Options) -> Snapshot {
 
 /// The snapshot of a cluster.
 pub(crate) fn snapshot_of(cluster: &Cluster, options: &Options) -> Snapshot {
-    let mut snapshot = Snapshot::new(cluster, &Measured::default(), NOW_MS, options);
+    let views = Views::new(options.clone()).all(cluster, &[], |_| true);
+    let mut snapshot = Snapshot::new(cluster, views, NOW_MS, options);
     let fits = fit::fits(&snapshot);
     snapshot.with_fits(&fits);
     snapshot

@@ -1,5 +1,6 @@
 //! Random objects, as JSON, so that a test can read them by rules of its own.
-use proptest::collection::vec;
+use mcad_wire::report::{Assignment, Assignments, Cgroup, Cgroups, Gpu, Gpus, Machine, Report};
+use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -175,6 +176,64 @@ pub(crate) fn appwrapper() -> impl Strategy<Value = Value> {
             appwrapper
         },
     )
+}
+
+/// A report of one of the nodes, which tells of any pods, also of some that are elsewhere or nowhere.
+pub(crate) fn report() -> impl Strategy<Value = Report> {
+    let cgroup = (0..10_u8, 0..2_u8, 0..20_u64, proptest::option::weighted(0.9, 0..5_000_u64)).prop_map(
+        |(pod, life, cpu_s, memory_bytes)| Cgroup {
+            id: u64::from(pod) * 2 + u64::from(life) + 1,
+            pod_uid: format!("p{pod}-{life}"),
+            cpu_ns: Some(cpu_s * 1_000_000_000),
+            memory_bytes,
+            memory_inactive_file_bytes: Some(7),
+            ..Cgroup::default()
+        },
+    );
+    let gpu = (0..3_u8, proptest::option::weighted(0.9, 0..100_u8), proptest::bool::weighted(0.2)).prop_map(
+        |(at, percent, broken)| Gpu {
+            uuid: format!("GPU-{at}"),
+            utilization_ratio: percent.map(|percent| f64::from(percent) / 100.0),
+            unhealthy_reasons: if broken { vec!["xid_79".into()] } else { Vec::new() },
+            ..Gpu::default()
+        },
+    );
+    let assignment = (0..10_u8, proptest::sample::select(&["a", "b"][..]), btree_set(0..4_u8, 1..3)).prop_map(
+        |(pod, namespace, ids)| Assignment {
+            namespace: namespace.into(),
+            pod: format!("p{pod}"),
+            container: "main".into(),
+            resource: "nvidia.com/gpu".into(),
+            device_ids: ids.into_iter().map(|at| format!("GPU-{at}")).collect(),
+            ..Assignment::default()
+        },
+    );
+    // Each once: a report that says a thing twice is refused.
+    let cgroups = vec(cgroup, 0..8).prop_map(|all| once(all, |cgroup| cgroup.id));
+    let gpus = vec(gpu, 0..4).prop_map(|all| once(all, |gpu| gpu.uuid.clone()));
+    let assigned = vec(assignment, 0..5).prop_map(|all| once(all, |a| (a.namespace.clone(), a.pod.clone())));
+    let cgroups = proptest::option::weighted(0.9, cgroups);
+    let (gpus, assigned) = (proptest::option::weighted(0.8, gpus), proptest::option::weighted(0.8, assigned));
+    (proptest::sample::select(NODES), 1..6_u64, cgroups, gpus, assigned).prop_map(
+        |(node, sequence, cgroups, gpus, assigned)| Report {
+            machine: Some(Machine {
+                cpus_online: Some(8),
+                cpu_busy_ns: Some(sequence * 30_000_000_000),
+                memory_total_bytes: Some(1 << 34),
+                memory_free_bytes: Some(1 << 33),
+                memory_inactive_file_bytes: Some(0),
+            }),
+            cgroups: cgroups.map(|cgroups| Cgroups { source: "bpf".into(), cgroups, ..Cgroups::default() }),
+            gpus: gpus.map(|devices| Gpus { driver_version: "550".into(), devices, ..Gpus::default() }),
+            assignments: assigned.map(|assigned| Assignments { assigned, allocatable: Vec::new() }),
+            ..super::build::report(node, sequence)
+        },
+    )
+}
+
+/// The last of each key.
+fn once<T, K: Ord>(all: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    all.into_iter().map(|one| (key(&one), one)).collect::<std::collections::BTreeMap<_, _>>().into_values().collect()
 }
 
 /// Objects of all kinds, no two of one kind, version, namespace and name.

@@ -1,0 +1,156 @@
+//! The nodes one by one, each joined with what its agent reported.
+//!
+//! Owns when a node's view is made: as its report arrives, and before a snapshot where its objects have changed since, or
+//! its report no longer counts. A snapshot of a large cluster is then mostly views that are there already. Pure: (what was
+//! kept, the cluster, reports) to views, and what is kept makes no difference to them but in time.
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::cluster::{Cluster, Held, Revision};
+use crate::hardware::Found;
+use crate::ladder::{self, ByOwner, NodeState, Rung};
+use crate::measure::{MeasuredNode, measure};
+use crate::object::Node;
+use crate::receive::NodeName;
+use crate::resource::Resource;
+use crate::snapshot::Options;
+use crate::store::Stored;
+
+/// One node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeView {
+    /// The node as declared.
+    pub node: Arc<Node>,
+    /// Whether it takes pods.
+    pub state: NodeState,
+    /// Its ladder, in order of resource.
+    pub rungs: Vec<(Resource, Rung)>,
+    /// What its agent measured. Absent: no agent reports.
+    pub measured: Option<MeasuredNode>,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Views {
+    options: Options,
+    /// By node.
+    kept: HashMap<Arc<str>, Kept>,
+}
+
+/// A view and what it was made from.
+#[derive(Debug)]
+struct Kept {
+    revision: Revision,
+    /// Absent: none that counts.
+    report: Option<Arc<Stored>>,
+    view: Arc<NodeView>,
+}
+
+impl NodeView {
+    /// The view of a node that holds so much, without a report.
+    pub fn without_report(node: &Arc<Node>, held: &Held, options: &Options) -> Self {
+        Self::new(node, held, &Found::default(), None, options)
+    }
+
+    /// The same with what its agent found and measured.
+    pub fn new(
+        node: &Arc<Node>,
+        held: &Held,
+        found: &Found<'_>,
+        measured: Option<MeasuredNode>,
+        options: &Options,
+    ) -> Self {
+        let state = NodeState::of(node, &options.tolerated);
+        let requested =
+            ByOwner { appwrapper: held.requested.appwrapper.amounts(), other: held.requested.other.amounts() };
+        let rungs = ladder::of_node(node, state, requested, found);
+        Self { node: node.clone(), state, rungs, measured }
+    }
+
+    /// The ladder of one resource.
+    pub fn rung(&self, resource: &Resource) -> Option<&Rung> {
+        self.rungs.iter().find(|(known, _)| known == resource).map(|(_, rung)| rung)
+    }
+}
+
+impl Views {
+    /// None yet; all are made by these options.
+    pub fn new(options: Options) -> Self {
+        Self { options, kept: HashMap::new() }
+    }
+
+    /// By what they are made.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Takes in a report that has come from a node.
+    pub fn take(&mut self, cluster: &Cluster, report: &Arc<Stored>) {
+        if let Some((node, held, revision)) = cluster.node_and_revision(&report.report.node) {
+            let kept = Kept::new(cluster, (node, held, revision), Some(report), &self.options);
+            self.kept.insert(node.name.clone(), kept);
+        }
+    }
+
+    /// All nodes of the cluster in order of name, with the reports that count; those come in order of node, too.
+    pub fn all(
+        &mut self,
+        cluster: &Cluster,
+        reports: &[(NodeName, Arc<Stored>)],
+        counts: impl Fn(&Stored) -> bool,
+    ) -> Vec<Arc<NodeView>> {
+        let mut reports = reports;
+        let mut views = Vec::with_capacity(self.kept.len());
+        for (node, held, revision) in cluster.nodes_and_revisions() {
+            let report = next_of(&mut reports, &node.name).filter(|stored| counts(stored));
+            let view = match self.kept.get(&node.name) {
+                Some(kept) if kept.is_of(revision, report) => kept.view.clone(),
+                _ => {
+                    let kept = Kept::new(cluster, (node, held, revision), report, &self.options);
+                    let view = kept.view.clone();
+                    self.kept.insert(node.name.clone(), kept);
+                    view
+                }
+            };
+            views.push(view);
+        }
+        if self.kept.len() > views.len() {
+            self.kept.retain(|name, _| cluster.has_node(name));
+        }
+        views
+    }
+}
+
+impl Kept {
+    fn new(
+        cluster: &Cluster,
+        (node, held, revision): (&Arc<Node>, &Held, Revision),
+        report: Option<&Arc<Stored>>,
+        options: &Options,
+    ) -> Self {
+        let view = match report {
+            Some(stored) => {
+                let (found, measured) = measure(cluster, node, stored, options.pod_metrics);
+                NodeView::new(node, held, &found, Some(measured), options)
+            }
+            None => NodeView::without_report(node, held, options),
+        };
+        Self { revision, report: report.cloned(), view: Arc::new(view) }
+    }
+
+    fn is_of(&self, revision: Revision, report: Option<&Arc<Stored>>) -> bool {
+        let same_report = match (&self.report, report) {
+            (Some(kept), Some(report)) => Arc::ptr_eq(kept, report),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        self.revision == revision && same_report
+    }
+}
+
+/// The report of a node where both nodes and reports are gone through in order: those before it are passed over.
+pub(crate) fn next_of<'a>(reports: &mut &'a [(NodeName, Arc<Stored>)], node: &str) -> Option<&'a Arc<Stored>> {
+    let before = reports.iter().take_while(|(name, _)| name.as_str() < node).count();
+    *reports = &reports[before..];
+    reports.first().filter(|(name, _)| name.as_str() == node).map(|(_, stored)| stored)
+}
