@@ -153,6 +153,8 @@ struct Document {
 enum Item {
     Decoded(Decoded),
     Untyped(Value),
+    /// A list in a list, as tools leave behind that put dumps together.
+    List(Document),
 }
 
 /// Nothing where the object does not count.
@@ -167,16 +169,20 @@ impl Document {
         };
         // A typed list, as the API itself answers, says once what all its items are.
         let item_kind = kind.strip_suffix("List").unwrap_or_default();
-        let decoded = items.into_iter().map(|item| match item {
-            Item::Decoded(decoded) => decoded,
-            Item::Untyped(mut value) => {
-                if let Some(object) = value.as_object_mut() {
-                    object.insert("apiVersion".into(), api_version.as_str().into());
+        let decoded = items.into_iter().enumerate().flat_map(|(at, item)| {
+            let decoded = match item {
+                Item::Decoded(decoded) => vec![decoded],
+                Item::Untyped(mut value) => {
+                    if let Some(object) = value.as_object_mut() {
+                        object.insert("apiVersion".into(), api_version.as_str().into());
+                    }
+                    vec![decode_typed(&api_version, item_kind, value)]
                 }
-                decode_typed(&api_version, item_kind, value)
-            }
+                Item::List(list) => list.objects().into_iter().map(|(_, decoded)| decoded).collect(),
+            };
+            decoded.into_iter().map(move |decoded| (Some(at), decoded))
         });
-        decoded.enumerate().map(|(at, decoded)| (Some(at), decoded)).collect()
+        decoded.collect()
     }
 }
 
@@ -185,6 +191,11 @@ impl Item {
         let text = |field: &str| value[field].as_str().unwrap_or_default();
         match text("kind") {
             "" => Self::Untyped(value),
+            kind if kind.ends_with("List") && value["items"].is_array() => match serde_json::from_value(value) {
+                Ok(list) => Self::List(list),
+                // What is an object with a list of items is a list.
+                Err(_) => Self::Decoded(Err(ItemError::NoKind)),
+            },
             kind => Self::Decoded(match Kind::named(text("apiVersion"), kind) {
                 Some(kind) => object::decode(kind, value).map(Some).map_err(Into::into),
                 None => Ok(None),

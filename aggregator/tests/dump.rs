@@ -51,6 +51,18 @@ fn a_list_documents_and_json_are_the_same() {
 }
 
 #[test]
+fn a_list_in_a_list_is_its_items() {
+    let node = r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"n"},"status":{"capacity":{"cpu":"4"}}}"#;
+    let pods = r#"{"apiVersion":"v1","kind":"PodList","items":[{"metadata":{"name":"p","namespace":"a"},"spec":{"nodeName":"n","containers":[{"resources":{"requests":{"cpu":"0.5"}}}]}}]}"#;
+    let list = |items: &str| format!(r#"{{"apiVersion":"v1","kind":"List","items":[{items}]}}"#);
+    check(&list(&format!("{},{pods}", list(node))));
+    check(&list(&list(&format!("{pods},{node}"))));
+    let broken = r#"{"apiVersion":"v1","kind":"Node","metadata":{}}"#;
+    let dump = read(&list(&format!("{node},{}", list(broken))));
+    assert_eq!((dump.objects.len(), dump.skipped[0].item), (1, Some(1)));
+}
+
+#[test]
 fn an_empty_dump_is_an_empty_cluster() {
     for text in
         ["", "\n", "---\n", "apiVersion: v1\nkind: List\nitems: []\n", "apiVersion: v1\nkind: List\nitems: null\n"]

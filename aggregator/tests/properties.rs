@@ -77,8 +77,8 @@ fn steps_with_reports() -> impl Strategy<Value = Vec<(Result<Step, Report>, bool
     let any = prop_oneof![2 => step.prop_map(Ok), 1 => random::report().prop_map(Err)];
     // A full cluster first, so that most reports find their node and some of their pods.
     let first = random::cluster().prop_map(|objects| objects.into_iter().map(|json| (Ok(Step::Apply(json)), false)));
-    let rest = proptest::collection::vec((any, proptest::bool::weighted(0.4)), 0..60);
-    (first, rest).prop_map(|(first, rest)| first.chain(rest).collect())
+    let then = proptest::collection::vec((any, proptest::bool::weighted(0.4)), 0..60);
+    (first, then).prop_map(|(first, then)| first.chain(then).collect())
 }
 
 /// All that is shown of an instant.

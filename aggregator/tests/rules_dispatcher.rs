@@ -162,6 +162,14 @@ fn mcad_v2_shows_each_nodes_own_signed_and_unrounded() {
 }
 
 #[test]
+fn mcad_v2_shows_whole_bytes_of_a_large_memory_as_whole_bytes() {
+    let v2 = Options { operator_metrics: OperatorMetrics::V2, ..Options::default() };
+    let large = node("a", json!({"cpu": "7498500u", "memory": "30Gi"}));
+    let objects = [large, pod("p", "a", json!({"memory": "4300211676"})), pod("q", "a", json!({"cpu": "8"}))];
+    check_by(&objects, &v2, &["mcad_capacity_memory{node=\"a\"} 27912043044", "mcad_capacity_cpu{node=\"a\"} -0.5015"]);
+}
+
+#[test]
 fn without_operator_metrics_the_operators_names_are_free() {
     let none = Options { operator_metrics: OperatorMetrics::None, ..Options::default() };
     check_by(&[large()], &none, &["mcad_allocatable absent", "mcad_capacity absent", "mcad_appwrappers_count absent"]);

@@ -166,7 +166,7 @@ impl Agent {
 
 impl Gpu {
     fn new(device: &Device) -> Self {
-        let holders = |holders: &Box<[[Arc<str>; 3]]>| {
+        let holders = |holders: &[[Arc<str>; 3]]| {
             let holder = |[namespace, pod, container]: &[Arc<str>; 3]| Holder {
                 namespace: (**namespace).to_owned(),
                 pod: (**pod).to_owned(),
@@ -185,7 +185,7 @@ impl Gpu {
             utilization_ratio: device.utilization_ratio,
             memory_used_bytes: device.memory_used_bytes,
             memory_total_bytes: device.memory_total_bytes,
-            held_by: device.holders.as_ref().map(holders),
+            held_by: device.holders.as_deref().map(holders),
         }
     }
 }

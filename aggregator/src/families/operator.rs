@@ -12,7 +12,8 @@ use crate::object::Version;
 use crate::resource::Triple;
 use crate::snapshot::{AppWrappers, Capacity, Snapshot};
 
-const NANO: f64 = 1e9;
+/// Billionths in one: what MCAD v2's figures are kept in, so that their sums are exact.
+const NANO: i128 = 1_000_000_000;
 
 static CAPACITY_CPU: Family =
     family("mcad_allocatable_capacity_cpu", Kind::Gauge, &[], "millicores", "Allocatable CPU Capacity (in millicores)");
@@ -116,14 +117,28 @@ fn collect(snapshot: &Snapshot) -> Vec<MetricFamily> {
                 let nodes = capacity.iter().flatten();
                 nodes.map(|(node, triple)| gauge(&[("node", node)], figure(triple))).collect()
             };
-            families.push(made(&V2_CPU, lines(|triple| triple.cpu as f64 / NANO)));
-            families.push(made(&V2_MEMORY, lines(|triple| triple.memory as f64 / NANO)));
-            families.push(made(&V2_GPU, lines(|triple| triple.gpu as f64 / NANO)));
+            families.push(made(&V2_CPU, lines(|triple| units(triple.cpu))));
+            families.push(made(&V2_MEMORY, lines(|triple| units(triple.memory))));
+            families.push(made(&V2_GPU, lines(|triple| units(triple.gpu))));
         }
         Capacity::None => {}
     }
     families.retain(|family| !family.get_metric().is_empty());
     families
+}
+
+/// The number next to so many billionths. Those of a node's memory are more than a float's digits, so they are not divided
+/// as one.
+fn units(nanos: i128) -> f64 {
+    match (nanos / NANO, nanos % NANO) {
+        (whole, 0) => whole as f64,
+        (whole, part) => {
+            let sign = if nanos < 0 { "-" } else { "" };
+            let text = format!("{sign}{}.{:09}", whole.unsigned_abs(), part.unsigned_abs());
+            // Every text of this form is a number.
+            text.parse().unwrap_or(whole as f64)
+        }
+    }
 }
 
 fn appwrappers(all: &AppWrappers) -> [MetricFamily; 4] {
