@@ -213,11 +213,13 @@ mod tests {
                 cgroups,
                 from_files: Vec::new(),
                 probes: None,
+                removals: None,
                 seen: 7,
                 dropped: 1,
             }),
             gpus: None,
             assignments: None,
+            ended_pods: Vec::new(),
             failures: Vec::new(),
         }
     }

@@ -231,6 +231,7 @@ mod tests {
             cgroups,
             gpus: None,
             assignments: None,
+            ended_pods: Vec::new(),
             failures,
         }
     }
@@ -272,6 +273,7 @@ mod tests {
             cgroups: Vec::new(),
             from_files: Vec::new(),
             probes: None,
+            removals: None,
             seen: 7,
             dropped: 0,
         };
