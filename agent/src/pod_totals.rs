@@ -85,21 +85,28 @@ impl PodTotals {
     fn note(&mut self, now_ns: u64, removals: &Removals) {
         for removed in &removals.removed {
             let Some(place) = pod_cgroup::parse(&removed.path) else { continue };
-            let is_own = matches!(place, PodCgroup::Pod { .. });
+            // The pod's own cgroup, where the place tells it.
+            let own_id = match place {
+                PodCgroup::Pod { .. } => Some(removed.id),
+                PodCgroup::Container { .. } => Some(removed.parent_id),
+                PodCgroup::InContainer { .. } | PodCgroup::Beside { .. } => None,
+            };
             let pod = self.living.entry(place.uid().clone()).or_default();
-            if is_own {
-                match pod.id {
-                    // Of a cgroup that had this name before: ids grow.
-                    Some(id) if removed.id < id => continue,
-                    Some(id) if removed.id > id => {
-                        let before = std::mem::take(pod);
-                        push(&mut self.ended, before.ended(now_ns, place.uid()));
-                    }
-                    Some(_) | None => {}
-                }
-                pod.id = Some(removed.id);
-                pod.is_gone = true;
+            if pod.is_of_earlier(own_id) {
+                continue;
             }
+            // Its own cgroup goes last; what comes after is of one that was made anew.
+            if pod.is_gone || pod.is_of_later(own_id) {
+                let before = std::mem::take(pod);
+                push(&mut self.ended, before.ended(now_ns, place.uid()));
+            }
+            if pod.id.is_none()
+                && let Some(known) = own_id.and_then(|id| take_back(&mut self.ended, place.uid(), id))
+            {
+                *pod = known;
+            }
+            pod.id = pod.id.or(own_id);
+            pod.is_gone = matches!(place, PodCgroup::Pod { .. });
             pod.note(removed);
         }
         if removals.dropped != self.removals_dropped {
@@ -126,14 +133,13 @@ impl PodTotals {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => new.insert(take_back(&mut self.ended, &uid, cgroup.id).unwrap_or_default()),
             };
-            match pod.id {
-                // One that was removed and made again during the walk is there twice; ids grow, so the later one is meant.
-                Some(id) if cgroup.id < id => continue,
-                Some(id) if cgroup.id > id => {
-                    let before = std::mem::take(pod);
-                    push(&mut self.ended, before.ended(now_ns, &uid));
-                }
-                Some(_) | None => {}
+            // One that was removed and made again during the walk is there twice.
+            if pod.is_of_earlier(Some(cgroup.id)) {
+                continue;
+            }
+            if pod.is_of_later(Some(cgroup.id)) {
+                let before = std::mem::take(pod);
+                push(&mut self.ended, before.ended(now_ns, &uid));
             }
             pod.see(cgroup, until_ns);
         }
@@ -167,15 +173,25 @@ fn push(ended: &mut VecDeque<EndedPod>, pod: Option<EndedPod>) {
     }
 }
 
-/// A pod that was taken for ended and is there again.
+/// A pod that was taken for ended and is there again, or is told of again.
 fn take_back(ended: &mut VecDeque<EndedPod>, uid: &PodUid, id: u64) -> Option<Living> {
     let at = ended.iter().position(|pod| pod.id == id && pod.uid == *uid)?;
     let EndedPod { cpu_ns, oom_kills, run_queue, .. } = ended.remove(at)?;
-    // What it waited is measured from here on by whoever measured it before: this agent, whose count goes on, or none.
-    Some(Living { id: Some(id), cpu_ns, oom_kills, run_queue, ..Living::default() })
+    // What is told of it before it is seen again may be in its total already.
+    Some(Living { id: Some(id), cpu_ns, oom_kills, run_queue, seen_until_ns: Some(u64::MAX), ..Living::default() })
 }
 
 impl Living {
+    /// The pod had this own cgroup before the one that is known: ids grow.
+    fn is_of_earlier(&self, id: Option<u64>) -> bool {
+        id.zip(self.id).is_some_and(|(id, known)| id < known)
+    }
+
+    /// Its own cgroup was made anew since.
+    fn is_of_later(&self, id: Option<u64>) -> bool {
+        id.zip(self.id).is_some_and(|(id, known)| id > known)
+    }
+
     /// One of its cgroups was removed.
     fn note(&mut self, removed: &Removed) {
         let since_ns = match (self.alone_ns.remove(&removed.id), self.seen_until_ns) {
@@ -200,8 +216,9 @@ impl Living {
             cgroup.cpu_ns = self.cpu_ns;
         }
         if let Some(own) = &mut cgroup.run_queue {
-            own.wait_ns = own.wait_ns.saturating_add(self.carried.wait_ns);
-            own.waits = own.waits.saturating_add(self.carried.waits);
+            let before = self.run_queue.unwrap_or_default();
+            own.wait_ns = own.wait_ns.saturating_add(self.carried.wait_ns).max(before.wait_ns);
+            own.waits = own.waits.saturating_add(self.carried.waits).max(before.waits);
             self.run_queue = Some(*own);
         }
         self.seen_until_ns = Some(until_ns);

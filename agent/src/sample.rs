@@ -116,6 +116,8 @@ pub struct Removed {
     pub at_ns: u64,
     /// Its id.
     pub id: u64,
+    /// Its parent's.
+    pub parent_id: u64,
     /// Path from the hierarchy's root.
     pub path: String,
     /// CPU time of the cgroup alone, without any below it.

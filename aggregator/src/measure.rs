@@ -7,7 +7,7 @@ mod pods;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use mcad_wire::report::{Assignments, Cgroup, Gpus as ReportedGpus, Report};
+use mcad_wire::report::{Assignments, Cgroup, EndedPod, Gpus as ReportedGpus, Report};
 
 use crate::cluster::Cluster;
 use crate::hardware::{DeviceIds, Facts, Found, Gpu, Gpus, Health, Instance, uuid_of};
@@ -113,6 +113,8 @@ struct Joined<'a> {
     stored: &'a Stored,
     found: Found,
     pods: Vec<JoinedPod<'a>>,
+    /// Those whose cgroup is gone.
+    ended_pods: Vec<(&'a Pod, &'a EndedPod)>,
     /// Absent: kubelet could not be asked.
     held: Option<Vec<HeldDevice<'a>>>,
 }
@@ -135,7 +137,13 @@ impl<'a> Joined<'a> {
         let report = &stored.report;
         let held = report.assignments.as_ref().map(|assignments| held(cluster, node, assignments));
         let facts = facts(report, held.as_deref());
-        Self { found: Found::new(&facts, node), pods: joined_pods(cluster, node, report), stored, held }
+        Self {
+            found: Found::new(&facts, node),
+            pods: joined_pods(cluster, node, report),
+            ended_pods: ended_pods(cluster, node, report),
+            stored,
+            held,
+        }
     }
 
     fn measured(self) -> MeasuredNode {
@@ -313,6 +321,15 @@ fn joined_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec
         Some(JoinedPod { pod, cgroup })
     };
     own_cgroups(report).into_iter().filter_map(join).collect()
+}
+
+/// The pods of this node that the cluster has and whose cgroup is gone.
+fn ended_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec<(&'a Pod, &'a EndedPod)> {
+    let join = |ended: &'a EndedPod| {
+        let pod = cluster.pod_of_uid(&ended.uid).filter(|pod| pod.node.as_ref() == Some(&node.name))?;
+        Some((pod, ended))
+    };
+    report.cgroups.iter().flat_map(|all| &all.ended_pods).filter_map(join).collect()
 }
 
 fn facts(report: &Report, held: Option<&[HeldDevice<'_>]>) -> Facts {

@@ -348,6 +348,8 @@ pub struct CgroupRemoved {
     pub at_ns: u64,
     /// Its id.
     pub id: u64,
+    /// Its parent's.
+    pub parent_id: u64,
     /// CPU time of the cgroup alone, without any that it had below it: no flush is needed to know it.
     pub cpu_ns: u64,
     /// Processes killed for want of memory in it and all below it, if `groups` has [`group::MEMORY_EVENTS`].

@@ -17,7 +17,7 @@ use crate::{
 
 /// Some 4,000 containers' worth, as kubelet and the runtimes name them: 400 a second over the default interval. A power of two
 /// and of pages.
-pub const RING_BYTES: u32 = 1 << 20;
+pub(super) const RING_BYTES: u32 = 1 << 20;
 
 /// While walks fail nobody takes what is gathered; then the ring fills up, and counts what it drops.
 const GATHERED_AT_MOST: usize = 8192;
@@ -117,6 +117,7 @@ fn decode(bytes: &[u8]) -> Option<Removed> {
     Some(Removed {
         at_ns: word(offset_of!(CgroupRemoved, at_ns))?,
         id: word(offset_of!(CgroupRemoved, id))?,
+        parent_id: word(offset_of!(CgroupRemoved, parent_id))?,
         path: whole(path),
         cpu_ns: word(offset_of!(CgroupRemoved, cpu_ns))?,
         oom_kills: (groups & group::MEMORY_EVENTS != 0).then_some(oom_kills),
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     fn record(path: &[u8]) -> Vec<u8> {
-        let mut bytes: Vec<u8> = [7_u64, 42, 5_000, 3].into_iter().flat_map(u64::to_ne_bytes).collect();
+        let mut bytes: Vec<u8> = [7_u64, 42, 41, 5_000, 3].into_iter().flat_map(u64::to_ne_bytes).collect();
         bytes.extend(group::MEMORY_EVENTS.to_ne_bytes());
         bytes.extend((path.len() as u32).to_ne_bytes());
         bytes.extend(path);
@@ -150,8 +151,14 @@ mod tests {
     #[test]
     fn a_record_ends_with_its_path() {
         let removed = decode(&record(b"/kubepods/odd \xff\0")).unwrap();
-        let expected =
-            Removed { at_ns: 7, id: 42, path: "/kubepods/odd \u{fffd}".into(), cpu_ns: 5_000, oom_kills: Some(3) };
+        let expected = Removed {
+            at_ns: 7,
+            id: 42,
+            parent_id: 41,
+            path: "/kubepods/odd \u{fffd}".into(),
+            cpu_ns: 5_000,
+            oom_kills: Some(3),
+        };
         assert_eq!(removed, expected);
     }
 

@@ -123,7 +123,8 @@ impl ReadCgroups for BpfCgroups {
         from_files.append(&mut unbelieved);
         from_files.sort_unstable();
         from_files.dedup();
-        let run_queue = self.run_queue.as_mut().map(|run_queue| run_queue.read(&mut cgroups));
+        let removed = removals.as_ref().map_or(&[][..], |removals| &removals.removed);
+        let run_queue = self.run_queue.as_mut().map(|run_queue| run_queue.read(&mut cgroups, removed));
         let probes = Some(ProbeCost { walk_ns, flush_ns, run_queue });
         Ok(CgroupSample { source: CgroupSource::Bpf, cgroups, from_files, probes, seen, dropped, removals })
     }
