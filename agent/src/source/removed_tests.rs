@@ -158,7 +158,7 @@ fn cpu_ns(sample: &CgroupSample, pod: u32) -> Option<u64> {
 fn a_pod_that_came_and_went_between_two_samples_leaves_what_it_used() {
     let Some(tree) = tree() else { return };
     let kubelet = Kubelet::new(&tree);
-    let mut worker = Worker::new(&kubelet.branch.path);
+    let mut worker = Worker::new(&kubelet.branch.child("home"));
     let (mut source, mut totals) = (attach(&tree, probe::MAX_CGROUPS), PodTotals::default());
     sampled(&mut source, &mut totals);
     let pod = kubelet.pod(1);
@@ -173,7 +173,7 @@ fn a_pod_that_came_and_went_between_two_samples_leaves_what_it_used() {
 fn a_pod_that_ends_after_a_sample_leaves_what_it_used_since() {
     let Some(tree) = tree() else { return };
     let kubelet = Kubelet::new(&tree);
-    let mut worker = Worker::new(&kubelet.branch.path);
+    let mut worker = Worker::new(&kubelet.branch.child("home"));
     let (mut source, mut totals) = (attach(&tree, probe::MAX_CGROUPS), PodTotals::default());
     let pod = kubelet.pod(1);
     let mut used_ns = run_container(&mut worker, &pod, 1, 3000);
@@ -199,7 +199,7 @@ const LIFE: Duration = Duration::from_millis(50);
 fn a_thousand_cgroups_that_live_50_ms_are_all_in_their_pods_totals() {
     let Some(tree) = tree() else { return };
     let kubelet = Kubelet::new(&tree);
-    let mut worker = Worker::new(&kubelet.branch.path);
+    let mut worker = Worker::new(&kubelet.branch.child("home"));
     let (mut source, mut totals) = (attach(&tree, probe::MAX_CGROUPS), PodTotals::default());
     let mut used_ns: BTreeMap<u32, u64> = BTreeMap::new();
     let mut numbers = 0..;
@@ -283,7 +283,7 @@ fn an_oom_kill_in_a_container_that_is_gone_with_its_pod_is_counted_once() {
 fn removals_beyond_the_rings_room_are_counted_and_no_total_is_above_the_truth() {
     let Some(tree) = tree() else { return };
     let kubelet = Kubelet::new(&tree);
-    let mut worker = Worker::new(&kubelet.branch.path);
+    let mut worker = Worker::new(&kubelet.branch.child("home"));
     let (mut source, mut totals) = (attach(&tree, probe::MAX_CGROUPS), PodTotals::default());
     sampled(&mut source, &mut totals);
     let before = source.read().unwrap().removals.unwrap();
@@ -316,7 +316,7 @@ fn removals_beyond_the_rings_room_are_counted_and_no_total_is_above_the_truth() 
 fn long_names_odd_bytes_and_a_deep_tree_in_a_pod_leave_it_its_total() {
     let Some(tree) = tree() else { return };
     let kubelet = Kubelet::new(&tree);
-    let mut worker = Worker::new(&kubelet.branch.path);
+    let mut worker = Worker::new(&kubelet.branch.child("home"));
     let (mut source, mut totals) = (attach(&tree, probe::MAX_CGROUPS), PodTotals::default());
     sampled(&mut source, &mut totals);
     let pod = kubelet.pod(1);
