@@ -151,6 +151,11 @@ impl Totals {
         self.tidy(cluster, now);
     }
 
+    /// Whether something of this pod is kept, though the cluster may no longer have it.
+    pub fn remembers(&self, uid: &str) -> bool {
+        self.cgroups.contains_key(uid)
+    }
+
     /// A pod is about to be gone from the cluster; its agent may still tell what it used.
     pub fn pod_gone(&mut self, cluster: &Cluster, pod: &Pod, now: Now) {
         let (Some(owner), Some(node)) = (&pod.owner, &pod.node) else { return };

@@ -328,7 +328,12 @@ proptest! {
                         cgroups.extend(containers.map(|(id, used_ns)| cgroup(*id, pod.id, &container_path(pod.number, *id), *used_ns)));
                     }
                     // Some of what was removed may be told only with the next sample.
-                    let removed = if !watched { Vec::new() } else { told.drain(..if late { told.len() / 2 } else { told.len() }).collect() };
+                    let tells = match (watched, late) {
+                        (false, _) => 0,
+                        (true, true) => told.len() / 2,
+                        (true, false) => told.len(),
+                    };
+                    let removed = told.drain(..tells).collect();
                     let removals = watched.then(|| Removals { removed, read_until_ns: now_ns, dropped, ..Removals::default() });
                     let mut sample = sample(cgroups, removals);
                     totals.take(now_ns, &mut sample);

@@ -9,6 +9,10 @@ use std::{
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -22,13 +26,8 @@ use crate::{
     pod_cgroup::PodUid,
     pod_totals::PodTotals,
     probe,
-    sample::{CgroupSample, EndedPod},
+    sample::{Cgroup, CgroupSample, EndedPod},
 };
-
-/// The UID of the pod of this number.
-fn uid(pod: u32) -> String {
-    format!("{pod:08x}-5d8e-4a3f-9c1d-7e6f5a4b3c2d")
-}
 
 /// The id of the container of this number.
 fn container(number: u32) -> String {
@@ -39,21 +38,43 @@ fn container(number: u32) -> String {
 struct Kubelet {
     branch: Branch,
     root: PathBuf,
+    /// In the UIDs of its pods: a source sees those of other processes' tests, too.
+    number: u32,
+    /// One test at a time: what one removes is in the rings of all.
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Kubelet {
     fn new(tree: &Path) -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let branch = Branch::new(tree);
         for controller in ["+cpu", "+memory"] {
             let _ = fs::write(branch.path.join("cgroup.subtree_control"), controller);
         }
         let root = branch.child("kubepods");
         give_memory(&root);
-        Self { branch, root }
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self { branch, root, number: NEXT.fetch_add(1, Ordering::Relaxed), _alone: alone }
+    }
+
+    fn uid(&self, pod: u32) -> PodUid {
+        let (process, number) = (std::process::id() & 0xffff, self.number);
+        PodUid::known(&format!("{pod:08x}-{process:04x}-{number:04x}-9c1d-7e6f5a4b3c2d")).unwrap()
+    }
+
+    fn living<'a>(&self, sample: &'a CgroupSample, pod: u32) -> Option<&'a Cgroup> {
+        let end = format!("/pod{}", self.uid(pod));
+        sample.cgroups.iter().find(|cgroup| cgroup.path.ends_with(&end))
+    }
+
+    fn ended(&self, totals: &PodTotals, pod: u32) -> Option<EndedPod> {
+        let uid = self.uid(pod);
+        totals.ended().find(|ended| ended.uid == uid).cloned()
     }
 
     fn pod(&self, number: u32) -> PathBuf {
-        let path = self.root.join(format!("pod{}", uid(number)));
+        let path = self.root.join(format!("pod{}", self.uid(number)));
         fs::create_dir(&path).unwrap();
         give_memory(&path);
         path
@@ -144,16 +165,6 @@ fn sampled(source: &mut BpfCgroups, totals: &mut PodTotals) -> CgroupSample {
     sample
 }
 
-fn ended(totals: &PodTotals, pod: u32) -> Option<EndedPod> {
-    let uid = PodUid::known(&uid(pod)).unwrap();
-    totals.ended().find(|ended| ended.uid == uid).cloned()
-}
-
-fn cpu_ns(sample: &CgroupSample, pod: u32) -> Option<u64> {
-    let end = format!("/pod{}", uid(pod));
-    sample.cgroups.iter().find(|cgroup| cgroup.path.ends_with(&end)).map(|cgroup| cgroup.cpu_ns.unwrap())
-}
-
 #[test]
 fn a_pod_that_came_and_went_between_two_samples_leaves_what_it_used() {
     let Some(tree) = tree() else { return };
@@ -165,7 +176,7 @@ fn a_pod_that_came_and_went_between_two_samples_leaves_what_it_used() {
     let used_ns = run_container(&mut worker, &pod, 1, 3000) + run_container(&mut worker, &pod, 2, 3000);
     fs::remove_dir(&pod).unwrap();
     sampled(&mut source, &mut totals);
-    let ended = ended(&totals, 1).unwrap();
+    let ended = kubelet.ended(&totals, 1).unwrap();
     assert_eq!((ended.cpu_ns, ended.watched), (Some(used_ns), true));
 }
 
@@ -180,13 +191,14 @@ fn a_pod_that_ends_after_a_sample_leaves_what_it_used_since() {
     let second = make_container(&pod, 2);
     used_ns += worker.work_ns(&second, 3000);
     // Living: the pod's own total has the container that ended.
-    assert_eq!(cpu_ns(&sampled(&mut source, &mut totals), 1), Some(used_ns));
+    let sample = sampled(&mut source, &mut totals);
+    assert_eq!(kubelet.living(&sample, 1).unwrap().cpu_ns, Some(used_ns));
     used_ns += worker.work_ns(&second, 3000);
     fs::remove_dir(&second).unwrap();
     used_ns += run_container(&mut worker, &pod, 3, 3000);
     fs::remove_dir(&pod).unwrap();
-    assert_eq!(cpu_ns(&sampled(&mut source, &mut totals), 1), None);
-    let ended = ended(&totals, 1).unwrap();
+    assert_eq!(kubelet.living(&sampled(&mut source, &mut totals), 1), None);
+    let ended = kubelet.ended(&totals, 1).unwrap();
     assert_eq!((ended.cpu_ns, ended.watched), (Some(used_ns), true));
 }
 
@@ -236,7 +248,8 @@ fn a_thousand_cgroups_that_live_50_ms_are_all_in_their_pods_totals() {
     }
     let sample = sampled(&mut source, &mut totals);
     assert_eq!(sample.removals.as_ref().unwrap().dropped, 0);
-    let measured = |pod| cpu_ns(&sample, pod).or_else(|| ended(&totals, pod).and_then(|ended| ended.cpu_ns));
+    let living = |pod| kubelet.living(&sample, pod).and_then(|cgroup| cgroup.cpu_ns);
+    let measured = |pod| living(pod).or_else(|| kubelet.ended(&totals, pod).and_then(|ended| ended.cpu_ns));
     assert_eq!(used_ns.len(), 105);
     for (pod, used_ns) in &used_ns {
         assert_eq!(measured(*pod), Some(*used_ns), "pod {pod}");
@@ -272,11 +285,10 @@ fn an_oom_kill_in_a_container_that_is_gone_with_its_pod_is_counted_once() {
     fs::remove_dir(&passing).unwrap();
     let has_memory = fs::exists(lasting.join("memory.events")).unwrap();
     let sample = sampled(&mut source, &mut totals);
-    let end = format!("/pod{}", uid(1));
-    let living = sample.cgroups.iter().find(|cgroup| cgroup.path.ends_with(&end)).unwrap();
+    let living = kubelet.living(&sample, 1).unwrap();
     // Without the controller nobody counts: absent, not 0.
     let expected = has_memory.then_some(1);
-    assert_eq!((living.oom_kills, ended(&totals, 2).unwrap().oom_kills), (expected, expected));
+    assert_eq!((living.oom_kills, kubelet.ended(&totals, 2).unwrap().oom_kills), (expected, expected));
 }
 
 #[test]
@@ -291,7 +303,7 @@ fn removals_beyond_the_rings_room_are_counted_and_no_total_is_above_the_truth() 
     let mut used_ns = [run_container(&mut worker, &lasting, 1, 1000), run_container(&mut worker, &passing, 2, 1000)];
     // As fast as the kernel goes: thousands a second, and more than the ring has room for.
     let mut churned = 0;
-    for number in 0..8000 {
+    for number in 0..5500 {
         fs::remove_dir(make_container(&lasting, 100 + number)).unwrap();
         churned += 1;
     }
@@ -301,14 +313,14 @@ fn removals_beyond_the_rings_room_are_counted_and_no_total_is_above_the_truth() 
     let sample = sampled(&mut source, &mut totals);
     let after = sample.removals.as_ref().unwrap();
     let (told, dropped) = (after.told - before.told, after.dropped - before.dropped);
-    // Tests beside this one remove pods of their own.
+    // Four containers and a pod beside them.
     assert!(told + dropped >= churned + 5, "{told} told, {dropped} dropped");
     assert!(dropped > 0 && told > 1000, "{told} told, {dropped} dropped");
-    assert_eq!(cpu_ns(&sample, 1), Some(used_ns[0]));
+    assert_eq!(kubelet.living(&sample, 1).unwrap().cpu_ns, Some(used_ns[0]));
     // Its last container and its own removal found no room. It ends when a sample has missed it twice.
     sampled(&mut source, &mut totals);
-    let ended = ended(&totals, 2).unwrap();
-    assert_eq!(ended.watched, false);
+    let ended = kubelet.ended(&totals, 2).unwrap();
+    assert!(!ended.watched);
     assert!(ended.cpu_ns.unwrap() <= used_ns[1], "{ended:?} {used_ns:?}");
 }
 
@@ -338,6 +350,6 @@ fn long_names_odd_bytes_and_a_deep_tree_in_a_pod_leave_it_its_total() {
     fs::remove_dir(&pod).unwrap();
     let sample = sampled(&mut source, &mut totals);
     assert_eq!(sample.removals.unwrap().dropped, 0);
-    let ended = ended(&totals, 1).unwrap();
+    let ended = kubelet.ended(&totals, 1).unwrap();
     assert_eq!((ended.cpu_ns, ended.watched), (Some(used_ns), true));
 }
