@@ -86,7 +86,7 @@ fn record(walk: &mut WalkState, cgroup: Kernel) {
 
 /// 0 for the root of the hierarchy.
 #[inline(always)]
-fn parent_id(cgroup: Kernel, offsets: &CgroupOffsets) -> u64 {
+pub(crate) fn parent_id(cgroup: Kernel, offsets: &CgroupOffsets) -> u64 {
     // SAFETY: the agent found these offsets in this kernel's BTF.
     unsafe {
         let Some(state) = cgroup.follow(offsets.cgroup_self_parent) else { return 0 };

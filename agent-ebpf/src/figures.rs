@@ -35,6 +35,13 @@ pub(crate) fn read(cgroup: Kernel, offsets: &CgroupOffsets, record: &mut CgroupR
     groups
 }
 
+/// Processes killed for want of memory: the one event that is wanted of a cgroup that goes.
+#[inline(always)]
+pub(crate) fn oom_kills(cgroup: Kernel, offsets: &CgroupOffsets) -> Option<u64> {
+    let memory = state(cgroup, offsets.groups & group::MEMORY_EVENTS, offsets.cgroup_memory)?;
+    memory.copy(offsets.memory_oom_kills)
+}
+
 /// A controller's state of the cgroup; None where the controller is off there, or none of its groups can be read.
 #[inline(always)]
 fn state(cgroup: Kernel, groups: u32, offset: u32) -> Option<Kernel> {

@@ -13,6 +13,12 @@ impl Kernel {
         if pointer.is_null() { None } else { Some(Self(pointer)) }
     }
 
+    /// What is at a kernel address that was worked out. To be read by [`Self::copy`] alone.
+    #[inline(always)]
+    pub(crate) fn at(address: u64) -> Self {
+        Self(address as *const u8)
+    }
+
     /// The member at `offset`.
     ///
     /// # Safety

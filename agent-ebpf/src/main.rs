@@ -13,6 +13,8 @@ mod kernel;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod removed;
+#[cfg(target_arch = "bpf")]
 mod run_queue;
 
 /// The kernel lends `bpf_probe_read_kernel_str` and its like only to programs under its own licence.

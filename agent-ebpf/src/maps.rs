@@ -1,7 +1,14 @@
 //! The maps and globals that the kernel half shares with the agent. Their sizes are set by the agent when it loads them.
 
-use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
-use mcad_wire::abi::{CgroupName, CgroupOffsets, CgroupRecord, RunQueueCpu, RunQueueOffsets, RunQueueSet, WalkState};
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    macros::map,
+    maps::{Array, PerCpuArray, RingBuf},
+};
+use mcad_wire::abi::{
+    ARRAY_HEAD_BYTES, CgroupName, CgroupOffsets, CgroupRecord, CgroupRemoved, RemovedCounts, RemovedOffsets,
+    RunQueueCpu, RunQueueOffsets, RunQueueSet, WalkState,
+};
 
 /// One record per cgroup, in walk order.
 #[map]
@@ -30,6 +37,43 @@ pub(crate) static RUN_QUEUE_TASKS: Array<u64> = Array::with_max_entries(1, 0);
 /// The run that the agent wants; one entry.
 #[map]
 pub(crate) static RUN_QUEUE_RUN: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Cgroups that were removed since the agent last looked.
+#[map]
+pub(crate) static REMOVED: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// What became of them; one entry.
+#[map]
+pub(crate) static REMOVED_COUNTS: Array<RemovedCounts> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Where each processor puts a record together; one entry.
+#[map]
+pub(crate) static REMOVED_DRAFT: PerCpuArray<RemovedDraft> = PerCpuArray::with_max_entries(1, 0);
+
+/// See [`REMOVED_DRAFT`].
+#[repr(C)]
+pub(crate) struct RemovedDraft {
+    /// What will be sent.
+    pub(crate) record: CgroupRemoved,
+    /// The beginning of the kernel's own `bpf_array` of this map.
+    pub(crate) array_head: [u64; ARRAY_HEAD_BYTES / 8],
+    /// An address, put here as a pointer and taken out as a number.
+    pub(crate) address: u64,
+}
+
+#[unsafe(no_mangle)]
+static REMOVED_OFFSETS: RemovedOffsets = NO_REMOVED_OFFSETS;
+
+/// What the agent replaces.
+// SAFETY: `u32`s, for which all zeroes are a value.
+const NO_REMOVED_OFFSETS: RemovedOffsets = unsafe { core::mem::zeroed() };
+
+/// Where is found what a removed cgroup had used.
+#[inline(always)]
+pub(crate) fn removed_offsets() -> RemovedOffsets {
+    // SAFETY: as in `offsets`.
+    unsafe { core::ptr::read_volatile(&raw const REMOVED_OFFSETS) }
+}
 
 #[unsafe(no_mangle)]
 static RUN_QUEUE_OFFSETS: RunQueueOffsets = NO_RUN_QUEUE_OFFSETS;

@@ -23,6 +23,7 @@ pub mod sample;
 pub mod sampler;
 
 pub mod pod_cgroup;
+pub mod pod_totals;
 pub mod report;
 
 pub mod self_metrics;

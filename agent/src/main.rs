@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use mcad_agent::args::{Args, Command};
+use mcad_agent::pod_totals::kept::KeptPods;
 use mcad_agent::report::{Identity, report};
 use mcad_agent::sample::Machine;
 use mcad_agent::sampler::Sampler;
@@ -39,9 +40,13 @@ fn main() -> anyhow::Result<()> {
     }
     let identity = identity(&args);
     let machine = MachineFiles::new(&args.proc_root, &args.sys_root);
-    let sampler = Sampler::new(Box::new(clock::now), machine, readers::of_cgroups(&args)?)
+    let mut sampler = Sampler::new(Box::new(clock::now), machine, readers::of_cgroups(&args)?)
         .with_gpus(Box::new(readers::of_gpus(&args)))
         .with_assignments(Box::new(readers::of_assignments(&args)));
+    // One sample alone knows less than the agent that runs, whose file this is.
+    if let (Some(state_dir), false) = (&args.state_dir, args.once) {
+        sampler = sampler.with_kept_pods(KeptPods::new(state_dir, &identity.boot_id));
+    }
     match args.aggregator.clone() {
         _ if args.once => once(&args, &identity, sampler),
         Some(target) => {

@@ -55,6 +55,11 @@ impl PodUid {
         &self.0
     }
 
+    /// Of a text that [`Self::as_str`] once gave.
+    pub fn known(text: &str) -> Option<Self> {
+        Self::parse(text).filter(|uid| uid.as_str() == text)
+    }
+
     /// Reads `0b0a3c6e-…` (or with `_` for `-`) and a static pod's 32 hex digits; nothing else is a UID.
     fn parse(text: &str) -> Option<Self> {
         let uid = text.replace('_', "-");
@@ -64,6 +69,17 @@ impl PodUid {
             _ => false,
         };
         (dashes_fit && uid.bytes().all(|byte| byte == b'-' || is_lower_hex(byte))).then_some(Self(uid))
+    }
+}
+
+impl PodCgroup<'_> {
+    /// The pod.
+    pub fn uid(&self) -> &PodUid {
+        match self {
+            Self::Pod { uid } | Self::Container { uid, .. } | Self::InContainer { uid, .. } | Self::Beside { uid } => {
+                uid
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 mod assignments;
 mod gpus;
 
-use mcad_wire::report::{Absence, Cgroup, CgroupDetail, Cgroups, Machine, REPORT_VERSION, Report};
+use mcad_wire::report::{Absence, Cgroup, CgroupDetail, Cgroups, EndedPod, Machine, REPORT_VERSION, Report};
 
 use crate::pod_cgroup::{self, PodCgroup};
 use crate::sample::{self, CgroupSample, Limit, Sample, SourceName};
@@ -47,7 +47,7 @@ pub fn report(identity: &Identity, sequence: u64, sample: &Sample, listed: Liste
         interval_ms: identity.interval_ms,
         agent_version: identity.agent_version.clone(),
         machine: machine(&sample.machine),
-        cgroups: sample.cgroups.as_ref().map(|cgroups| list(cgroups, listed)),
+        cgroups: sample.cgroups.as_ref().map(|cgroups| list(cgroups, &sample.ended_pods, listed)),
         gpus: sample.gpus.as_ref().map(gpus::gpus),
         assignments: sample.assignments.as_ref().map(assignments::assignments),
         absences: absences(sample),
@@ -64,13 +64,27 @@ fn machine(machine: &sample::Machine) -> Option<Machine> {
     })
 }
 
-fn list(sample: &CgroupSample, listed: Listed) -> Cgroups {
+fn list(sample: &CgroupSample, ended_pods: &[sample::EndedPod], listed: Listed) -> Cgroups {
     Cgroups {
         source: sample.source.as_str().to_owned(),
         cgroups: sample.cgroups.iter().filter_map(|cgroup| entry(cgroup, listed)).collect(),
         seen: Some(sample.seen),
         dropped: Some(sample.dropped),
         from_files: sample.from_files.iter().map(|group| group.as_str().to_owned()).collect(),
+        ended_pods: ended_pods.iter().map(ended).collect(),
+    }
+}
+
+fn ended(pod: &sample::EndedPod) -> EndedPod {
+    EndedPod {
+        uid: pod.uid.to_string(),
+        id: pod.id,
+        cpu_ns: pod.cpu_ns,
+        oom_kills: pod.oom_kills,
+        run_queue_wait_ns: pod.run_queue.map(|run_queue| run_queue.wait_ns),
+        run_queue_waits: pod.run_queue.map(|run_queue| run_queue.waits),
+        ended_uptime_ns: pod.ended_ns,
+        watched: pod.watched,
     }
 }
 
@@ -152,9 +166,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::pod_cgroup::PodUid;
     use crate::sample::{CgroupSource, Failure, Moment, Reason};
 
     const UID: &str = "0b0a3c6e-5d8e-4a3f-9c1d-7e6f5a4b3c2d";
+    const ENDED: &str = "77a1f0d2-3b1c-4d5e-8f90-a1b2c3d4e5f6";
     const ID: &str = "4f5d1c0b9a8e7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c5b4a39281706f5e4";
 
     fn identity() -> Identity {
@@ -213,11 +229,21 @@ mod tests {
                 cgroups,
                 from_files: Vec::new(),
                 probes: None,
+                removals: None,
                 seen: 7,
                 dropped: 1,
             }),
             gpus: None,
             assignments: None,
+            ended_pods: vec![sample::EndedPod {
+                uid: PodUid::known(ENDED).unwrap(),
+                id: 35,
+                cpu_ns: Some(50_000_000),
+                oom_kills: Some(1),
+                run_queue: None,
+                ended_ns: 86_395_000_000_000,
+                watched: true,
+            }],
             failures: Vec::new(),
         }
     }

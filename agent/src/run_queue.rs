@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::sample::{Cgroup, RunQueue};
+use crate::sample::{Cgroup, Removed, RunQueue};
 
 /// What has to be remembered from one sample to the next: bounded by the cgroups that live and the places of the program's maps.
 #[derive(Debug, Default)]
@@ -15,16 +15,24 @@ pub struct RunQueueTotals {
     parents: HashMap<u64, u64>,
     /// Cgroups that waited and were in no sample yet: just made, or already gone.
     unseen: HashSet<u64>,
-    /// Waits of cgroups that came and went between two samples: whose they were is not known here.
+    /// Waits of cgroups that came and went between two samples and did not tell their parent: whose they were is not known.
     unplaced: RunQueue,
 }
 
 impl RunQueueTotals {
-    /// Fills in the cgroups' totals, given what each waited alone, and answers which of those have ended.
+    /// Fills in the cgroups' totals, given what each waited alone and what was removed since the last time, and answers which have
+    /// ended.
     ///
     /// `cgroups` has parents before children.
-    pub fn place(&mut self, cgroups: &mut [Cgroup], alone: &HashMap<u64, RunQueue>) -> HashSet<u64> {
+    pub fn place(
+        &mut self,
+        cgroups: &mut [Cgroup],
+        removed: &[Removed],
+        alone: &HashMap<u64, RunQueue>,
+    ) -> HashSet<u64> {
         let parents: HashMap<u64, u64> = cgroups.iter().map(|cgroup| (cgroup.id, cgroup.parent_id)).collect();
+        // Those that came and went since.
+        self.parents.extend(removed.iter().map(|removed| (removed.id, removed.parent_id)));
         let ended = self.settle(&parents, alone);
         let mut totals: HashMap<u64, RunQueue> = HashMap::with_capacity(cgroups.len());
         for cgroup in cgroups.iter_mut().rev() {
@@ -178,8 +186,29 @@ mod tests {
 
     /// Totals as `id wait/waits`, and what ended.
     fn placed(totals: &mut RunQueueTotals, nodes: &[(u64, u64)], waits: &[(u64, u64)]) -> (String, Vec<u64>) {
+        placed_of(totals, nodes, &[], waits)
+    }
+
+    /// The same, where these were removed, by id and parent.
+    fn placed_of(
+        totals: &mut RunQueueTotals,
+        nodes: &[(u64, u64)],
+        removed: &[(u64, u64)],
+        waits: &[(u64, u64)],
+    ) -> (String, Vec<u64>) {
         let mut cgroups = tree(nodes);
-        let ended = totals.place(&mut cgroups, &alone(waits));
+        let removed: Vec<Removed> = removed
+            .iter()
+            .map(|(id, parent_id)| Removed {
+                at_ns: 0,
+                id: *id,
+                parent_id: *parent_id,
+                path: String::new(),
+                cpu_ns: 0,
+                oom_kills: None,
+            })
+            .collect();
+        let ended = totals.place(&mut cgroups, &removed, &alone(waits));
         let shown = cgroups.iter().map(|cgroup| {
             let run_queue = cgroup.run_queue.unwrap();
             format!("{} {}/{}", cgroup.id, run_queue.wait_ns, run_queue.waits)
@@ -220,6 +249,15 @@ mod tests {
         placed(&mut totals, &[(1, 0)], &[(2, 7)]);
         assert_eq!(placed(&mut totals, &[(1, 0)], &[(2, 7)]), ("1 0/0".into(), vec![2]));
         assert_eq!(totals.unplaced(), RunQueue { wait_ns: 7, waits: 1 });
+    }
+
+    #[test]
+    fn one_that_came_and_went_and_told_its_parent_leaves_its_waits_to_it() {
+        let mut totals = RunQueueTotals::default();
+        placed(&mut totals, &[(1, 0), (2, 1)], &[]);
+        let shown = placed_of(&mut totals, &[(1, 0), (2, 1)], &[(4, 3), (3, 2)], &[(4, 7)]);
+        assert_eq!(shown, ("1 7/1, 2 7/1".into(), vec![4]));
+        assert_eq!(totals.unplaced(), RunQueue::default());
     }
 
     fn cost(at_s: u64, switches: u64, timed_ns: u64) -> Cost {

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use assignment::AssignmentSample;
 use gpu::GpuSample;
 
+use crate::pod_cgroup::PodUid;
+
 /// What was read of the machine at one instant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
@@ -23,8 +25,29 @@ pub struct Sample {
     pub gpus: Option<GpuSample>,
     /// What kubelet handed out. Absent: it could not be asked, and `failures` says why, or there is no kubelet.
     pub assignments: Option<AssignmentSample>,
+    /// Pods whose cgroup is gone, and what they used in all.
+    pub ended_pods: Vec<EndedPod>,
     /// What failed while this sample was taken, in the order it was tried.
     pub failures: Vec<Failure>,
+}
+
+/// A pod whose own cgroup is gone, and what it had used in all. Absent: that was never known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedPod {
+    /// The pod.
+    pub uid: PodUid,
+    /// The id that its own cgroup had.
+    pub id: u64,
+    /// CPU time.
+    pub cpu_ns: Option<u64>,
+    /// Processes killed for want of memory.
+    pub oom_kills: Option<u64>,
+    /// Waits for a processor, until the last sample that saw the pod.
+    pub run_queue: Option<RunQueue>,
+    /// When it was seen to be gone, by `CLOCK_BOOTTIME`.
+    pub ended_ns: u64,
+    /// Its end was watched. Else these are the figures of the last sample that saw it, and it may have used more.
+    pub watched: bool,
 }
 
 /// One instant, by two clocks.
@@ -67,6 +90,40 @@ pub struct CgroupSample {
     /// How many of them are missing in `cgroups` for want of room or because they could not be read.
     /// A cgroup that was removed during the walk is neither seen nor dropped.
     pub dropped: u32,
+    /// Cgroups that were removed before this sample; None where nobody watched.
+    pub removals: Option<Removals>,
+}
+
+/// Cgroups that were removed since the last sample, in order, and what became of them in all, as totals.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removals {
+    /// Those of pods.
+    pub removed: Vec<Removed>,
+    /// When the sample that they came with was complete, by `CLOCK_BOOTTIME`.
+    pub read_until_ns: u64,
+    /// Cgroups that were removed, of pods or not.
+    pub seen: u64,
+    /// Those of pods that were told of.
+    pub told: u64,
+    /// Those that found no room in the ring.
+    pub dropped: u64,
+}
+
+/// A cgroup that was removed, and what it had used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// When, by `CLOCK_BOOTTIME`.
+    pub at_ns: u64,
+    /// Its id.
+    pub id: u64,
+    /// Its parent's.
+    pub parent_id: u64,
+    /// Path from the hierarchy's root.
+    pub path: String,
+    /// CPU time of the cgroup alone, without any below it.
+    pub cpu_ns: u64,
+    /// Processes killed for want of memory in it and all below it, ever.
+    pub oom_kills: Option<u64>,
 }
 
 /// What the kernel half did and cost until this instant, of the machine as a whole.

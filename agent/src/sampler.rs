@@ -3,6 +3,8 @@
 //!
 //! It keeps no time and sends nothing: when to sample is [`crate::ticker`]'s business.
 
+use crate::pod_totals::PodTotals;
+use crate::pod_totals::kept::KeptPods;
 use crate::sample::assignment::AssignmentSample;
 use crate::sample::gpu::GpuSample;
 use crate::sample::{CgroupSample, Failure, Moment, Sample, SourceName};
@@ -17,6 +19,8 @@ pub struct Sampler {
     cgroups: Vec<Box<dyn ReadCgroups>>,
     gpus: Option<Box<dyn ReadGpus>>,
     assignments: Option<Box<dyn ReadAssignments>>,
+    pods: PodTotals,
+    kept_pods: Option<KeptPods>,
 }
 
 /// Tells the instant of a sample.
@@ -25,7 +29,7 @@ pub type Clock = Box<dyn FnMut() -> Moment + Send>;
 impl Sampler {
     /// A sampler of these sources; the cgroup sources in order of preference.
     pub fn new(clock: Clock, machine: MachineFiles, cgroups: Vec<Box<dyn ReadCgroups>>) -> Self {
-        Self { clock, machine, cgroups, gpus: None, assignments: None }
+        Self { clock, machine, cgroups, gpus: None, assignments: None, pods: PodTotals::default(), kept_pods: None }
     }
 
     /// The same, with GPUs.
@@ -42,6 +46,14 @@ impl Sampler {
         self
     }
 
+    /// The same, with pods' totals from and for other agents of this node.
+    #[must_use]
+    pub fn with_kept_pods(mut self, kept: KeptPods) -> Self {
+        self.pods = kept.recall();
+        self.kept_pods = Some(kept);
+        self
+    }
+
     /// Takes one sample. It blocks for as long as the kernel takes to answer.
     pub fn sample(&mut self) -> Sample {
         let at = (self.clock)();
@@ -50,10 +62,17 @@ impl Sampler {
         }
         let (machine, errors) = self.machine.read();
         let mut failures: Vec<Failure> = errors.iter().map(|error| failure(SourceName::Machine, error)).collect();
-        let cgroups = self.read_cgroups(&mut failures);
+        let mut cgroups = self.read_cgroups(&mut failures);
+        if let Some(cgroups) = &mut cgroups {
+            self.pods.take(at.uptime_ns, cgroups);
+            if let Some(kept) = &mut self.kept_pods {
+                kept.keep(&self.pods);
+            }
+        }
+        let ended_pods = self.pods.ended().cloned().collect();
         let assignments = self.read_assignments(at, &mut failures);
         let gpus = self.read_gpus(&mut failures);
-        Sample { at, machine, cgroups, gpus, assignments, failures }
+        Sample { at, machine, cgroups, gpus, assignments, ended_pods, failures }
     }
 
     fn read_assignments(&mut self, at: Moment, failures: &mut Vec<Failure>) -> Option<AssignmentSample> {
@@ -115,7 +134,15 @@ mod tests {
     }
 
     fn read_by(source: CgroupSource) -> CgroupSample {
-        CgroupSample { source, cgroups: Vec::new(), from_files: Vec::new(), probes: None, seen: 0, dropped: 0 }
+        CgroupSample {
+            source,
+            cgroups: Vec::new(),
+            from_files: Vec::new(),
+            probes: None,
+            seen: 0,
+            dropped: 0,
+            removals: None,
+        }
     }
 
     fn refused() -> SourceError {

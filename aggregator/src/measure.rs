@@ -8,7 +8,7 @@ mod share;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mcad_wire::report::{Assignments, Cgroup, Gpus as ReportedGpus, Report};
+use mcad_wire::report::{Assignments, Cgroup, EndedPod, Gpus as ReportedGpus, Report};
 
 use crate::cluster::Cluster;
 use crate::hardware::{DeviceIds, Facts, Found, Gpu, Gpus, Health, Instance, uuid_of};
@@ -94,6 +94,8 @@ struct Joined<'a> {
     found: Found<'a>,
     pods: Vec<JoinedPod<'a>>,
     devices: Vec<ListedDevice<'a>>,
+    /// Those whose cgroup is gone.
+    ended_pods: Vec<(&'a Pod, &'a EndedPod)>,
     /// Absent: kubelet could not be asked.
     held: Option<Vec<HeldDevice<'a>>>,
 }
@@ -129,6 +131,7 @@ impl<'a> Joined<'a> {
             found: Found::new(&facts, node),
             pods: joined_pods(cluster, node, report),
             devices: devices_of(report),
+            ended_pods: ended_pods(cluster, node, report),
             stored,
             held,
         }
@@ -328,6 +331,15 @@ fn joined_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec
         Some(JoinedPod { pod, cgroup })
     };
     own_cgroups(report).into_iter().filter_map(join).collect()
+}
+
+/// The pods of this node that the cluster has and whose cgroup is gone.
+fn ended_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec<(&'a Pod, &'a EndedPod)> {
+    let join = |ended: &'a EndedPod| {
+        let pod = cluster.pod_of_uid(&ended.uid).filter(|pod| pod.node.as_ref() == Some(&node.name))?;
+        Some((pod, ended))
+    };
+    report.cgroups.iter().flat_map(|all| &all.ended_pods).filter_map(join).collect()
 }
 
 fn facts<'a>(report: &'a Report, held: Option<&[HeldDevice<'a>]>) -> Facts<'a> {

@@ -15,6 +15,8 @@ use prost::Message as _;
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// More do not fit into [`MAX_BODY_BYTES`] with paths as long as kubelet makes them.
 pub const MAX_CGROUPS: usize = 10_000;
+/// As many as agents keep.
+pub const MAX_ENDED_PODS: usize = 1_024;
 /// GPUs and MIG instances. The largest machines hold 16 GPUs of 7 instances; a device plugin's own limit is not near.
 pub const MAX_DEVICES: usize = 512;
 /// Containers with devices and resources with devices: 250 pods of a few containers each.
@@ -261,6 +263,10 @@ fn check_cgroups(report: &Report) -> Result<(), Refusal> {
     let Some(cgroups) = &report.cgroups else { return Ok(()) };
     within("source of cgroups", &cgroups.source)?;
     at_most(Listed::Cgroups, cgroups.cgroups.len(), MAX_CGROUPS)?;
+    at_most(Listed::Cgroups, cgroups.ended_pods.len(), MAX_ENDED_PODS)?;
+    for pod in &cgroups.ended_pods {
+        within("ended pod's UID", &pod.uid)?;
+    }
     let mut ids = HashSet::with_capacity(cgroups.cgroups.len());
     for cgroup in &cgroups.cgroups {
         if cgroup.path.len() > MAX_PATH_BYTES {

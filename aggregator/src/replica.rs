@@ -2,6 +2,8 @@
 //! steps from a body to the store and from the store to a snapshot; knows no transport.
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mcad_wire::report::Report;
+
 use crate::clock::{Clock, Now};
 use crate::cluster::{Cluster, Event};
 use crate::exposition::{Closed, Exposition, Sink};
@@ -72,6 +74,16 @@ impl Kubernetes {
             lock(&self.totals).pod_gone(&cluster, pod, now);
         }
         cluster.apply(event);
+    }
+
+    /// Takes out of a report the ended pods that the cluster does not have, nor had within the hour: nobody would be shown them, and
+    /// agents tell of them again.
+    fn leave_out_strangers(&self, report: &mut Report) {
+        let (cluster, totals) = (lock(&self.cluster), lock(&self.totals));
+        if let Some(cgroups) = &mut report.cgroups {
+            cgroups.ended_pods.retain(|pod| cluster.pod_of_uid(&pod.uid).is_some() || totals.remembers(&pod.uid));
+            cgroups.ended_pods.shrink_to_fit();
+        }
     }
 
     /// Takes in a report that is news: what it tells of totals, and its node's view.
@@ -163,10 +175,11 @@ impl Replica {
 
     /// Takes the body of a report and counts what became of it.
     pub fn take(&self, body: Result<&[u8], Refusal>) -> Result<Outcome, Refusal> {
-        let outcome = body.and_then(receive::receive).and_then(|received| {
+        let outcome = body.and_then(receive::receive).and_then(|mut received| {
             let node = received.node.clone();
             if let Mode::Kubernetes(kubernetes) = &self.mode {
                 kubernetes.admit(&node)?;
+                kubernetes.leave_out_strangers(&mut received.report);
             }
             let now = self.now();
             let outcome = self.store().insert(received, now)?;

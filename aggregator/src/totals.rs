@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcad_wire::report::{Assignment, Cgroup, Report};
+use mcad_wire::report::{Assignment, Cgroup, EndedPod, Report};
 
 use crate::clock::Now;
 use crate::cluster::Cluster;
@@ -80,6 +80,26 @@ struct PodCgroup {
     run_queue_wait_ns: u64,
 }
 
+/// What a report counts of a pod's own cgroup, living or gone.
+struct Counted {
+    id: u64,
+    cpu_ns: Option<u64>,
+    oom_kills: Option<u64>,
+    run_queue_wait_ns: Option<u64>,
+}
+
+impl Counted {
+    fn of_cgroup(cgroup: &Cgroup) -> Self {
+        let Cgroup { id, cpu_ns, oom_kills, run_queue_wait_ns, .. } = *cgroup;
+        Self { id, cpu_ns, oom_kills, run_queue_wait_ns }
+    }
+
+    fn of_ended(pod: &EndedPod) -> Self {
+        let EndedPod { id, cpu_ns, oom_kills, run_queue_wait_ns, .. } = *pod;
+        Self { id, cpu_ns, oom_kills, run_queue_wait_ns }
+    }
+}
+
 type PodName = (Arc<str>, Arc<str>);
 
 /// What was last seen of the devices of the pods that had a name, one after the other.
@@ -120,11 +140,20 @@ impl Totals {
         if self.nodes.get(&node).is_some_and(|known| known.life.is_later_than(&life)) {
             return;
         }
+        // Ended ones first: where a pod's cgroup was made anew, both are listed.
+        for pod in report.cgroups.iter().flat_map(|all| &all.ended_pods) {
+            self.take_cgroup(cluster, &node, &pod.uid, &Counted::of_ended(pod), &life);
+        }
         for (uid, cgroup) in own_cgroups(report) {
-            self.take_cgroup(cluster, &node, uid, cgroup, &life);
+            self.take_cgroup(cluster, &node, uid, &Counted::of_cgroup(cgroup), &life);
         }
         self.take_devices(cluster, &node, report, life);
         self.tidy(cluster, now);
+    }
+
+    /// Whether something of this pod is kept, though the cluster may no longer have it.
+    pub fn remembers(&self, uid: &str) -> bool {
+        self.cgroups.contains_key(uid)
     }
 
     /// A pod is about to be gone from the cluster; its agent may still tell what it used.
@@ -161,7 +190,7 @@ impl Totals {
         Some(&mut known.total)
     }
 
-    fn take_cgroup(&mut self, cluster: &Cluster, node: &Arc<str>, uid: &str, cgroup: &Cgroup, life: &Life) {
+    fn take_cgroup(&mut self, cluster: &Cluster, node: &Arc<str>, uid: &str, cgroup: &Counted, life: &Life) {
         let there = cluster.pod_of_uid(uid);
         let owner = match there {
             Some(pod) if pod.node.as_ref() == Some(node) => pod.owner.clone(),
@@ -176,7 +205,9 @@ impl Totals {
         } else if known.owner_uid != appwrapper.uid {
             return;
         }
-        known.be(life.boot(), cgroup.id);
+        if !known.be(life.boot(), cgroup.id) {
+            return;
+        }
         let cpu_ns = cgroup.cpu_ns.map(|total| of_kernel(&mut known.cpu_ns, total));
         let oom_kills = cgroup.oom_kills.map(|total| of_kernel(&mut known.oom_kills, total));
         let wait_ns = cgroup.run_queue_wait_ns.map(|total| of_probe(&mut known.run_queue_wait_ns, total));
@@ -263,12 +294,18 @@ impl PodCgroup {
         self.gone = None;
     }
 
-    /// A pod whose cgroup was made anew, as after a reboot, counts from 0 in it.
-    fn be(&mut self, boot: &Arc<str>, id: u64) {
-        if self.cgroup.as_ref().is_none_or(|known| *known != (boot.clone(), id)) {
-            self.cgroup = Some((boot.clone(), id));
-            (self.cpu_ns, self.oom_kills, self.run_queue_wait_ns) = (0, 0, 0);
+    /// A pod whose cgroup was made anew, as after a reboot, counts from 0 in it. False of one that it had before: all that is to be
+    /// had of that was added by then, and as ids grow it is known by its id.
+    fn be(&mut self, boot: &Arc<str>, id: u64) -> bool {
+        match &self.cgroup {
+            Some((known_boot, known_id)) if known_boot == boot && id < *known_id => return false,
+            Some((known_boot, known_id)) if known_boot == boot && id == *known_id => {}
+            Some(_) | None => {
+                self.cgroup = Some((boot.clone(), id));
+                (self.cpu_ns, self.oom_kills, self.run_queue_wait_ns) = (0, 0, 0);
+            }
         }
+        true
     }
 }
 

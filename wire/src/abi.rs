@@ -32,6 +32,20 @@ pub const RUN_QUEUE_TASKS: u32 = 1 << 16;
 /// Name of the read-only global that holds the [`RunQueueOffsets`].
 pub const RUN_QUEUE_OFFSETS_GLOBAL: &str = "RUN_QUEUE_OFFSETS";
 
+/// Name of the program that says what a cgroup had used when it was removed.
+pub const REMOVED_PROGRAM: &str = "note_removed";
+/// Name of the ring of [`CgroupRemoved`], each cut after its path.
+pub const REMOVED_MAP: &str = "REMOVED";
+/// Name of the memory-mapped array whose only entry is the [`RemovedCounts`].
+pub const REMOVED_COUNTS_MAP: &str = "REMOVED_COUNTS";
+/// Name of the read-only global that holds the [`RemovedOffsets`].
+pub const REMOVED_OFFSETS_GLOBAL: &str = "REMOVED_OFFSETS";
+/// The longest path that the kernel's tracepoint tells, and its NUL: `TRACE_CGROUP_PATH_LEN` of `kernel/cgroup/cgroup-internal.h`.
+/// A power of two.
+pub const PATH_BYTES: usize = 1024;
+/// How far into a `bpf_array` the program reads.
+pub const ARRAY_HEAD_BYTES: usize = 1024;
+
 /// The longest name the kernel allows a cgroup (`NAME_MAX`), and its NUL.
 pub const NAME_BYTES: usize = 256;
 
@@ -305,3 +319,57 @@ pub struct RunQueueCpu {
 
 /// One switch in so many is timed, as reading the clock costs as much as all the rest. A power of two.
 pub const RUN_QUEUE_TIMED: u64 = 1024;
+
+/// Byte offsets into kernel structures, beside those of [`CgroupOffsets`], and how many processors there may be.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemovedOffsets {
+    /// `cgroup.root`: its hierarchy.
+    pub cgroup_root: u32,
+    /// `cgroup_root.hierarchy_id`: 0 for cgroup v2.
+    pub root_hierarchy: u32,
+    /// `cgroup.rstat_base_cpu`, before 6.16 `cgroup.rstat_cpu`: a pointer to memory of each processor.
+    pub cgroup_rstat: u32,
+    /// There, `bstat.cputime.sum_exec_runtime`: CPU time of the cgroup alone on that processor, flushed or not.
+    pub rstat_cpu_ns: u32,
+    /// `bpf_array.pptrs`: pointers to memory of each processor. It ends below [`ARRAY_HEAD_BYTES`].
+    pub array_pointers: u32,
+    /// Processors.
+    pub cpus: u32,
+}
+
+/// A cgroup that was removed, and what it had used by then.
+///
+/// Only cgroups of v2 whose path has `pod` in it are told.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CgroupRemoved {
+    /// When, by `CLOCK_BOOTTIME`.
+    pub at_ns: u64,
+    /// Its id.
+    pub id: u64,
+    /// Its parent's.
+    pub parent_id: u64,
+    /// CPU time of the cgroup alone, without any that it had below it: no flush is needed to know it.
+    pub cpu_ns: u64,
+    /// Processes killed for want of memory in it and all below it, if `groups` has [`group::MEMORY_EVENTS`].
+    pub oom_kills: u64,
+    /// The [`group`]s that were read.
+    pub groups: u32,
+    /// Bytes of the path, with its NUL.
+    pub path_bytes: u32,
+    /// Path from the hierarchy's root; what follows it is not sent.
+    pub path: [u8; PATH_BYTES],
+}
+
+/// What became of removed cgroups, as totals.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemovedCounts {
+    /// Cgroups of v2 that were removed.
+    pub seen: u64,
+    /// Those that are in the ring, or were.
+    pub told: u64,
+    /// Those that found no room in the ring, or could not be read.
+    pub dropped: u64,
+}

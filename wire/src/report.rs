@@ -155,6 +155,52 @@ pub struct Cgroups {
     #[prost(string, repeated, tag = "5")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub from_files: Vec<String>,
+    /// Pods whose own cgroup is gone, in order of their end: of the last hour, 1,024 at most.
+    #[prost(message, repeated, tag = "6")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ended_pods: Vec<EndedPod>,
+}
+
+/// A pod whose own cgroup is gone, and what it had used in all. A figure that was never known is absent; none is above the truth.
+#[serde_as]
+#[skip_serializing_none]
+#[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EndedPod {
+    /// Its UID, as its cgroup's path told it.
+    #[prost(string, tag = "1")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub uid: String,
+    /// The id that its own cgroup had.
+    #[prost(uint64, tag = "2")]
+    #[serde_as(as = "Int64")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub id: u64,
+    /// CPU time.
+    #[prost(uint64, optional, tag = "3")]
+    #[serde_as(as = "Option<Int64>")]
+    pub cpu_ns: Option<u64>,
+    /// Processes killed for want of memory.
+    #[prost(uint64, optional, tag = "4")]
+    #[serde_as(as = "Option<Int64>")]
+    pub oom_kills: Option<u64>,
+    /// Time that its tasks were ready to run and waited for a processor, until the last sample that saw it.
+    #[prost(uint64, optional, tag = "5")]
+    #[serde_as(as = "Option<Int64>")]
+    pub run_queue_wait_ns: Option<u64>,
+    /// How often its tasks waited for a processor, until then.
+    #[prost(uint64, optional, tag = "6")]
+    #[serde_as(as = "Option<Int64>")]
+    pub run_queue_waits: Option<u64>,
+    /// When it was seen to be gone, in ns since boot.
+    #[prost(uint64, tag = "7")]
+    #[serde_as(as = "Int64")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub ended_uptime_ns: u64,
+    /// Its end was watched. Else these are the figures of the last sample that saw it, and it may have used more.
+    #[prost(bool, tag = "8")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub watched: bool,
 }
 
 /// One cgroup and all below it.

@@ -9,17 +9,23 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::test_output::TestOutput;
-use crate::{build_ebpf, facts, kubernetes, workspace};
+use crate::{build_ebpf, facts, kubernetes, test_kernels, workspace};
 
 /// Run all tests, with what they need.
 ///
 /// Builds the kernel half (installing what that needs), brings promtool, an API server where one can be had, and runs `cargo test` over
 /// the workspace. Tests against the real kernel need root.
 ///
+/// Then boots other kernels in QEMU and runs the agent's kernel tests there: `cargo xtask test-kernels`. With arguments it does not:
+/// then only what they name is tested.
+///
 /// A test that can't run here prints `SKIPPED: ` and why; all are listed and counted at the end, and
 /// not counted as passed. With CI=true every skip but one for want of a GPU is an error.
 #[derive(Args, Default)]
 pub(crate) struct Test {
+    /// Leave out the kernels in QEMU, some minutes; refused where CI=true
+    #[arg(long)]
+    without_kernels: bool,
     /// Handed on to `cargo test` in place of --workspace: `cargo xtask test -p mcad-agent NAME`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
     arguments: Vec<String>,
@@ -27,6 +33,7 @@ pub(crate) struct Test {
 
 impl Test {
     pub(crate) fn run(self) -> Result<()> {
+        ensure!(!self.without_kernels || !workspace::is_ci(), "in CI nothing may be left out: no --without-kernels");
         if let Err(error) = build_ebpf::ensure() {
             ensure!(!workspace::is_ci(), "{error:#}");
             println!("test: WITHOUT eBPF, tests that need it are skipped: {error:#}");
@@ -53,6 +60,7 @@ impl Test {
             }
         }
         let status = tests.wait()?;
+        let kernels = if status.success() { self.kernels() } else { Ok(()) };
 
         for skip in output.skips() {
             println!("skipped {}: {}", skip.test, skip.reasons.join("; "));
@@ -60,11 +68,23 @@ impl Test {
         // In the words that readers of test output know, alone on a line.
         println!("{}", output.summary());
         ensure!(status.success(), "tests failed, or did not compile; they are named above");
+        kernels?;
         ensure!(!output.is_empty() || !workspace::is_ci(), "no test ran");
         if workspace::is_ci() && output.skips().iter().any(|skip| !skip.is_for_want_of_a_gpu()) {
             bail!("CI has all that tests need but a GPU, and something above was skipped for another reason");
         }
         Ok(())
+    }
+
+    /// The same kernel tests on other kernels. After the others: what fails here fails there, too, and more slowly.
+    fn kernels(&self) -> Result<()> {
+        if !self.arguments.is_empty() {
+            return Ok(());
+        }
+        if self.without_kernels {
+            return test_kernels::skip("kernels in QEMU: --without-kernels");
+        }
+        test_kernels::TestKernels::as_part_of_test().run()
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -23,12 +24,15 @@ pub(crate) struct TestKernels {
     #[arg(long, value_name = "VERSION")]
     kernel: Vec<String>,
     /// Run the tests whose path contains this; may be given several times
-    #[arg(long, default_values_t = ["live_tests", "parity_tests", "run_queue_tests"].map(str::to_owned), value_name = "PATH")]
+    #[arg(long, default_values_t = TESTS.map(str::to_owned), value_name = "PATH")]
     filter: Vec<String>,
     /// Ask the package mirror for newer ones, else what is in the cache is used
     #[arg(long)]
     update: bool,
 }
+
+/// The tests against the kernel, by the modules that they are in.
+const TESTS: [&str; 4] = ["live_tests", "parity_tests", "removed_tests", "run_queue_tests"];
 
 /// A kernel, and the source of cgroup figures that the agent must choose on it.
 struct Case {
@@ -61,6 +65,11 @@ const CASES: [Case; 4] = [
 const PACKAGES: [&str; 2] = ["qemu-system-x86", "busybox-static"];
 
 impl TestKernels {
+    /// All of them, as `cargo xtask test` does.
+    pub(crate) fn as_part_of_test() -> Self {
+        Self { filter: TESTS.map(str::to_owned).into(), ..Self::default() }
+    }
+
     pub(crate) fn run(self) -> Result<()> {
         let unknown = self.kernel.iter().find(|asked| CASES.iter().all(|case| case.kernel.version != **asked));
         if let Some(unknown) = unknown {
@@ -76,9 +85,9 @@ impl TestKernels {
         build_ebpf::ensure()?;
         let test = build_static_test()?;
         let mut failed = Vec::new();
-        for case in
-            CASES.iter().filter(|case| self.kernel.is_empty() || self.kernel.contains(&case.kernel.version.into()))
-        {
+        let is_asked = |case: &&Case| self.kernel.is_empty() || self.kernel.contains(&case.kernel.version.into());
+        let cases: Vec<&Case> = CASES.iter().filter(is_asked).collect();
+        for (done, case) in cases.iter().enumerate() {
             let image = match case.kernel.ensure(self.update) {
                 Ok(image) => image,
                 Err(why) => {
@@ -86,10 +95,14 @@ impl TestKernels {
                     continue;
                 }
             };
-            println!("test-kernels: {} ({})", case.kernel.version, image.release);
+            println!("test-kernels: {} of {}: {} ({})", done + 1, cases.len(), case.kernel.version, image.release);
+            let started = Instant::now();
             if let Err(why) = self.test_in_guest(&image, &test, case.tier) {
                 println!("test-kernels: {} FAILED: {why:#}", case.kernel.version);
                 failed.push(case.kernel.version);
+            } else {
+                let minutes = started.elapsed().as_secs_f64() / 60.0;
+                println!("test-kernels: {} passed in {minutes:.1} min", case.kernel.version);
             }
         }
         ensure!(failed.is_empty(), "the kernel tests failed on {}", failed.join(", "));

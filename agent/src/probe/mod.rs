@@ -3,6 +3,7 @@
 //! What is left when loading is done are file descriptors and mapped memory; aya's own state is dropped.
 
 mod mapped;
+mod removed;
 mod run_queue;
 mod syscalls;
 mod walk;
@@ -13,9 +14,10 @@ use std::{
 };
 
 use aya::{Btf, EbpfLoader, Pod};
-use mcad_wire::abi::{self, CgroupOffsets, RunQueueOffsets};
+use mcad_wire::abi::{self, CgroupOffsets, RemovedOffsets, RunQueueOffsets};
 use thiserror::Error;
 
+pub use removed::{RemovedPlan, RemovedProbe};
 pub use run_queue::{RunQueuePlan, RunQueueProbe, RunQueueReading};
 pub use walk::{CgroupWalk, WalkError, Walked};
 
@@ -119,6 +121,8 @@ pub struct Probes {
     pub walk: CgroupWalk,
     /// Waits for a processor; None where they were not asked for, or this kernel has no place for the program.
     pub run_queue: Option<RunQueueProbe>,
+    /// Cgroups that were removed; None where this kernel has no place for the program.
+    pub removed: Option<RemovedProbe>,
 }
 
 impl Probes {
@@ -130,18 +134,22 @@ impl Probes {
             tracing::info!(error = %why, "some figures of cgroups are read from files");
         }
         let run_queue = run_queue_plan(&types, run_queue);
+        let removed = removed_plan(&types);
         drop(types);
         // Parsed once (13 MiB while it lasts) and lent to the loader, which would otherwise parse a copy of its own.
         let btf = Btf::parse_file(btf_path, aya::Endianness::default())
             .map_err(|source| ProbeError::Btf { path: btf_path.to_owned(), source })?;
         let (offsets, run_queue_offsets) =
             (Plain(found.offsets), Plain(run_queue.map(|plan| plan.offsets).unwrap_or_default()));
+        let removed_offsets = Plain(removed.map(|plan| plan.offsets).unwrap_or_default());
         let [cpus, sets, tasks] = run_queue.map_or([1; 3], RunQueuePlan::map_entries);
         let mut probes = EbpfLoader::new()
             .btf(Some(&btf))
             .override_global(abi::OFFSETS_GLOBAL, &offsets, true)
             .override_global(abi::CAPACITY_GLOBAL, &capacity, true)
             .override_global(abi::RUN_QUEUE_OFFSETS_GLOBAL, &run_queue_offsets, true)
+            .override_global(abi::REMOVED_OFFSETS_GLOBAL, &removed_offsets, true)
+            .map_max_entries(abi::REMOVED_MAP, removed::RING_BYTES)
             .map_max_entries(abi::RECORDS_MAP, capacity)
             .map_max_entries(abi::NAMES_MAP, capacity)
             .map_max_entries(abi::RUN_QUEUE_CPUS_MAP, cpus)
@@ -158,7 +166,15 @@ impl Probes {
                 None
             }
         });
-        Ok(Self { walk, run_queue })
+        let removed = removed.and_then(|_| match RemovedProbe::attach(&mut probes, &btf) {
+            Ok(probe) => Some(probe),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::warn!(error, "what pods use between the last sample and their end is not measured");
+                None
+            }
+        });
+        Ok(Self { walk, run_queue, removed })
     }
 }
 
@@ -172,6 +188,16 @@ fn run_queue_plan(types: &KernelTypes, choice: RunQueueChoice) -> Option<RunQueu
     plan.inspect_err(|error| tracing::warn!(error, "waits for a processor are not measured")).ok()
 }
 
+fn removed_plan(types: &KernelTypes) -> Option<RemovedPlan> {
+    let plan = aya::util::nr_cpus()
+        .map_err(|(what, source)| format!("{what}: {source}"))
+        .and_then(|cpus| RemovedPlan::new(types, cpus as u32).map_err(|why| why.to_string()));
+    plan.inspect_err(|error| {
+        tracing::warn!(error, "what pods use between the last sample and their end is not measured");
+    })
+    .ok()
+}
+
 /// Offsets, as bytes that replace a global's.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
@@ -181,3 +207,5 @@ struct Plain<T>(T);
 unsafe impl Pod for Plain<CgroupOffsets> {}
 // SAFETY: as above.
 unsafe impl Pod for Plain<RunQueueOffsets> {}
+// SAFETY: as above.
+unsafe impl Pod for Plain<RemovedOffsets> {}

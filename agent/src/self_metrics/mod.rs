@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use prometheus::core::Collector as _;
 use prometheus::{
-    Counter, Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Counter, Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
-use crate::sample::{CgroupSource, ProbeCost, Sample};
+use crate::sample::{CgroupSource, ProbeCost, Removals, Sample};
 
 /// The agent's own figures.
 pub struct SelfMetrics {
@@ -34,6 +34,8 @@ struct Latest {
     ended: Instant,
     cgroups: Option<(CgroupSource, u32, u32)>,
     probes: Option<ProbeCost>,
+    removals: Option<Removals>,
+    ended_pods: usize,
     gpus: Option<Gpus>,
 }
 
@@ -141,9 +143,12 @@ impl SelfMetrics {
         }
         let cgroups = sample.cgroups.as_ref().map(|cgroups| (cgroups.source, cgroups.seen, cgroups.dropped));
         let probes = sample.cgroups.as_ref().and_then(|cgroups| cgroups.probes.clone());
+        let removals = sample.cgroups.as_ref().and_then(|cgroups| cgroups.removals.as_ref());
+        let removals = removals.map(|removals| Removals { removed: Vec::new(), ..*removals });
+        let ended_pods = sample.ended_pods.len();
         let gpus = sample.gpus.as_ref();
         let gpus = gpus.map(|gpus| Gpus { devices: gpus.devices.len(), calls: gpus.calls, fake: gpus.fake });
-        *self.latest() = Some(Latest { ended: Instant::now(), cgroups, probes, gpus });
+        *self.latest() = Some(Latest { ended: Instant::now(), cgroups, probes, removals, ended_pods, gpus });
     }
 
     /// So many samples fell out.
@@ -177,6 +182,15 @@ impl SelfMetrics {
         let latest = self.latest().clone();
         if let Some(probes) = latest.as_ref().and_then(|latest| latest.probes.as_ref()) {
             families.extend(probes::families(probes));
+        }
+        if let Some(removals) = latest.as_ref().and_then(|latest| latest.removals.as_ref()) {
+            families.extend(probes::of_removals(removals));
+        }
+        if let Some(latest) = &latest {
+            let help = "Pods that ended within the hour and whose totals are reported.";
+            let gauge = IntGauge::new("mcad_agent_ended_pods", help)?;
+            gauge.set(latest.ended_pods as i64);
+            families.extend(gauge.collect());
         }
         if let Some((source, seen, dropped)) = latest.as_ref().and_then(|latest| latest.cgroups) {
             let gauges = [
@@ -231,6 +245,7 @@ mod tests {
             cgroups,
             gpus: None,
             assignments: None,
+            ended_pods: Vec::new(),
             failures,
         }
     }
@@ -272,6 +287,7 @@ mod tests {
             cgroups: Vec::new(),
             from_files: Vec::new(),
             probes: None,
+            removals: None,
             seen: 7,
             dropped: 0,
         };

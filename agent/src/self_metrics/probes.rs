@@ -3,7 +3,7 @@
 use mcad_wire::abi::RUN_QUEUE_FIRST_BUCKET_NS;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, Metric, MetricFamily, MetricType};
 
-use crate::sample::{ProbeCost, RunQueueCost};
+use crate::sample::{ProbeCost, Removals, RunQueueCost};
 
 /// All families; those of the program at the switch of tasks only where it is loaded.
 pub(super) fn families(cost: &ProbeCost) -> Vec<MetricFamily> {
@@ -19,6 +19,23 @@ pub(super) fn families(cost: &ProbeCost) -> Vec<MetricFamily> {
         families.extend(of_run_queue(run_queue));
     }
     families
+}
+
+/// What the program at the removal of cgroups saw; its ring is bounded, and what found no room is told.
+pub(super) fn of_removals(removals: &Removals) -> Vec<MetricFamily> {
+    vec![
+        counter("mcad_agent_cgroups_removed_total", "Cgroups that were removed, of pods or not.", removals.seen as f64),
+        counter(
+            "mcad_agent_cgroup_removals_told_total",
+            "Cgroups of pods that told at their removal what they had used.",
+            removals.told as f64,
+        ),
+        counter(
+            "mcad_agent_cgroup_removals_dropped_total",
+            "Cgroups whose removal found no room in the ring or could not be read: the totals of their pods are lower bounds.",
+            removals.dropped as f64,
+        ),
+    ]
 }
 
 fn of_run_queue(cost: &RunQueueCost) -> Vec<MetricFamily> {
@@ -143,6 +160,21 @@ mod tests {
                 "mcad_agent_run_queue_wait_seconds_count 6",
             ]
         );
+    }
+
+    #[test]
+    fn removals_that_were_dropped_are_told() {
+        let removals = Removals { seen: 9, told: 5, dropped: 2, ..Removals::default() };
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&of_removals(&removals), &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        for line in [
+            "mcad_agent_cgroups_removed_total 9",
+            "mcad_agent_cgroup_removals_told_total 5",
+            "mcad_agent_cgroup_removals_dropped_total 2",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+        }
     }
 
     #[test]

@@ -25,8 +25,9 @@ use super::{
     run_queue::RunQueues,
 };
 use crate::{
+    clock,
     offsets::Flush,
-    probe::{CgroupWalk, ProbeError, Probes, RunQueueChoice, WalkError},
+    probe::{CgroupWalk, ProbeError, Probes, RemovedProbe, RunQueueChoice, WalkError},
     sample::{Cgroup, CgroupSample, CgroupSource, Group, ProbeCost},
 };
 
@@ -35,6 +36,7 @@ use crate::{
 pub struct BpfCgroups {
     walk: CgroupWalk,
     run_queue: Option<RunQueues>,
+    removed: Option<RemovedProbe>,
     tree: PathBuf,
     decode: Decode,
     /// Whether the kernel keeps memory by kind where it is looked for.
@@ -48,10 +50,11 @@ pub struct BpfCgroups {
 impl BpfCgroups {
     /// Loads the probes and attaches them to the tree mounted at `tree`.
     pub fn attach(sys_root: &Path, tree: &Path, capacity: u32, run_queue: RunQueueChoice) -> Result<Self, ProbeError> {
-        let Probes { walk, run_queue } =
+        let Probes { walk, run_queue, removed } =
             Probes::attach(&sys_root.join("kernel/btf/vmlinux"), tree, capacity, run_queue)?;
         Ok(Self {
             run_queue: run_queue.map(RunQueues::new),
+            removed,
             decode: Decode::new(rustix::param::page_size()),
             memory_state: MemoryStateProof::new(walk.groups()),
             walk,
@@ -69,6 +72,8 @@ impl ReadCgroups for BpfCgroups {
 
     /// Flushes, walks, decodes, and fills in from files what this kernel does not give.
     fn read(&mut self) -> Result<CgroupSample, SourceError> {
+        // Before the flush: the totals above a cgroup that is told of now will have what it used.
+        self.removed.iter_mut().for_each(RemovedProbe::gather);
         let started = Instant::now();
         flush(&self.tree, self.walk.flush())?;
         let flush_ns = nanoseconds_since(started);
@@ -82,6 +87,7 @@ impl ReadCgroups for BpfCgroups {
         let started = Instant::now();
         let walked = self.walk.walk()?;
         let walk_ns = nanoseconds_since(started);
+        let removals = self.removed.as_mut().map(|removed| removed.take(clock::now().uptime_ns));
         let mut cgroups = Vec::with_capacity(self.paths.len());
         let mut paths = HashMap::with_capacity(self.paths.len());
         let mut unnamed = 0;
@@ -117,9 +123,10 @@ impl ReadCgroups for BpfCgroups {
         from_files.append(&mut unbelieved);
         from_files.sort_unstable();
         from_files.dedup();
-        let run_queue = self.run_queue.as_mut().map(|run_queue| run_queue.read(&mut cgroups));
+        let removed = removals.as_ref().map_or(&[][..], |removals| &removals.removed);
+        let run_queue = self.run_queue.as_mut().map(|run_queue| run_queue.read(&mut cgroups, removed));
         let probes = Some(ProbeCost { walk_ns, flush_ns, run_queue });
-        Ok(CgroupSample { source: CgroupSource::Bpf, cgroups, from_files, probes, seen, dropped })
+        Ok(CgroupSample { source: CgroupSource::Bpf, cgroups, from_files, probes, seen, dropped, removals })
     }
 }
 

@@ -76,6 +76,7 @@ impl ReadCgroups for CgroupFiles {
             cgroups: walk.cgroups,
             from_files: Vec::new(),
             probes: None,
+            removals: None,
             seen,
             dropped: walk.dropped,
         })

@@ -209,12 +209,12 @@ fn of_3000_cgroups_none_is_lost_and_none_comes_twice_while_others_come_and_go() 
     // Neither flat nor deep: 30 pods of 100 containers.
     let mut kept = Vec::new();
     for pod in 0..30 {
-        branch.child(&format!("pod{pod}"));
+        branch.child(&format!("p{pod}"));
         for container in 0..99 {
-            branch.child(&format!("pod{pod}/{container}"));
-            kept.push(format!("{}/pod{pod}/{container}", branch.relative));
+            branch.child(&format!("p{pod}/{container}"));
+            kept.push(format!("{}/p{pod}/{container}", branch.relative));
         }
-        kept.push(format!("{}/pod{pod}", branch.relative));
+        kept.push(format!("{}/p{pod}", branch.relative));
     }
     assert_eq!(kept.len(), 3000);
     let mut source = attach(&tree, probe::MAX_CGROUPS);
@@ -224,7 +224,7 @@ fn of_3000_cgroups_none_is_lost_and_none_comes_twice_while_others_come_and_go() 
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 for pod in 0..30 {
-                    let path = branch.path.join(format!("pod{pod}/passing"));
+                    let path = branch.path.join(format!("p{pod}/passing"));
                     fs::create_dir(&path).unwrap();
                     fs::remove_dir(&path).unwrap();
                     churned.fetch_add(1, Ordering::Relaxed);

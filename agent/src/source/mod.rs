@@ -14,6 +14,8 @@ pub mod memory_proof;
 #[cfg(test)]
 mod parity_tests;
 pub mod pods;
+#[cfg(test)]
+mod removed_tests;
 pub mod run_queue;
 #[cfg(test)]
 mod run_queue_tests;

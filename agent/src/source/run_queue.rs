@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::{
     probe::RunQueueProbe,
     run_queue::{Cost, Governor, Order, RunQueueTotals},
-    sample::{Cgroup, RunQueue, RunQueueCost},
+    sample::{Cgroup, Removed, RunQueue, RunQueueCost},
 };
 
 /// The program at the switch of tasks, and what is remembered of its figures.
@@ -25,10 +25,11 @@ impl RunQueues {
         Self { probe, totals: RunQueueTotals::default(), governor, started: Instant::now() }
     }
 
-    /// Fills in how each cgroup waited, unless the program is paused. `cgroups` has parents before children.
-    pub fn read(&mut self, cgroups: &mut [Cgroup]) -> RunQueueCost {
+    /// Fills in how each cgroup waited, unless the program is paused. `cgroups` has parents before children; what was removed since the
+    /// last time leaves its waits to its parents.
+    pub fn read(&mut self, cgroups: &mut [Cgroup], removed: &[Removed]) -> RunQueueCost {
         let reading = self.probe.read();
-        let ended = self.totals.place(cgroups, &reading.cgroups);
+        let ended = self.totals.place(cgroups, removed, &reading.cgroups);
         self.probe.free(&ended);
         let of = |waits: mcad_wire::abi::RunQueueWaits| RunQueue { wait_ns: waits.wait_ns, waits: waits.waits };
         let all = reading.all;

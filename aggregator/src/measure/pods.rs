@@ -26,6 +26,13 @@ impl Joined<'_> {
     pub(super) fn pod_figures(&self) -> Vec<PodFigures> {
         let name = |pod: &Pod| (pod.namespace.clone(), pod.name.clone());
         let mut pods: BTreeMap<PodName, PodFigures> = BTreeMap::new();
+        for (pod, ended) in &self.ended_pods {
+            // In order of their end: of a pod that had several cgroups, the last.
+            let figures = pods.entry(name(pod)).or_default();
+            figures.cpu_ns = ended.cpu_ns;
+            figures.run_queue_wait_ns = ended.run_queue_wait_ns;
+            figures.oom_kills = ended.oom_kills;
+        }
         for JoinedPod { pod, cgroup } in &self.pods {
             let figures = pods.entry(name(pod)).or_default();
             figures.cpu_ns = cgroup.cpu_ns;

@@ -2,7 +2,7 @@
 //! are none, and the limits that must hold before memory is given out; knows tags of the report, no meaning.
 use mcad_wire::report::REPORT_VERSION;
 
-use super::{Listed, MAX_ABSENCES, MAX_ASSIGNMENTS, MAX_CGROUPS, MAX_DEVICES, Refusal, at_most};
+use super::{Listed, MAX_ABSENCES, MAX_ASSIGNMENTS, MAX_CGROUPS, MAX_DEVICES, MAX_ENDED_PODS, Refusal, at_most};
 
 /// Tags of wire's `Report`; tags never change (docs/report.md).
 const VERSION: u64 = 1;
@@ -13,16 +13,21 @@ const ABSENCES: u64 = 14;
 /// The list within `Cgroups` and within `Gpus`.
 const LIST: u64 = 2;
 const MIG_INSTANCES: u64 = 5;
+/// Within `Cgroups`.
+const ENDED_PODS: u64 = 6;
 
 /// Refuses what must not be decoded: cut, not protobuf, another version, too much.
 pub(super) fn scan(body: &[u8]) -> Result<(), Refusal> {
-    let (mut version, mut cgroups, mut devices, mut assignments, mut absences) = (0, 0, 0, 0, 0);
+    let (mut version, mut cgroups, mut ended_pods, mut devices, mut assignments, mut absences) = (0, 0, 0, 0, 0, 0);
     let mut fields = Fields { rest: body, depth: Depth::Top };
     while let Some((tag, value)) = fields.next()? {
         match (tag, value) {
             // As protobuf has it, the last one counts.
             (VERSION, Value::Varint(value)) => version = value,
-            (CGROUPS, Value::Bytes(inner)) => cgroups += count(inner, &[LIST])?,
+            (CGROUPS, Value::Bytes(inner)) => {
+                cgroups += count(inner, &[LIST])?;
+                ended_pods += count(inner, &[ENDED_PODS])?;
+            }
             (GPUS, Value::Bytes(inner)) => devices += count_devices(inner)?,
             (ASSIGNMENTS, Value::Bytes(inner)) => assignments += count(inner, &[1, 2])?,
             (ABSENCES, Value::Bytes(_)) => absences += 1,
@@ -33,6 +38,7 @@ pub(super) fn scan(body: &[u8]) -> Result<(), Refusal> {
         return Err(Refusal::UnsupportedVersion(version));
     }
     at_most(Listed::Cgroups, cgroups, MAX_CGROUPS)?;
+    at_most(Listed::Cgroups, ended_pods, MAX_ENDED_PODS)?;
     at_most(Listed::Devices, devices, MAX_DEVICES)?;
     at_most(Listed::Assignments, assignments, MAX_ASSIGNMENTS)?;
     at_most(Listed::Absences, absences, MAX_ABSENCES)

@@ -122,6 +122,51 @@ impl World {
     }
 }
 
+/// Pods that ended, by name, with the ids of their cgroups and what they used.
+fn of_ended(uptime_s: u64, cgroups: &[Cgroup], ended: &[(u64, &str, u64)]) -> Report {
+    let mut report = of_cgroups(uptime_s, cgroups);
+    let pod = |(id, name, cpu_ns): &_| EndedPod {
+        uid: format!("uid-{name}"),
+        id: *id,
+        cpu_ns: Some(*cpu_ns),
+        ..EndedPod::default()
+    };
+    report.cgroups.as_mut().unwrap().ended_pods = ended.iter().map(pod).collect();
+    report
+}
+
+#[test]
+fn what_a_pod_used_between_the_last_report_and_its_end_counts_once() {
+    let mut world = World::with_pods(&["p", "q"]);
+    world.take(&of_cgroups(10, &[cgroup(1, "p", 10)]));
+    assert_eq!(world.take(&of_ended(20, &[], &[(1, "p", 14)])).cpu_ns, Some(14));
+    assert_eq!(world.take(&of_ended(30, &[], &[(1, "p", 14)])).cpu_ns, Some(14));
+    // One that came and went between two reports was never listed alive.
+    assert_eq!(world.take(&of_ended(40, &[], &[(1, "p", 14), (2, "q", 3)])).cpu_ns, Some(17));
+    // The cluster forgets them, and the agent goes on to tell.
+    world.gone(&pod("p"));
+    world.gone(&pod("q"));
+    assert_eq!(world.take(&of_ended(50, &[], &[(1, "p", 14), (2, "q", 3)])).cpu_ns, Some(17));
+}
+
+#[test]
+fn a_pod_whose_cgroup_was_made_anew_counts_both_and_each_once() {
+    let mut world = World::with_pods(&["p"]);
+    world.take(&of_cgroups(10, &[cgroup(1, "p", 10)]));
+    for uptime_s in [20, 30, 40] {
+        let total = world.take(&of_ended(uptime_s, &[cgroup(2, "p", 5)], &[(1, "p", 12)]));
+        assert_eq!(total.cpu_ns, Some(17), "{uptime_s}");
+    }
+    let total = world.take(&of_ended(50, &[], &[(1, "p", 12), (2, "p", 6)]));
+    assert_eq!(total.cpu_ns, Some(18));
+}
+
+#[test]
+fn an_ended_pod_of_another_node_or_of_none_is_dropped() {
+    let mut world = World::new(&[node("n"), node("m"), appwrapper("1"), pod_on("m", "p", "w")]);
+    assert_eq!(world.take(&of_ended(10, &[], &[(1, "p", 10), (2, "x", 10)])).cpu_ns, None);
+}
+
 #[test]
 fn a_total_is_the_sum_over_the_pods_own_cgroups_and_absent_until_something_was_measured() {
     let mut world = World::with_pods(&["p", "q"]);

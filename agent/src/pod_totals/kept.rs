@@ -1,0 +1,202 @@
+//! Pods' totals in a file of the host, so that they outlive the agent. Owns the file and its format.
+//!
+//! It is written with each sample and holds nothing that another boot could use, so it is never forced to the disk: what is written
+//! outlives a killed agent in the kernel's memory, and a machine that loses that memory has booted anew. It takes the old one's place in
+//! one step. A file that is damaged, or of another boot, is as good as none.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::{ENDED_AT_MOST, Living, PodTotals};
+use crate::pod_cgroup::PodUid;
+use crate::sample::{EndedPod, RunQueue};
+
+const FILE: &str = "pods";
+const HEAD: &str = "mcad-agent pods 1";
+
+/// Living pods that are kept: more than any kubelet runs (110 by default, 500 on the largest nodes).
+const LIVING_AT_MOST: usize = 1024;
+/// So many lines, each with a UID and six numbers of 20 digits at most, are 360 KiB.
+const BYTES_AT_MOST: u64 = 512 * 1024;
+
+/// The file.
+#[derive(Debug)]
+pub struct KeptPods {
+    path: PathBuf,
+    boot_id: String,
+    /// It could not be written, and that was logged.
+    is_failing: bool,
+}
+
+impl KeptPods {
+    /// The file in this directory, for this boot.
+    pub fn new(state_dir: &Path, boot_id: &str) -> Self {
+        Self { path: state_dir.join(FILE), boot_id: boot_id.to_owned(), is_failing: false }
+    }
+
+    /// What an earlier agent of this boot left.
+    pub fn recall(&self) -> PodTotals {
+        match read(&self.path) {
+            Ok(text) => parse(&text, &self.boot_id).unwrap_or_else(|| {
+                tracing::info!(path = %self.path.display(), "pods' totals there are of another boot, or damaged");
+                PodTotals::default()
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => PodTotals::default(),
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "pods' totals of an earlier agent can't be read");
+                PodTotals::default()
+            }
+        }
+    }
+
+    /// Writes the totals.
+    pub fn keep(&mut self, totals: &PodTotals) {
+        let next = self.path.with_extension("next");
+        let written = fs::write(&next, text(totals, &self.boot_id)).and_then(|()| fs::rename(&next, &self.path));
+        match written {
+            Ok(()) => self.is_failing = false,
+            Err(error) if !self.is_failing => {
+                tracing::warn!(path = %self.path.display(), %error, "pods' totals can't be kept for the next agent");
+                self.is_failing = true;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(path)?.take(BYTES_AT_MOST).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// A line with the boot and a sum over the rest, then a line a pod.
+fn text(totals: &PodTotals, boot_id: &str) -> String {
+    let mut lines = String::new();
+    // To a string nothing fails.
+    let mut line = |kind: &str, uid: &PodUid, id: u64, figures: [Option<u64>; 4], end: &str| {
+        let _ = write!(lines, "{kind} {uid} {id}");
+        for figure in figures {
+            let _ = match figure {
+                Some(figure) => write!(lines, " {figure}"),
+                None => write!(lines, " -"),
+            };
+        }
+        let _ = writeln!(lines, "{end}");
+    };
+    let figures = |cpu_ns, oom_kills, run_queue: Option<RunQueue>| {
+        [cpu_ns, oom_kills, run_queue.map(|of| of.wait_ns), run_queue.map(|of| of.waits)]
+    };
+    for pod in &totals.ended {
+        let end = format!(" {} {}", pod.ended_ns, u8::from(pod.watched));
+        line("ended", &pod.uid, pod.id, figures(pod.cpu_ns, pod.oom_kills, pod.run_queue), &end);
+    }
+    for (uid, pod) in totals.living.iter().filter(|(_, pod)| pod.seen_until_ns.is_some()).take(LIVING_AT_MOST) {
+        let Some(id) = pod.id else { continue };
+        line("living", uid, id, figures(pod.cpu_ns, pod.oom_kills, pod.run_queue), "");
+    }
+    format!("{HEAD} {boot_id} {:016x}\n{lines}", sum(&lines))
+}
+
+fn parse(text: &str, boot_id: &str) -> Option<PodTotals> {
+    let (head, lines) = text.split_once('\n')?;
+    let expected = format!("{HEAD} {boot_id} {:016x}", sum(lines));
+    if boot_id.is_empty() || head != expected {
+        return None;
+    }
+    let mut totals = PodTotals::default();
+    let mut ended = VecDeque::new();
+    for line in lines.lines().take(ENDED_AT_MOST + LIVING_AT_MOST) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [kind, uid, id, cpu_ns, oom_kills, wait_ns, waits, end @ ..] = &words[..] else { return None };
+        let uid = PodUid::known(uid)?;
+        let id = id.parse().ok()?;
+        let figure = |word: &str| if word == "-" { Some(None) } else { word.parse().ok().map(Some) };
+        let (cpu_ns, oom_kills) = (figure(cpu_ns)?, figure(oom_kills)?);
+        let run_queue = figure(wait_ns)?.zip(figure(waits)?).map(|(wait_ns, waits)| RunQueue { wait_ns, waits });
+        match (*kind, end) {
+            ("living", []) => {
+                let carried = run_queue.unwrap_or_default();
+                // What is told of it before it is seen again may be in its total already.
+                let seen_until_ns = Some(u64::MAX);
+                let pod =
+                    Living { id: Some(id), cpu_ns, oom_kills, run_queue, carried, seen_until_ns, ..Living::default() };
+                totals.living.insert(uid, pod);
+            }
+            ("ended", [ended_ns, watched]) => {
+                let (ended_ns, watched) = (ended_ns.parse().ok()?, *watched == "1");
+                ended.push_back(EndedPod { uid, id, cpu_ns, oom_kills, run_queue, ended_ns, watched });
+            }
+            _ => return None,
+        }
+    }
+    totals.ended = ended;
+    Some(totals)
+}
+
+/// FNV-1a: enough to tell a damaged file, whose figures might be above the truth.
+fn sum(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UID: &str = "0b0a3c6e-5d8e-4a3f-9c1d-7e6f5a4b3c2d";
+
+    fn totals() -> PodTotals {
+        let uid = || PodUid::known(UID).unwrap();
+        let run_queue = Some(RunQueue { wait_ns: 5, waits: 2 });
+        let ended = EndedPod {
+            uid: uid(),
+            id: 3,
+            cpu_ns: Some(u64::MAX),
+            oom_kills: None,
+            run_queue: None,
+            ended_ns: 9,
+            watched: true,
+        };
+        let living = Living { id: Some(7), cpu_ns: Some(1), run_queue, seen_until_ns: Some(1), ..Living::default() };
+        PodTotals { living: [(uid(), living)].into(), ended: [ended].into(), removals_dropped: 0 }
+    }
+
+    #[test]
+    fn what_is_kept_is_what_is_recalled_in_the_same_boot_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        KeptPods::new(directory.path(), "boot").keep(&totals());
+        let recalled = KeptPods::new(directory.path(), "boot").recall();
+        assert_eq!(recalled.ended, totals().ended);
+        let pod = &recalled.living[&PodUid::known(UID).unwrap()];
+        assert_eq!((pod.id, pod.cpu_ns, pod.oom_kills), (Some(7), Some(1), None));
+        assert_eq!(pod.carried, RunQueue { wait_ns: 5, waits: 2 });
+        let other = KeptPods::new(directory.path(), "other").recall();
+        assert_eq!((other.living.len(), other.ended.len()), (0, 0));
+        let none = KeptPods::new(&directory.path().join("none"), "boot").recall();
+        assert_eq!((none.living.len(), none.ended.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_damaged_file_is_as_good_as_none() {
+        let whole = text(&totals(), "boot");
+        assert!(parse(&whole, "boot").is_some());
+        for at in 0..whole.len() {
+            assert!(parse(&whole[..at], "boot").is_none(), "cut at {at}");
+            let mut bytes = whole.clone().into_bytes();
+            bytes[at] ^= 1;
+            let damaged = String::from_utf8(bytes).unwrap();
+            assert!(parse(&damaged, "boot").is_none(), "damaged at {at}");
+        }
+        // Without a boot id no one knows whose figures they are.
+        assert!(parse(&text(&totals(), ""), "").is_none());
+    }
+
+    #[test]
+    fn the_file_is_never_larger_than_what_is_read() {
+        let line = "ended 00000000-0000-0000-0000-000000000000".len() + 6 * 21 + 3;
+        assert!(((ENDED_AT_MOST + LIVING_AT_MOST) * line + 200) as u64 <= BYTES_AT_MOST);
+    }
+}
