@@ -45,7 +45,10 @@ pub mod metrics;
 pub mod api;
 pub mod explain;
 pub mod page;
+pub mod leader;
+pub mod peer;
 pub mod replica;
+pub mod seed;
 
 pub mod live;
 
