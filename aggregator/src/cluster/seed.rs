@@ -68,3 +68,110 @@ impl Cluster {
         self.counted.elsewhere.extend(elsewhere);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cluster::{Event, Source};
+    use crate::object::{AppWrapperName, Kind, Object, Served, decode};
+
+    /// One that requests so many cores.
+    fn appwrapper(name: &str, uid: &str, cores: u64) -> Object {
+        let template = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [
+            {"name": "c", "image": "x", "resources": {"requests": {"cpu": cores.to_string()}}}]}});
+        let object: Value = json!({"apiVersion": "mcad.ibm.com/v1beta1", "kind": "AppWrapper",
+            "metadata": {"name": name, "namespace": "a", "uid": uid},
+            "spec": {"resources": {"GenericItems": [{"replicas": 1, "generictemplate": template}]}}});
+        decode(Kind::named("mcad.ibm.com/v1beta1", "AppWrapper").unwrap(), object).unwrap()
+    }
+
+    fn cluster(objects: impl IntoIterator<Item = Object>) -> Cluster {
+        Cluster::from_objects(objects)
+    }
+
+    fn end(cluster: &mut Cluster, object: Object) {
+        cluster.apply(Event::Delete(object));
+        cluster.observe();
+    }
+
+    /// Observations of cpu, and their sum in cores.
+    fn counted(cluster: &mut Cluster) -> (u64, i128) {
+        cluster.observe();
+        (cluster.histograms().cpu.count, cluster.histograms().cpu.sum / 1000)
+    }
+
+    #[test]
+    fn a_replica_that_starts_learns_of_those_that_are_gone_and_counts_those_that_are_there_once() {
+        let (a, b, c) = (appwrapper("a", "1", 1), appwrapper("b", "2", 10), appwrapper("c", "3", 100));
+        let mut other = cluster([a.clone(), b.clone()]);
+        end(&mut other, a);
+        // The other has not heard of c yet.
+        let mut fresh = cluster([b, c]);
+        fresh.learn(&other.tell());
+        assert_eq!(counted(&mut fresh), (3, 111));
+        // To learn the same twice changes nothing.
+        fresh.learn(&other.tell());
+        assert_eq!(counted(&mut fresh), (3, 111));
+    }
+
+    #[test]
+    fn one_whose_end_only_the_other_has_heard_of_counts_once() {
+        let a = appwrapper("a", "1", 1);
+        let mut other = cluster([a.clone()]);
+        end(&mut other, a.clone());
+        let mut fresh = cluster([a.clone()]);
+        fresh.learn(&other.tell());
+        assert_eq!(counted(&mut fresh), (1, 1));
+        end(&mut fresh, a);
+        assert_eq!(counted(&mut fresh), (1, 1));
+    }
+
+    #[test]
+    fn one_that_the_other_heard_of_first_is_not_counted_again_but_its_successor_is() {
+        let mut other = cluster([appwrapper("a", "1", 1)]);
+        let mut fresh = cluster([]);
+        fresh.learn(&other.tell());
+        assert_eq!(counted(&mut fresh), (1, 1));
+        fresh.apply(Event::Apply(appwrapper("a", "1", 1)));
+        assert_eq!(counted(&mut fresh), (1, 1));
+        fresh.apply(Event::Apply(appwrapper("a", "2", 5)));
+        assert_eq!(counted(&mut fresh), (2, 6));
+        // Of the first, which is gone with the second, a third still learns.
+        let mut third = cluster([appwrapper("a", "1", 1)]);
+        third.learn(&fresh.tell());
+        assert_eq!(counted(&mut third), (2, 6));
+    }
+
+    #[test]
+    fn a_relist_after_learning_counts_nothing_twice() {
+        let objects = || vec![appwrapper("a", "1", 1), appwrapper("b", "2", 10)];
+        let mut other = cluster(objects());
+        let mut fresh = cluster(objects());
+        fresh.learn(&other.tell());
+        fresh.apply(Event::Reset(Source::AppWrappers(Served::McadV1Beta1), objects()));
+        assert_eq!(counted(&mut fresh), (2, 11));
+        let name = AppWrapperName { namespace: "a".into(), name: "a".into() };
+        assert!(fresh.appwrapper(&name).is_some());
+    }
+
+    #[test]
+    fn what_another_version_counts_otherwise_is_not_learnt() {
+        let mut other = cluster([appwrapper("a", "1", 1)]);
+        let mut told = other.tell();
+        told.cpu.as_mut().unwrap().cumulative.pop();
+        let mut fresh = cluster([]);
+        fresh.learn(&told);
+        assert_eq!(counted(&mut fresh), (0, 0));
+    }
+
+    #[test]
+    fn those_that_are_gone_are_remembered_up_to_a_bound() {
+        let mut counted = Counted::default();
+        for uid in 0..=REMEMBERED {
+            counted.went(Some(uid.to_string().into()));
+        }
+        assert_eq!((counted.gone.len(), &*counted.gone[0]), (REMEMBERED, "1"));
+    }
+}
