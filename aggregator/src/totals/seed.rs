@@ -5,7 +5,7 @@
 //! total holds, and of each counter what was seen later: no total is then above what was counted up to there by one of
 //! the two, and what comes is counted from there on. Where it can't be told what was seen later, because node or cgroup
 //! began anew between the two, nothing is learnt; a moment later both have seen it.
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use mcad_wire::seed::{self, Counter, Seed};
@@ -90,19 +90,29 @@ impl Totals {
         Ok(())
     }
 
+    /// A node's last word may have lacked its devices, so what is known of each is as old as it says itself.
     fn learn_node(&mut self, cluster: &Cluster, told: &seed::Node) {
         let (Some(life), Some(node)) = (told.life.as_ref().map(Life::told), cluster.node(&told.name)) else { return };
-        if self.nodes.get(&*node.name).is_some_and(|known| known.life.is_later_than(&life)) {
-            return;
+        let known = self.nodes.remove(&*node.name);
+        let is_ours_later = known.as_ref().is_some_and(|known| known.life.is_later_than(&life));
+        let (our_life, mut ours) = known.map_or((None, HashMap::new()), |known| (Some(known.life), known.devices));
+        let mut devices = HashMap::new();
+        for told in &told.devices {
+            let told_device = Device::told(told);
+            match ours.remove(&told.uuid) {
+                Some(device) => {
+                    let later = if device.busy_ns.is_later_than(&told_device.busy_ns) { device } else { told_device };
+                    devices.insert(told.uuid.clone(), later);
+                }
+                // Whoever heard of the node later, and knows nothing of it, knows that nobody holds it.
+                None if is_ours_later => {}
+                None => drop(devices.insert(told.uuid.clone(), told_device)),
+            }
         }
-        let device = |told: &seed::Device| {
-            let holders: BTreeMap<Arc<str>, u64> =
-                told.holders.iter().map(|holder| (holder.pod.as_str().into(), holder.parts)).collect();
-            let mut busy_ns = Since::default();
-            busy_ns.learn(told.busy.as_ref());
-            (told.uuid.clone(), Device { busy_ns, holders })
-        };
-        let devices = told.devices.iter().map(device).collect();
+        if is_ours_later {
+            devices.extend(ours);
+        }
+        let life = our_life.filter(|_| is_ours_later).unwrap_or(life);
         self.nodes.insert(node.name.clone(), NodeGpus { life, devices });
     }
 
@@ -193,7 +203,20 @@ impl Life {
     }
 }
 
+impl Device {
+    fn told(told: &seed::Device) -> Self {
+        let mut busy_ns = Since::default();
+        busy_ns.learn(told.busy.as_ref());
+        Self { busy_ns, holders: told.holders.iter().map(|holder| (holder.pod.as_str().into(), holder.parts)).collect() }
+    }
+}
+
 impl Since {
+    fn is_later_than(&self, other: &Self) -> bool {
+        let Some((_, ours)) = self.seen() else { return false };
+        other.seen().is_none_or(|(_, theirs)| ours.is_later_than(theirs))
+    }
+
     fn tell(&self) -> Option<Counter> {
         let (total_ns, life) = self.seen()?;
         Some(Counter { total_ns, life: Some(life.tell()) })
