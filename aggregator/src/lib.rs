@@ -44,8 +44,8 @@ pub mod metrics;
 
 pub mod api;
 pub mod explain;
-pub mod page;
 pub mod leader;
+pub mod page;
 pub mod peer;
 pub mod replica;
 pub mod seed;

@@ -29,8 +29,8 @@ use mcad_aggregator::server::{self, Listeners};
 use mcad_aggregator::store::{self, Store};
 use mcad_aggregator::watch::Settings;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 

@@ -90,7 +90,11 @@ async fn learn(replica: &Arc<Replica>, mut holder: watch::Receiver<Holder>) {
                 Err(error) => {
                     told_of_failure = true;
                     let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(peer = address, cause, "nothing was learnt of another replica, which is asked again: {error}");
+                    tracing::warn!(
+                        peer = address,
+                        cause,
+                        "nothing was learnt of another replica, which is asked again: {error}"
+                    );
                 }
             }
             AGAIN

@@ -182,10 +182,12 @@ impl Witness {
                 let is_last = ended.load(Ordering::Relaxed);
                 let began = Instant::now();
                 let speaks = thread::scope(|scope| {
-                    let scrapes = [0, 1].map(|who| scope.spawn({
-                        let address = &addresses[who];
-                        move || scrape(address).is_some_and(|text| text.contains(OF_THE_CLUSTER))
-                    }));
+                    let scrapes = [0, 1].map(|who| {
+                        scope.spawn({
+                            let address = &addresses[who];
+                            move || scrape(address).is_some_and(|text| text.contains(OF_THE_CLUSTER))
+                        })
+                    });
                     scrapes.map(|scrape| scrape.join().unwrap())
                 });
                 assert_ne!(speaks, [true, true], "both spoke: {seen:?}");
@@ -239,7 +241,11 @@ async fn holder(client: &Client) -> String {
 /// An API server with a node, a kubeconfig for it and two replicas, of which the first speaks.
 async fn two() -> Option<(ApiServer, PathBuf, Replica, Replica)> {
     let server = ApiServer::start().await?;
-    create(&api(&server.client(), "", "v1", "Node", "nodes"), json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}})).await;
+    create(
+        &api(&server.client(), "", "v1", "Node", "nodes"),
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}),
+    )
+    .await;
     let kubeconfig = server.kubeconfig();
     let (leader, standby) = settled(Replica::start(&kubeconfig), Replica::start(&kubeconfig)).await;
     Some((server, kubeconfig, leader, standby))
@@ -345,7 +351,8 @@ async fn totals_outlive_leaders_and_a_replica_that_starts_learns_them_of_the_oth
     let Some((server, kubeconfig, leader, mut standby)) = two().await else { return };
     let client = server.client();
     for text in [include_str!("crds/workload.codeflare.dev.yaml"), include_str!("crds/mcad.ibm.com.yaml")] {
-        let definitions = api(&client, "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions");
+        let definitions =
+            api(&client, "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions");
         create(&definitions, serde_saphyr::from_str(text).unwrap()).await;
     }
     let appwrappers = api(&client, "mcad.ibm.com", "v1beta1", "AppWrapper", "appwrappers");
@@ -360,9 +367,13 @@ async fn totals_outlive_leaders_and_a_replica_that_starts_learns_them_of_the_oth
         create(&appwrappers, appwrapper).await;
     }
     let pods = api(&client, "", "v1", "Pod", "pods");
-    let pod = create(&pods, json!({"apiVersion": "v1", "kind": "Pod",
+    let pod = create(
+        &pods,
+        json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "p", "labels": {"appwrapper.mcad.ibm.com": "w"}},
-        "spec": {"nodeName": "n", "automountServiceAccountToken": false, "containers": [{"name": "c", "image": "x"}]}})).await;
+        "spec": {"nodeName": "n", "automountServiceAccountToken": false, "containers": [{"name": "c", "image": "x"}]}}),
+    )
+    .await;
     let uid = pod.metadata.uid.unwrap();
     until("both AppWrappers are counted", || requests_counted(&leader.scrape()) == Some(2.0)).await;
     // The pod may be known a moment later than they: until then its cgroup is nobody's.
@@ -397,4 +408,121 @@ async fn totals_outlive_leaders_and_a_replica_that_starts_learns_them_of_the_oth
     until("the fresh one speaks", || fresh.speaks()).await;
     let text = fresh.scrape();
     assert_eq!((cpu_seconds(&text), requests_counted(&text)), (Some(100.0), Some(2.0)), "{text}");
+}
+
+/// A real Prometheus that scrapes replicas every second.
+struct Prometheus {
+    child: Child,
+    address: String,
+    _data: tempfile::TempDir,
+}
+
+impl Prometheus {
+    /// None, and said aloud, where there is none on this machine.
+    async fn start(replicas: &[&str]) -> Option<Self> {
+        let data = tempfile::tempdir().unwrap();
+        let config = data.path().join("prometheus.yml");
+        // A replica that starts later is added to the file that Prometheus watches.
+        let targets = data.path().join("targets.json");
+        let text = json!({"scrape_configs": [{"job_name": "mcad", "scrape_interval": "1s", "scrape_timeout": "1s",
+            "file_sd_configs": [{"files": [targets], "refresh_interval": "1s"}]}]});
+        std::fs::write(&config, text.to_string()).unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let log = std::fs::File::create(data.path().join("log")).unwrap();
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", data.path().join("tsdb").display()))
+            .arg(format!("--web.listen-address={free}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        let child = match child {
+            Ok(child) => child,
+            Err(error) if std::env::var("CI").as_deref() == Ok("true") => panic!("prometheus: {error}"),
+            Err(error) => {
+                eprintln!("SKIPPED: no prometheus: {error}; Debian has it in `prometheus`");
+                return None;
+            }
+        };
+        let started = Self { child, address: free.to_string(), _data: data };
+        started.scrapes(replicas);
+        until("Prometheus answers", || started.ask("/-/ready").is_some_and(|answer| answer.contains(" 200 "))).await;
+        Some(started)
+    }
+
+    fn scrapes(&self, replicas: &[&str]) {
+        let targets = self._data.path().join("targets.json");
+        std::fs::write(targets, json!([{"targets": replicas}]).to_string()).unwrap();
+    }
+
+    fn ask(&self, path: &str) -> Option<String> {
+        exchange(&self.address, format!("GET {path} HTTP/1.0\r\nhost: x\r\n\r\n").as_bytes())
+    }
+
+    /// The values of the first series of an answer: times and values.
+    fn values(&self, path: &str) -> Vec<(f64, f64)> {
+        let answer = self.ask(path).unwrap();
+        let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(body["status"], "success", "{body}");
+        let values = body["data"]["result"][0]["values"].as_array().cloned().unwrap_or_default();
+        values.iter().map(|at| (at[0].as_f64().unwrap(), at[1].as_str().unwrap().parse().unwrap())).collect()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn unix_s() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prometheus_never_counts_twice_while_leaders_are_paused_asked_to_end_and_killed() {
+    let Some((_server, kubeconfig, first, second)) = two().await else { return };
+    let Some(prometheus) = Prometheus::start(&[&first.metrics, &second.metrics]).await else { return };
+    let began = unix_s();
+    let range = |query: &str| {
+        prometheus.values(&format!("/api/v1/query_range?query={query}&start={began:.3}&end={:.3}&step=0.1", unix_s()))
+    };
+    // By instance: that of a leader has figures of the cluster, and lately.
+    let seen = |replica: &Replica| {
+        let lately = unix_s() - 1.5;
+        let of_it = range(&format!("sum(mcad_nodes%7Binstance=%22{}%22%7D)", replica.metrics));
+        of_it.last().is_some_and(|(at, _)| *at > lately)
+    };
+    until("the first is seen", || seen(&first)).await;
+
+    first.signal("-STOP");
+    until("the second is seen", || seen(&second)).await;
+    first.signal("-CONT");
+    until("the first is ready again", || first.is_ready()).await;
+
+    let mut second = second;
+    second.signal("-TERM");
+    until("the first is seen again", || seen(&first)).await;
+    assert!(second.child.wait().unwrap().success());
+
+    let third = Replica::start(&kubeconfig);
+    prometheus.scrapes(&[&first.metrics, &third.metrics]);
+    until("the third is ready", || third.is_ready()).await;
+    let mut first = first;
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
+    until("the third is seen", || seen(&third)).await;
+
+    // One node, in one state, at every instant of it; and at some instants nothing.
+    let sums = range("sum(mcad_nodes)");
+    assert!(sums.len() > 50, "{sums:?}");
+    let twice: Vec<_> = sums.iter().filter(|(_, sum)| *sum != 1.0).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    let gaps: Vec<_> = sums.windows(2).map(|two| two[1].0 - two[0].0).filter(|gap| *gap > 0.15).collect();
+    eprintln!(
+        "Prometheus saw gaps of {gaps:.1?} s (paused, asked to end, killed) with a Lease of {DURATION:?}, scraping each second"
+    );
+    assert_eq!(gaps.len(), 3, "{gaps:?}");
 }

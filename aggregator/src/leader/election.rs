@@ -194,7 +194,8 @@ impl Election {
 
     fn see(&mut self, record: Option<Record>, now: Now) {
         self.stale = false;
-        let since = self.seen.take().filter(|(known, _)| Some(known) == record.as_ref()).map_or(now, |(_, since)| since);
+        let since =
+            self.seen.take().filter(|(known, _)| Some(known) == record.as_ref()).map_or(now, |(_, since)| since);
         self.seen = record.map(|record| (record, since));
         if !self.holds() {
             self.renewed = None;

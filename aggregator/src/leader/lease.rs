@@ -135,7 +135,12 @@ impl<S: Fn() -> Standing> Candidate<S> {
             let by = self.election.seen().map_or("", |record| record.holder.as_str());
             match holds {
                 true => tracing::info!(identity, lease = self.name, "this replica speaks for the cluster"),
-                false => tracing::info!(identity, lease = self.name, holder = by, "another replica may speak for the cluster"),
+                false => tracing::info!(
+                    identity,
+                    lease = self.name,
+                    holder = by,
+                    "another replica may speak for the cluster"
+                ),
             }
         }
         action

@@ -117,15 +117,13 @@ impl Totals {
     }
 
     fn learn_pod(&mut self, cluster: &Cluster, told: &seed::Pod) {
-        let owner = AppWrapperName {
-            namespace: told.namespace.as_str().into(),
-            name: told.appwrapper.as_str().into(),
-        };
+        let owner = AppWrapperName { namespace: told.namespace.as_str().into(), name: told.appwrapper.as_str().into() };
         let is_ours = cluster.appwrapper(&owner).is_some_and(|appwrapper| *appwrapper.uid == *told.appwrapper_uid);
         if !is_ours && cluster.pod_of_uid(&told.uid).is_none() {
             return;
         }
-        let node: Arc<str> = cluster.node(&told.node).map_or_else(|| told.node.as_str().into(), |node| node.name.clone());
+        let node: Arc<str> =
+            cluster.node(&told.node).map_or_else(|| told.node.as_str().into(), |node| node.name.clone());
         let new = || PodCgroup::new(&owner, &told.appwrapper_uid.as_str().into(), &node);
         let known = self.cgroups.entry(told.uid.as_str().into()).or_insert_with(new);
         let Some(boot) = &told.boot_id else { return };
@@ -207,7 +205,10 @@ impl Device {
     fn told(told: &seed::Device) -> Self {
         let mut busy_ns = Since::default();
         busy_ns.learn(told.busy.as_ref());
-        Self { busy_ns, holders: told.holders.iter().map(|holder| (holder.pod.as_str().into(), holder.parts)).collect() }
+        Self {
+            busy_ns,
+            holders: told.holders.iter().map(|holder| (holder.pod.as_str().into(), holder.parts)).collect(),
+        }
     }
 }
 
@@ -229,7 +230,8 @@ impl Since {
 
     /// Takes what was seen later.
     fn learn(&mut self, told: Option<&Counter>) {
-        let Some((total_ns, life)) = told.and_then(|told| Some((told.total_ns, Life::told(told.life.as_ref()?)))) else {
+        let Some((total_ns, life)) = told.and_then(|told| Some((told.total_ns, Life::told(told.life.as_ref()?))))
+        else {
             return;
         };
         if self.seen().is_none_or(|(_, known)| !known.is_later_than(&life)) {

@@ -205,7 +205,11 @@ mod two {
     enum Waits {
         Until(u64),
         /// For the answer to what it asked then, which comes then, unless it is lost.
-        Answer { asked: u64, comes: u64, event: Option<Event> },
+        Answer {
+            asked: u64,
+            comes: u64,
+            event: Option<Event>,
+        },
     }
 
     fn now(tick: u64) -> Now {

@@ -38,9 +38,8 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let often = || proptest::bool::weighted(0.8);
-    let tick = (1..40_u64, [often(), often()], often(), often()).prop_map(|(seconds, arrives, cgroups, devices)| {
-        Step::Tick { seconds, arrives, cgroups, devices }
-    });
+    let tick = (1..40_u64, [often(), often()], often(), often())
+        .prop_map(|(seconds, arrives, cgroups, devices)| Step::Tick { seconds, arrives, cgroups, devices });
     let restarts =
         (0..2_usize, any::<bool>()).prop_map(|(replica, learns)| Step::AggregatorRestarts { replica, learns });
     let learns = (0..2_usize).prop_map(|replica| Step::Learns { replica });
