@@ -107,9 +107,10 @@ impl Leadership {
             scrapes.mark_unchanged();
         }
         tracing::info!(limit_s = limit.as_secs(), "handing over: the cluster's figures end with the next scrape");
-        match tokio::time::timeout(limit, scrapes.changed()).await {
-            Ok(_) => tracing::info!("handed over: a scrape has seen the end of the cluster's figures"),
-            Err(_) => tracing::warn!("handing over without a scrape: until the next one, sums may count twice"),
+        if tokio::time::timeout(limit, scrapes.changed()).await.is_ok() {
+            tracing::info!("handed over: a scrape has seen the end of the cluster's figures");
+        } else {
+            tracing::warn!("handing over without a scrape: until the next one, sums may count twice");
         }
     }
 

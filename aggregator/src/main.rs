@@ -105,7 +105,7 @@ async fn serve(args: &Args) -> Result<()> {
     warn_of(&skipped);
     let replica = Replica::new(Clock::system(), mode, store, figures);
     if args.replicas.elect(&args.inputs) {
-        return serve_among_others(args, listeners, replica, shutdown).await;
+        return Box::pin(serve_among_others(args, listeners, replica, shutdown)).await;
     }
     let replica = Arc::new(replica);
     let serve = server::run(listeners, Arc::clone(&replica), server::Limits::default(), shutdown);

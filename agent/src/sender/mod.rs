@@ -94,29 +94,29 @@ where
         let (tell, mut outcomes) = mpsc::channel(replicas::MOST);
         let mut slot = reports.clone();
         let mut due = Instant::now();
-        let mut asked: Option<Instant> = None;
-        let mut asking: Option<Pin<Box<Timeout<F>>>> = None;
+        let mut last: Option<Instant> = None;
+        let mut look_up: Option<Pin<Box<Timeout<F>>>> = None;
         loop {
-            let is_asking = asking.is_some();
+            let is_asking = look_up.is_some();
             let answer = async {
-                match asking.as_mut() {
-                    Some(asking) => Pin::as_mut(asking).await,
+                match look_up.as_mut() {
+                    Some(look_up) => look_up.as_mut().await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 answer = answer => {
-                    asking = None;
+                    look_up = None;
                     let answer = answer.unwrap_or_else(|_: Elapsed| Err(io::ErrorKind::TimedOut.into()));
                     let pause = if self.found(answer, &tell, &reports) { LOOK_UP_AGAIN } else { LOOK_UP_EVERY };
                     // The first pause is this node's part of one: from then on its turn is its own.
-                    let part = if asked.is_none() { self.turn } else { 1.0 };
-                    asked = Some(Instant::now());
-                    due = Instant::now() + pause.mul_f64(part).max(LOOK_UP_AGAIN);
+                    let share = if last.is_none() { self.turn } else { 1.0 };
+                    last = Some(Instant::now());
+                    due = Instant::now() + pause.mul_f64(share).max(LOOK_UP_AGAIN);
                 }
                 () = tokio::time::sleep_until(due), if !is_asking => {
                     let answer = (self.look_up)(host.clone(), port);
-                    asking = Some(Box::pin(tokio::time::timeout(LOOK_UP_DEADLINE, answer)));
+                    look_up = Some(Box::pin(tokio::time::timeout(LOOK_UP_DEADLINE, answer)));
                 }
                 Some((address, delivered)) = outcomes.recv() => {
                     if self.replicas.delivered(address, delivered) {
@@ -124,7 +124,7 @@ where
                     }
                     if delivered == Delivered::Failed {
                         // Another may have taken its place.
-                        due = due.min(asked.map_or(due, |asked| asked + LOOK_UP_AGAIN));
+                        due = due.min(last.map_or(due, |last| last + LOOK_UP_AGAIN));
                     }
                 }
                 Some(_) = self.tasks.join_next() => {}
@@ -150,11 +150,10 @@ where
             Err(error) => Some(error.to_string()),
         };
         if self.is_failing.replace(failure.is_some()) != Some(failure.is_some()) {
-            match &failure {
-                Some(why) => {
-                    tracing::warn!(aggregator = %self.target, why, "its replicas can't be looked up: those that are known stay")
-                }
-                None => tracing::info!(aggregator = %self.target, "its replicas are looked up"),
+            if let Some(why) = &failure {
+                tracing::warn!(aggregator = %self.target, why, "its replicas can't be looked up: those that are known stay");
+            } else {
+                tracing::info!(aggregator = %self.target, "its replicas are looked up");
             }
         }
         if failure.is_some() {

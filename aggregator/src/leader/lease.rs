@@ -133,14 +133,10 @@ impl<S: Fn() -> Standing> Candidate<S> {
         if holds != held {
             let identity = &self.election.settings().identity;
             let by = self.election.seen().map_or("", |record| record.holder.as_str());
-            match holds {
-                true => tracing::info!(identity, lease = self.name, "this replica speaks for the cluster"),
-                false => tracing::info!(
-                    identity,
-                    lease = self.name,
-                    holder = by,
-                    "another replica may speak for the cluster"
-                ),
+            if holds {
+                tracing::info!(identity, lease = self.name, "this replica speaks for the cluster");
+            } else {
+                tracing::info!(identity, lease = self.name, holder = by, "another replica may speak for the cluster");
             }
         }
         action
@@ -209,7 +205,7 @@ impl<S: Fn() -> Standing> Candidate<S> {
         if claim != Claim::Renew {
             let before = spec.lease_transitions.unwrap_or(0);
             spec.lease_transitions = Some(if claim == Claim::Create { 0 } else { before.saturating_add(1) });
-            spec.acquire_time = time.clone();
+            spec.acquire_time.clone_from(&time);
         }
         spec.holder_identity = Some(settings.identity.clone());
         spec.lease_duration_seconds = i32::try_from(settings.duration.as_secs()).ok();
