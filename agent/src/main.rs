@@ -17,17 +17,13 @@ use mcad_agent::report::{Identity, report};
 use mcad_agent::sample::Machine;
 use mcad_agent::sampler::Sampler;
 use mcad_agent::self_metrics::SelfMetrics;
-use mcad_agent::sender::{Backoff, Sender, Target};
+use mcad_agent::sender::{self, Backoff, Sender, Target};
 use mcad_agent::source::gpu;
 use mcad_agent::source::machine::MachineFiles;
 use mcad_agent::{admin, clock, readers, ticker};
 
 /// For one attempt to send. An aggregator answers within milliseconds; half the default interval leaves room for another.
 const SEND_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Waits between attempts: short at first, and never so long that a node is called silent (three intervals) for long
-/// after its aggregator came back.
-const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
 
 /// What the last report may take at the end. kubelet grants 30 s by default; the next agent waits for this one.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -98,9 +94,12 @@ async fn run(args: &Args, target: Target, identity: Identity, sampler: Sampler) 
 
     tracing::info!(node = identity.node, aggregator = %target, interval = ?args.interval, "started");
     let (slot, reports) = watch::channel(None);
+    let turn = ticker::turn(&identity.node);
     let tick = ticker::Tick::new(sampler, identity, args.listed(), Arc::clone(&metrics), slot);
-    let ticker = ticker::start(tick, args.interval).context("start the thread that samples")?;
-    let sender = Sender::new(target, SEND_DEADLINE, BACKOFF, metrics).run(reports);
+    let ticker = ticker::start(tick, args.interval, turn).context("start the thread that samples")?;
+    let sender =
+        Sender::new(target, sender::look_up, SEND_DEADLINE, Backoff::of_interval(args.interval), turn, metrics)
+            .run(reports);
     tokio::pin!(sender);
 
     tokio::select! {

@@ -4,6 +4,7 @@
 //! takes.
 
 use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -85,25 +86,28 @@ pub struct Ticker {
     _stop: mpsc::Sender<Infallible>,
 }
 
-/// Starts ticking on a thread of its own, at once and then every `interval`.
+/// When in each interval a node's turn is, from 0 to 1: always the same for a name, and evenly spread over many. Ten
+/// thousand agents that start at once, as after an update, then report one after the other.
+pub fn turn(node: &str) -> f64 {
+    let mut hash = DefaultHasher::new();
+    hash.write(node.as_bytes());
+    hash.finish() as f64 / (u64::MAX as f64 + 1.0)
+}
+
+/// Starts ticking on a thread of its own, after this node's part of an interval and then every `interval`.
 ///
 /// Reading /proc, cgroups and later a driver blocks, for milliseconds or, on a sick node, for good. On its own thread
 /// that delays the next sample alone: reports are still sent, /metrics answers, and SIGTERM ends the process. A pool of
 /// blocking threads would give the same, and make and drop a thread every interval.
-pub fn start(mut tick: Tick, interval: Duration) -> io::Result<Ticker> {
+pub fn start(mut tick: Tick, interval: Duration, turn: f64) -> io::Result<Ticker> {
     let (stop, stopped) = mpsc::channel::<Infallible>();
     thread::Builder::new().name("ticker".to_owned()).spawn(move || {
-        let mut due = Instant::now();
-        loop {
+        let mut due = Instant::now() + interval.mul_f64(turn);
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(due.saturating_duration_since(Instant::now())) {
             tick.run();
-            let now = Instant::now();
-            let (next, missed) = next_due(due, interval, now);
+            let (next, missed) = next_due(due, interval, Instant::now());
             tick.metrics.ticks_missed(missed);
             due = next;
-            match stopped.recv_timeout(due.saturating_duration_since(now)) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
         }
     })?;
     Ok(Ticker { _stop: stop })
@@ -144,6 +148,17 @@ mod tests {
         assert_eq!(next_due(start, interval, at(350)), (at(400), 3));
     }
 
+    #[test]
+    fn turns_are_a_nodes_own_and_evenly_spread() {
+        assert_eq!(turn("gpu-17").to_bits(), turn("gpu-17").to_bits());
+        let mut tenths = [0; 10];
+        for node in 0..10_000 {
+            tenths[(turn(&format!("gpu-{node}")) * 10.0) as usize] += 1;
+        }
+        // A thousand each, give or take four standard deviations.
+        assert!(tenths.iter().all(|count| (880..1120).contains(count)), "{tenths:?}");
+    }
+
     #[tokio::test]
     async fn ticks_leave_numbered_reports_and_close_the_slot_when_dropped() {
         let nowhere = Path::new("/nonexistent");
@@ -158,7 +173,7 @@ mod tests {
         let metrics = Arc::new(SelfMetrics::new().unwrap());
         let (slot, mut reports) = watch::channel(None);
         let tick = Tick::new(sampler, identity, Listed::Pods, Arc::clone(&metrics), slot);
-        let ticker = start(tick, Duration::from_millis(1)).unwrap();
+        let ticker = start(tick, Duration::from_millis(1), 0.5).unwrap();
         let third = |latest: &Option<Outgoing>| latest.as_ref().is_some_and(|one| one.sequence >= 3);
         let latest = reports.wait_for(third).await.unwrap().clone().unwrap();
         let report = mcad_wire::report::Report::decode(&*latest.bytes).unwrap();

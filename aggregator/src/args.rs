@@ -1,5 +1,5 @@
 //! The command line of mcad-aggregator. Owns flags, their defaults and what they refuse; starts nothing.
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -73,6 +73,9 @@ pub struct Args {
     /// Where it is served.
     #[command(flatten)]
     pub serve: Serve,
+    /// How replicas take turns.
+    #[command(flatten)]
+    pub replicas: Replicas,
 }
 
 /// What to do other than serve.
@@ -231,6 +234,45 @@ pub struct Serve {
     pub report_listen: SocketAddr,
 }
 
+/// How replicas take turns. With `--cluster file:PATH` and `local` there is one.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Replicas")]
+pub struct Replicas {
+    /// Whether the holder of a Lease alone exposes what is said of the cluster, so that nothing counts twice. Default: on in
+    /// a pod, else off.
+    #[arg(long, env = "MCAD_LEADER_ELECT", value_enum)]
+    pub leader_elect: Option<Switch>,
+    /// The Lease's name.
+    #[arg(long, env = "MCAD_LEASE_NAME", value_name = "NAME", default_value = "mcad-aggregator")]
+    pub lease_name: String,
+    /// The Lease's namespace. Default: the pod's own, or that of the kubeconfig's context.
+    #[arg(long, env = "MCAD_LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// Seconds after which another replica takes over from one that has vanished. Half of it is left to Prometheus, whose
+    /// scrape interval may not be longer than that half; interval and scrape time-out together not longer than all of it.
+    #[arg(long, env = "MCAD_LEASE_DURATION", value_name = "SECONDS", default_value_t = 30)]
+    #[arg(value_parser = clap::value_parser!(u64).range(2..=3600))]
+    pub lease_duration: u64,
+    /// Seconds that a leader that was asked to end waits at most for one more scrape, which has no more figures of the
+    /// cluster, before another takes over. Kubernetes must grant some 20 more: terminationGracePeriodSeconds.
+    #[arg(long, env = "MCAD_HANDOVER", value_name = "SECONDS", default_value_t = 30)]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub handover: u64,
+    /// This pod's address, at which another replica that starts asks for totals, on the port of --report-listen. Default:
+    /// the address of --report-listen.
+    #[arg(long, env = "POD_IP", value_name = "IP")]
+    pub pod_ip: Option<IpAddr>,
+}
+
+impl Replicas {
+    /// Whether a Lease decides who exposes what is said of the cluster.
+    pub fn elect(&self, inputs: &Inputs) -> bool {
+        // Set in every pod, and hardly elsewhere.
+        let in_pod = || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+        inputs.is_kube() && self.leader_elect.map_or_else(in_pod, |elect| elect == Switch::On)
+    }
+}
+
 /// Where nodes, pods and AppWrappers come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClusterSource {
@@ -263,6 +305,9 @@ impl Args {
         let files = self.inputs.dump().len();
         if files == 0 && (!self.inputs.reports.is_empty() || self.figures.print_metrics) {
             bail!("--reports and --print-metrics need --cluster file:PATH");
+        }
+        if self.replicas.leader_elect == Some(Switch::On) && !self.inputs.is_kube() {
+            bail!("--leader-elect on needs --cluster kube: without an API server there is no Lease, and one replica");
         }
         let reports = self.serve.report_listen;
         if !reports.ip().is_loopback() {
@@ -348,6 +393,22 @@ mod tests {
     fn reports_and_prints_need_a_dump() {
         assert!(refusal(&["--cluster", "local", "--print-metrics"]).contains("file:PATH"));
         assert!(refusal(&["--cluster", "local", "--reports", "r.json"]).contains("file:PATH"));
+    }
+
+    #[test]
+    fn a_lease_needs_an_api_server_and_is_as_long_as_seconds_say() {
+        for cluster in ["local", "file:a.yaml"] {
+            assert!(refusal(&["--cluster", cluster, "--leader-elect", "on"]).contains("--cluster kube"));
+            parse(&["--cluster", cluster, "--leader-elect", "off"]).check().unwrap();
+        }
+        let on = parse(&["--leader-elect", "on", "--lease-duration", "2", "--handover", "0"]);
+        on.check().unwrap();
+        assert!(on.replicas.elect(&on.inputs));
+        let off = parse(&["--leader-elect", "off"]);
+        assert!(!off.replicas.elect(&off.inputs));
+        for seconds in ["1", "3601", "x"] {
+            assert!(Args::try_parse_from(["mcad-aggregator", "--lease-duration", seconds]).is_err(), "{seconds}");
+        }
     }
 
     fn explain(args: &[&str]) -> Result<()> {

@@ -1,7 +1,9 @@
 //! What time it is, as a value. Owns the only place that asks the system; everything else is handed a [`Now`].
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::ClockId;
 
 /// One instant, by both clocks: ages are differences of `since_start`, which never jumps; `unix_ms` is for comparing
 /// with time stamps that others wrote.
@@ -27,9 +29,8 @@ pub struct Clock(Arc<dyn Fn() -> Now + Send + Sync>);
 impl Clock {
     /// The machine's clocks.
     pub fn system() -> Self {
-        let start = Instant::now();
-        Self::from_fn(move || Now {
-            since_start: start.elapsed(),
+        Self::from_fn(|| Now {
+            since_start: since_boot(),
             // A machine before 1970 has other troubles than our time stamps.
             unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
         })
@@ -44,6 +45,12 @@ impl Clock {
     pub fn now(&self) -> Now {
         (self.0)()
     }
+}
+
+/// Of the clocks that never jump, the one that also runs while the machine is suspended: what was said before is old then.
+fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 impl fmt::Debug for Clock {

@@ -4,6 +4,7 @@
 //! of its object and of the node or AppWrapper it touches, however large the cluster is. The same objects give the same
 //! cluster, whatever the order of their events.
 mod pods;
+mod seed;
 mod sums;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use crate::histogram::RequestHistograms;
 use crate::object::{AppWrapper, AppWrapperName, Node, Object, Pod, Served, Version};
 use crate::resource::Triple;
+use seed::Counted;
 use sums::Change;
 pub use sums::{Gained, Held};
 
@@ -75,6 +77,8 @@ pub struct Cluster {
     /// AppWrappers that the histograms may not have seen yet.
     unobserved: Vec<AppWrapperName>,
     histograms: RequestHistograms,
+    /// What is in the histograms and not among the AppWrappers.
+    counted: Counted,
     /// Quantities that could not be read, by list.
     unreadable: BTreeMap<Source, u64>,
     /// The last that was given.
@@ -441,7 +445,7 @@ impl Cluster {
         let Some(entry) = self.appwrappers.get_mut(name) else { return };
         let gone = entry.views[served as usize].take_if(|view| same(&view.uid, uid));
         if entry.effective().is_none() {
-            entry.observed = None;
+            self.counted.went(entry.observed.take());
         }
         if entry.is_forgotten() {
             self.appwrappers.remove(name);
@@ -463,8 +467,11 @@ impl Cluster {
             return;
         }
         let (uid, demand) = (effective.uid.clone(), Triple::from(&effective.demand.total));
-        entry.observed = Some(uid);
-        self.histograms.observe(demand);
+        let is_counted = self.counted.came(&uid);
+        self.counted.went(entry.observed.replace(uid));
+        if !is_counted {
+            self.histograms.observe(demand);
+        }
     }
 }
 

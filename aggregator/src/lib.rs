@@ -46,8 +46,11 @@ pub mod metrics;
 
 pub mod api;
 pub mod explain;
+pub mod leader;
 pub mod page;
+pub mod peer;
 pub mod replica;
+pub mod seed;
 
 pub mod live;
 

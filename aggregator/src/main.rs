@@ -1,7 +1,7 @@
 //! mcad-aggregator: from the command line to the drain.
 use std::future::Future;
 use std::io::{IsTerminal as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,16 +17,20 @@ use mcad_aggregator::dump::{Dump, Skipped};
 use mcad_aggregator::explain::amount::{printable, printable_lines};
 use mcad_aggregator::explain::table::Paint;
 use mcad_aggregator::explain::{self, Answer, Subject};
+use mcad_aggregator::leader::lease::{self, Candidate};
+use mcad_aggregator::leader::{Leadership, election};
 use mcad_aggregator::live;
 use mcad_aggregator::merge::Ages;
 use mcad_aggregator::receive;
 use mcad_aggregator::replica::{Kubernetes, Mode, Replica};
+use mcad_aggregator::seed;
 use mcad_aggregator::self_metrics::SelfMetrics;
 use mcad_aggregator::server::{self, Listeners};
 use mcad_aggregator::store::{self, Store};
 use mcad_aggregator::watch::Settings;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -99,7 +103,11 @@ async fn serve(args: &Args) -> Result<()> {
     let figures = SelfMetrics::new().context("the figures about itself clash")?;
     let Input { mode, store, skipped } = input(&args.inputs, &args.figures)?;
     warn_of(&skipped);
-    let replica = Arc::new(Replica::new(Clock::system(), mode, store, figures));
+    let replica = Replica::new(Clock::system(), mode, store, figures);
+    if args.replicas.elect(&args.inputs) {
+        return Box::pin(serve_among_others(args, listeners, replica, shutdown)).await;
+    }
+    let replica = Arc::new(replica);
     let serve = server::run(listeners, Arc::clone(&replica), server::Limits::default(), shutdown);
     if args.inputs.is_kube() {
         let client = client().await?;
@@ -114,6 +122,64 @@ async fn serve(args: &Args) -> Result<()> {
     }
     tracing::info!("ended");
     Ok(())
+}
+
+/// As one of several replicas: the Lease says who speaks for the cluster.
+async fn serve_among_others(
+    args: &Args,
+    listeners: Listeners,
+    replica: Replica,
+    asked_to_end: impl Future<Output = ()>,
+) -> Result<()> {
+    let client = client().await?;
+    let listening = addresses(&listeners)?;
+    let flags = &args.replicas;
+    let settings = election::Settings { identity: identity(), duration: Duration::from_secs(flags.lease_duration) };
+    let leadership = Leadership::elected(settings.speaks());
+    let replica = Arc::new(replica.among_others(settings.identity.clone(), leadership.clone()));
+    let name = lease::Name { namespace: flags.lease_namespace.clone(), name: flags.lease_name.clone() };
+    let standing = || replica.standing();
+    let address = advertised(listening.reports, flags.pod_ip);
+    let clock = Clock::system();
+    let candidate = Candidate::new(client.clone(), &name, settings, address, clock, leadership.clone(), standing);
+    let holder = candidate.holder();
+    let handover = Duration::from_secs(flags.handover);
+    let (leave, left) = oneshot::channel();
+    let end = async {
+        asked_to_end.await;
+        leadership.hand_over(replica.now(), handover).await;
+        // An error: it has ended already.
+        let _ = leave.send(());
+    };
+    // Reports and scrapes are served until the Lease is given back.
+    let shutdown = async {
+        tokio::join!(candidate.run(left), end);
+    };
+    announce(&listening)?;
+    tokio::select! {
+        () = server::run(listeners, Arc::clone(&replica), server::Limits::default(), shutdown) => {}
+        ended = live::run(client, Settings::default(), Arc::clone(&replica)) => ended.context("the thread that fits could not start")?,
+        () = async { seed::run(Arc::clone(&replica), holder).await; std::future::pending().await } => {}
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// This replica, in this life of it: who holds a Lease from before a restart is someone else.
+fn identity() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    // The standard library seeds each state anew.
+    let life = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
+    format!("{host}_{life:016x}")
+}
+
+/// Where other replicas reach the report port.
+fn advertised(reports: SocketAddr, pod_ip: Option<IpAddr>) -> Option<String> {
+    let ip = pod_ip.or(Some(reports.ip()).filter(|ip| !ip.is_unspecified()));
+    if ip.is_none() {
+        tracing::warn!("neither --pod-ip nor --report-listen says at which address another replica can ask for totals");
+    }
+    ip.map(|ip| SocketAddr::new(ip, reports.port()).to_string())
 }
 
 /// Where the cluster is read from, and what agents have said already.

@@ -3,15 +3,19 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mcad_wire::report::Report;
+use mcad_wire::seed::{SEED_VERSION, Seed};
 
 use crate::clock::{Clock, Now};
 use crate::cluster::{Cluster, Event};
 use crate::exposition::{Closed, Exposition, Sink};
 use crate::fit::{self, Fits};
-use crate::merge::{self, Ages, Snapshot, View};
+use crate::leader::Leadership;
+use crate::leader::election::Standing;
+use crate::merge::{self, Ages, Role, Snapshot, View};
 use crate::metrics;
 use crate::object::Object;
 use crate::receive::{self, NodeName, Received, Refusal};
+use crate::seed::{Past, SeedError};
 use crate::self_metrics::SelfMetrics;
 use crate::snapshot::Options;
 use crate::store::{Outcome, Store, Stored};
@@ -26,6 +30,10 @@ pub struct Replica {
     mode: Mode,
     store: Mutex<Store>,
     figures: SelfMetrics,
+    leadership: Leadership,
+    /// Which replica, in which life of it.
+    identity: String,
+    past: Mutex<Past>,
 }
 
 /// Where the cluster is read from.
@@ -160,7 +168,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Replica {
     /// One that has heard nothing yet.
     pub fn new(clock: Clock, mode: Mode, store: Store, figures: SelfMetrics) -> Self {
-        Self { clock, mode, store: Mutex::new(store), figures }
+        let (leadership, past) = (Leadership::sole(), Mutex::new(Past::Known));
+        Self { clock, mode, store: Mutex::new(store), figures, leadership, identity: String::new(), past }
+    }
+
+    /// The same as one of several: it speaks when it is elected, and asks another for the past first.
+    #[must_use]
+    pub fn among_others(self, identity: String, leadership: Leadership) -> Self {
+        Self { leadership, identity, past: Mutex::new(Past::Asked), ..self }
     }
 
     /// The figures about itself.
@@ -176,6 +191,9 @@ impl Replica {
     /// Takes the body of a report and counts what became of it.
     pub fn take(&self, body: Result<&[u8], Refusal>) -> Result<Outcome, Refusal> {
         let outcome = body.and_then(receive::receive).and_then(|mut received| {
+            if *lock(&self.past) == Past::Asked {
+                return Err(Refusal::NotReady);
+            }
             let node = received.node.clone();
             if let Mode::Kubernetes(kubernetes) = &self.mode {
                 kubernetes.admit(&node)?;
@@ -233,8 +251,55 @@ impl Replica {
         kubernetes.is_known()
     }
 
-    /// Whether it has all that it shows: the first full list of everything.
+    /// Whether it has all that it shows, and takes reports.
     pub fn is_ready(&self) -> bool {
+        self.knows_cluster() && *lock(&self.past) != Past::Asked
+    }
+
+    /// What it is fit for among others.
+    pub fn standing(&self) -> Standing {
+        match *lock(&self.past) {
+            _ if !self.knows_cluster() => Standing::NotReady,
+            Past::Asked => Standing::NotReady,
+            Past::Unknown => Standing::Unseeded,
+            Past::Known => Standing::Ready,
+        }
+    }
+
+    /// What is known of the time before it started.
+    pub fn past_is(&self, past: Past) {
+        *lock(&self.past) = past;
+    }
+
+    /// All that another replica can learn. Absent: there is no cluster that it could be of.
+    pub fn tell(&self) -> Option<Seed> {
+        let Mode::Kubernetes(kubernetes) = &self.mode else { return None };
+        let mut seed = Seed { version: SEED_VERSION, identity: self.identity.clone(), ..Seed::default() };
+        // Both at one instant: no event is in one and not in the other.
+        let mut cluster = lock(&kubernetes.cluster);
+        seed.requests = Some(cluster.tell());
+        lock(&kubernetes.totals).tell(&mut seed);
+        Some(seed)
+    }
+
+    /// Learns what another replica knows of the past.
+    pub fn learn(&self, seed: &Seed) -> Result<(), SeedError> {
+        let Mode::Kubernetes(kubernetes) = &self.mode else { return Err(SeedError::NoCluster) };
+        if seed.identity == self.identity {
+            return Err(SeedError::Itself);
+        }
+        let mut cluster = lock(&kubernetes.cluster);
+        lock(&kubernetes.totals).learn(&cluster, seed)?;
+        if let Some(requests) = &seed.requests {
+            cluster.learn(requests);
+        }
+        drop(cluster);
+        self.past_is(Past::Known);
+        Ok(())
+    }
+
+    /// The first full list of everything.
+    pub fn knows_cluster(&self) -> bool {
         match &self.mode {
             Mode::Local => true,
             Mode::Kubernetes(kubernetes) => kubernetes.is_known(),
@@ -245,17 +310,20 @@ impl Replica {
     pub fn snapshot(&self) -> Snapshot {
         let now = self.now();
         let reports = self.store().reports(now);
-        match &self.mode {
+        let snapshot = match &self.mode {
             Mode::Local => merge::merge(View::Local, &reports, now),
             Mode::Kubernetes(kubernetes) => kubernetes.snapshot(&reports, now),
-        }
+        };
+        Snapshot { role: self.leadership.role(now), ..snapshot }
     }
 
     /// Writes `/metrics`, all from one snapshot, and says how many bytes it was.
     pub fn expose(&self, sink: &mut dyn Sink) -> Result<u64, Closed> {
         let began = self.now();
         let snapshot = self.snapshot();
-        let mut out = Exposition::new(sink);
+        let role = snapshot.role;
+        let mut guarded = Guarded { replica: self, role, sink };
+        let mut out = Exposition::new(&mut guarded);
         metrics::write(&snapshot, self.now(), &mut out);
         match self.figures.text() {
             Ok(text) => out.raw(&text),
@@ -264,7 +332,10 @@ impl Replica {
         }
         let result = out.finish();
         match result {
-            Ok(bytes) => self.figures.scraped(self.now().since(began), bytes),
+            Ok(bytes) => {
+                self.figures.scraped(self.now().since(began), bytes);
+                self.leadership.scraped(role);
+            }
             Err(Closed) => self.figures.scrapes_cut.inc(),
         }
         result
@@ -285,5 +356,22 @@ impl Replica {
 
     fn store(&self) -> MutexGuard<'_, Store> {
         lock(&self.store)
+    }
+}
+
+/// Hands a scrape on for as long as the replica is what it was when the scrape began: one that lost the Lease half way,
+/// or was paused until it had, must not tell the rest.
+struct Guarded<'a> {
+    replica: &'a Replica,
+    role: Role,
+    sink: &'a mut dyn Sink,
+}
+
+impl Sink for Guarded<'_> {
+    fn take(&mut self, chunk: Vec<u8>) -> Result<(), Closed> {
+        if self.role == Role::Leader && self.replica.leadership.role(self.replica.now()) != Role::Leader {
+            return Err(Closed);
+        }
+        self.sink.take(chunk)
     }
 }

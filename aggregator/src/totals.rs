@@ -6,6 +6,7 @@
 //!
 //! Nothing is ever added twice: each pod's last seen totals are kept for as long as the cluster has the pod, and for an
 //! hour after, because its agent may only then tell the last of them.
+mod seed;
 mod since;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use crate::hardware::{MIG_PREFIX, SHARED, uuid_of};
 use crate::measure::own_cgroups;
 use crate::object::{AppWrapperName, Pod};
 use crate::resource::NVIDIA_GPU;
+pub use seed::Differ;
 use since::{Life, Since, of_kernel, of_probe};
 
 /// How long the totals of a pod that is gone are waited for. Agents keep them for as long.

@@ -16,8 +16,14 @@ const IMPORTS: [(&str, &[&str]); 8] = [
     ("nvml_wrapper", &["agent/src/source/gpu"]),
     ("nvml_wrapper_sys", &["agent/src/source/gpu", "fake-nvml/src"]),
     ("kube::runtime", &["aggregator/src/watch", "aggregator/src/main"]),
-    ("hyper", &["agent/src/sender", "agent/src/admin", "aggregator/src/server", "fake-kubelet/src"]),
-    ("hyper_util", &["agent/src/sender", "agent/src/admin", "aggregator/src/server", "fake-kubelet/src"]),
+    (
+        "hyper",
+        &["agent/src/sender", "agent/src/admin", "aggregator/src/server", "aggregator/src/peer", "fake-kubelet/src"],
+    ),
+    (
+        "hyper_util",
+        &["agent/src/sender", "agent/src/admin", "aggregator/src/server", "aggregator/src/peer", "fake-kubelet/src"],
+    ),
     ("tonic", &["agent/src/source/pods", "fake-kubelet/src"]),
     (
         "prometheus",
@@ -26,7 +32,7 @@ const IMPORTS: [(&str, &[&str]); 8] = [
 ];
 
 /// Files that turn values into values: no clock, no I/O, no lock, no log.
-const PURE: [&str; 15] = [
+const PURE: [&str; 16] = [
     "agent/src/report",
     "aggregator/src/demand",
     "aggregator/src/capacity",
@@ -41,6 +47,7 @@ const PURE: [&str; 15] = [
     "aggregator/src/metrics",
     "aggregator/src/explain",
     "aggregator/src/api",
+    "aggregator/src/leader/election",
     "wire/src",
 ];
 

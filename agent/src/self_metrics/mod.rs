@@ -25,6 +25,8 @@ pub struct SelfMetrics {
     sent: IntCounter,
     replaced: IntCounter,
     failed: IntCounterVec,
+    replicas: IntGauge,
+    look_ups_failed: IntCounter,
     latest: Mutex<Option<Latest>>,
 }
 
@@ -111,6 +113,14 @@ impl SelfMetrics {
                 Opts::new("mcad_agent_report_send_failures_total", "Attempts to send a report that failed."),
                 &["reason"],
             )?,
+            replicas: IntGauge::new(
+                "mcad_agent_replicas",
+                "Replicas of the aggregator that the name of --aggregator has and reports go to; 0 where it has no name.",
+            )?,
+            look_ups_failed: IntCounter::new(
+                "mcad_agent_look_up_failures_total",
+                "Times that the name of --aggregator could not be looked up.",
+            )?,
             latest: Mutex::new(None),
             started: Instant::now(),
             registry,
@@ -127,6 +137,8 @@ impl SelfMetrics {
         registry.register(Box::new(metrics.sent.clone()))?;
         registry.register(Box::new(metrics.replaced.clone()))?;
         registry.register(Box::new(metrics.failed.clone()))?;
+        registry.register(Box::new(metrics.replicas.clone()))?;
+        registry.register(Box::new(metrics.look_ups_failed.clone()))?;
         for reason in SendFailure::ALL {
             metrics.failed.with_label_values(&[reason.as_str()]);
         }
@@ -169,6 +181,16 @@ impl SelfMetrics {
     /// An attempt failed.
     pub fn send_failed(&self, reason: SendFailure) {
         self.failed.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// Reports go to so many replicas.
+    pub fn replicas(&self, count: usize) {
+        self.replicas.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The aggregator's name could not be looked up.
+    pub fn look_up_failed(&self) {
+        self.look_ups_failed.inc();
     }
 
     /// Time since the latest tick ended; before the end of the first, since the start.

@@ -1,11 +1,12 @@
 //! One kept HTTP connection to the aggregator. It owns one exchange; when to try again is the sender's business.
 
 use std::io;
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -16,6 +17,9 @@ use crate::self_metrics::SendFailure;
 
 /// An answer is one sentence; what is longer is not read.
 const MAX_ANSWER_BYTES: usize = 1024;
+
+/// How long an aggregator can ask to be left alone. Longer would be to fall silent on its word.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// Why a report did not arrive.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +39,23 @@ pub(super) enum SendError {
     Refused { status: StatusCode, sentence: String },
     /// The aggregator is at fault or overloaded: later it may take the same report.
     #[error("not taken, {status}: {sentence}")]
-    NotTaken { status: StatusCode, sentence: String },
+    NotTaken {
+        status: StatusCode,
+        sentence: String,
+        /// How long it asks to be left alone.
+        retry_after: Duration,
+    },
 }
 
 impl SendError {
+    /// How long to wait at least; zero where nobody said.
+    pub(super) fn retry_after(&self) -> Duration {
+        match self {
+            Self::NotTaken { retry_after, .. } => *retry_after,
+            _ => Duration::ZERO,
+        }
+    }
+
     pub(super) fn reason(&self) -> SendFailure {
         match self {
             Self::Connect { .. } => SendFailure::Connect,
@@ -86,16 +103,23 @@ impl Connection {
         request.headers_mut().insert(CONTENT_TYPE, protobuf);
         let answer = self.requests.send_request(request).await.map_err(SendError::Lost)?;
         let status = answer.status();
+        let retry_after = retry_after(answer.headers().get(RETRY_AFTER));
         let sentence = sentence(answer).await;
         match status {
             _ if status.is_success() => Ok(()),
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-                Err(SendError::NotTaken { status, sentence })
+                Err(SendError::NotTaken { status, sentence, retry_after })
             }
             _ if status.is_client_error() => Err(SendError::Refused { status, sentence }),
-            _ => Err(SendError::NotTaken { status, sentence }),
+            _ => Err(SendError::NotTaken { status, sentence, retry_after }),
         }
     }
+}
+
+/// Seconds; a date, which HTTP allows too, would rest on this machine's clock, and nobody here sends one.
+fn retry_after(value: Option<&HeaderValue>) -> Duration {
+    let seconds = value.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0)).min(LONGEST_RETRY_AFTER)
 }
 
 /// The body of an answer as one line; empty where it is too long or breaks off, which the status does not need.
@@ -103,4 +127,24 @@ async fn sentence(answer: Response<Incoming>) -> String {
     let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
     let bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     String::from_utf8_lossy(&bytes).trim().chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_aggregator_may_ask_for_seconds_up_to_a_minute() {
+        let check = |value: &'static str, seconds| {
+            assert_eq!(retry_after(Some(&HeaderValue::from_static(value))), Duration::from_secs(seconds), "{value}");
+        };
+        check("0", 0);
+        check(" 7 ", 7);
+        check("60", 60);
+        check("61", 60);
+        check("99999999999999999999", 0);
+        check("-1", 0);
+        check("Wed, 21 Oct 2026 07:28:00 GMT", 0);
+        assert_eq!(retry_after(None), Duration::ZERO);
+    }
 }

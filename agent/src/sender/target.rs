@@ -42,9 +42,29 @@ impl Target {
         &self.addresses
     }
 
+    /// The name to look up, and the port; none where the addresses are known.
+    pub(super) fn name(&self) -> Option<(String, u16)> {
+        let uri: Uri = self.authority.parse().ok()?;
+        let name = Some(uri.host()?.to_owned()).filter(|_| self.addresses.is_empty());
+        Some((name?, uri.port_u16().unwrap_or(80)))
+    }
+
+    /// The same, at one of the addresses that its name has.
+    pub(super) fn at(&self, address: SocketAddr) -> Self {
+        Self { addresses: vec![address], ..self.clone() }
+    }
+
     /// Host and port, for the `Host` field.
     pub(super) fn authority(&self) -> &str {
         &self.authority
+    }
+}
+
+#[cfg(test)]
+impl Target {
+    /// A name that has to be looked up.
+    pub(super) fn named(authority: &str) -> Self {
+        Self { authority: authority.to_owned(), addresses: Vec::new() }
     }
 }
 

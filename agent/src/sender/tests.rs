@@ -1,6 +1,5 @@
-//! The sender against a real TCP server that behaves as aggregators and networks do.
+//! The sender against several real TCP servers and a name whose addresses change.
 
-use std::io;
 use std::sync::Mutex;
 
 use mcad_wire::report::Report;
@@ -10,208 +9,186 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
-/// What the server does with the next request.
-#[derive(Clone, Copy)]
-enum Act {
-    /// Answers with this status line and body.
-    Answer(&'static str, &'static str),
-    /// Answers 200, then closes the connection without having said that it would.
-    AnswerThenClose,
-    /// Begins an answer and resets the connection.
-    ResetHalfWay,
-    /// Answers 200 with a body that does not end.
-    EndlessAnswer,
-    /// Never answers, and keeps the connection open.
-    Hang,
-}
-
-const TAKEN: Act = Act::Answer("204 No Content", "");
-
-/// No test waits for this to pass.
 const LONG: Duration = Duration::from_mins(1);
-/// A test waits for this to pass.
-const SHORT: Duration = Duration::from_millis(50);
 
-/// Plays the sender against the script and ends the slot after it. While the server acts on a request, the report of
-/// the number beside the act is put into the slot.
-///
-/// Gives what the server read, as sequence numbers with `|` before each new connection, and the counters that are not 0.
-#[track_caller]
-fn check(deadline: Duration, script: &[(Act, u64)], story: &str, counters: &[&str]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let metrics = Arc::new(SelfMetrics::new().unwrap());
-    let played = runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let (slot, reports) = watch::channel(None);
-        put(&slot, 1);
-        let backoff = Backoff::new(Duration::ZERO, Duration::ZERO);
-        let sender = Sender::new(target, deadline, backoff, Arc::clone(&metrics)).run(reports);
-        tokio::join!(sender, serve(listener, slot, script)).1
-    });
-    assert_eq!(played, story);
-    assert_eq!(counts(&metrics), counters);
-}
+/// An aggregator on an address of its own, all at the same port, as replicas are.
+struct Server(TcpListener);
 
-fn put(slot: &watch::Sender<Option<Outgoing>>, sequence: u64) {
-    let report = Report { sequence, ..Report::default() };
-    slot.send_replace(Some(Outgoing { sequence, bytes: report.encode_to_vec().into() }));
-}
-
-fn counts(metrics: &SelfMetrics) -> Vec<String> {
-    let text = String::from_utf8(metrics.text().unwrap()).unwrap();
-    let of_reports = text.lines().filter_map(|line| line.strip_prefix("mcad_agent_report"));
-    of_reports.filter(|line| !line.ends_with(" 0")).map(str::to_owned).collect()
-}
-
-async fn serve(listener: TcpListener, slot: watch::Sender<Option<Outgoing>>, script: &[(Act, u64)]) -> String {
-    let mut story = String::new();
-    let mut kept = None;
-    let mut hanging = Vec::new();
-    for (act, next) in script {
-        let (mut stream, sequence) = request(&listener, kept.take(), &mut story).await;
-        story.push_str(&sequence.to_string());
-        put(&slot, *next);
-        match act {
-            Act::Answer(status, body) => {
-                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-                stream.write_all(answer.as_bytes()).await.unwrap();
-                kept = Some(stream);
-            }
-            Act::AnswerThenClose => {
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-            }
-            Act::EndlessAnswer => {
-                let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n";
-                stream.write_all(&[&head[..], &[b'x'; 5000]].concat()).await.unwrap();
-                kept = Some(stream);
-            }
-            Act::ResetHalfWay => {
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-le").await.unwrap();
-                stream.set_zero_linger().unwrap();
-            }
-            Act::Hang => hanging.push(stream),
-        }
+impl Server {
+    async fn start(address: &str) -> Self {
+        Self(TcpListener::bind(address).await.unwrap())
     }
-    story
-}
 
-/// The next report, on the kept connection or a new one.
-async fn request(listener: &TcpListener, kept: Option<TcpStream>, story: &mut String) -> (TcpStream, u64) {
-    if let Some(mut stream) = kept
-        && let Some(sequence) = read(&mut stream).await
-    {
-        return (stream, sequence);
+    fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
     }
-    let (mut stream, _) = listener.accept().await.unwrap();
-    story.push('|');
-    let sequence = read(&mut stream).await.unwrap();
-    (stream, sequence)
+
+    async fn accept(&self) -> TcpStream {
+        self.0.accept().await.unwrap().0
+    }
+
+    /// The next report on a new connection, answered, and the connection.
+    async fn taken(&self) -> (u64, TcpStream) {
+        let mut stream = self.accept().await;
+        (take(&mut stream).await.unwrap(), stream)
+    }
 }
 
-/// Reads one POST to its end; `None` where the client closed instead.
+/// The next report on a connection, answered; none where the agent closed it.
+async fn take(stream: &mut TcpStream) -> Option<u64> {
+    let sequence = read(stream).await?;
+    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    Some(sequence)
+}
+
 async fn read(stream: &mut TcpStream) -> Option<u64> {
     let mut bytes = Vec::new();
     loop {
         let mut chunk = [0; 4096];
         let read = stream.read(&mut chunk).await.ok().filter(|read| *read > 0)?;
         bytes.extend_from_slice(&chunk[..read]);
-        let Some(head_end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
-        assert!(head.starts_with("POST /v1/report HTTP/1.1\r\n"), "{head}");
-        assert!(head.contains("content-type: application/x-protobuf"), "{head}");
-        assert!(head.contains("host: 127.0.0.1:"), "{head}");
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-        let body = &bytes[head_end + 4..];
+        let Some(head) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let text = String::from_utf8(bytes[..head].to_vec()).unwrap();
+        assert!(text.contains("host: aggregator.example:1"), "{text}");
+        let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        let body = &bytes[head + 4..];
         if body.len() == length.parse::<usize>().unwrap() {
             return Some(Report::decode(body).unwrap().sequence);
         }
     }
 }
 
-#[test]
-fn reports_go_over_one_kept_connection() {
-    check(LONG, &[(TAKEN, 2), (TAKEN, 3), (TAKEN, 3)], "|123", &["s_sent_total 3"]);
+/// The addresses that the name has now; None: the name can't be looked up.
+type Name = Arc<Mutex<Option<Vec<SocketAddr>>>>;
+
+struct Agent {
+    slot: watch::Sender<Option<Outgoing>>,
+    name: Name,
+    metrics: Arc<SelfMetrics>,
+    sender: tokio::task::JoinHandle<()>,
 }
 
-#[test]
-fn only_the_latest_report_is_sent_and_those_it_overtook_are_counted() {
-    check(LONG, &[(TAKEN, 5), (TAKEN, 5)], "|15", &["s_replaced_total 3", "s_sent_total 2"]);
-}
-
-#[test]
-fn a_report_that_the_aggregator_refuses_is_not_sent_again() {
-    let refused = Act::Answer("400 Bad Request", "version 9 is unknown\n");
-    let counters = ["_send_failures_total{reason=\"refused\"} 1", "s_sent_total 1"];
-    check(LONG, &[(refused, 2), (TAKEN, 2)], "|12", &counters);
-}
-
-#[test]
-fn a_report_that_an_overloaded_aggregator_did_not_take_is_sent_again_on_the_same_connection() {
-    for status in ["503 Service Unavailable", "429 Too Many Requests", "408 Request Timeout", "301 Moved"] {
-        let counters = ["_send_failures_total{reason=\"not_taken\"} 1", "s_sent_total 1"];
-        check(LONG, &[(Act::Answer(status, "later"), 1), (TAKEN, 1)], "|11", &counters);
+impl Agent {
+    fn start(addresses: &[SocketAddr]) -> Self {
+        let name: Name = Arc::new(Mutex::new(Some(addresses.to_vec())));
+        let asked = Arc::clone(&name);
+        let look_up = move |host: String, port| {
+            assert_eq!((host.as_str(), port), ("aggregator.example", 1));
+            let answer = asked.lock().unwrap().clone();
+            async move { answer.ok_or_else(|| io::Error::other("no such name")) }
+        };
+        let metrics = Arc::new(SelfMetrics::new().unwrap());
+        let (slot, reports) = watch::channel(None);
+        let target = Target::named("aggregator.example:1");
+        let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));
+        let sender = Sender::new(target, look_up, LONG, backoff, 0.5, Arc::clone(&metrics)).run(reports);
+        let sender = tokio::spawn(sender);
+        Self { slot, name, metrics, sender }
     }
-}
 
-#[test]
-fn after_a_reset_half_way_the_latest_report_goes_over_a_new_connection() {
-    let counters = ["_send_failures_total{reason=\"lost\"} 1", "s_replaced_total 2", "s_sent_total 1"];
-    check(LONG, &[(Act::ResetHalfWay, 3), (TAKEN, 3)], "|1|3", &counters);
-}
+    fn put(&self, sequence: u64) {
+        let report = Report { sequence, ..Report::default() };
+        self.slot.send_replace(Some(Outgoing { sequence, bytes: report.encode_to_vec().into() }));
+    }
 
-#[test]
-fn a_kept_connection_that_the_aggregator_closed_meanwhile_is_no_failure() {
-    check(LONG, &[(Act::AnswerThenClose, 2), (TAKEN, 2)], "|1|2", &["s_sent_total 2"]);
-}
+    fn name_has(&self, addresses: &[SocketAddr]) {
+        *self.name.lock().unwrap() = Some(addresses.to_vec());
+    }
 
-#[test]
-fn an_aggregator_that_hangs_is_given_up_at_the_deadline() {
-    let counters = ["_send_failures_total{reason=\"deadline\"} 1", "s_replaced_total 1", "s_sent_total 1"];
-    check(SHORT, &[(Act::Hang, 2), (TAKEN, 2)], "|1|2", &counters);
-}
+    fn metric(&self, name: &str) -> String {
+        let text = String::from_utf8(self.metrics.text().unwrap()).unwrap();
+        text.lines().find_map(|line| line.strip_prefix(&format!("{name} "))).unwrap().to_owned()
+    }
 
-#[test]
-fn an_endless_answer_costs_its_connection_and_not_the_agent() {
-    check(LONG, &[(Act::EndlessAnswer, 2), (TAKEN, 2)], "|1|2", &["s_sent_total 2"]);
+    async fn end(self) {
+        drop(self.slot);
+        self.sender.await.unwrap();
+    }
 }
 
 #[tokio::test]
-async fn with_nobody_there_the_sender_tries_once_more_at_the_end_and_ends() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let target = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    drop(listener);
-    let metrics = Arc::new(SelfMetrics::new().unwrap());
-    let (slot, reports) = watch::channel(None);
-    put(&slot, 1);
-    drop(slot);
-    Sender::new(target, LONG, Backoff::new(LONG, LONG), Arc::clone(&metrics)).run(reports).await;
-    assert_eq!(counts(&metrics), ["_send_failures_total{reason=\"connect\"} 2"]);
+async fn every_replica_gets_every_report_and_one_that_hangs_delays_no_other() {
+    let (a, b) = (Server::start("127.0.0.1:0").await, Server::start("127.0.0.2:0").await);
+    let agent = Agent::start(&[a.address(), b.address()]);
+    agent.put(1);
+    let (first, mut to_a) = a.taken().await;
+    // b takes the connection and says nothing, for longer than this test lasts.
+    let mut to_b = b.accept().await;
+    assert_eq!((first, read(&mut to_b).await), (1, Some(1)));
+    for sequence in 2..=5 {
+        agent.put(sequence);
+        assert_eq!(take(&mut to_a).await, Some(sequence));
+    }
+    // When it answers at last, it gets the latest.
+    to_b.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    assert_eq!(take(&mut to_b).await, Some(5));
+    assert_eq!(
+        (agent.metric("mcad_agent_replicas"), agent.metric("mcad_agent_reports_replaced_total")),
+        ("2".into(), "3".into())
+    );
+    drop((to_a, to_b));
+    agent.end().await;
 }
 
-#[test]
-fn an_outcome_is_logged_when_it_changes_with_the_aggregators_sentence() {
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_listed_later_is_found_and_gets_the_latest_alone() {
+    let (a, b) = (Server::start("127.0.0.1:0").await, Server::start("127.0.0.2:0").await);
+    let agent = Agent::start(&[a.address()]);
+    agent.put(7);
+    let (first, _to_a) = a.taken().await;
+    assert_eq!(first, 7);
+    agent.name_has(&[a.address(), b.address()]);
+    let (first, _to_b) = b.taken().await;
+    assert_eq!((first, agent.metric("mcad_agent_reports_replaced_total")), (7, "0".into()));
+    agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_gone_is_looked_for_under_its_name_and_left_when_another_is_there() {
+    let (a, b) = (Server::start("127.0.0.1:0").await, Server::start("127.0.0.2:0").await);
+    let agent = Agent::start(&[a.address()]);
+    agent.put(1);
+    let (_, to_a) = a.taken().await;
+    agent.name_has(&[b.address()]);
+    drop((a, to_a));
+    agent.put(2);
+    let (sequence, _to_b) = b.taken().await;
+    assert_eq!(sequence, 2);
+    while agent.metric("mcad_agent_replicas") != "1" {
+        tokio::task::yield_now().await;
     }
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-    tracing::subscriber::with_default(subscriber, || {
-        let refused = Act::Answer("400 Bad Request", "version 9\nis unknown\n");
-        let script = [(refused, 2), (refused, 3), (refused, 4), (TAKEN, 5), (TAKEN, 5)];
-        let counters = ["_send_failures_total{reason=\"refused\"} 3", "s_sent_total 2"];
-        check(LONG, &script, "|12345", &counters);
-    });
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert_eq!(log.matches("refused with 400 Bad Request: version 9 is unknown").count(), 1, "{log}");
-    assert_eq!(log.matches("reports arrive").count(), 1, "{log}");
+    agent.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_names_the_known_replicas_are_still_reported_to() {
+    let a = Server::start("127.0.0.1:0").await;
+    let agent = Agent::start(&[a.address()]);
+    agent.put(1);
+    let (_, mut to_a) = a.taken().await;
+    *agent.name.lock().unwrap() = None;
+    while agent.metric("mcad_agent_look_up_failures_total") == "0" {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    agent.put(2);
+    assert_eq!(take(&mut to_a).await, Some(2));
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn at_the_end_each_replica_gets_what_it_has_not_got_yet() {
+    let (a, b) = (Server::start("127.0.0.1:0").await, Server::start("127.0.0.2:0").await);
+    let agent = Agent::start(&[a.address(), b.address()]);
+    agent.put(1);
+    let ((_, mut to_a), (_, mut to_b)) = tokio::join!(a.taken(), b.taken());
+    agent.put(2);
+    let (a, b, ()) = tokio::join!(take(&mut to_a), take(&mut to_b), agent.end());
+    assert_eq!((a, b), (Some(2), Some(2)));
+}
+
+#[tokio::test]
+async fn the_systems_resolver_is_asked() {
+    let found = look_up("localhost".to_owned(), 9).await.unwrap();
+    assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 9), "{found:?}");
+    assert!(!found.is_empty());
 }

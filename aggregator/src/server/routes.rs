@@ -7,11 +7,13 @@ use hyper::header::{
     ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, VARY,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use prost::Message as _;
 
 use super::scrape::{self, Chunks, Encoding};
 use super::{Phase, Shared, Side, api};
 use crate::api::ROOT;
 use crate::page;
+use crate::peer;
 use crate::receive::{MAX_BODY_BYTES, Refusal};
 
 /// What an answer consists of.
@@ -31,6 +33,7 @@ pub(super) async fn answer(request: Request<Incoming>, side: Side, shared: &Shar
         (Side::Metrics, "/metrics" | "/" | "/live" | "/ready") => Method::GET,
         (Side::Metrics, path) if path.starts_with(ROOT) => Method::GET,
         (Side::Reports, "/v1/report") => Method::POST,
+        (Side::Reports, peer::PATH) => Method::GET,
         (Side::Metrics, _) => {
             return text(StatusCode::NOT_FOUND, "here are /metrics, /, /api/v1/cluster, /live and /ready");
         }
@@ -46,6 +49,7 @@ pub(super) async fn answer(request: Request<Incoming>, side: Side, shared: &Shar
     match request.uri().path() {
         "/metrics" => metrics(request.headers(), shared).await,
         "/v1/report" => report(request, shared).await,
+        peer::PATH => seed(shared).await,
         "/live" => text(StatusCode::OK, "live"),
         "/ready" => match *shared.phase.borrow() {
             Phase::Serving if shared.replica.is_ready() => text(StatusCode::OK, "ready"),
@@ -76,6 +80,34 @@ async fn metrics(headers: &HeaderMap, shared: &Shared) -> Answer {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     answer
+}
+
+/// What another replica that starts asks for.
+async fn seed(shared: &Shared) -> Answer {
+    let Ok(turn) = Arc::clone(&shared.scrape_turn).acquire_owned().await else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
+    };
+    let replica = Arc::clone(&shared.replica);
+    // A large cluster takes a while.
+    let told = tokio::task::spawn_blocking(move || {
+        let told = replica.tell().map(|seed| seed.encode_to_vec());
+        drop(turn);
+        told
+    });
+    match told.await {
+        Ok(Some(bytes)) if bytes.len() > peer::MAX_BYTES => {
+            tracing::error!(bytes = bytes.len(), limit = peer::MAX_BYTES, "the past is too long to be told");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "longer than another replica would read")
+        }
+        Ok(Some(bytes)) => {
+            let mut answer = Response::new(Either::Left(Full::new(Bytes::from(bytes))));
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
+            answer
+        }
+        Ok(None) => text(StatusCode::NOT_FOUND, "this replica watches no cluster"),
+        // It panicked, which was printed.
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the past could not be told"),
+    }
 }
 
 async fn report(request: Request<Incoming>, shared: &Shared) -> Answer {

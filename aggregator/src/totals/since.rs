@@ -25,6 +25,14 @@ impl Life {
         }
     }
 
+    pub(super) fn from_parts(boot: Arc<str>, agent_started_at_ms: u64, uptime_ns: u64) -> Self {
+        Self { boot, agent_started_at_ms, uptime_ns }
+    }
+
+    pub(super) fn parts(&self) -> (&Arc<str>, u64, u64) {
+        (&self.boot, self.agent_started_at_ms, self.uptime_ns)
+    }
+
     /// The boot.
     pub(super) fn boot(&self) -> &Arc<str> {
         &self.boot
@@ -52,6 +60,15 @@ pub(super) fn of_probe(before: &mut u64, total: u64) -> u64 {
 }
 
 impl Since {
+    pub(super) fn of(total_ns: u64, life: Life) -> Self {
+        Self(Some((total_ns, life)))
+    }
+
+    /// What it last showed, and when.
+    pub(super) fn seen(&self) -> Option<(u64, &Life)> {
+        self.0.as_ref().map(|(total_ns, life)| (*total_ns, life))
+    }
+
     /// It was last seen in the same boot.
     pub(super) fn is_of_boot(&self, life: &Life) -> bool {
         self.0.as_ref().is_some_and(|(_, last)| last.boot == life.boot)

@@ -1,6 +1,8 @@
 //! Pods of an AppWrapper whose truth is known, and all that can go wrong between them and the totals.
 use mcad_wire::report::Cgroups;
+use mcad_wire::seed::Seed;
 use proptest::prelude::*;
+use prost::Message as _;
 use serde_json::Value;
 
 use super::*;
@@ -10,13 +12,22 @@ enum Step {
     /// So many seconds later; whether the report arrives, and what of it could be read.
     Tick {
         seconds: u64,
-        arrives: bool,
+        /// At each of two replicas.
+        arrives: [bool; 2],
         cgroups: bool,
         devices: bool,
     },
     AgentRestarts,
     Reboots,
-    AggregatorRestarts,
+    /// That replica starts anew, and learns of the other at once, or not.
+    AggregatorRestarts {
+        replica: usize,
+        learns: bool,
+    },
+    /// That replica learns of the other while both run.
+    Learns {
+        replica: usize,
+    },
     NodeFlaps,
     /// The pod of that number ends, and another takes its place, under the same name or not.
     PodEnds {
@@ -27,15 +38,14 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let often = || proptest::bool::weighted(0.8);
-    let tick = (1..40_u64, often(), often(), often()).prop_map(|(seconds, arrives, cgroups, devices)| Step::Tick {
-        seconds,
-        arrives,
-        cgroups,
-        devices,
-    });
+    let tick = (1..40_u64, [often(), often()], often(), often())
+        .prop_map(|(seconds, arrives, cgroups, devices)| Step::Tick { seconds, arrives, cgroups, devices });
+    let restarts =
+        (0..2_usize, any::<bool>()).prop_map(|(replica, learns)| Step::AggregatorRestarts { replica, learns });
+    let learns = (0..2_usize).prop_map(|replica| Step::Learns { replica });
     let ends = (0..3_usize, any::<bool>()).prop_map(|(pod, same_name)| Step::PodEnds { pod, same_name });
     let step = prop_oneof![
-        12 => tick, 1 => Just(Step::AgentRestarts), 1 => Just(Step::Reboots), 1 => Just(Step::AggregatorRestarts),
+        12 => tick, 1 => Just(Step::AgentRestarts), 1 => Just(Step::Reboots), 1 => restarts, 1 => learns,
         1 => Just(Step::NodeFlaps), 3 => ends,
     ];
     proptest::collection::vec(step, 0..60)
@@ -58,6 +68,15 @@ impl Simulated {
     }
 }
 
+/// What one replica knows goes to the other over the wire.
+fn learn(worlds: &mut [World; 2], replica: usize) -> Result<(), Differ> {
+    let mut seed = Seed::default();
+    worlds[1 - replica].totals.tell(&mut seed);
+    let seed = Seed::decode(&*seed.encode_to_vec()).unwrap();
+    let World { cluster, totals, .. } = &mut worlds[replica];
+    totals.learn(cluster, &seed)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -69,14 +88,17 @@ proptest! {
             Simulated { name, life, cgroup: life, cgroup_s: 0, held_s: 0 }
         };
         let mut pods: Vec<_> = (0..3).map(|at| begin(format!("p{at}"))).collect();
-        let mut world = World::new(&[node("n"), appwrapper("1"), pods[0].json(), pods[1].json(), pods[2].json()]);
+        let objects = [node("n"), appwrapper("1"), pods[0].json(), pods[1].json(), pods[2].json()];
+        let mut worlds = [World::new(&objects), World::new(&objects)];
         let (mut boots, mut agents, mut uptime_s, mut agent_s) = (0, 1, 100_u64, 0_u64);
         let (mut truth_s, mut names) = (0, 3);
-        let mut before = Total::default();
+        let mut before = [Total::default(); 2];
         for step in steps {
             match step {
                 Step::Tick { seconds, arrives, cgroups, devices } => {
-                    world.now = Now { since_start: world.now.since_start + Duration::from_secs(seconds), ..world.now };
+                    for world in &mut worlds {
+                        world.now = Now { since_start: world.now.since_start + Duration::from_secs(seconds), ..world.now };
+                    }
                     uptime_s += seconds;
                     agent_s += seconds;
                     truth_s += 3 * seconds;
@@ -98,7 +120,7 @@ proptest! {
                     report.boot_id = format!("boot-{boots}");
                     report.cgroups = cgroups.then(|| Cgroups { cgroups: pods.iter().map(of_cgroup).collect(), ..Cgroups::default() });
                     report.assignments = report.assignments.filter(|_| devices);
-                    if arrives {
+                    for (world, _) in worlds.iter_mut().zip(arrives).filter(|(_, arrives)| *arrives) {
                         world.take(&report);
                     }
                 }
@@ -117,35 +139,55 @@ proptest! {
                         (pod.cgroup_s, pod.held_s) = (0, 0);
                     }
                 }
-                Step::AggregatorRestarts => {
-                    world.totals = Totals::default();
-                    before = Total::default();
+                Step::AggregatorRestarts { replica, learns } => {
+                    worlds[replica].totals = Totals::default();
+                    before[replica] = Total::default();
+                    if learns {
+                        learn(&mut worlds, replica).unwrap();
+                        // All that the other has.
+                        before[replica] = worlds[1 - replica].total();
+                    }
+                }
+                Step::Learns { replica } => {
+                    let other = worlds[1 - replica].total();
+                    if learn(&mut worlds, replica).is_ok() {
+                        let Total { cpu_ns, gpu_held_ns, gpu_busy_ns, .. } = worlds[replica].total();
+                        prop_assert!(cpu_ns >= other.cpu_ns && gpu_held_ns >= other.gpu_held_ns && gpu_busy_ns >= other.gpu_busy_ns);
+                    }
                 }
                 Step::NodeFlaps => {
-                    world.gone(&node("n"));
-                    world.totals.tidied = None;
-                    world.totals.tidy(&world.cluster, world.now);
-                    world.there(&node("n"));
+                    for world in &mut worlds {
+                        world.gone(&node("n"));
+                        world.totals.tidied = None;
+                        world.totals.tidy(&world.cluster, world.now);
+                        world.there(&node("n"));
+                    }
                 }
                 Step::PodEnds { pod, same_name } => {
-                    world.gone(&pods[pod].json());
+                    for world in &mut worlds {
+                        world.gone(&pods[pod].json());
+                    }
                     names += 1;
                     let name = if same_name { pods[pod].name.clone() } else { format!("p{names}") };
                     // The agent knows a pod by its name alone.
                     let held_s = if same_name { pods[pod].held_s } else { 0 };
                     pods[pod] = Simulated { held_s, ..begin(name) };
-                    world.there(&pods[pod].json());
+                    for world in &mut worlds {
+                        world.there(&pods[pod].json());
+                    }
                 }
             }
-            let total = world.total();
-            for (total, before) in [
-                (total.cpu_ns, before.cpu_ns), (total.gpu_held_ns, before.gpu_held_ns), (total.gpu_busy_ns, before.gpu_busy_ns),
-            ] {
-                prop_assert!(total >= before, "{total:?} after {before:?}");
-                prop_assert!(total <= Some(truth_s * S), "{total:?} of {truth_s} s");
+            for (world, before) in worlds.iter().zip(&mut before) {
+                let total = world.total();
+                for (total, before) in [
+                    (total.cpu_ns, before.cpu_ns), (total.gpu_held_ns, before.gpu_held_ns), (total.gpu_busy_ns, before.gpu_busy_ns),
+                ] {
+                    prop_assert!(total >= before, "{total:?} after {before:?}");
+                    prop_assert!(total <= Some(truth_s * S), "{total:?} of {truth_s} s");
+                }
+                prop_assert!(total.gpu_busy_ns <= total.gpu_held_ns.or(Some(truth_s * S)));
+                *before = total;
             }
-            prop_assert!(total.gpu_busy_ns <= total.gpu_held_ns.or(Some(truth_s * S)));
-            before = total;
         }
     }
 }

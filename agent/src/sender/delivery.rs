@@ -1,0 +1,163 @@
+//! Gets the latest report to one replica. It owns delivery: one kept connection, a deadline per attempt, back-off.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use super::connection::{Connection, SendError};
+use super::replicas::Delivered;
+use super::{Backoff, Target};
+use crate::self_metrics::{SelfMetrics, SendFailure};
+use crate::ticker::Outgoing;
+
+/// Delivery to one replica.
+pub(super) struct Delivery {
+    target: Target,
+    /// For one attempt, connecting included.
+    deadline: Duration,
+    backoff: Backoff,
+    metrics: Arc<SelfMetrics>,
+    connection: Option<Connection>,
+    /// The highest sequence number whose fate is known: sent, refused or replaced.
+    settled: u64,
+    /// How the latest attempt ended; `None` before the first.
+    latest: Option<Result<(), SendFailure>>,
+    /// Which replica, where there may be several.
+    address: Option<SocketAddr>,
+    /// Told how each attempt went.
+    tell: mpsc::Sender<(SocketAddr, Delivered)>,
+}
+
+impl Delivery {
+    /// One that has not connected yet.
+    pub(super) fn new(
+        target: Target,
+        deadline: Duration,
+        backoff: Backoff,
+        metrics: Arc<SelfMetrics>,
+        tell: mpsc::Sender<(SocketAddr, Delivered)>,
+    ) -> Self {
+        Self { target, deadline, backoff, metrics, connection: None, settled: 0, latest: None, address: None, tell }
+    }
+
+    /// The same, to that one of several replicas.
+    pub(super) fn of(self, address: SocketAddr) -> Self {
+        Self { address: Some(address), ..self }
+    }
+
+    /// Sends each report that it finds in the slot. It ends when the slot is closed: after one last attempt if the
+    /// latest report is still unsent.
+    pub(super) async fn run(mut self, mut reports: watch::Receiver<Option<Outgoing>>) {
+        if let (Some(_), Some(latest)) = (self.address, &*reports.borrow()) {
+            // Reports from before this replica was known were not overtaken on the way to it.
+            self.settled = latest.sequence.saturating_sub(1);
+        }
+        let mut is_last_attempt = false;
+        loop {
+            let settled = self.settled;
+            let is_newer = |latest: &Option<Outgoing>| latest.as_ref().is_some_and(|one| one.sequence > settled);
+            let latest = match reports.wait_for(is_newer).await {
+                Ok(latest) => latest.clone(),
+                Err(_closed) => return,
+            };
+            let Some(report) = latest else { return };
+            let Err(at_least) = self.deliver(report).await else { continue };
+            if is_last_attempt {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.backoff.after_failure(at_least)) => {}
+                () = closed(&mut reports) => is_last_attempt = true,
+            }
+        }
+    }
+
+    /// One attempt. An error: try the latest report again after a while, and after as long as the aggregator asks for.
+    async fn deliver(&mut self, report: Outgoing) -> Result<(), Duration> {
+        self.metrics.reports_replaced(report.sequence - 1 - self.settled);
+        self.settled = report.sequence - 1;
+        let deadline = self.deadline;
+        let attempt = self.attempt(Bytes::from_owner(report.bytes));
+        let result = tokio::time::timeout(deadline, attempt).await.unwrap_or(Err(SendError::Deadline));
+        self.note(&result);
+        self.tell(&result).await;
+        match result {
+            Ok(()) | Err(SendError::Refused { .. }) => {
+                self.settled = report.sequence;
+                self.backoff.after_success();
+                Ok(())
+            }
+            Err(error) => Err(error.retry_after()),
+        }
+    }
+
+    /// Posts on the kept connection, or on a new one. The connection is kept only if the exchange came to its end, so
+    /// one whose attempt ran past its deadline is closed with it.
+    async fn attempt(&mut self, report: Bytes) -> Result<(), SendError> {
+        if let Some(mut kept) = self.connection.take() {
+            match kept.post(&self.target, report.clone()).await {
+                // The aggregator may have closed it since the last report. A report may arrive twice without harm.
+                Err(SendError::Lost(_)) => {}
+                result => {
+                    self.connection = Some(kept);
+                    return result;
+                }
+            }
+        }
+        let mut connection = Connection::open(&self.target).await?;
+        let result = connection.post(&self.target, report).await;
+        if !matches!(result, Err(SendError::Lost(_))) {
+            self.connection = Some(connection);
+        }
+        result
+    }
+
+    /// One that refuses or is overloaded is there all the same.
+    async fn tell(&self, result: &Result<(), SendError>) {
+        let Some(address) = self.address else { return };
+        let delivered = match result {
+            Ok(()) | Err(SendError::Refused { .. } | SendError::NotTaken { .. }) => Delivered::Answered,
+            Err(SendError::Connect { .. } | SendError::Lost(_) | SendError::Deadline) => Delivered::Failed,
+        };
+        // An error: nobody follows the replicas any more, this is the last attempt.
+        let _ = self.tell.send((address, delivered)).await;
+    }
+
+    /// Counts each attempt; logs when the outcome is another than the last time.
+    fn note(&mut self, result: &Result<(), SendError>) {
+        let outcome = match result {
+            Ok(()) => {
+                self.metrics.report_sent();
+                Ok(())
+            }
+            Err(error) => {
+                self.metrics.send_failed(error.reason());
+                Err(error.reason())
+            }
+        };
+        if self.latest == Some(outcome) {
+            return;
+        }
+        self.latest = Some(outcome);
+        let replica = self.address.map(tracing::field::display);
+        match result {
+            Ok(()) => tracing::info!(aggregator = %self.target, replica, "reports arrive"),
+            Err(error) => {
+                let cause = std::error::Error::source(error).map(ToString::to_string);
+                tracing::warn!(aggregator = %self.target, replica, reason = error.reason().as_str(), cause, "{error}");
+            }
+        }
+    }
+}
+
+/// Completes when no more reports will come.
+async fn closed(reports: &mut watch::Receiver<Option<Outgoing>>) {
+    while reports.changed().await.is_ok() {}
+}
+
+#[cfg(test)]
+#[path = "delivery_tests.rs"]
+mod tests;
