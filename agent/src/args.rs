@@ -69,8 +69,8 @@ pub struct Args {
     #[arg(long, value_name = "CODES", value_delimiter = ',', default_values_t = IGNORED_XIDS)]
     pub ignore_xids: Vec<u64>,
 
-    /// A directory of the host, where the agent remembers how many GPUs this node has had. Default: remembered until the
-    /// agent ends.
+    /// A directory of the host, where the agent remembers how many GPUs this node has had, and for the next agent what its pods
+    /// used. Default: remembered until the agent ends.
     #[arg(long, value_name = "DIR", global = true)]
     pub state_dir: Option<PathBuf>,
 

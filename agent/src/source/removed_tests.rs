@@ -47,6 +47,7 @@ struct Kubelet {
 impl Kubelet {
     fn new(tree: &Path) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let branch = Branch::new(tree);
         for controller in ["+cpu", "+memory"] {
@@ -54,7 +55,6 @@ impl Kubelet {
         }
         let root = branch.child("kubepods");
         give_memory(&root);
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         Self { branch, root, number: NEXT.fetch_add(1, Ordering::Relaxed), _alone: alone }
     }
 
