@@ -13,6 +13,7 @@ pub mod machine;
 pub mod memory_proof;
 #[cfg(test)]
 mod parity_tests;
+pub mod paths;
 pub mod pods;
 pub mod run_queue;
 #[cfg(test)]
