@@ -23,7 +23,7 @@ pub(crate) struct TestKernels {
     #[arg(long, value_name = "VERSION")]
     kernel: Vec<String>,
     /// Run the tests whose path contains this; may be given several times
-    #[arg(long, default_values_t = ["live_tests", "parity_tests", "run_queue_tests"].map(str::to_owned), value_name = "PATH")]
+    #[arg(long, default_values_t = ["live_tests", "parity_tests", "run_queue_tests", "rights_tests"].map(str::to_owned), value_name = "PATH")]
     filter: Vec<String>,
     /// Ask the package mirror for newer ones, else what is in the cache is used
     #[arg(long)]

@@ -15,6 +15,8 @@ pub mod memory_proof;
 mod parity_tests;
 pub mod paths;
 pub mod pods;
+#[cfg(test)]
+mod rights_tests;
 pub mod run_queue;
 #[cfg(test)]
 mod run_queue_tests;
