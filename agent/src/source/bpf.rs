@@ -79,7 +79,7 @@ impl ReadCgroups for BpfCgroups {
         }
         let believed = Believed::new(walked.groups(), self.memory_state);
         let mut from_files = believed.unwalkable;
-        let mut cgroups = Vec::with_capacity(self.paths.len());
+        let mut cgroups = Vec::with_capacity(self.paths.count());
         let mut unnamed = 0;
         self.paths.begin();
         for (index, record) in walked.records() {

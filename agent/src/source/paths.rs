@@ -37,7 +37,7 @@ impl Paths {
     }
 
     /// How many the latest walk had.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.now.len()
     }
 
@@ -109,7 +109,7 @@ mod tests {
     fn a_path_is_the_parents_and_the_name_and_the_first_is_the_root_whatever_the_kernel_calls_it() {
         let mut paths = Paths::default();
         assert_eq!(walk(&mut paths, &[ROOT, PODS, POD, OTHER]), "/ */kubepods */kubepods/pod */system");
-        assert_eq!(paths.len(), 4);
+        assert_eq!(paths.count(), 4);
     }
 
     #[test]
