@@ -92,11 +92,29 @@ const NO_OFFSETS: CgroupOffsets = unsafe { core::mem::zeroed() };
 // SAFETY: as above.
 const NO_RUN_QUEUE_OFFSETS: RunQueueOffsets = unsafe { core::mem::zeroed() };
 
-/// Where tasks keep what is read at a switch.
+/// Where tasks keep what is read at a switch: each offset is loaded where it is used, as there are more than registers.
+#[derive(Clone, Copy)]
+pub(crate) struct Offsets(*const RunQueueOffsets);
+
+macro_rules! offset {
+    ($($name:ident)*) => {
+        impl Offsets {
+            $(
+                #[inline(always)]
+                pub(crate) fn $name(self) -> u32 {
+                    // SAFETY: as in `offsets`.
+                    unsafe { core::ptr::read_volatile(&raw const (*self.0).$name) }
+                }
+            )*
+        }
+    };
+}
+
+offset!(task_pid task_run_delay task_cgroups css_set_cgroup cgroup_serial cgroup_kn kernfs_id sets);
+
 #[inline(always)]
-pub(crate) fn run_queue_offsets() -> RunQueueOffsets {
-    // SAFETY: as in `offsets`.
-    unsafe { core::ptr::read_volatile(&raw const RUN_QUEUE_OFFSETS) }
+pub(crate) fn run_queue_offsets() -> Offsets {
+    Offsets(&raw const RUN_QUEUE_OFFSETS)
 }
 
 /// Where kernel structures keep what is read here.

@@ -1,151 +1,174 @@
-//! What the program at the switch of tasks costs: two threads on one processor hand a byte to and fro through a socket, so every
-//! hand-over is a switch. Three ways in turn: no program, one that returns at once (paused), one that adds up. `cargo xtask
-//! bench-switches` runs it, as root.
+//! What the program at the switch of tasks costs. `cargo xtask bench-switches` runs it, as root.
+//!
+//! First by the kernel's own account of each program's time and runs, beside a program that does nothing at the same place: many
+//! short stretches of switches, each with both programs' cost in it, so that what disturbs the machine disturbs both. Then by the rate
+//! of a ping-pong over a pipe, with and without the program, in turn.
 
 use std::{
-    io::{Read, Write},
-    os::unix::net::UnixStream,
-    path::Path,
-    time::Instant,
+    fs,
+    io::{PipeReader, PipeWriter, Read, Write, pipe},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
-use mcad_agent::probe::{MAX_CGROUPS, Probes, RunQueueChoice};
+use mcad_agent::probe::{CostAccount, MAX_CGROUPS, Probes, RunQueueChoice};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// Hand-overs of one measurement: a few ms, so that on a busy machine many measurements are not interrupted.
-const HAND_OVERS: u32 = 400;
-/// Measurements of each way, in turn; the median tells.
-const ROUNDS: usize = 3000;
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// Switches of one stretch: under a few ms, so that most stretches are undisturbed.
+const SWITCHES: usize = 400;
+/// Stretches; the median tells.
+const STRETCHES: usize = 2000;
 /// Where the other tasks of a busy node would be: the ones that switch are spread over so many cgroups.
 const MANY: usize = 200;
+/// Pairs of rates, with and without the program.
+const PAIRS: usize = 60;
+const RATE_WINDOW: Duration = Duration::from_millis(100);
 
 fn main() -> Result<()> {
-    let tree = std::env::args().nth(1).context("which cgroup v2 tree? bench_switches TREE")?;
+    let tree = PathBuf::from(std::env::args().nth(1).context("which cgroup v2 tree? bench_switches TREE")?);
     println!(
-        "ns per switch, median of {ROUNDS} measurements of {HAND_OVERS} switches; first and last tenth in brackets"
+        "ns per run by the kernel's account, {STRETCHES} stretches of {SWITCHES} switches: median [first to last tenth]"
     );
-    let mut pair = Pair::new()?;
-    pin();
-    let mut without: Vec<f64> = (0..ROUNDS).map(|_| pair.measure()).collect::<Result<_>>()?;
-    let (mut paused, mut adding) = (Vec::new(), Vec::new());
-    let mut probes =
-        Probes::attach("/sys/kernel/btf/vmlinux".as_ref(), tree.as_ref(), MAX_CGROUPS, RunQueueChoice::On)?;
-    let probe = probes.run_queue.as_mut().context("the program can't be loaded here")?;
-    for _ in 0..ROUNDS {
-        probe.pause();
-        paused.push(pair.measure()?);
-        probe.resume();
-        adding.push(pair.measure()?);
-    }
-    let all = probe.read().all;
-    drop(probes);
-    for _ in 0..ROUNDS {
-        without.push(pair.measure()?);
-    }
-    let (without, paused, adding) = (Summary::of(without), Summary::of(paused), Summary::of(adding));
-    println!("no program     {without}\nreturns only   {paused}\nadds up waits  {adding}");
-    println!("net of one that returns only: {:.0} ns", adding.median - paused.median);
-    println!("rate of hand-overs kept: {:.1} % of that without a program", 100.0 * without.median / adding.median);
-    println!("by the program's own clock, two readings of it included: {} ns", all.timed_ns / all.timed.max(1));
-    many_cgroups(tree.as_ref())
+    println!("{:>22} | {:>20} | {:>20} | {:>20}", "", "does nothing", "adds up waits", "net");
+    own_cost(&tree, "2 tasks over a pipe", 2)?;
+    own_cost(&tree, "200 cgroups in a ring", MANY)?;
+    rate(&tree)
 }
 
-/// Threads in many cgroups, each waking the next in a ring.
-fn many_cgroups(tree: &Path) -> Result<()> {
-    let branch = tree.join(format!("mcad-bench-{}", std::process::id()));
-    std::fs::create_dir(&branch).context("make a cgroup")?;
-    let outcome = ring(tree, &branch);
-    for index in 0..MANY {
-        let _ = std::fs::remove_dir(branch.join(index.to_string()));
-    }
-    let _ = std::fs::remove_dir(&branch);
-    outcome
+fn probes(tree: &Path) -> Result<Probes> {
+    let probes = Probes::attach(BTF.as_ref(), tree, MAX_CGROUPS, RunQueueChoice::On)?;
+    probes.run_queue.as_ref().context("the program can't be loaded here")?;
+    Ok(probes)
 }
 
-fn ring(tree: &Path, branch: &Path) -> Result<()> {
-    let mut processes = Vec::new();
-    let pairs: Vec<(UnixStream, UnixStream)> = (0..=MANY).map(|_| UnixStream::pair()).collect::<Result<_, _>>()?;
-    for index in 0..MANY {
-        let cgroup = branch.join(index.to_string());
-        std::fs::create_dir(&cgroup)?;
-        // SAFETY: this process has one thread here, and the child only reads, writes and exits.
-        match unsafe { libc::fork() } {
-            0 => {
-                let _ = std::fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string());
-                pin();
-                let (mut from, mut to) = (&pairs[index].1, &pairs[index + 1].0);
-                let mut byte = [0];
-                while from.read_exact(&mut byte).is_ok() && to.write_all(&byte).is_ok() {}
-                // SAFETY: ends the child without what the parent has registered.
-                unsafe { libc::_exit(0) };
-            }
-            child => processes.push(child),
+/// By the kernel's account, while so many tasks hand a byte around, each in a cgroup of its own.
+fn own_cost(tree: &Path, name: &str, tasks: usize) -> Result<()> {
+    let mut ring = Ring::new(tree, tasks)?;
+    let _probes = probes(tree)?;
+    let account = CostAccount::open(BTF.as_ref())?;
+    ring.turn(SWITCHES)?;
+    let mut columns: [Vec<f64>; 3] = Default::default();
+    for _ in 0..STRETCHES {
+        let before = account.read()?;
+        ring.turn(SWITCHES)?;
+        let after = account.read()?;
+        let [empty, adding] = [0, 1].map(|program: usize| {
+            let runs = after[program].runs - before[program].runs;
+            (after[program].time_ns - before[program].time_ns) as f64 / runs.max(1) as f64
+        });
+        for (column, value) in columns.iter_mut().zip([empty, adding, adding - empty]) {
+            column.push(value);
         }
     }
-    let round = || -> Result<f64> {
-        let started = Instant::now();
-        let mut byte = [0];
-        for _ in 0..HAND_OVERS as usize / MANY {
-            (&pairs[0].0).write_all(&byte)?;
-            (&pairs[MANY].1).read_exact(&mut byte)?;
-        }
-        Ok(started.elapsed().as_nanos() as f64 / f64::from(HAND_OVERS))
-    };
-    pin();
-    round()?;
-    let mut probes = Probes::attach("/sys/kernel/btf/vmlinux".as_ref(), tree, MAX_CGROUPS, RunQueueChoice::On)?;
-    let probe = probes.run_queue.as_mut().context("the program can't be loaded here")?;
-    let (mut paused, mut adding) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS / 2 {
-        probe.pause();
-        paused.push(round()?);
-        probe.resume();
-        adding.push(round()?);
-    }
-    let (paused, adding) = (Summary::of(paused), Summary::of(adding));
-    println!("{MANY} cgroups, in a ring:\nreturns only   {paused}\nadds up waits  {adding}");
-    println!("net of one that returns only: {:.0} ns", adding.median - paused.median);
-    for process in processes {
-        // SAFETY: plain system calls on a child that is not waited for yet.
-        unsafe { libc::kill(process, libc::SIGKILL) };
-        // SAFETY: as above; the status is not wanted.
-        unsafe { libc::waitpid(process, std::ptr::null_mut(), 0) };
-    }
+    let [empty, adding, net] = columns.map(Summary::of);
+    println!("{name:>22} | {empty} | {adding} | {net}");
     Ok(())
 }
 
-/// This thread, and one that hands every byte back.
-struct Pair(UnixStream);
+/// By the clock: hand-overs a second with the program against the mean of those before and after without it.
+fn rate(tree: &Path) -> Result<()> {
+    let mut ring = Ring::new(tree, 2)?;
+    let mut window = || -> Result<f64> {
+        let (started, mut switches) = (Instant::now(), 0);
+        while started.elapsed() < RATE_WINDOW {
+            ring.turn(SWITCHES)?;
+            switches += SWITCHES;
+        }
+        Ok(switches as f64 / started.elapsed().as_secs_f64())
+    };
+    window()?;
+    let (mut kept, mut rates) = (Vec::new(), Vec::new());
+    let mut before = window()?;
+    for _ in 0..PAIRS {
+        let probes = probes(tree)?;
+        let with = window()?;
+        drop(probes);
+        let after = window()?;
+        kept.push(100.0 * with * 2.0 / (before + after));
+        rates.push(after);
+        before = after;
+    }
+    println!("ping-pong over a pipe, {PAIRS} pairs of {} ms: median [first to last tenth]", RATE_WINDOW.as_millis());
+    println!("  switches a second without the program {}", Summary::of(rates));
+    println!("  % of that rate kept with it           {}", Summary::of(kept));
+    Ok(())
+}
 
-impl Pair {
-    fn new() -> Result<Self> {
-        let (here, mut there) = UnixStream::pair()?;
-        std::thread::spawn(move || {
-            pin();
-            let mut byte = [0];
-            while there.read_exact(&mut byte).is_ok() && there.write_all(&byte).is_ok() {}
-        });
-        Ok(Self(here))
+/// Tasks on one processor, each in its own cgroup, that hand a byte to the next: every hand-over is a switch.
+struct Ring {
+    first: PipeWriter,
+    last: PipeReader,
+    tasks: usize,
+    processes: Vec<i32>,
+    branch: PathBuf,
+}
+
+impl Ring {
+    /// This task is one of them.
+    fn new(tree: &Path, tasks: usize) -> Result<Self> {
+        let branch = tree.join(format!("mcad-bench-{}", std::process::id()));
+        fs::create_dir(&branch).context("make a cgroup")?;
+        pin();
+        let (mut last, first) = pipe()?;
+        let mut processes = Vec::new();
+        for index in 1..tasks {
+            let cgroup = branch.join(index.to_string());
+            fs::create_dir(&cgroup)?;
+            let (next, mut to) = pipe()?;
+            // SAFETY: this process has one thread, and the child only reads, writes and exits.
+            match unsafe { libc::fork() } {
+                0 => {
+                    let _ = fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string());
+                    drop(first);
+                    let mut byte = [0];
+                    while last.read_exact(&mut byte).is_ok() && to.write_all(&byte).is_ok() {}
+                    // SAFETY: ends the child without what the parent has registered.
+                    unsafe { libc::_exit(0) };
+                }
+                child => processes.push(child),
+            }
+            last = next;
+        }
+        let mut ring = Self { first, last, tasks, processes, branch };
+        // Once around, so that all are in their cgroups.
+        ring.turn(tasks)?;
+        Ok(ring)
     }
 
-    /// ns per switch: a byte to the other thread and back is two.
-    fn measure(&mut self) -> Result<f64> {
+    /// At least so many switches.
+    fn turn(&mut self, switches: usize) -> Result<()> {
         let mut byte = [0];
-        let started = Instant::now();
-        for _ in 0..HAND_OVERS / 2 {
-            self.0.write_all(&byte)?;
-            self.0.read_exact(&mut byte)?;
+        for _ in 0..switches.div_ceil(self.tasks) {
+            self.first.write_all(&byte)?;
+            self.last.read_exact(&mut byte)?;
         }
-        Ok(started.elapsed().as_nanos() as f64 / f64::from(HAND_OVERS))
+        Ok(())
     }
 }
 
-/// All on one processor, so that handing over is switching.
+impl Drop for Ring {
+    fn drop(&mut self) {
+        for process in &self.processes {
+            // SAFETY: plain system calls on a child that is not waited for yet.
+            unsafe { libc::kill(*process, libc::SIGKILL) };
+            // SAFETY: as above; the status is not wanted.
+            unsafe { libc::waitpid(*process, std::ptr::null_mut(), 0) };
+        }
+        for index in 1..self.tasks {
+            let _ = fs::remove_dir(self.branch.join(index.to_string()));
+        }
+        let _ = fs::remove_dir(&self.branch);
+    }
+}
+
+/// All on one processor, so that handing over is switching, and before others on it as far as that is allowed.
 fn pin() {
     let mut processors = CpuSet::new();
     processors.set(0);
     let _ = sched_setaffinity(None, &processors);
+    let _ = rustix::process::setpriority_process(None, -20);
 }
 
 struct Summary {
@@ -164,6 +187,6 @@ impl Summary {
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{:6.0}  [{:.0} to {:.0}]", self.median, self.first, self.last)
+        write!(formatter, "{:6.1} [{:.1} to {:.1}]", self.median, self.first, self.last)
     }
 }

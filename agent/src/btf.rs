@@ -176,6 +176,19 @@ impl Btf {
         (self.kind(id) == Kind::Array).then(|| self.word(id, TYPE_BYTES + 8))?
     }
 
+    /// The element of an array.
+    pub(crate) fn element(&self, id: TypeId) -> Option<TypeId> {
+        (self.kind(id) == Kind::Array).then(|| self.word(id, TYPE_BYTES))?
+    }
+
+    /// How many bytes a type takes that says so itself: integers, structures, unions, enumerations, floats.
+    pub(crate) fn bytes(&self, id: TypeId) -> Option<u32> {
+        match self.info(id)? >> 24 & 0x1f {
+            1 | 4..=6 | 16 | 19 => self.word(id, 8),
+            _ => None,
+        }
+    }
+
     fn name(&self, id: TypeId) -> &str {
         self.word(id, 0).map_or("", |at| self.text(at))
     }

@@ -51,7 +51,10 @@ pub enum NoProbes {
     #[error("this kernel has no cgroup iterator (6.1 and later have it)")]
     NoIterator,
     /// Neither root nor the capabilities.
-    #[error("this process may not load probes: run it as root, or with CAP_BPF and CAP_PERFMON")]
+    #[error(
+        "this process may not load probes: run it as root, or with CAP_BPF and CAP_PERFMON (in a pod's securityContext: \
+         capabilities.add: [BPF, PERFMON]); it gives them up as soon as the probes run"
+    )]
     NoRights,
 }
 

@@ -86,6 +86,31 @@ impl KernelTypes {
         Ok(bits / 8)
     }
 
+    /// As [`Self::offset`], of a member that must have so many bytes: what is read there by size alone.
+    pub(crate) fn sized(&self, structure: &'static str, path: &'static str, bytes: u32) -> Result<u32, TypesError> {
+        match self.bytes(self.reach(structure, path)?.1, 0) {
+            Some(found) if found == bytes => self.offset(structure, path),
+            _ => Err(TypesError::Unexpected { structure, difference: "a member has another size" }),
+        }
+    }
+
+    /// As [`Self::offset`], of the element at `index` of an array whose elements have so many bytes.
+    pub(crate) fn element(
+        &self,
+        structure: &'static str,
+        path: &'static str,
+        index: u32,
+        bytes: u32,
+    ) -> Result<u32, TypesError> {
+        let array = self.plain_type(self.reach(structure, path)?.1).ok_or(TypesError::NoMember { structure, path })?;
+        let element = self.btf.element(array).and_then(|element| self.bytes(element, 0));
+        if index >= self.length(structure, path)? || element != Some(bytes) {
+            return Err(TypesError::Unexpected { structure, difference: "an array has other elements" });
+        }
+        let place = index.checked_mul(bytes).and_then(|place| place.checked_add(self.offset(structure, path).ok()?));
+        place.ok_or(TypesError::NoMember { structure, path })
+    }
+
     /// As [`Self::offset`], of a member that must be a pointer.
     pub(crate) fn pointer(&self, structure: &'static str, path: &'static str) -> Result<u32, TypesError> {
         match self.plain_type(self.reach(structure, path)?.1).map(|id| self.btf.kind(id)) {
@@ -114,7 +139,7 @@ impl KernelTypes {
         for name in path.split('.') {
             let inner = self.structure_of(current).and_then(|of| self.member(of, name, 0));
             let Some((inner_bits, inner)) = inner else { return Err(TypesError::NoMember { structure, path }) };
-            bits += inner_bits;
+            bits = inner_bits.checked_add(bits).ok_or(TypesError::NoMember { structure, path })?;
             current = inner;
         }
         Ok((bits, current))
@@ -129,11 +154,24 @@ impl KernelTypes {
             if known.is_empty() && depth < MAX_ANONYMOUS_DEPTH {
                 let found = self.structure_of(of).and_then(|inner| self.member(inner, name, depth + 1));
                 if let Some((bits, found)) = found {
-                    return Some((bit_offset + bits, found));
+                    return Some((bit_offset.checked_add(bits)?, found));
                 }
             }
         }
         None
+    }
+
+    /// How many bytes a type takes.
+    fn bytes(&self, id: TypeId, depth: usize) -> Option<u32> {
+        let id = self.plain_type(id)?;
+        match self.btf.kind(id) {
+            Kind::Pointer => Some(size_of::<u64>() as u32),
+            // An array of arrays: the kernel has no deeper ones than structures.
+            Kind::Array if depth < MAX_ANONYMOUS_DEPTH => {
+                self.bytes(self.btf.element(id)?, depth + 1)?.checked_mul(self.btf.length(id)?)
+            }
+            _ => self.btf.bytes(id),
+        }
     }
 
     /// The structure or union that a type is.
@@ -233,6 +271,10 @@ mod tests {
         }
 
         fn types(self) -> KernelTypes {
+            KernelTypes { btf: Btf::parse(self.bytes()).unwrap() }
+        }
+
+        fn bytes(self) -> Vec<u8> {
             let mut bytes = vec![0x9f, 0xeb, 1, 0];
             let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
             for word in [24, 0, types, types, strings] {
@@ -240,7 +282,7 @@ mod tests {
             }
             bytes.extend(self.types);
             bytes.extend(self.strings);
-            KernelTypes { btf: Btf::parse(bytes).unwrap() }
+            bytes
         }
     }
 
@@ -313,5 +355,59 @@ mod tests {
         assert!(types.pointer("s", "state").is_err());
         assert_eq!(types.value("e", "B").unwrap(), 7);
         assert!(types.value("e", "C").is_err());
+    }
+
+    #[test]
+    fn a_member_of_another_size_is_refused() {
+        let types = Encoder::default()
+            .int()
+            .array(1, 3)
+            .array(2, 2)
+            .alias(KIND_POINTER, "", 1)
+            .alias(KIND_TYPEDEF, "int_t", 1)
+            .composite(KIND_STRUCT, 0, "s", &[("i", 5, 0), ("a", 2, 64), ("aa", 3, 256), ("p", 4, 512)])
+            .types();
+        assert_eq!(types.sized("s", "i", 4).unwrap(), 0);
+        assert_eq!(types.sized("s", "a", 12).unwrap(), 8);
+        assert_eq!(types.sized("s", "aa", 24).unwrap(), 32);
+        assert_eq!(types.sized("s", "p", 8).unwrap(), 64);
+        for path in ["i", "a", "aa", "p"] {
+            let refused = types.sized("s", path, 5).unwrap_err().to_string();
+            assert_eq!(refused, "this kernel's `s` is not as expected: a member has another size");
+        }
+        assert_eq!(types.element("s", "a", 2, 4).unwrap(), 16);
+        assert!(types.element("s", "a", 3, 4).is_err(), "beyond its end");
+        assert!(types.element("s", "a", 0, 8).is_err(), "of another size");
+        assert!(types.element("s", "i", 0, 4).is_err(), "no array");
+    }
+
+    #[test]
+    fn no_byte_that_is_another_makes_a_lookup_panic_or_loop() {
+        let encoded = || {
+            Encoder::default()
+                .int()
+                .array(1, 3)
+                .alias(KIND_TYPEDEF, "int_t", 1)
+                .composite(KIND_STRUCT, 0, "", &[("deep", 2, 32)])
+                .composite(KIND_STRUCT, 0, "s", &[("i", 3, 0), ("", 4, 64), ("next", 5, 256)])
+                .enumeration("e", &[("A", 0), ("B", 7)])
+                .bytes()
+        };
+        let mut understood = 0;
+        for place in 0..encoded().len() {
+            for value in [0, 1, 0x1f, 0x7f, 0x80, 0xff] {
+                let mut bytes = encoded();
+                bytes[place] = value;
+                let Ok(btf) = Btf::parse(bytes) else { continue };
+                let types = KernelTypes { btf };
+                for path in ["i", "deep", "next.next.next.deep"] {
+                    let _ = (types.offset("s", path), types.pointer("s", path), types.length("s", path));
+                    let _ = (types.sized("s", path, 4), types.element("s", path, 2, 4));
+                }
+                let _ = types.value("e", "B");
+                understood += 1;
+            }
+        }
+        assert!(understood > 500, "{understood}");
     }
 }

@@ -18,6 +18,7 @@ pub mod run_queue;
 pub mod source;
 
 pub mod readers;
+pub mod rights;
 
 pub mod sample;
 pub mod sampler;

@@ -20,7 +20,7 @@ use mcad_agent::self_metrics::SelfMetrics;
 use mcad_agent::sender::{self, Backoff, Sender, Target};
 use mcad_agent::source::gpu;
 use mcad_agent::source::machine::MachineFiles;
-use mcad_agent::{admin, clock, readers, ticker};
+use mcad_agent::{admin, clock, readers, rights, ticker};
 
 /// For one attempt to send. An aggregator answers within milliseconds; half the default interval leaves room for another.
 const SEND_DEADLINE: Duration = Duration::from_secs(5);
@@ -36,7 +36,10 @@ fn main() -> anyhow::Result<()> {
     }
     let identity = identity(&args);
     let machine = MachineFiles::new(&args.proc_root, &args.sys_root);
-    let mut sampler = Sampler::new(Box::new(clock::now), machine, readers::of_cgroups(&args)?)
+    let cgroups = readers::of_cgroups(&args)?;
+    // Before any other thread starts: each has rights of its own, and begins with those of the one that starts it.
+    give_up_rights();
+    let mut sampler = Sampler::new(Box::new(clock::now), machine, cgroups)
         .with_gpus(Box::new(readers::of_gpus(&args)))
         .with_assignments(Box::new(readers::of_assignments(&args)));
     // One sample alone knows less than the agent that runs, whose file this is.
@@ -51,6 +54,18 @@ fn main() -> anyhow::Result<()> {
             runtime.block_on(run(&args, target, identity, sampler))
         }
         None => bail!("--aggregator says where reports go; --once needs none"),
+    }
+}
+
+/// What is attached by now needs none, nor does anything that comes later.
+fn give_up_rights() {
+    match rights::give_up() {
+        Ok(had) if had.is_empty() => {}
+        Ok(had) => tracing::info!(count = had.bits().count_ones(), "capabilities given up; none is left"),
+        Err(error) => {
+            let error = format!("{:#}", anyhow::Error::from(error));
+            tracing::warn!(error, "capabilities could not be given up; the agent goes on with them");
+        }
     }
 }
 

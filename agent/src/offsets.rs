@@ -30,11 +30,11 @@ pub enum Flush {
 pub fn find(types: &KernelTypes) -> Result<Found, TypesError> {
     let mut offsets = CgroupOffsets {
         cgroup_kn: types.pointer("cgroup", "kn")?,
-        cgroup_level: types.offset("cgroup", "level")?,
+        cgroup_level: types.sized("cgroup", "level", 4)?,
         cgroup_self_parent: types.pointer("cgroup", "self.parent")?,
-        cgroup_cpu_ns: types.offset("cgroup", "bstat.cputime.sum_exec_runtime")?,
+        cgroup_cpu_ns: types.sized("cgroup", "bstat.cputime.sum_exec_runtime", 8)?,
         css_cgroup: types.pointer("cgroup_subsys_state", "cgroup")?,
-        kernfs_id: types.offset("kernfs_node", "id")?,
+        kernfs_id: types.sized("kernfs_node", "id", 8)?,
         kernfs_name: types.pointer("kernfs_node", "name")?,
         ..CgroupOffsets::default()
     };
@@ -68,25 +68,25 @@ const GROUPS: [(u32, FindGroup); 7] = [
 
 fn throttling(types: &KernelTypes, offsets: &mut CgroupOffsets) -> Result<(), TypesError> {
     offsets.cgroup_cpu = state(types, "cpu_cgrp_id")?;
-    offsets.cpu_periods = within(types, "task_group", "cfs_bandwidth.nr_periods")?;
-    offsets.cpu_throttled_periods = within(types, "task_group", "cfs_bandwidth.nr_throttled")?;
-    offsets.cpu_throttled_ns = within(types, "task_group", "cfs_bandwidth.throttled_time")?;
+    offsets.cpu_periods = within(types, "task_group", "cfs_bandwidth.nr_periods", 4)?;
+    offsets.cpu_throttled_periods = within(types, "task_group", "cfs_bandwidth.nr_throttled", 4)?;
+    offsets.cpu_throttled_ns = within(types, "task_group", "cfs_bandwidth.throttled_time", 8)?;
     Ok(())
 }
 
 fn memory(types: &KernelTypes, offsets: &mut CgroupOffsets) -> Result<(), TypesError> {
     offsets.cgroup_memory = state(types, "memory_cgrp_id")?;
-    offsets.memory_usage = within(types, "mem_cgroup", "memory.usage")?;
-    offsets.memory_peak = within(types, "mem_cgroup", "memory.watermark")?;
-    offsets.memory_max = within(types, "mem_cgroup", "memory.max")?;
+    offsets.memory_usage = within(types, "mem_cgroup", "memory.usage", 8)?;
+    offsets.memory_peak = within(types, "mem_cgroup", "memory.watermark", 8)?;
+    offsets.memory_max = within(types, "mem_cgroup", "memory.max", 8)?;
     Ok(())
 }
 
 fn memory_state(types: &KernelTypes, offsets: &mut CgroupOffsets) -> Result<(), TypesError> {
     offsets.cgroup_memory = state(types, "memory_cgrp_id")?;
     types.pointer("mem_cgroup", "vmstats")?;
-    offsets.memory_vmstats = within(types, "mem_cgroup", "vmstats")?;
-    let element = |item| Ok(types.offset("memcg_vmstats", "state")? + LONG_BYTES * vmstats_index(types, item)?);
+    offsets.memory_vmstats = within(types, "mem_cgroup", "vmstats", 8)?;
+    let element = |item| types.element("memcg_vmstats", "state", vmstats_index(types, item)?, LONG_BYTES);
     offsets.vmstats_anon = element("NR_ANON_MAPPED")?;
     offsets.vmstats_file = element("NR_FILE_PAGES")?;
     offsets.vmstats_inactive_file = element("NR_INACTIVE_FILE")?;
@@ -95,8 +95,10 @@ fn memory_state(types: &KernelTypes, offsets: &mut CgroupOffsets) -> Result<(), 
 
 fn memory_events(types: &KernelTypes, offsets: &mut CgroupOffsets) -> Result<(), TypesError> {
     offsets.cgroup_memory = state(types, "memory_cgrp_id")?;
-    let events = within(types, "mem_cgroup", "memory_events")?;
-    let element = |event| Ok(events + LONG_BYTES * types.value("memcg_memory_event", event)?);
+    let element = |event| {
+        let place = types.value("memcg_memory_event", event)?;
+        after_state(types, "mem_cgroup", types.element("mem_cgroup", "memory_events", place, LONG_BYTES)?)
+    };
     offsets.memory_oom_kills = element("MEMCG_OOM_KILL")?;
     offsets.memory_max_events = element("MEMCG_MAX")?;
     offsets.memory_high_events = element("MEMCG_HIGH")?;
@@ -105,8 +107,8 @@ fn memory_events(types: &KernelTypes, offsets: &mut CgroupOffsets) -> Result<(),
 
 fn pids(types: &KernelTypes, offsets: &mut CgroupOffsets) -> Result<(), TypesError> {
     offsets.cgroup_pids = state(types, "pids_cgrp_id")?;
-    offsets.pids_current = within(types, "pids_cgroup", "counter")?;
-    offsets.pids_limit = within(types, "pids_cgroup", "limit")?;
+    offsets.pids_current = within(types, "pids_cgroup", "counter", 8)?;
+    offsets.pids_limit = within(types, "pids_cgroup", "limit", 8)?;
     Ok(())
 }
 
@@ -121,19 +123,23 @@ fn pressure(types: &KernelTypes, offsets: &mut CgroupOffsets) -> Result<(), Type
         }
     }
     offsets.cgroup_psi = types.pointer("cgroup", "psi")?;
-    offsets.psi_enabled = types.offset("psi_group", "enabled")?;
-    offsets.psi_total = types.offset("psi_group", "total")?;
+    offsets.psi_enabled = types.sized("psi_group", "enabled", 1)?;
+    // The first of them; as many as are read must be there.
+    types.element("psi_group", "total", order.len() as u32 - 1, LONG_BYTES)?;
+    offsets.psi_total = types.element("psi_group", "total", 0, LONG_BYTES)?;
     Ok(())
 }
 
 fn io(types: &KernelTypes, offsets: &mut CgroupOffsets) -> Result<(), TypesError> {
     offsets.cgroup_io = state(types, "io_cgrp_id")?;
     offsets.io_state = types.offset("blkcg", "css")?;
-    offsets.io_devices = within(types, "blkcg", "blkg_list.first")?;
+    offsets.io_devices = within(types, "blkcg", "blkg_list.first", 8)?;
     offsets.node_next = types.pointer("hlist_node", "next")?;
     offsets.device_node = types.offset("blkcg_gq", "blkcg_node")?;
     offsets.device_owner = types.pointer("blkcg_gq", "blkcg")?;
-    offsets.device_bytes = types.offset("blkcg_gq", "iostat.cur.bytes")?;
+    // Read and written.
+    types.element("blkcg_gq", "iostat.cur.bytes", 1, LONG_BYTES)?;
+    offsets.device_bytes = types.element("blkcg_gq", "iostat.cur.bytes", 0, LONG_BYTES)?;
     Ok(())
 }
 
@@ -146,13 +152,17 @@ fn state(types: &KernelTypes, controller: &'static str) -> Result<u32, TypesErro
     if place >= types.length("cgroup", "subsys")? {
         return Err(TypesError::Unexpected { structure: "cgroup", difference: "a controller has no place in it" });
     }
-    Ok(types.offset("cgroup", "subsys")? + LONG_BYTES * place)
+    types.element("cgroup", "subsys", place, LONG_BYTES)
 }
 
-/// A member of the structure that embeds a controller's state as `css`, counted from that state.
-fn within(types: &KernelTypes, structure: &'static str, path: &'static str) -> Result<u32, TypesError> {
+/// A member of so many bytes of the structure that embeds a controller's state as `css`, counted from that state.
+fn within(types: &KernelTypes, structure: &'static str, path: &'static str, bytes: u32) -> Result<u32, TypesError> {
+    after_state(types, structure, types.sized(structure, path, bytes)?)
+}
+
+fn after_state(types: &KernelTypes, structure: &'static str, member: u32) -> Result<u32, TypesError> {
     let difference = "what is read stands before its state";
-    let (member, state) = (types.offset(structure, path)?, types.offset(structure, "css")?);
+    let state = types.offset(structure, "css")?;
     member.checked_sub(state).ok_or(TypesError::Unexpected { structure, difference })
 }
 

@@ -64,9 +64,20 @@ pub fn of_cgroups(args: &Args) -> anyhow::Result<Vec<Box<dyn ReadCgroups>>> {
     tracing::info!(?facts, "what this kernel offers");
     let plan = facts.plan(args.cgroup_source)?;
     tracing::info!(?plan, ?mount, "what will be done with it");
-    match mount {
-        CgroupMount::At(tree) => at(args, tree, plan),
-        unusable => Ok(vec![nowhere(args.cgroup_source, &unusable)]),
+    let readers = match mount {
+        CgroupMount::At(tree) => at(args, tree, plan)?,
+        unusable => vec![nowhere(args.cgroup_source, &unusable)],
+    };
+    return_memory();
+    Ok(readers)
+}
+
+/// Gives back what finding the kernel's structures took, up to 20 MiB once: glibc would keep it for good.
+fn return_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes any number and touches free memory only.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

@@ -18,6 +18,8 @@ pub const CAPACITY_GLOBAL: &str = "CAPACITY";
 
 /// Name of the program that adds up waits for a processor, at each switch of tasks.
 pub const RUN_QUEUE_PROGRAM: &str = "add_up_waits";
+/// Name of a program at the same place that does nothing. Only benchmarks load it, to measure the other against.
+pub const EMPTY_PROGRAM: &str = "do_nothing";
 /// Name of the memory-mapped array of [`RunQueueCpu`], one per processor.
 pub const RUN_QUEUE_CPUS_MAP: &str = "RUN_QUEUE_CPUS";
 /// Name of the memory-mapped array of [`RunQueueSet`], [`RunQueueOffsets::sets`] per processor.
@@ -253,6 +255,9 @@ pub struct RunQueueOffsets {
     pub task_cgroups: u32,
     /// `css_set.dfl_cgrp`: its cgroup in the v2 hierarchy.
     pub css_set_cgroup: u32,
+    /// `cgroup.self.serial_nr`: a number that is never used twice, on all kernels. Unlike the id it stands where the kernel has just
+    /// been when tasks switch.
+    pub cgroup_serial: u32,
     /// `cgroup.kn`.
     pub cgroup_kn: u32,
     /// `kernfs_node.id`.
@@ -274,15 +279,21 @@ pub struct RunQueueWaits {
 /// Cgroups that share a place on one processor.
 pub const RUN_QUEUE_WAYS: usize = 8;
 
-/// The place of up to [`RUN_QUEUE_WAYS`] cgroups, each at the same index of both arrays.
+/// One cgroup's waits on one processor. Half a cache line, so that a switch needs one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RunQueueSet {
-    /// Their ids; 0 is free. The program takes what is free; the agent frees what has ended.
-    pub ids: [u64; RUN_QUEUE_WAYS],
-    /// Their waits.
-    pub waits: [RunQueueWaits; RUN_QUEUE_WAYS],
+pub struct RunQueuePlace {
+    /// The cgroup's serial number; 0 is free. The program takes what is free; the agent frees what has ended. Written last when a place
+    /// is taken, so who sees it sees the rest.
+    pub serial: u64,
+    /// The cgroup's id.
+    pub id: u64,
+    /// Its waits.
+    pub waits: RunQueueWaits,
 }
+
+/// The place of up to [`RUN_QUEUE_WAYS`] cgroups.
+pub type RunQueueSet = [RunQueuePlace; RUN_QUEUE_WAYS];
 
 /// Buckets of [`RunQueueCpu::histogram`].
 pub const RUN_QUEUE_BUCKETS: usize = 22;

@@ -29,6 +29,7 @@ mod guest;
 mod test_kernels;
 
 mod bench;
+mod bench_idle;
 mod spin;
 mod test_gpu;
 
@@ -56,6 +57,7 @@ enum Verb {
     TestKernels(test_kernels::TestKernels),
     BenchCgroups(bench::BenchCgroups),
     BenchSwitches(bench::BenchSwitches),
+    BenchIdle(bench_idle::BenchIdle),
     TestGpu(test_gpu::TestGpu),
     Ci(ci::Ci),
     Deny(deny::Deny),
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Verb::TestKernels(verb) => verb.run(),
         Verb::BenchCgroups(verb) => verb.run(),
         Verb::BenchSwitches(verb) => verb.run(),
+        Verb::BenchIdle(verb) => verb.run(),
         Verb::TestGpu(verb) => verb.run(),
         Verb::Ci(verb) => verb.run(),
         Verb::Deny(verb) => verb.run(),

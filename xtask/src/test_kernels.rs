@@ -32,7 +32,7 @@ pub(crate) struct TestKernels {
 }
 
 /// The tests against the kernel, by the modules that they are in.
-const TESTS: [&str; 4] = ["live_tests", "parity_tests", "removed_tests", "run_queue_tests"];
+const TESTS: [&str; 5] = ["live_tests", "parity_tests", "removed_tests", "rights_tests", "run_queue_tests"];
 
 /// A kernel, and the source of cgroup figures that the agent must choose on it.
 struct Case {

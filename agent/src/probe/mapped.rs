@@ -53,8 +53,18 @@ impl<T: Copy> Mapped<T> {
     pub(super) fn get(&self, index: usize) -> T {
         assert!(index < self.entries, "entry {index} of {}", self.entries);
         // SAFETY: in range of the mapping, aligned to the page plus a multiple of 8, and every bit pattern is a T (abi.rs).
-        // Volatile: the kernel writes this memory, though never while a walk's result is borrowed.
+        // Volatile: the kernel writes this memory.
         unsafe { self.memory.as_ptr().cast::<T>().add(index).read_volatile() }
+    }
+
+    /// The entry in place, which must be in range.
+    ///
+    /// # Safety
+    /// Nothing may write it while it is borrowed.
+    pub(super) unsafe fn entry(&self, index: usize) -> &T {
+        assert!(index < self.entries, "entry {index} of {}", self.entries);
+        // SAFETY: as in `get`, and the caller's promise.
+        unsafe { &*self.memory.as_ptr().cast::<T>().add(index) }
     }
 
     /// A pointer to the entry, which must be in range, for writing where the map is writable.

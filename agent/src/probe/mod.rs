@@ -2,6 +2,7 @@
 //!
 //! What is left when loading is done are file descriptors and mapped memory; aya's own state is dropped.
 
+mod cost;
 mod mapped;
 mod removed;
 mod run_queue;
@@ -17,6 +18,7 @@ use aya::{Btf, EbpfLoader, Pod};
 use mcad_wire::abi::{self, CgroupOffsets, RemovedOffsets, RunQueueOffsets};
 use thiserror::Error;
 
+pub use cost::{CostAccount, ProgramCost};
 pub use removed::{RemovedPlan, RemovedProbe};
 pub use run_queue::{RunQueuePlan, RunQueueProbe, RunQueueReading};
 pub use walk::{CgroupWalk, WalkError, Walked};
@@ -88,6 +90,9 @@ pub enum ProbeError {
     /// The kernel refused the link.
     #[error("attach the cgroup iterator")]
     Attach(#[source] io::Error),
+    /// The kernel keeps no account of programs, or not of ours.
+    #[error("read what programs cost")]
+    Account(#[source] io::Error),
     /// The kernel refused the program at its tracepoint.
     #[error("attach the program `{name}`")]
     AttachProgram {

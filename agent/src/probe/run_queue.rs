@@ -9,7 +9,7 @@ use aya::{
     Btf, Ebpf,
     programs::{BtfTracePoint, tp_btf::BtfTracePointLink},
 };
-use mcad_wire::abi::{self, RUN_QUEUE_WAYS, RunQueueCpu, RunQueueOffsets, RunQueueSet};
+use mcad_wire::abi::{self, RUN_QUEUE_WAYS, RunQueueCpu, RunQueueOffsets, RunQueuePlace, RunQueueSet};
 
 use super::{ProbeError, mapped::Mapped};
 use crate::{
@@ -33,12 +33,13 @@ impl RunQueuePlan {
     /// For this kernel and so many possible processors. An error where the kernel keeps no waits of tasks.
     pub fn new(types: &KernelTypes, cpus: u32) -> Result<Self, TypesError> {
         let offsets = RunQueueOffsets {
-            task_pid: types.offset("task_struct", "pid")?,
-            task_run_delay: types.offset("task_struct", "sched_info.run_delay")?,
+            task_pid: types.sized("task_struct", "pid", 4)?,
+            task_run_delay: types.sized("task_struct", "sched_info.run_delay", 8)?,
             task_cgroups: types.pointer("task_struct", "cgroups")?,
             css_set_cgroup: types.pointer("css_set", "dfl_cgrp")?,
+            cgroup_serial: types.sized("cgroup", "self.serial_nr", 8)?,
             cgroup_kn: types.pointer("cgroup", "kn")?,
-            kernfs_id: types.offset("kernfs_node", "id")?,
+            kernfs_id: types.sized("kernfs_node", "id", 8)?,
             sets: sets(cpus),
         };
         Ok(Self { offsets, cpus })
@@ -69,6 +70,17 @@ pub struct RunQueueProbe {
     _link: BtfTracePointLink,
 }
 
+/// Loads a program and attaches it to the switch of tasks.
+pub(super) fn at_switch(probes: &mut Ebpf, btf: &Btf, name: &'static str) -> Result<BtfTracePointLink, ProbeError> {
+    let in_program = |source| ProbeError::Program { name, source };
+    let at_tracepoint = |source| ProbeError::AttachProgram { name, source };
+    let program: Option<&mut BtfTracePoint> = probes.program_mut(name).and_then(|program| program.try_into().ok());
+    let program = program.ok_or(ProbeError::Missing { kind: "tracepoint program", name })?;
+    program.load("sched_switch", btf).map_err(in_program)?;
+    let link = program.attach().map_err(at_tracepoint)?;
+    program.take_link(link).map_err(at_tracepoint)
+}
+
 /// What the maps hold at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunQueueReading {
@@ -81,14 +93,7 @@ pub struct RunQueueReading {
 impl RunQueueProbe {
     /// Loads the program, attaches it and lets it run.
     pub(super) fn attach(probes: &mut Ebpf, btf: &Btf, plan: RunQueuePlan) -> Result<Self, ProbeError> {
-        let name = abi::RUN_QUEUE_PROGRAM;
-        let in_program = |source| ProbeError::Program { name, source };
-        let at_tracepoint = |source| ProbeError::AttachProgram { name, source };
-        let program: Option<&mut BtfTracePoint> = probes.program_mut(name).and_then(|program| program.try_into().ok());
-        let program = program.ok_or(ProbeError::Missing { kind: "tracepoint program", name })?;
-        program.load("sched_switch", btf).map_err(in_program)?;
-        let link = program.attach().map_err(at_tracepoint)?;
-        let link = program.take_link(link).map_err(at_tracepoint)?;
+        let link = at_switch(probes, btf, abi::RUN_QUEUE_PROGRAM)?;
         let mut probe = Self {
             cpus: Mapped::of(probes, abi::RUN_QUEUE_CPUS_MAP, plan.cpus)?,
             sets: Mapped::writable(probes, abi::RUN_QUEUE_SETS_MAP, plan.cpus * plan.offsets.sets)?,
@@ -107,11 +112,10 @@ impl RunQueueProbe {
             add_processor(&mut reading.all, &self.cpus.get(index));
         }
         for index in 0..self.sets.len() {
-            let set = self.sets.get(index);
-            for (id, waits) in set.ids.into_iter().zip(set.waits).filter(|(id, _)| *id != 0) {
-                let total = reading.cgroups.entry(id).or_default();
-                total.wait_ns += waits.wait_ns;
-                total.waits += waits.waits;
+            for place in self.taken(index).into_iter().flatten() {
+                let total = reading.cgroups.entry(place.id).or_default();
+                total.wait_ns += place.waits.wait_ns;
+                total.waits += place.waits.waits;
             }
         }
         reading
@@ -123,13 +127,31 @@ impl RunQueueProbe {
             return;
         }
         for index in 0..self.sets.len() {
-            let ids = self.sets.get(index).ids;
-            for way in (0..RUN_QUEUE_WAYS).filter(|way| ended.contains(&ids[*way])) {
-                // SAFETY: in range of a writable mapping; the kernel reads this word whole. Nothing of an ended cgroup runs, so the
-                // program does not add to this place, and who takes it begins it anew.
-                unsafe { (&raw mut (*self.sets.pointer(index)).ids[way]).write_volatile(0) };
+            for (way, place) in self.taken(index).into_iter().enumerate() {
+                if place.is_some_and(|place| ended.contains(&place.id)) {
+                    let set = self.sets.pointer(index).cast::<RunQueuePlace>();
+                    // SAFETY: in range of a writable mapping; the kernel reads this word whole. Nothing of an ended cgroup runs, so the
+                    // program does not add to this place, and who takes it begins it anew.
+                    unsafe { (&raw mut (*set.add(way)).serial).write_volatile(0) };
+                }
             }
         }
+    }
+
+    /// The places of a set that are taken.
+    fn taken(&self, index: usize) -> [Option<RunQueuePlace>; RUN_QUEUE_WAYS] {
+        let set = self.sets.pointer(index).cast_const().cast::<RunQueuePlace>();
+        std::array::from_fn(|way| {
+            // SAFETY: in range of the mapping, aligned, and any bit pattern is a place (abi.rs). Volatile: the kernel writes it.
+            let serial = unsafe { (&raw const (*set.add(way)).serial).read_volatile() };
+            if serial == 0 {
+                return None;
+            }
+            // The rest was written before the number, so it is read after it.
+            fence(Ordering::Acquire);
+            // SAFETY: as above.
+            Some(unsafe { set.add(way).read_volatile() })
+        })
     }
 
     /// Processors that this machine may have.

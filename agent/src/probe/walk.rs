@@ -113,15 +113,22 @@ impl Walked<'_> {
         self.state.dropped
     }
 
+    /// The groups of figures ([`mcad_wire::abi::group`]) that a walk can read on this kernel.
+    pub fn groups(&self) -> u32 {
+        self.walk.groups
+    }
+
     /// The records, parents before children, each with its place for [`Self::name`].
-    pub fn records(&self) -> impl Iterator<Item = (usize, CgroupRecord)> + '_ {
+    pub fn records(&self) -> impl Iterator<Item = (usize, &CgroupRecord)> {
         let written = (self.state.written as usize).min(self.walk.records.len());
-        (0..written).map(|index| (index, self.walk.records.get(index)))
+        // SAFETY: only a walk writes records, and the next one needs the `CgroupWalk` that is borrowed here.
+        (0..written).map(|index| (index, unsafe { self.walk.records.entry(index) }))
     }
 
     /// The name at a place, if it is that of the cgroup `id`.
     pub fn name(&self, index: usize, id: u64) -> Option<String> {
-        let name = self.walk.names.get(index);
+        // SAFETY: as in `records`.
+        let name = unsafe { self.walk.names.entry(index) };
         let end = name.bytes.iter().position(|byte| *byte == 0)?;
         // Cgroup names are bytes; what is not UTF-8 is shown with replacement marks, and ids tell the cgroups apart.
         (name.id == id).then(|| String::from_utf8_lossy(&name.bytes[..end]).into_owned())

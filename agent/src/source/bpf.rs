@@ -5,16 +5,14 @@
 //! does not give is read from each cgroup's files, and the sample names it.
 
 use std::{
-    collections::HashMap,
     fs::{self, File},
     io::Read,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Instant,
 };
 
-use mcad_wire::abi::group;
+use mcad_wire::abi::{CgroupRecord, group};
 use rustix::fs::{Mode, OFlags};
 
 use super::{
@@ -22,6 +20,7 @@ use super::{
     decode::{Decode, bit},
     figures::CgroupFile,
     memory_proof::{self, MemoryStateProof},
+    paths::Paths,
     run_queue::RunQueues,
 };
 use crate::{
@@ -41,8 +40,7 @@ pub struct BpfCgroups {
     decode: Decode,
     /// Whether the kernel keeps memory by kind where it is looked for.
     memory_state: MemoryStateProof,
-    /// Paths of the cgroups seen by the last walk, by id: a name is composed once in a cgroup's life.
-    paths: HashMap<u64, Arc<str>>,
+    paths: Paths,
     /// What the last file held; reused by the next.
     buffer: Vec<u8>,
 }
@@ -59,7 +57,7 @@ impl BpfCgroups {
             memory_state: MemoryStateProof::new(walk.groups()),
             walk,
             tree: tree.to_owned(),
-            paths: HashMap::new(),
+            paths: Paths::default(),
             buffer: Vec::new(),
         })
     }
@@ -77,57 +75,81 @@ impl ReadCgroups for BpfCgroups {
         let started = Instant::now();
         flush(&self.tree, self.walk.flush())?;
         let flush_ns = nanoseconds_since(started);
-        if self.memory_state == MemoryStateProof::Wanted {
-            self.memory_state = memory_proof::seek(&mut self.walk, &self.tree, self.decode, &mut self.buffer)?;
-        }
-        let (walkable, readable) = (self.walk.groups(), self.memory_state.without_unproven(self.walk.groups()));
-        // What the walk can't read may be there for any cgroup; what it reads and is not believed is only where it was read.
-        let unwalkable: Vec<Group> = Group::ALL.into_iter().filter(|group| walkable & bit(*group) == 0).collect();
-        let mut unbelieved: Vec<Group> = Vec::new();
         let started = Instant::now();
-        let walked = self.walk.walk()?;
+        let mut walked = self.walk.walk()?;
         let walk_ns = nanoseconds_since(started);
+        if self.memory_state == MemoryStateProof::Wanted && memory_proof::may_tell(&walked, self.decode) {
+            self.memory_state = memory_proof::seek(&mut self.walk, &self.tree, self.decode, &mut self.buffer)?;
+            walked = self.walk.walk()?;
+        }
+        // After the walk: what ended meanwhile was walked, or is among these.
         let removals = self.removed.as_mut().map(|removed| removed.take(clock::now().uptime_ns));
-        let mut cgroups = Vec::with_capacity(self.paths.len());
-        let mut paths = HashMap::with_capacity(self.paths.len());
+        let believed = Believed::new(walked.groups(), self.memory_state);
+        let mut from_files = believed.unwalkable;
+        let mut cgroups = Vec::with_capacity(self.paths.count());
         let mut unnamed = 0;
+        self.paths.begin();
         for (index, record) in walked.records() {
-            let known = self.paths.remove(&record.id);
-            let path = known.or_else(|| compose(&paths, record.parent_id, walked.name(index, record.id)));
-            let Some(path) = path else {
+            let name = || walked.name(index, record.id);
+            let Some(path) = self.paths.path(record.id, record.parent_id, name) else {
                 unnamed += 1;
                 continue;
             };
-            paths.insert(record.id, Arc::clone(&path));
-            let mut cgroup = self.decode.cgroup(&record, readable, path);
-            let unread = record.groups & walkable & !readable;
-            let unread_groups = Group::ALL.into_iter().filter(|group| unread & bit(*group) != 0);
-            let incomplete = (record.groups & group::IO_INCOMPLETE != 0).then_some(Group::Io);
-            let missing: Vec<Group> = match record.level {
-                0 => Group::ALL.to_vec(),
-                _ => unwalkable.iter().copied().chain(unread_groups).chain(incomplete).collect(),
-            };
-            if !missing.is_empty() {
-                fill_from_files(&self.tree, record.level, &missing, &mut cgroup, &mut self.buffer);
+            let mut cgroup = self.decode.cgroup(record, believed.readable, path);
+            let missing = believed.missing(record);
+            if missing != 0 {
+                fill_from_files(&self.tree, record.level, missing, &mut cgroup, &mut self.buffer);
             }
+            // Of the root everything is read from files, on every kernel; that says nothing of the others.
             if record.level > 0 {
-                unbelieved.extend(missing.into_iter().filter(|group| !unwalkable.contains(group)));
-                unbelieved.dedup();
+                from_files |= missing;
             }
             cgroups.push(cgroup);
         }
         let dropped = walked.dropped() + unnamed;
-        self.paths = paths;
         let seen = cgroups.len() as u32 + dropped;
-        let mut from_files = unwalkable;
-        from_files.append(&mut unbelieved);
-        from_files.sort_unstable();
-        from_files.dedup();
         let removed = removals.as_ref().map_or(&[][..], |removals| &removals.removed);
         let run_queue = self.run_queue.as_mut().map(|run_queue| run_queue.read(&mut cgroups, removed));
         let probes = Some(ProbeCost { walk_ns, flush_ns, run_queue });
+        let from_files = groups_in(from_files).collect();
         Ok(CgroupSample { source: CgroupSource::Bpf, cgroups, from_files, probes, seen, dropped, removals })
     }
+}
+
+/// Which groups of figures are taken from a walk, as bits.
+#[derive(Clone, Copy, Debug)]
+struct Believed {
+    /// What the walk can't read may be there for any cgroup.
+    unwalkable: u32,
+    /// What it reads and is believed.
+    readable: u32,
+    /// What it reads and is not believed is only where it was read.
+    unbelieved: u32,
+}
+
+impl Believed {
+    fn new(walkable: u32, memory_state: MemoryStateProof) -> Self {
+        let readable = memory_state.without_unproven(walkable);
+        Self { unwalkable: all_groups() & !walkable, readable, unbelieved: walkable & !readable }
+    }
+
+    /// What of a cgroup has to be read from its files. Of the root of the hierarchy the kernel keeps no totals.
+    fn missing(&self, record: &CgroupRecord) -> u32 {
+        if record.level == 0 {
+            return all_groups();
+        }
+        let incomplete = if record.groups & group::IO_INCOMPLETE != 0 { group::IO } else { 0 };
+        self.unwalkable | (record.groups & self.unbelieved) | incomplete
+    }
+}
+
+fn all_groups() -> u32 {
+    Group::ALL.into_iter().fold(0, |bits, group| bits | bit(group))
+}
+
+/// In the order of the groups.
+fn groups_in(bits: u32) -> impl Iterator<Item = Group> {
+    Group::ALL.into_iter().filter(move |group| bits & bit(*group) != 0)
 }
 
 fn nanoseconds_since(instant: Instant) -> u64 {
@@ -135,15 +157,15 @@ fn nanoseconds_since(instant: Instant) -> u64 {
 }
 
 /// Reads groups of one cgroup's figures from its files, unless another one has its name by now.
-fn fill_from_files(tree: &Path, level: u32, groups: &[Group], cgroup: &mut Cgroup, buffer: &mut Vec<u8>) {
+fn fill_from_files(tree: &Path, level: u32, groups: u32, cgroup: &mut Cgroup, buffer: &mut Vec<u8>) {
     let Some(directory) = open(tree, cgroup.id, &cgroup.path) else { return };
     let mut file = CgroupFile { directory: &directory, buffer };
     // The kernel keeps no totals for the root of the hierarchy; its file adds up the processors' own.
     if level == 0 {
         let _ = file.fill_cpu(cgroup);
     }
-    for group in groups {
-        file.fill(*group, cgroup);
+    for group in groups_in(groups) {
+        file.fill(group, cgroup);
     }
 }
 
@@ -152,16 +174,6 @@ pub(super) fn open(tree: &Path, id: u64, path: &str) -> Option<OwnedFd> {
     let path = tree.join(path.trim_start_matches('/'));
     let directory = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     (rustix::fs::fstat(&directory).ok()?.st_ino == id).then_some(directory)
-}
-
-/// The path of a cgroup below its parent. The first of a walk has no parent among `paths`: it is the root, whatever its name.
-pub(super) fn compose(paths: &HashMap<u64, Arc<str>>, parent_id: u64, name: Option<String>) -> Option<Arc<str>> {
-    if paths.is_empty() {
-        return Some(Arc::from("/"));
-    }
-    let (parent, name) = (paths.get(&parent_id)?, name?);
-    let separator = if parent.ends_with('/') { "" } else { "/" };
-    Some(Arc::from(format!("{parent}{separator}{name}")))
 }
 
 impl From<WalkError> for SourceError {
@@ -199,24 +211,24 @@ fn flush(tree: &Path, how: Flush) -> Result<(), SourceError> {
 mod tests {
     use super::*;
 
-    fn paths(known: &[(u64, &str)]) -> HashMap<u64, Arc<str>> {
-        known.iter().map(|(id, path)| (*id, Arc::from(*path))).collect()
-    }
-
     #[test]
-    fn a_path_is_the_parents_and_the_name() {
-        let known = paths(&[(1, "/"), (7, "/kubepods.slice")]);
-        let check = |parent, name: Option<&str>, expected: Option<&str>| {
-            assert_eq!(compose(&known, parent, name.map(str::to_owned)).as_deref(), expected);
+    fn files_are_read_for_what_the_walk_lacks_and_for_what_is_not_believed_where_it_was_read() {
+        let walkable = group::THROTTLING | group::MEMORY_STATE | group::IO;
+        let missing = |proof, level, groups| {
+            let record = CgroupRecord { level, groups, ..CgroupRecord::default() };
+            Believed::new(walkable, proof).missing(&record)
         };
-        check(1, Some("system.slice"), Some("/system.slice"));
-        check(7, Some("x"), Some("/kubepods.slice/x"));
-        check(8, Some("an orphan"), None);
-        check(7, None, None);
+        let lacking = group::MEMORY | group::MEMORY_EVENTS | group::PIDS | group::PRESSURE;
+        assert_eq!(missing(MemoryStateProof::Equal, 1, walkable), lacking);
+        assert_eq!(missing(MemoryStateProof::Wanted, 1, walkable), lacking | group::MEMORY_STATE);
+        assert_eq!(missing(MemoryStateProof::Different, 1, group::THROTTLING), lacking);
+        assert_eq!(missing(MemoryStateProof::Equal, 1, group::IO_INCOMPLETE), lacking | group::IO);
+        assert_eq!(missing(MemoryStateProof::Equal, 0, 0), lacking | walkable, "of the root everything");
     }
 
     #[test]
-    fn the_first_of_a_walk_is_the_root_whatever_the_kernel_calls_it() {
-        assert_eq!(compose(&paths(&[]), 99, Some("docker-1234.scope".into())).as_deref(), Some("/"));
+    fn groups_come_in_their_order() {
+        let groups: Vec<Group> = groups_in(group::IO | group::THROTTLING | group::IO_INCOMPLETE).collect();
+        assert_eq!(groups, [Group::Throttling, Group::Io]);
     }
 }

@@ -11,8 +11,9 @@ use super::{
     SourceError, bpf,
     decode::Decode,
     figures::{CgroupFile, MemoryState},
+    paths::Paths,
 };
-use crate::probe::CgroupWalk;
+use crate::probe::{CgroupWalk, Walked};
 
 /// What is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,11 @@ impl MemoryStateProof {
 
 /// Cgroups that are looked at before the next sample tries again. Their figures move, so most say nothing.
 const CANDIDATES: usize = 8;
+
+/// Whether a walk met a cgroup that could prove something, so that looking for a proof is worth two more walks.
+pub fn may_tell(walked: &Walked<'_>, decode: Decode) -> bool {
+    walked.records().any(|(_, record)| has_state(record) && tells(&decode.memory_state(record)))
+}
 
 /// Compares the walk with files: a walk, the files, and a walk again.
 pub fn seek(
@@ -76,13 +82,13 @@ struct Seen {
 
 fn states(walk: &mut CgroupWalk, decode: Decode) -> Result<HashMap<u64, Seen>, SourceError> {
     let walked = walk.walk()?;
-    let mut paths: HashMap<u64, Arc<str>> = HashMap::new();
+    let mut paths = Paths::default();
     let mut states = HashMap::new();
     for (index, record) in walked.records() {
-        let Some(path) = bpf::compose(&paths, record.parent_id, walked.name(index, record.id)) else { continue };
-        paths.insert(record.id, Arc::clone(&path));
-        if has_state(&record) {
-            states.insert(record.id, Seen { id: record.id, path, state: decode.memory_state(&record) });
+        let name = || walked.name(index, record.id);
+        let Some(path) = paths.path(record.id, record.parent_id, name) else { continue };
+        if has_state(record) {
+            states.insert(record.id, Seen { id: record.id, path, state: decode.memory_state(record) });
         }
     }
     Ok(states)

@@ -13,9 +13,12 @@ pub mod machine;
 pub mod memory_proof;
 #[cfg(test)]
 mod parity_tests;
+pub mod paths;
 pub mod pods;
 #[cfg(test)]
 mod removed_tests;
+#[cfg(test)]
+mod rights_tests;
 pub mod run_queue;
 #[cfg(test)]
 mod run_queue_tests;
