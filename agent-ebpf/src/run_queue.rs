@@ -11,7 +11,8 @@ use aya_ebpf::{
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
 };
 use mcad_wire::abi::{
-    RUN_QUEUE_BUCKETS, RUN_QUEUE_FIRST_BUCKET_NS, RUN_QUEUE_TASKS, RUN_QUEUE_TIMED, RunQueueCpu, RunQueueWaits,
+    RUN_QUEUE_BUCKETS, RUN_QUEUE_FIRST_BUCKET_NS, RUN_QUEUE_TASKS, RUN_QUEUE_TIMED, RUN_QUEUE_TIMED_AT_MOST_NS,
+    RunQueueCpu, RunQueueWaits,
 };
 
 use crate::{
@@ -45,7 +46,8 @@ extern "C" fn add_up_waits(context: *mut c_void) -> i32 {
     if is_timed {
         cpu.timed += 1;
         // SAFETY: as above.
-        cpu.timed_ns += unsafe { bpf_ktime_get_ns() } - started_ns;
+        let took_ns = unsafe { bpf_ktime_get_ns() } - started_ns;
+        cpu.timed_ns += if took_ns < RUN_QUEUE_TIMED_AT_MOST_NS { took_ns } else { RUN_QUEUE_TIMED_AT_MOST_NS };
     }
     0
 }
@@ -128,8 +130,9 @@ fn waited(task: Kernel, processor: u32, cpu: &mut RunQueueCpu, wait_ns: u64, off
 fn count(task: Kernel, processor: u32, wait_ns: u64, offsets: Offsets) -> Option<()> {
     // SAFETY: the agent found these offsets in this kernel's BTF.
     let cgroup = unsafe { task.follow(offsets.task_cgroups())?.follow(offsets.css_set_cgroup())? };
+    // One more than the kernel's: its root has 0, which means a free place here.
     // SAFETY: as above.
-    let serial: u64 = unsafe { cgroup.member(offsets.cgroup_serial()) };
+    let serial = unsafe { cgroup.member::<u64>(offsets.cgroup_serial()) } + 1;
     // Fibonacci hashing: serials count up by as many as a cgroup has controllers, so their low bits alone would crowd.
     let hash = ((serial as u32).wrapping_mul(0x9E37_79B9) >> 16) & (offsets.sets() - 1);
     let set = maps::RUN_QUEUE_SETS.get_ptr_mut(processor * offsets.sets() + hash)?;

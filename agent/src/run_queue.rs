@@ -94,6 +94,7 @@ fn add(total: &mut RunQueue, more: RunQueue) {
 #[derive(Debug)]
 pub struct Governor {
     budget_ns_per_s: u64,
+    /// From when on it is looked at: when it was last judged, or began to run.
     before: Option<Cost>,
     state: State,
 }
@@ -130,6 +131,10 @@ pub enum Order {
     Resume,
 }
 
+/// Few samples say little: one interrupt among them, and the program seems to cost what it does not. On a machine that switches 10,000
+/// times a second, so many take seconds; at the budget, well under one.
+const TIMED_AT_LEAST: u64 = 64;
+
 /// One hundredth of each processor. At 50 ns that is 200,000 switches a second on each.
 pub const BUDGET_NS_PER_S_AND_CPU: u64 = 10_000_000;
 
@@ -144,18 +149,25 @@ impl Governor {
 
     /// Decides, given the totals at this instant.
     pub fn order(&mut self, now: Cost) -> Order {
-        let before = self.before.replace(now);
         match self.state {
             State::Paused { since_ns } if now.at_ns.saturating_sub(since_ns) < PAUSE_NS => Order::StayPaused,
             State::Paused { .. } => {
                 self.state = State::Running;
+                self.before = Some(now);
                 Order::Resume
             }
-            State::Running if before.is_some_and(|before| self.is_too_much(before, now)) => {
+            State::Running => {
+                let before = *self.before.get_or_insert(now);
+                if now.timed.saturating_sub(before.timed) < TIMED_AT_LEAST {
+                    return Order::Run;
+                }
+                self.before = Some(now);
+                if !self.is_too_much(before, now) {
+                    return Order::Run;
+                }
                 self.state = State::Paused { since_ns: now.at_ns };
                 Order::Pause
             }
-            State::Running => Order::Run,
         }
     }
 
@@ -275,6 +287,18 @@ mod tests {
         assert_eq!(governor.order(cost(30, 11_264_000, 1_100_000)), Order::StayPaused);
         assert_eq!(governor.order(cost(320, 11_264_000, 1_100_000)), Order::Resume);
         assert_eq!(governor.order(cost(330, 11_265_024, 1_100_100)), Order::Run);
+    }
+
+    #[test]
+    fn a_few_samples_are_no_reason_to_pause_and_count_with_those_that_follow() {
+        let mut governor = Governor::new(2);
+        governor.order(cost(0, 0, 0));
+        // One sample of ten was interrupted for as long as the limit: alone, these would look like 11 µs a switch.
+        assert_eq!(governor.order(cost(1, 10 * 1024, 110_000)), Order::Run);
+        // Now there are enough, and they cost 1.8 µs each, 10,240 a second.
+        assert_eq!(governor.order(cost(7, 70 * 1024, 126_000)), Order::Run);
+        // In little time they may be too much all the same: 65 samples of 11 µs within a second.
+        assert_eq!(governor.order(cost(8, 135 * 1024, 126_000 + 715_000)), Order::Pause);
     }
 
     #[test]

@@ -283,8 +283,8 @@ pub const RUN_QUEUE_WAYS: usize = 8;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunQueuePlace {
-    /// The cgroup's serial number; 0 is free. The program takes what is free; the agent frees what has ended. Written last when a place
-    /// is taken, so who sees it sees the rest.
+    /// One more than the cgroup's serial number, for the root's is 0; 0 is free. The program takes what is free; the agent frees what has
+    /// ended. Written last when a place is taken, so who sees it sees the rest.
     pub serial: u64,
     /// The cgroup's id.
     pub id: u64,
@@ -330,6 +330,10 @@ pub struct RunQueueCpu {
 
 /// One switch in so many is timed, as reading the clock costs as much as all the rest. A power of two.
 pub const RUN_QUEUE_TIMED: u64 = 1024;
+
+/// What a timed switch counts at most. The program takes a hundredth of that; what took longer was the machine's: an interrupt that can't be
+/// masked, or a hypervisor that gave the processor to another guest.
+pub const RUN_QUEUE_TIMED_AT_MOST_NS: u64 = 10_000;
 
 /// Byte offsets into kernel structures, beside those of [`CgroupOffsets`], and how many processors there may be.
 #[repr(C)]

@@ -116,6 +116,24 @@ fn waits_of_a_cgroup_are_those_that_the_kernel_keeps_of_its_tasks() {
 }
 
 #[test]
+fn waits_of_tasks_in_the_root_are_the_roots() {
+    let Some(tree) = tree() else { return };
+    let rivals = Rivals::new(&[&tree, &tree, &tree]);
+    let mut source = attach(&tree);
+    let kernel = || (0..3).map(|rival| rivals.waited_ns(rival)).sum::<u64>();
+    let (before, before_kernel) = (of(&source.read().unwrap(), "/").wait_ns, kernel());
+    rivals.signal(libc::SIGCONT);
+    while kernel() - before_kernel < 500_000_000 {
+        thread::yield_now();
+    }
+    rivals.stop();
+    let (after, after_kernel) = (of(&source.read().unwrap(), "/").wait_ns, kernel());
+    // Others wait in the root, too.
+    let expected_ns = (after_kernel - before_kernel) / 100 * 97;
+    assert!(after - before >= expected_ns, "{} of {expected_ns} ns", after - before);
+}
+
+#[test]
 fn a_container_that_ended_leaves_its_waits_to_its_pod() {
     let Some(tree) = tree() else { return };
     let branch = Branch::new(&tree);
