@@ -270,6 +270,7 @@ mod two {
                         *event = Some(done.map_or(Event::Failed, |record| Event::Wrote { asked: now(*asked), record }));
                     }
                 }
+                #[expect(clippy::needless_range_loop, reason = "who it is matters, and others are looked at")]
                 for who in 0..2 {
                     // Scraped at any instant, also before anything else ran after a sleep.
                     if replicas[who].asleep_until > tick {
