@@ -245,6 +245,7 @@ mod two {
         fn never_do_two_speak_and_half_the_duration_lies_between_them(
             fates in proptest::collection::vec((0..60_u64, 0..60_u64, proptest::bool::weighted(0.1), proptest::bool::weighted(0.1)), 40..400),
             sleeps in proptest::collection::vec((0..3000_u64, 0..2_usize, 1..900_u64), 0..6),
+            cuts in proptest::collection::vec((0..3000_u64, 0..2_usize, 100..900_u64), 0..6),
         ) {
             let mut server = Server::default();
             // Writes that are under way: when they are done, whose, when they were asked for, and on what they rest.
@@ -291,7 +292,10 @@ mod two {
                     let replica = &mut replicas[who];
                     let action = replica.election.step(event, Standing::Ready, now(tick));
                     replica.leadership.renewed(replica.election.renewed());
-                    let (there, back, lost_there, lost_back) = fates.pop_front().unwrap_or((0, 0, false, false));
+                    let (there, back, lost, lost_back) = fates.pop_front().unwrap_or((0, 0, false, false));
+                    // For a while nothing of one gets through.
+                    let is_cut = cuts.iter().any(|(when, whose, long)| *whose == who && (*when..when + long).contains(&tick));
+                    let lost_there = lost || is_cut;
                     let comes = if lost_back { u64::MAX } else { tick + there + back };
                     replica.waits = match action {
                         Action::Wait(wait) => Waits::Until(tick + wait.as_millis() as u64 / 100),
