@@ -15,6 +15,9 @@ fn record(version: u64, holder: &str) -> Record {
 
 const ROUND: Action = Action::Wait(Duration::from_secs(3));
 
+/// The rest of somebody's time.
+const A_SECOND: Action = Action::Wait(Duration::from_secs(1));
+
 /// Plays a story: at so many seconds, with that standing, that happens; and that is to be done, holding the Lease by the
 /// renewal of then.
 #[track_caller]
@@ -51,10 +54,10 @@ fn where_there_is_no_lease_it_is_made_and_then_renewed_without_being_read_again(
 fn a_holder_is_gone_when_its_record_has_not_changed_for_the_whole_duration_by_our_own_clock() {
     check(&[
         (100, Ready, Read(Some(record(1, "other"))), ROUND, None),
-        (129, Ready, Read(Some(record(1, "other"))), ROUND, None),
+        (129, Ready, Read(Some(record(1, "other"))), A_SECOND, None),
         // It was renewed: its time begins anew.
         (130, Ready, Read(Some(record(2, "other"))), ROUND, None),
-        (159, Ready, Read(Some(record(2, "other"))), ROUND, None),
+        (159, Ready, Read(Some(record(2, "other"))), A_SECOND, None),
         (160, Ready, Read(Some(record(2, "other"))), Action::Write(Claim::Acquire), None),
         (161, Ready, wrote(160, 3, "me"), ROUND, Some(160)),
     ]);
@@ -66,7 +69,7 @@ fn a_holder_that_means_to_hold_longer_is_given_that_time_and_one_that_means_shor
         let held = Record { duration: Duration::from_secs(duration_s), ..record(1, "other") };
         check(&[
             (0, Ready, Read(Some(held.clone())), ROUND, None),
-            (gone_s - 1, Ready, Read(Some(held.clone())), ROUND, None),
+            (gone_s - 1, Ready, Read(Some(held.clone())), A_SECOND, None),
             (gone_s, Ready, Read(Some(held)), Action::Write(Claim::Acquire), None),
         ]);
     }
@@ -81,12 +84,12 @@ fn a_lease_that_was_released_is_taken_at_once() {
 fn who_does_not_know_the_past_lets_others_go_first() {
     check(&[
         (0, Unseeded, Read(Some(record(1, ""))), ROUND, None),
-        (5, Unseeded, Read(Some(record(1, ""))), ROUND, None),
+        (5, Unseeded, Read(Some(record(1, ""))), A_SECOND, None),
         (6, Unseeded, Read(Some(record(1, ""))), Action::Write(Claim::Acquire), None),
     ]);
     check(&[
         (0, Unseeded, Read(Some(record(1, "other"))), ROUND, None),
-        (35, Unseeded, Read(Some(record(1, "other"))), ROUND, None),
+        (35, Unseeded, Read(Some(record(1, "other"))), A_SECOND, None),
         (36, Unseeded, Read(Some(record(1, "other"))), Action::Write(Claim::Acquire), None),
     ]);
     // Where nobody ever held it there is no past.
@@ -109,7 +112,7 @@ fn who_lost_a_race_reads_who_won_it() {
         (1, Ready, Failed, ROUND, None),
         (4, Ready, Tick, Action::Read, None),
         (5, Ready, Read(Some(record(2, "other"))), ROUND, None),
-        (34, Ready, Read(Some(record(2, "other"))), ROUND, None),
+        (34, Ready, Read(Some(record(2, "other"))), A_SECOND, None),
     ]);
 }
 
