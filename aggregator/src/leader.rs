@@ -164,19 +164,19 @@ mod tests {
         leadership.renewed(Some(at(10, 10)));
         leadership.scraped(Role::Standby);
         let began = tokio::time::Instant::now();
-        let scraper = leadership.clone();
-        let scrapes = async {
+        let speaker = leadership.clone();
+        let meanwhile = async {
             tokio::task::yield_now().await;
-            assert_eq!(scraper.role(at(10, 10)), Role::Standby);
+            assert_eq!(speaker.role(at(10, 10)), Role::Standby);
             // One that began before, and that still had everything in it.
-            scraper.scraped(Role::Leader);
+            speaker.scraped(Role::Leader);
             // A renewal that comes in the meantime does not make it speak again.
-            scraper.renewed(Some(at(11, 11)));
-            assert_eq!(scraper.role(at(11, 11)), Role::Standby);
+            speaker.renewed(Some(at(11, 11)));
+            assert_eq!(speaker.role(at(11, 11)), Role::Standby);
             tokio::time::sleep(Duration::from_secs(7)).await;
-            scraper.scraped(Role::Standby);
+            speaker.scraped(Role::Standby);
         };
-        tokio::join!(leadership.hand_over(at(10, 10), Duration::from_secs(30)), scrapes);
+        tokio::join!(leadership.hand_over(at(10, 10), Duration::from_secs(30)), meanwhile);
         assert_eq!(began.elapsed(), Duration::from_secs(7));
     }
 

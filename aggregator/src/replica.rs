@@ -1,5 +1,8 @@
 //! What one running aggregator holds: the store behind its lock, the clock, the figures about itself. Owns the order of the
 //! steps from a body to the store and from the store to a snapshot; knows no transport.
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mcad_wire::report::Report;
@@ -373,45 +376,5 @@ impl Sink for Guarded<'_> {
             return Err(Closed);
         }
         self.sink.take(chunk)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use mcad_wire::report::{Cgroups, EndedPod};
-    use serde_json::json;
-
-    use super::*;
-    use crate::fixtures::at;
-    use crate::object::{Kind, decode};
-
-    #[test]
-    fn of_ended_pods_only_those_are_kept_that_the_cluster_has_or_had() {
-        let object = |json: serde_json::Value| {
-            let kind = Kind::named(json["apiVersion"].as_str().unwrap(), json["kind"].as_str().unwrap()).unwrap();
-            decode(kind, json).unwrap()
-        };
-        let pod = object(json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": "p", "namespace": "a", "uid": "known", "labels": {"workload.codeflare.dev/appwrapper": "w"}},
-            "spec": {"nodeName": "n"}, "status": {"phase": "Running"},
-        }));
-        let appwrapper = object(json!({
-            "apiVersion": "workload.codeflare.dev/v1beta2", "kind": "AppWrapper",
-            "metadata": {"name": "w", "namespace": "a", "uid": "1"}, "spec": {"components": []},
-        }));
-        let cluster = Cluster::from_objects([appwrapper, pod.clone()]);
-        let kubernetes = Kubernetes::new(cluster, Options::default(), Ages::Count);
-        let kept = || {
-            let ended_pods =
-                ["known", "stranger"].map(|uid| EndedPod { uid: uid.into(), ..EndedPod::default() }).into();
-            let cgroups = Some(Cgroups { ended_pods, ..Cgroups::default() });
-            let mut report = Report { cgroups, ..Report::default() };
-            kubernetes.leave_out_strangers(&mut report);
-            report.cgroups.unwrap().ended_pods.into_iter().map(|pod| pod.uid).collect::<Vec<_>>()
-        };
-        assert_eq!(kept(), ["known"]);
-        kubernetes.apply(Event::Delete(pod), at(0));
-        assert_eq!(kept(), ["known"]);
     }
 }

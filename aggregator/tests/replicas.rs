@@ -445,7 +445,7 @@ impl Prometheus {
                 return None;
             }
         };
-        let started = Self { child, address: free.to_string(), data: data };
+        let started = Self { child, address: free.to_string(), data };
         started.scrapes(replicas);
         until("Prometheus answers", || started.ask("/-/ready").is_some_and(|answer| answer.contains(" 200 "))).await;
         Some(started)

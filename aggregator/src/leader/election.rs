@@ -164,7 +164,7 @@ impl Election {
                 if self.leaving && self.renewed.is_none() {
                     return Action::Done;
                 }
-                self.claim(standing, now).map_or_else(|| self.wait(), Action::Write)
+                self.claim(standing, now).map_or_else(Action::Wait, Action::Write)
             }
             Event::Wrote { asked, record } => {
                 self.see(Some(record), now);
@@ -206,23 +206,27 @@ impl Election {
         self.seen().is_some_and(|record| record.holder == self.settings.identity)
     }
 
-    /// What to write, now that the Lease was read.
-    fn claim(&self, standing: Standing, now: Now) -> Option<Claim> {
+    /// What to write, now that the Lease was read; or until when to wait: for a round, or for the rest of the holder's time.
+    fn claim(&self, standing: Standing, now: Now) -> Result<Claim, Duration> {
+        let round = self.settings.round();
         let patience = match standing {
             Standing::Unseeded => self.settings.patience(),
             Standing::NotReady | Standing::Ready => Duration::ZERO,
         };
         match &self.seen {
             Some((record, _)) if record.holder == self.settings.identity => {
-                Some(if self.leaving { Claim::Release } else { Claim::Renew })
+                Ok(if self.leaving { Claim::Release } else { Claim::Renew })
             }
-            _ if standing == Standing::NotReady => None,
-            None => Some(Claim::Create),
+            _ if standing == Standing::NotReady => Err(round),
+            None => Ok(Claim::Create),
             Some((record, since)) => {
                 // A holder of another version may mean to hold it for longer, or may think that others wait for longer.
                 let held = record.duration.max(self.settings.duration);
                 let free = if record.holder.is_empty() { patience } else { held + patience };
-                (now.since(*since) >= free).then_some(Claim::Acquire)
+                match free.saturating_sub(now.since(*since)) {
+                    Duration::ZERO => Ok(Claim::Acquire),
+                    rest => Err(rest.min(round)),
+                }
             }
         }
     }

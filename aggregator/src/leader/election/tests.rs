@@ -15,6 +15,9 @@ fn record(version: u64, holder: &str) -> Record {
 
 const ROUND: Action = Action::Wait(Duration::from_secs(3));
 
+/// The rest of somebody's time.
+const A_SECOND: Action = Action::Wait(Duration::from_secs(1));
+
 /// Plays a story: at so many seconds, with that standing, that happens; and that is to be done, holding the Lease by the
 /// renewal of then.
 #[track_caller]
@@ -51,10 +54,10 @@ fn where_there_is_no_lease_it_is_made_and_then_renewed_without_being_read_again(
 fn a_holder_is_gone_when_its_record_has_not_changed_for_the_whole_duration_by_our_own_clock() {
     check(&[
         (100, Ready, Read(Some(record(1, "other"))), ROUND, None),
-        (129, Ready, Read(Some(record(1, "other"))), ROUND, None),
+        (129, Ready, Read(Some(record(1, "other"))), A_SECOND, None),
         // It was renewed: its time begins anew.
         (130, Ready, Read(Some(record(2, "other"))), ROUND, None),
-        (159, Ready, Read(Some(record(2, "other"))), ROUND, None),
+        (159, Ready, Read(Some(record(2, "other"))), A_SECOND, None),
         (160, Ready, Read(Some(record(2, "other"))), Action::Write(Claim::Acquire), None),
         (161, Ready, wrote(160, 3, "me"), ROUND, Some(160)),
     ]);
@@ -66,7 +69,7 @@ fn a_holder_that_means_to_hold_longer_is_given_that_time_and_one_that_means_shor
         let held = Record { duration: Duration::from_secs(duration_s), ..record(1, "other") };
         check(&[
             (0, Ready, Read(Some(held.clone())), ROUND, None),
-            (gone_s - 1, Ready, Read(Some(held.clone())), ROUND, None),
+            (gone_s - 1, Ready, Read(Some(held.clone())), A_SECOND, None),
             (gone_s, Ready, Read(Some(held)), Action::Write(Claim::Acquire), None),
         ]);
     }
@@ -81,12 +84,12 @@ fn a_lease_that_was_released_is_taken_at_once() {
 fn who_does_not_know_the_past_lets_others_go_first() {
     check(&[
         (0, Unseeded, Read(Some(record(1, ""))), ROUND, None),
-        (5, Unseeded, Read(Some(record(1, ""))), ROUND, None),
+        (5, Unseeded, Read(Some(record(1, ""))), A_SECOND, None),
         (6, Unseeded, Read(Some(record(1, ""))), Action::Write(Claim::Acquire), None),
     ]);
     check(&[
         (0, Unseeded, Read(Some(record(1, "other"))), ROUND, None),
-        (35, Unseeded, Read(Some(record(1, "other"))), ROUND, None),
+        (35, Unseeded, Read(Some(record(1, "other"))), A_SECOND, None),
         (36, Unseeded, Read(Some(record(1, "other"))), Action::Write(Claim::Acquire), None),
     ]);
     // Where nobody ever held it there is no past.
@@ -109,7 +112,7 @@ fn who_lost_a_race_reads_who_won_it() {
         (1, Ready, Failed, ROUND, None),
         (4, Ready, Tick, Action::Read, None),
         (5, Ready, Read(Some(record(2, "other"))), ROUND, None),
-        (34, Ready, Read(Some(record(2, "other"))), ROUND, None),
+        (34, Ready, Read(Some(record(2, "other"))), A_SECOND, None),
     ]);
 }
 
@@ -245,6 +248,7 @@ mod two {
         fn never_do_two_speak_and_half_the_duration_lies_between_them(
             fates in proptest::collection::vec((0..60_u64, 0..60_u64, proptest::bool::weighted(0.1), proptest::bool::weighted(0.1)), 40..400),
             sleeps in proptest::collection::vec((0..3000_u64, 0..2_usize, 1..900_u64), 0..6),
+            cuts in proptest::collection::vec((0..3000_u64, 0..2_usize, 100..900_u64), 0..6),
         ) {
             let mut server = Server::default();
             // Writes that are under way: when they are done, whose, when they were asked for, and on what they rest.
@@ -270,6 +274,7 @@ mod two {
                         *event = Some(done.map_or(Event::Failed, |record| Event::Wrote { asked: now(*asked), record }));
                     }
                 }
+                #[expect(clippy::needless_range_loop, reason = "who it is matters, and others are looked at")]
                 for who in 0..2 {
                     // Scraped at any instant, also before anything else ran after a sleep.
                     if replicas[who].asleep_until > tick {
@@ -290,7 +295,10 @@ mod two {
                     let replica = &mut replicas[who];
                     let action = replica.election.step(event, Standing::Ready, now(tick));
                     replica.leadership.renewed(replica.election.renewed());
-                    let (there, back, lost_there, lost_back) = fates.pop_front().unwrap_or((0, 0, false, false));
+                    let (there, back, lost, lost_back) = fates.pop_front().unwrap_or((0, 0, false, false));
+                    // For a while nothing of one gets through.
+                    let is_cut = cuts.iter().any(|(when, whose, long)| *whose == who && (*when..when + long).contains(&tick));
+                    let lost_there = lost || is_cut;
                     let comes = if lost_back { u64::MAX } else { tick + there + back };
                     replica.waits = match action {
                         Action::Wait(wait) => Waits::Until(tick + wait.as_millis() as u64 / 100),

@@ -1,0 +1,98 @@
+//! What one of several replicas lets in and cuts off, and whose totals it keeps.
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mcad_wire::report::{Cgroups, EndedPod};
+use serde_json::json;
+
+use super::*;
+use crate::fixtures::at;
+use crate::object::{Kind, decode};
+use crate::store::Limits;
+
+#[test]
+fn of_ended_pods_only_those_are_kept_that_the_cluster_has_or_had() {
+    let object = |json: serde_json::Value| {
+        let kind = Kind::named(json["apiVersion"].as_str().unwrap(), json["kind"].as_str().unwrap()).unwrap();
+        decode(kind, json).unwrap()
+    };
+    let pod = object(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "a", "uid": "known", "labels": {"workload.codeflare.dev/appwrapper": "w"}},
+        "spec": {"nodeName": "n"}, "status": {"phase": "Running"},
+    }));
+    let appwrapper = object(json!({
+        "apiVersion": "workload.codeflare.dev/v1beta2", "kind": "AppWrapper",
+        "metadata": {"name": "w", "namespace": "a", "uid": "1"}, "spec": {"components": []},
+    }));
+    let cluster = Cluster::from_objects([appwrapper, pod.clone()]);
+    let kubernetes = Kubernetes::new(cluster, Options::default(), Ages::Count);
+    let kept = || {
+        let ended_pods = ["known", "stranger"].map(|uid| EndedPod { uid: uid.into(), ..EndedPod::default() }).into();
+        let cgroups = Some(Cgroups { ended_pods, ..Cgroups::default() });
+        let mut report = Report { cgroups, ..Report::default() };
+        kubernetes.leave_out_strangers(&mut report);
+        report.cgroups.unwrap().ended_pods.into_iter().map(|pod| pod.uid).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(), ["known"]);
+    kubernetes.apply(Event::Delete(pod), at(0));
+    assert_eq!(kept(), ["known"]);
+}
+
+/// One of several, by a clock that moves on by so many seconds with each look at it.
+fn replica(step_s: u64) -> (Replica, Leadership) {
+    let seconds = AtomicU64::new(0);
+    let clock = Clock::from_fn(move || {
+        let now_s = seconds.fetch_add(step_s, Ordering::Relaxed);
+        Now { since_start: Duration::from_secs(now_s), unix_ms: now_s * 1000 }
+    });
+    let leadership = Leadership::elected(Duration::from_secs(15));
+    let mode = Mode::Kubernetes(Box::new(Kubernetes::new(Cluster::from_objects([]), Options::default(), Ages::Count)));
+    let replica = Replica::new(clock, mode, Store::new(Limits::KUBERNETES), SelfMetrics::new().unwrap());
+    (replica.among_others("me".into(), leadership.clone()), leadership)
+}
+
+#[test]
+fn a_scrape_whose_right_to_speak_ends_on_the_way_is_cut() {
+    for (step_s, is_whole) in [(0, true), (100, false)] {
+        let (replica, leadership) = replica(step_s);
+        // Granted for the first looks: when the scrape begins, and when its snapshot is made and its role is asked.
+        leadership.renewed(Some(Now { since_start: Duration::from_secs(2 * step_s), unix_ms: 2 * step_s * 1000 }));
+        let mut text = Vec::new();
+        assert_eq!(replica.expose(&mut text).is_ok(), is_whole, "{step_s}");
+        assert_eq!(String::from_utf8(text).unwrap().contains("mcad_aggregator_leader 1\n"), is_whole, "{step_s}");
+    }
+}
+
+#[test]
+fn reports_wait_for_the_past_and_so_does_being_ready() {
+    let (replica, _) = replica(0);
+    let report = Report {
+        version: mcad_wire::report::REPORT_VERSION,
+        node: "n".into(),
+        boot_id: "boot".into(),
+        sequence: 1,
+        uptime_ns: 1,
+        interval_ms: 10_000,
+        ..Report::default()
+    };
+    let body = prost::Message::encode_to_vec(&report);
+    assert!(matches!(replica.take(Ok(&body)), Err(Refusal::NotReady)));
+    assert_eq!((replica.is_ready(), replica.standing()), (false, Standing::NotReady));
+    replica.past_is(Past::Unknown);
+    // Let in, and then refused for another reason: the cluster has no such node.
+    assert!(matches!(replica.take(Ok(&body)), Err(Refusal::UnknownNode(_))));
+    assert_eq!((replica.is_ready(), replica.standing()), (true, Standing::Unseeded));
+    replica.past_is(Past::Known);
+    assert_eq!(replica.standing(), Standing::Ready);
+}
+
+#[test]
+fn nobody_learns_of_itself() {
+    let (ours, _) = replica(0);
+    let seed = ours.tell().unwrap();
+    assert!(matches!(ours.learn(&seed), Err(SeedError::Itself)));
+    assert!(!ours.is_ready());
+    ours.learn(&Seed { identity: "other".into(), ..seed }).unwrap();
+    assert!(ours.is_ready());
+}
