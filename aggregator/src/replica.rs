@@ -16,6 +16,8 @@ use crate::self_metrics::SelfMetrics;
 use crate::snapshot::Options;
 use crate::store::{Outcome, Store, Stored};
 use crate::totals::Totals;
+use crate::trust::pace::Pace;
+use crate::trust::verdict::{Bearer, Distrust};
 use crate::watch::Told;
 
 /// One running aggregator.
@@ -25,6 +27,7 @@ pub struct Replica {
     mode: Mode,
     store: Mutex<Store>,
     figures: SelfMetrics,
+    pace: Pace,
 }
 
 /// Where the cluster is read from.
@@ -141,7 +144,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Replica {
     /// One that has heard nothing yet.
     pub fn new(clock: Clock, mode: Mode, store: Store, figures: SelfMetrics) -> Self {
-        Self { clock, mode, store: Mutex::new(store), figures }
+        Self { clock, mode, store: Mutex::new(store), figures, pace: Pace::default() }
     }
 
     /// The figures about itself.
@@ -154,10 +157,20 @@ impl Replica {
         self.clock.now()
     }
 
-    /// Takes the body of a report and counts what became of it.
-    pub fn take(&self, body: Result<&[u8], Refusal>) -> Result<Outcome, Refusal> {
+    /// Takes the body of a report and counts what became of it. `sender` is the node whose agent sent it, where that is
+    /// known.
+    pub fn take(&self, sender: Option<&NodeName>, body: Result<&[u8], Refusal>) -> Result<Outcome, Refusal> {
         let outcome = body.and_then(receive::receive).and_then(|received| {
             let node = received.node.clone();
+            match sender {
+                Some(sender) if *sender != node => {
+                    let (token, report) = (sender.to_string(), node.to_string());
+                    return Err(Refusal::Untrusted(Distrust::OtherNode { token, report }));
+                }
+                Some(_) => {}
+                // Whose it is was not known before it was read.
+                None => self.admit_one_more(&node)?,
+            }
             if let Mode::Kubernetes(kubernetes) = &self.mode {
                 kubernetes.admit(&node)?;
             }
@@ -178,6 +191,27 @@ impl Replica {
             Err(refusal) => self.count_refusal(refusal),
         }
         outcome
+    }
+
+    /// The node that a sender's agent runs on.
+    pub fn node_of(&self, bearer: Bearer) -> Result<NodeName, Refusal> {
+        let pod = match bearer {
+            Bearer::OnNode(node) => return Ok(node),
+            Bearer::InPod(pod) => pod,
+        };
+        let Mode::Kubernetes(kubernetes) = &self.mode else { return Err(Refusal::NotReady) };
+        let cluster = lock(&kubernetes.cluster);
+        if !cluster.knows_nodes() {
+            return Err(Refusal::NotReady);
+        }
+        let found = cluster.pod(&pod.namespace, &pod.name).filter(|found| *found.uid == *pod.uid);
+        let node = found.and_then(|found| NodeName::new(found.node.as_ref()?).ok());
+        node.ok_or_else(|| Distrust::PodUnknown(format!("{}/{}", pod.namespace, pod.name)).into())
+    }
+
+    /// Takes note that a node sends one more report, or refuses it.
+    pub fn admit_one_more(&self, node: &NodeName) -> Result<(), Refusal> {
+        if self.pace.admits(node, self.now()) { Ok(()) } else { Err(Refusal::TooOften(node.to_string())) }
     }
 
     /// Takes in what a watch tells.

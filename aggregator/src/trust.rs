@@ -8,3 +8,9 @@ pub mod certificate;
 pub mod files;
 pub mod rotation;
 pub mod tls;
+
+pub mod claims;
+pub mod identity;
+pub mod verdict;
+
+pub mod pace;

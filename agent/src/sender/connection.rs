@@ -5,13 +5,17 @@ use std::io;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 
 use super::Target;
+use super::credentials::CredentialsError;
+use super::target::Scheme;
 use crate::self_metrics::SendFailure;
 
 /// An answer is one sentence; what is longer is not read.
@@ -26,6 +30,15 @@ pub(super) enum SendError {
         #[source]
         source: io::Error,
     },
+    /// Its certificate is not vouched for, or it speaks no TLS 1.3.
+    #[error("TLS with {target}")]
+    Tls {
+        target: Target,
+        #[source]
+        source: io::Error,
+    },
+    #[error("credentials")]
+    Credentials(#[source] CredentialsError),
     #[error("the connection was lost")]
     Lost(#[source] hyper::Error),
     #[error("no answer in time")]
@@ -42,6 +55,8 @@ impl SendError {
     pub(super) fn reason(&self) -> SendFailure {
         match self {
             Self::Connect { .. } => SendFailure::Connect,
+            Self::Tls { .. } => SendFailure::Tls,
+            Self::Credentials(_) => SendFailure::Credentials,
             Self::Lost(_) => SendFailure::Lost,
             Self::Deadline => SendFailure::Deadline,
             Self::Refused { .. } => SendFailure::Refused,
@@ -66,15 +81,29 @@ impl Drop for Connection {
 impl Connection {
     pub(super) async fn open(target: &Target) -> Result<Self, SendError> {
         let failed = |source| SendError::Connect { target: target.clone(), source };
-        let stream = TcpStream::connect(target.addresses()).await.map_err(failed)?;
+        let addresses = target.addresses().await.map_err(failed)?;
+        let stream = TcpStream::connect(&addresses[..]).await.map_err(failed)?;
         // A report is written in two pieces, head and body; the second must not wait for the first to be acknowledged.
         stream.set_nodelay(true).map_err(failed)?;
+        match target.scheme() {
+            Scheme::Http => Self::over(stream).await,
+            Scheme::Https(name) => {
+                let config = target.credentials().tls().map_err(SendError::Credentials)?;
+                let stream = TlsConnector::from(config).connect(name.clone(), stream).await;
+                Self::over(stream.map_err(|source| SendError::Tls { target: target.clone(), source })?).await
+            }
+        }
+    }
+
+    async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, SendError> {
         let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(SendError::Lost)?;
         Ok(Self { requests, driver: tokio::spawn(connection) })
     }
 
     /// Sends one report and reads the answer to its end, so that the connection can be used again.
     pub(super) async fn post(&mut self, target: &Target, report: Bytes) -> Result<(), SendError> {
+        // Kubelet renews the token: what was read last time may have expired.
+        let authorization = target.credentials().authorization().map_err(SendError::Credentials)?;
         self.requests.ready().await.map_err(SendError::Lost)?;
         let mut request = Request::new(Full::new(report));
         *request.method_mut() = hyper::Method::POST;
@@ -84,6 +113,9 @@ impl Connection {
         }
         let protobuf = hyper::header::HeaderValue::from_static("application/x-protobuf");
         request.headers_mut().insert(CONTENT_TYPE, protobuf);
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization);
+        }
         let answer = self.requests.send_request(request).await.map_err(SendError::Lost)?;
         let status = answer.status();
         let sentence = sentence(answer).await;
@@ -104,3 +136,6 @@ async fn sentence(answer: Response<Incoming>) -> String {
     let bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     String::from_utf8_lossy(&bytes).trim().chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 
 mod backoff;
 mod connection;
+mod credentials;
 mod target;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 
 pub use self::backoff::Backoff;
 use self::connection::{Connection, SendError};
+pub use self::credentials::{Credentials, CredentialsError};
 pub use self::target::{Target, TargetError};
 use crate::self_metrics::{SelfMetrics, SendFailure};
 use crate::ticker::Outgoing;
