@@ -186,7 +186,11 @@ fn input(inputs: &Inputs, figures: &Figures, bytes: u64) -> Result<Input> {
     if inputs.is_kube() {
         let kubernetes = Kubernetes::new(Cluster::default(), figures.options(), Ages::Count);
         let mode = Mode::Kubernetes(Box::new(kubernetes));
-        return Ok(Input { mode, store: Store::new(store::Limits { bytes, ..store::Limits::KUBERNETES }), skipped: Vec::new() });
+        return Ok(Input {
+            mode,
+            store: Store::new(store::Limits { bytes, ..store::Limits::KUBERNETES }),
+            skipped: Vec::new(),
+        });
     }
     let files = inputs.dump();
     let now = Clock::system().now();

@@ -4,9 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
 
 #[path = "support/apiserver.rs"]
-#[expect(dead_code, reason = "other tests kill and restart it")]
 mod apiserver;
 
+use std::io::{self, BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,8 +36,15 @@ use mcad_aggregator::trust::verdict::{AUDIENCE, Bearer, Distrust};
 use mcad_aggregator::watch::{self, Settings, Told};
 use mcad_wire::report::{REPORT_VERSION, Report};
 use prost::Message as _;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
 
 fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
@@ -82,28 +92,21 @@ async fn token(client: &Client, account: &str, audience: &str, pod: Option<&str>
     made.status.unwrap().token
 }
 
-/// An aggregator's identity and view, whose clock is ahead of the API server's by as much as a test says.
+/// An aggregator's identity and view.
 struct Aggregator {
     tokens: Tokens,
     replica: Arc<Replica>,
-    ahead_s: Arc<AtomicU64>,
 }
 
 impl Aggregator {
     fn new(client: Client) -> Self {
-        let (ahead_s, system) = (Arc::new(AtomicU64::new(0)), Clock::system());
-        let ahead = Arc::clone(&ahead_s);
-        let clock = Clock::from_fn(move || {
-            let (now, ahead_s) = (system.now(), ahead.load(Ordering::SeqCst));
-            let since_start = now.since_start + Duration::from_secs(ahead_s);
-            Now { since_start, unix_ms: now.unix_ms + ahead_s * 1000 }
-        });
+        let clock = Clock::system();
         let account = "system:serviceaccount:default:mcad-agent".to_owned();
         let tokens = Tokens::new(client, account, clock.clone(), identity::Limits::default());
         let kubernetes = Kubernetes::new(Cluster::default(), Options::default(), Ages::Count);
         let (mode, figures) = (Mode::Kubernetes(Box::new(kubernetes)), SelfMetrics::new().unwrap());
         let replica = Arc::new(Replica::new(clock, mode, Store::new(Limits::KUBERNETES), figures));
-        Self { tokens, replica, ahead_s }
+        Self { tokens, replica }
     }
 
     /// Takes in what the API server lists.
@@ -140,11 +143,11 @@ impl Aggregator {
             let bearer = self.tokens.bearer(token, |_| ()).await?;
             self.replica.node_of(bearer)
         };
-        let taken = match sender.await {
+        let outcome = match sender.await {
             Ok(sender) => self.replica.take(Some(&sender), Ok(&report.encode_to_vec())),
             Err(refusal) => Err(refusal),
         };
-        taken.map_err(|refusal: Refusal| refusal.reason())
+        outcome.map_err(|refusal: Refusal| refusal.reason())
     }
 
     fn has_heard_of(&self, node: &str) -> bool {
@@ -193,7 +196,7 @@ fn forge(token: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_ends_with_its_pod_and_an_expired_one_is_called_so() {
+async fn a_token_ends_with_its_pod() {
     let Some(server) = ApiServer::start().await else { return };
     let client = server.client();
     cluster(&client).await;
@@ -210,8 +213,50 @@ async fn a_token_ends_with_its_pod_and_an_expired_one_is_called_so() {
     aggregator.list(client.clone()).await;
     assert_eq!(aggregator.report(Some(&on_a), "a").await, Err("token_pod_unknown"));
     assert_eq!(aggregator.report(Some(&unseen), "b").await, Err("token_rejected"));
-    aggregator.ahead_s.store(601, Ordering::SeqCst);
-    assert_eq!(aggregator.report(Some(&on_a), "a").await, Err("token_expired"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_token_is_refused_by_the_api_server_though_all_else_is_right() {
+    let Some(server) = ApiServer::start().await else { return };
+    let client = server.client();
+    cluster(&client).await;
+    let aggregator = Aggregator::new(client.clone());
+    aggregator.list(client.clone()).await;
+    let on_a = token(&client, "mcad-agent", AUDIENCE, Some("on-a")).await;
+    let now_s = Clock::system().now().unix_ms / 1000;
+    let signed = |exp_s| sign_anew(&server.token_key(), &on_a, exp_s);
+    assert_eq!(aggregator.report(Some(&signed(now_s + 300)), "a").await, Ok(Outcome::Taken), "the key is right");
+    assert_eq!(aggregator.report(Some(&signed(now_s - 300)), "a").await, Err("token_expired"));
+}
+
+/// The same token with another end, signed as the API server signs.
+fn sign_anew(key: &str, token: &str, exp_s: u64) -> String {
+    let parts: Vec<_> = token.split('.').collect();
+    let mut claims: Value = serde_json::from_slice(&from_base64url(parts[1])).unwrap();
+    claims["exp"] = json!(exp_s);
+    claims["nbf"] = json!(exp_s - 600);
+    claims["iat"] = json!(exp_s - 600);
+    let signed = format!("{}.{}", parts[0], base64url(claims.to_string().as_bytes()));
+    let key = rcgen::KeyPair::from_pem(key).unwrap();
+    let random = ring::rand::SystemRandom::new();
+    let algorithm = &ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING;
+    let key = ring::signature::EcdsaKeyPair::from_pkcs8(algorithm, key.serialized_der(), &random).unwrap();
+    let signature = key.sign(&random, signed.as_bytes()).unwrap();
+    format!("{signed}.{}", base64url(signature.as_ref()))
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+fn base64url(bytes: &[u8]) -> String {
+    let bits: Vec<_> = bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)).collect();
+    let six = |six: &[u8]| (0..6).fold(0, |value, at| value << 1 | usize::from(six.get(at).copied().unwrap_or(0)));
+    bits.chunks(6).map(|bits| char::from(ALPHABET[six(bits)])).collect()
+}
+
+fn from_base64url(text: &str) -> Vec<u8> {
+    let value = |char| ALPHABET.iter().position(|known| *known == char).unwrap();
+    let bits: Vec<_> = text.bytes().flat_map(|char| (0..6).rev().map(move |at| value(char) >> at & 1)).collect();
+    bits.chunks_exact(8).map(|bits| bits.iter().fold(0, |byte, bit| byte << 1 | *bit as u8)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -229,6 +274,98 @@ async fn while_the_api_server_is_dead_known_agents_go_on_and_new_ones_wait() {
     assert_eq!(aggregator.report(Some(&on_b), "b").await, Err(Distrust::Unavailable.reason()));
     server.restart().await;
     assert_eq!(aggregator.report(Some(&on_b), "b").await, Ok(Outcome::Taken));
+}
+
+/// The aggregator's own process; killed when a test ends.
+struct Process {
+    child: Child,
+    reports: SocketAddr,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One that makes its own certificate and asks for tokens, as in a pod, but on loopback.
+fn start(kubeconfig: &Path) -> Process {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mcad-aggregator"))
+        .args(["--listen", "127.0.0.1:0", "--report-listen", "127.0.0.1:0", "--report-auth", "token"])
+        .args(["--report-tls", "own", "--tls-name", "127.0.0.1"])
+        .env("KUBECONFIG", kubeconfig)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let reports = line.trim().split("reports=https://").nth(1).unwrap().parse().unwrap();
+    Process { child, reports }
+}
+
+/// Sends a report of node a as an agent does that trusts the bundle in the ConfigMap; the status line of the answer.
+async fn post(process: &Process, client: &Client, token: &str, sequence: u64) -> io::Result<String> {
+    let report = Report {
+        version: REPORT_VERSION,
+        node: "a".to_owned(),
+        sequence,
+        uptime_ns: sequence,
+        interval_ms: 10_000,
+        ..Report::default()
+    };
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), "default");
+    let map = maps.get("mcad-aggregator-bundle").await.map_err(io::Error::other)?;
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(
+        CertificateDer::pem_slice_iter(map.data.unwrap()["ca.crt"].as_bytes()).map(Result::unwrap),
+    );
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13]).unwrap();
+    let config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
+    let stream = TcpStream::connect(process.reports).await?;
+    let name = ServerName::from(process.reports.ip());
+    let mut stream = TlsConnector::from(config).connect(name, stream).await?;
+    let body = report.encode_to_vec();
+    let head = format!(
+        "POST /v1/report HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\n\
+         authorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), &body].concat()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer.lines().next().unwrap_or_default().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_mounts_the_bundle_and_its_token_is_taken_by_every_replica() {
+    let Some(server) = ApiServer::start().await else { return };
+    let client = server.client();
+    cluster(&client).await;
+    let kubeconfig = server.kubeconfig();
+    let replicas = [start(&kubeconfig), start(&kubeconfig)];
+    let on_a = token(&client, "mcad-agent", AUDIENCE, Some("on-a")).await;
+    for replica in &replicas {
+        let taken = async {
+            let mut sequence = 0;
+            // Until the bundle is there and the pods are listed, agents come back.
+            loop {
+                sequence += 1;
+                match post(replica, &client, &on_a, sequence).await {
+                    Ok(status) if status == "HTTP/1.1 204 No Content" => break,
+                    Ok(status) => assert!(status.starts_with("HTTP/1.1 503 "), "{status}"),
+                    Err(_) => {}
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), taken).await.expect("a minute without a report taken");
+        let on_b = token(&client, "mcad-agent", AUDIENCE, Some("on-b")).await;
+        assert_eq!(post(replica, &client, &on_b, 1000).await.unwrap(), "HTTP/1.1 403 Forbidden");
+    }
 }
 
 const NOW_S: u64 = 1_800_000_000;
@@ -291,7 +428,8 @@ async fn what_others_do_to_secret_and_config_map_is_made_good() {
     let client = server.client();
     let seconds = Arc::new(AtomicU64::new(NOW_S));
     let mut replica = replicated(server.client(), &seconds);
-    let (secrets, maps) = (Api::<Secret>::namespaced(client.clone(), "default"), Api::<ConfigMap>::namespaced(client.clone(), "default"));
+    let (secrets, maps) =
+        (Api::<Secret>::namespaced(client.clone(), "default"), Api::<ConfigMap>::namespaced(client.clone(), "default"));
     // Made empty beforehand, so that the aggregator needs no right to create.
     secrets.create(&PostParams::default(), &object(json!({"metadata": {"name": "authority"}}))).await.unwrap();
     maps.create(&PostParams::default(), &object(json!({"metadata": {"name": "bundle"}}))).await.unwrap();
@@ -299,7 +437,8 @@ async fn what_others_do_to_secret_and_config_map_is_made_good() {
     let first = bundle(&client).await;
 
     // A stranger's certificate in the bundle, then no bundle at all.
-    let (patch, stranger) = (PatchParams::default(), mcad_aggregator::trust::certificate::Authority::make(NOW_S).unwrap());
+    let (patch, stranger) =
+        (PatchParams::default(), mcad_aggregator::trust::certificate::Authority::make(NOW_S).unwrap());
     let strange = json!({"data": {"ca.crt": stranger.certificate}});
     maps.patch("bundle", &patch, &Patch::Merge(strange)).await.unwrap();
     replica.keeper.look().await.unwrap();

@@ -65,15 +65,8 @@ pub enum SendFailure {
 }
 
 impl SendFailure {
-    const ALL: [Self; 7] = [
-        Self::Connect,
-        Self::Tls,
-        Self::Credentials,
-        Self::Lost,
-        Self::Deadline,
-        Self::Refused,
-        Self::NotTaken,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Connect, Self::Tls, Self::Credentials, Self::Lost, Self::Deadline, Self::Refused, Self::NotTaken];
 
     /// As the label spells it.
     pub const fn as_str(self) -> &'static str {

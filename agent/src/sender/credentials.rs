@@ -77,8 +77,7 @@ impl Credentials {
             return Err(CredentialsError::NoAuthority(path.clone()));
         }
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder =
-            builder.with_protocol_versions(&[&rustls::version::TLS13]).map_err(CredentialsError::Setup)?;
+        let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).map_err(CredentialsError::Setup)?;
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // One connection is kept; a new one is checked anew.

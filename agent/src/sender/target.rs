@@ -204,7 +204,10 @@ mod tests {
     fn a_replica_is_at_an_address_and_keeps_the_name() {
         let replica = target_of("https://reports.metrics.svc:7").at("10.0.0.9:7".parse().unwrap());
         assert_eq!(replica.addresses, ["10.0.0.9:7".parse().unwrap()]);
-        assert_eq!((replica.authority(), replica.host(), replica.port()), ("reports.metrics.svc:7", "reports.metrics.svc", 7));
+        assert_eq!(
+            (replica.authority(), replica.host(), replica.port()),
+            ("reports.metrics.svc:7", "reports.metrics.svc", 7)
+        );
     }
 
     fn target_of(url: &str) -> Target {

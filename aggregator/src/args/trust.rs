@@ -191,7 +191,9 @@ mod tests {
         assert!(refusal(true, &["--report-auth", "none"]).contains("could be forged"));
         assert!(refusal(true, &["--report-tls", "off"]).contains("could be read"));
         let files = ["--tls-cert", "c", "--tls-key", "k"];
-        assert!(refusal(true, &[&files[..], &["--report-auth", "none"]].concat()).contains("--report-listen 127.0.0.1:7"));
+        assert!(
+            refusal(true, &[&files[..], &["--report-auth", "none"]].concat()).contains("--report-listen 127.0.0.1:7")
+        );
         assert!(refusal(false, &files).contains("--cluster kube"));
     }
 

@@ -14,7 +14,9 @@ pub enum Refusal {
     #[error("the body has more than {MAX_BODY_BYTES} bytes; send fewer cgroups (mcad-agent --report-cgroups)")]
     Oversized,
     /// More memory than a report may take once it is decoded.
-    #[error("the report takes more than {MAX_DECODED_BYTES} bytes when decoded; send fewer cgroups (mcad-agent --report-cgroups)")]
+    #[error(
+        "the report takes more than {MAX_DECODED_BYTES} bytes when decoded; send fewer cgroups (mcad-agent --report-cgroups)"
+    )]
     DecodedOversized,
     /// A body that would have to be unpacked first.
     #[error("the content encoding is {0:?}; send the report as it is")]

@@ -4,9 +4,7 @@ use std::mem::size_of;
 
 use mcad_wire::report::{Cgroup, CgroupDetail, GpuUse, REPORT_VERSION, XidErrors};
 
-use super::{
-    Listed, MAX_ABSENCES, MAX_ASSIGNMENTS, MAX_CGROUPS, MAX_DECODED_BYTES, MAX_DEVICES, Refusal, at_most,
-};
+use super::{Listed, MAX_ABSENCES, MAX_ASSIGNMENTS, MAX_CGROUPS, MAX_DECODED_BYTES, MAX_DEVICES, Refusal, at_most};
 
 /// Tags of wire's `Report`; tags never change (docs/report.md).
 const VERSION: u64 = 1;
@@ -74,28 +72,24 @@ impl Counts {
     }
 
     fn gpus(&mut self, message: &[u8]) -> Result<(), Refusal> {
-        for_each(message, |tag, value| match (tag, value) {
-            (LIST, Value::Bytes(gpu)) => {
+        for_each(message, |tag, value| {
+            if let (LIST, Value::Bytes(gpu)) = (tag, value) {
                 self.devices += 1;
-                self.gpu(gpu)
+                return self.gpu(gpu);
             }
-            _ => {
-                self.elements += 1;
-                Ok(())
-            }
+            self.elements += 1;
+            Ok(())
         })
     }
 
     fn gpu(&mut self, message: &[u8]) -> Result<(), Refusal> {
-        for_each(message, |tag, value| match (tag, value) {
-            (MIG_INSTANCES, Value::Bytes(instance)) => {
+        for_each(message, |tag, value| {
+            if let (MIG_INSTANCES, Value::Bytes(instance)) = (tag, value) {
                 self.devices += 1;
-                self.flat(instance)
+                return self.flat(instance);
             }
-            _ => {
-                self.elements += 1;
-                Ok(())
-            }
+            self.elements += 1;
+            Ok(())
         })
     }
 
@@ -117,10 +111,7 @@ impl Counts {
     }
 }
 
-fn for_each<'a>(
-    message: &'a [u8],
-    mut take: impl FnMut(u64, Value<'a>) -> Result<(), Refusal>,
-) -> Result<(), Refusal> {
+fn for_each<'a>(message: &'a [u8], mut take: impl FnMut(u64, Value<'a>) -> Result<(), Refusal>) -> Result<(), Refusal> {
     let mut fields = Fields { rest: message, depth: Depth::Nested };
     while let Some((tag, value)) = fields.next()? {
         take(tag, value)?;

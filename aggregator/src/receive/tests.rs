@@ -161,7 +161,13 @@ fn a_body_has_as_many_bytes_as_it_may() {
     let mut body = full().encode_to_vec();
     // Field 1000, of so many bytes that the body is full: a later format's.
     let rest = MAX_BODY_BYTES - body.len() - 5;
-    body.extend_from_slice(&[0xc2, 0x3e, (rest & 0x7f) as u8 | 0x80, (rest >> 7 & 0x7f) as u8 | 0x80, (rest >> 14) as u8]);
+    body.extend_from_slice(&[
+        0xc2,
+        0x3e,
+        (rest & 0x7f) as u8 | 0x80,
+        (rest >> 7 & 0x7f) as u8 | 0x80,
+        (rest >> 14) as u8,
+    ]);
     body.resize(MAX_BODY_BYTES, 0);
     assert_eq!(receive(&body).unwrap().report, full());
     body.push(0);

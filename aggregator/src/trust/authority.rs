@@ -109,13 +109,7 @@ struct Seen {
 
 impl Keeper {
     /// One that has not looked yet.
-    pub fn new(
-        client: Client,
-        places: Places,
-        names: Vec<String>,
-        clock: Clock,
-        certificates: Certificates,
-    ) -> Self {
+    pub fn new(client: Client, places: Places, names: Vec<String>, clock: Clock, certificates: Certificates) -> Self {
         let secrets = Api::namespaced(client.clone(), &places.namespace);
         let config_maps = Api::namespaced(client, &places.namespace);
         Self { secrets, config_maps, places, names, clock, certificates, leaf: None }

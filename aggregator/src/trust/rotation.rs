@@ -128,7 +128,13 @@ pub fn leaf_not_after_s(held: &Held, now_s: u64) -> u64 {
 /// What is done for a step to what the Secret holds. `made` is the certificate of a new authority, where the step makes one.
 ///
 /// It serves the tests of this file and the writer of the Secret: both move the same way.
-pub fn stepped(held: Option<&Held>, step: &Step, bundle: &BTreeMap<Fingerprint, u64>, made: Authority, now_s: u64) -> Held {
+pub fn stepped(
+    held: Option<&Held>,
+    step: &Step,
+    bundle: &BTreeMap<Fingerprint, u64>,
+    made: Authority,
+    now_s: u64,
+) -> Held {
     let Some(held) = held else {
         let valid = bundle.iter().filter(|(_, not_after_s)| **not_after_s > now_s);
         // The longest valid are those that agents need most.

@@ -51,8 +51,7 @@ fn server(shown: Shown) -> Result<ServerConfig, UnusableError> {
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(UnusableError)?;
-    let mut config =
-        builder.with_no_client_auth().with_single_cert(shown.chain, shown.key).map_err(UnusableError)?;
+    let mut config = builder.with_no_client_auth().with_single_cert(shown.chain, shown.key).map_err(UnusableError)?;
     // Agents keep their connection: a session to resume would only be memory.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -163,46 +163,47 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(review: Value, claims: &Claims, expected: Result<Bearer, &str>) {
+    fn check(review: Value, claims: &Claims, expected: &Result<Bearer, &str>) {
         let review = serde_json::from_value(review).unwrap();
         let got = verdict(&review, claims, AGENT, NOW_S);
-        assert_eq!(got.map_err(|distrust| distrust.reason()), expected);
+        assert_eq!(got.map_err(|distrust| distrust.reason()), *expected);
     }
 
     #[test]
     fn the_node_is_the_tokens_own_where_the_api_server_says_it() {
         let extra = json!({NODE_NAME: ["gpu-17"], POD_NAME: ["agent-x"], POD_UID: ["u"]});
-        check(accepted(&extra), &claims(AUDIENCE, NOW_S + 1), Ok(Bearer::OnNode(NodeName::new("gpu-17").unwrap())));
+        check(accepted(&extra), &claims(AUDIENCE, NOW_S + 1), &Ok(Bearer::OnNode(NodeName::new("gpu-17").unwrap())));
     }
 
     #[test]
     fn else_its_pod_is() {
         let pod = PodId { namespace: "metrics".into(), name: "agent-x".into(), uid: "u".into() };
         let extra = json!({POD_NAME: ["agent-x"], POD_UID: ["u"]});
-        check(accepted(&extra), &claims(AUDIENCE, NOW_S + 1), Ok(Bearer::InPod(pod)));
+        check(accepted(&extra), &claims(AUDIENCE, NOW_S + 1), &Ok(Bearer::InPod(pod)));
     }
 
     #[test]
     fn a_token_that_is_bound_to_no_pod_is_of_no_node() {
-        for extra in [json!({}), json!({POD_NAME: ["x"]}), json!({POD_UID: ["u"]}), json!({POD_NAME: [], POD_UID: []})] {
-            check(accepted(&extra), &claims(AUDIENCE, NOW_S + 1), Err("token_unbound"));
+        for extra in [json!({}), json!({POD_NAME: ["x"]}), json!({POD_UID: ["u"]}), json!({POD_NAME: [], POD_UID: []})]
+        {
+            check(accepted(&extra), &claims(AUDIENCE, NOW_S + 1), &Err("token_unbound"));
         }
     }
 
     #[test]
     fn a_token_that_the_api_server_refuses_is_refused_for_what_it_says_of_itself() {
         let refused = json!({"authenticated": false, "error": "[invalid bearer token]"});
-        check(refused.clone(), &claims("other", NOW_S + 1), Err("token_audience"));
-        check(refused.clone(), &claims(AUDIENCE, NOW_S), Err("token_expired"));
-        check(refused.clone(), &claims(AUDIENCE, NOW_S + 1), Err("token_rejected"));
-        check(json!({}), &claims(AUDIENCE, NOW_S + 1), Err("token_rejected"));
+        check(refused.clone(), &claims("other", NOW_S + 1), &Err("token_audience"));
+        check(refused.clone(), &claims(AUDIENCE, NOW_S), &Err("token_expired"));
+        check(refused.clone(), &claims(AUDIENCE, NOW_S + 1), &Err("token_rejected"));
+        check(json!({}), &claims(AUDIENCE, NOW_S + 1), &Err("token_rejected"));
     }
 
     #[test]
     fn what_a_token_says_of_itself_makes_nobody_believe_it() {
         let mut review = accepted(&json!({NODE_NAME: ["n"]}));
         review["authenticated"] = json!(false);
-        check(review, &claims(AUDIENCE, NOW_S + 1), Err("token_rejected"));
+        check(review, &claims(AUDIENCE, NOW_S + 1), &Err("token_rejected"));
     }
 
     #[test]
@@ -210,16 +211,17 @@ mod tests {
         for audiences in [json!([]), json!(["https://kubernetes.default.svc"]), Value::Null] {
             let mut review = accepted(&json!({NODE_NAME: ["n"]}));
             review["audiences"] = audiences;
-            check(review, &claims(AUDIENCE, NOW_S + 1), Err("token_audience"));
+            check(review, &claims(AUDIENCE, NOW_S + 1), &Err("token_audience"));
         }
     }
 
     #[test]
     fn somebody_elses_token_is_refused() {
-        for name in ["system:serviceaccount:metrics:other", "system:serviceaccount:other:mcad-agent", "mcad-agent", ""] {
+        for name in ["system:serviceaccount:metrics:other", "system:serviceaccount:other:mcad-agent", "mcad-agent", ""]
+        {
             let mut review = accepted(&json!({NODE_NAME: ["n"]}));
             review["user"]["username"] = json!(name);
-            check(review, &claims(AUDIENCE, NOW_S + 1), Err("token_service_account"));
+            check(review, &claims(AUDIENCE, NOW_S + 1), &Err("token_service_account"));
         }
     }
 }

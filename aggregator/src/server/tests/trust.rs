@@ -179,7 +179,8 @@ async fn scrapes_come_by_tls_where_a_certificate_is_given() {
 async fn bodies_take_as_much_memory_together_as_they_may_and_one_more_is_told_to_come_back() {
     let served = serve(Limits { bodies_kib: 1024, ..PATIENT }).await;
     let slow = |length: usize| {
-        let head = "POST /v1/report HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\nexpect: 100-continue";
+        let head =
+            "POST /v1/report HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\nexpect: 100-continue";
         format!("{head}\r\ncontent-length: {length}\r\n\r\n")
     };
     let mut first = TcpStream::connect(served.reports).await.unwrap();
@@ -197,7 +198,8 @@ async fn bodies_take_as_much_memory_together_as_they_may_and_one_more_is_told_to
     drop(first);
     // Where no length is said it may be any.
     served.counts("mcad_aggregator_connections{listener=\"reports\"} 0").await;
-    let chunked = b"POST /v1/report HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\n\
+    let chunked =
+        b"POST /v1/report HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\n\
         transfer-encoding: chunked\r\n\r\n0\r\n\r\n";
     let (head, _) = exchange(served.reports, chunked).await;
     assert!(head.starts_with("HTTP/1.1 400 "), "an empty report, and not a full house: {head}");
@@ -238,7 +240,8 @@ async fn guarded(reviewer: &Reviewer) -> Served {
 }
 
 fn with_token(token: &str, body: &[u8]) -> Vec<u8> {
-    let head = String::from_utf8_lossy(&post(body.len(), b"")).replacen("\r\n", &format!("\r\nauthorization: {token}\r\n"), 1);
+    let head =
+        String::from_utf8_lossy(&post(body.len(), b"")).replacen("\r\n", &format!("\r\nauthorization: {token}\r\n"), 1);
     [head.as_bytes(), body].concat()
 }
 
@@ -255,7 +258,10 @@ async fn a_report_is_taken_of_the_node_that_the_token_is_of_and_of_no_other() {
     served.check_refused(&with_token(&bearer(2), &valid(2)), "403", "token_other_node").await;
     served.check_refused(&post(valid(2).len(), &valid(2)), "401", "no_token").await;
     let exposition = served.exposition().await;
-    assert!(exposition.contains("mcad_aggregator_reports_received_total 1\n"), "n's figures are as they were: {exposition}");
+    assert!(
+        exposition.contains("mcad_aggregator_reports_received_total 1\n"),
+        "n's figures are as they were: {exposition}"
+    );
     served.end().await;
 }
 
