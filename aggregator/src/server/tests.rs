@@ -441,4 +441,4 @@ async fn a_scrape_more_than_there_may_be_waits_for_its_turn() {
     served.end().await;
 }
 
-mod trust;
+mod trust_tests;
