@@ -162,17 +162,16 @@ impl Replica {
     pub fn take(&self, sender: Option<&NodeName>, body: Result<&[u8], Refusal>) -> Result<Outcome, Refusal> {
         let outcome = body.and_then(receive::receive).and_then(|received| {
             let node = received.node.clone();
-            match sender {
-                Some(sender) if *sender != node => {
-                    let (token, report) = (sender.to_string(), node.to_string());
-                    return Err(Refusal::Untrusted(Distrust::OtherNode { token, report }));
-                }
-                Some(_) => {}
-                // Whose it is was not known before it was read.
-                None => self.admit_one_more(&node)?,
+            if let Some(sender) = sender.filter(|sender| **sender != node) {
+                let (token, report) = (sender.to_string(), node.to_string());
+                return Err(Refusal::Untrusted(Distrust::OtherNode { token, report }));
             }
             if let Mode::Kubernetes(kubernetes) = &self.mode {
                 kubernetes.admit(&node)?;
+            }
+            // Where the sender is known it was admitted before its body was read.
+            if sender.is_none() {
+                self.admit_one_more(&node)?;
             }
             let now = self.now();
             let outcome = self.store().insert(received, now)?;
