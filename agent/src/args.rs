@@ -19,11 +19,22 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Where reports go: http://127.0.0.1:PORT.
+    /// Where reports go: https://HOST:PORT, or on this machine http://127.0.0.1:PORT.
     ///
-    /// Reports are not encrypted in this version, so only a loopback address is taken.
+    /// Over http reports are not encrypted, so only a loopback address is taken. A host's name is looked up for each new
+    /// connection, and must be in the aggregator's certificate.
     #[arg(long, value_name = "URL", required_unless_present = "once")]
     pub aggregator: Option<Target>,
+
+    /// Certificates in PEM of the authorities that may vouch for the aggregator: of the ConfigMap that it keeps, ca.crt. Read
+    /// anew for each connection. With https it must be there, and nothing does without.
+    #[arg(long, value_name = "FILE")]
+    pub aggregator_ca: Option<PathBuf>,
+
+    /// The ServiceAccount's token, made out for the audience mcad-metrics, that says which node this is. Read anew for each
+    /// report, as kubelet renews it. Default: none is sent.
+    #[arg(long, value_name = "FILE")]
+    pub token: Option<PathBuf>,
 
     /// The node's name, as Kubernetes knows it. Default: the host name in lower case, as kubelet has it.
     #[arg(long, value_name = "NAME", env = "NODE_NAME", value_parser = node_name)]
@@ -93,6 +104,10 @@ Examples:
 
   Report to an aggregator on this machine every second, own metrics on port 9464:
     mcad-agent --aggregator http://127.0.0.1:9440 --interval 1s --listen 127.0.0.1:9464
+
+  Report to an aggregator on another machine, in a pod:
+    mcad-agent --aggregator https://mcad-aggregator-reports.metrics.svc:10911 \\
+      --aggregator-ca /var/run/mcad/ca.crt --token /var/run/mcad/token
 
 The log goes to standard error; MCAD_LOG=debug (or any tracing filter) says more.";
 

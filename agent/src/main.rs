@@ -17,7 +17,7 @@ use mcad_agent::report::{Identity, report};
 use mcad_agent::sample::Machine;
 use mcad_agent::sampler::Sampler;
 use mcad_agent::self_metrics::SelfMetrics;
-use mcad_agent::sender::{self, Backoff, Sender, Target};
+use mcad_agent::sender::{self, Backoff, Credentials, Sender, Target};
 use mcad_agent::source::gpu;
 use mcad_agent::source::machine::MachineFiles;
 use mcad_agent::{admin, clock, readers, rights, ticker};
@@ -49,6 +49,8 @@ fn main() -> anyhow::Result<()> {
     match args.aggregator.clone() {
         _ if args.once => once(&args, &identity, sampler),
         Some(target) => {
+            let credentials = Credentials::new(args.aggregator_ca.clone(), args.token.clone());
+            let target = target.trusting(credentials).context("--aggregator")?;
             // One thread is plenty for one connection out and a few in; samples are taken on another.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(run(&args, target, identity, sampler))

@@ -1,4 +1,6 @@
 //! The command line of mcad-aggregator. Owns flags, their defaults and what they refuse; starts nothing.
+pub mod trust;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -28,7 +30,10 @@ Examples:
   Prometheus on another machine may scrape, reports stay on this one
     mcad-aggregator --cluster local --listen 0.0.0.0:10910
 
-On standard output appears one line, once both addresses are open:
+  In a pod: agents of other machines report by TLS, each with its ServiceAccount's token
+    mcad-aggregator --listen 0.0.0.0:10910 --report-listen 0.0.0.0:10911
+
+On standard output appears one line, once both addresses are open (https:// where TLS is spoken):
   listening metrics=http://ADDR reports=http://ADDR
 
 Logs go to standard error; RUST_LOG=debug says more.";
@@ -73,6 +78,9 @@ pub struct Args {
     /// Where it is served.
     #[command(flatten)]
     pub serve: Serve,
+    /// Who may send reports.
+    #[command(flatten)]
+    pub trust: trust::Trust,
     /// How replicas take turns.
     #[command(flatten)]
     pub replicas: Replicas,
@@ -228,8 +236,7 @@ pub struct Serve {
     /// Address for /metrics, the page at /, /live and /ready; port 0 takes any free one.
     #[arg(long, env = "MCAD_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:10910")]
     pub listen: SocketAddr,
-    /// Address for agents' reports (POST /v1/report). Loopback only: reports are neither encrypted nor authenticated in
-    /// this version.
+    /// Address for agents' reports (POST /v1/report). Where other machines can reach it, they come by TLS and with a token.
     #[arg(long, env = "MCAD_REPORT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:10911")]
     pub report_listen: SocketAddr,
 }
@@ -309,15 +316,7 @@ impl Args {
         if self.replicas.leader_elect == Some(Switch::On) && !self.inputs.is_kube() {
             bail!("--leader-elect on needs --cluster kube: without an API server there is no Lease, and one replica");
         }
-        let reports = self.serve.report_listen;
-        if !reports.ip().is_loopback() {
-            bail!(
-                "--report-listen {reports} can be reached from other machines, but this version takes reports over \
-                 plain HTTP from anyone who can reach it: they could be read and forged. Use --report-listen \
-                 127.0.0.1:{} and run the agent on this machine",
-                reports.port()
-            );
-        }
+        self.trust.protection(self.serve.report_listen, self.inputs.is_kube())?;
         Ok(())
     }
 }

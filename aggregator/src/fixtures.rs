@@ -1,4 +1,6 @@
 //! Reports and instants for tests.
+pub(crate) mod reviewer;
+
 use std::sync::Arc;
 use std::time::Duration;
 

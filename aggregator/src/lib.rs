@@ -10,6 +10,8 @@ pub mod clock;
 pub mod receive;
 pub mod store;
 
+pub mod trust;
+
 pub mod quantity;
 pub mod resource;
 pub mod selector;

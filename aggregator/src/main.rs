@@ -1,4 +1,5 @@
 //! mcad-aggregator: from the command line to the drain.
+use std::convert::Infallible;
 use std::future::Future;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -9,8 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
+use futures::future::{BoxFuture, join_all};
 use kube::Client;
-use mcad_aggregator::args::{Args, Command, Explain, Figures, Inputs, Serve};
+use mcad_aggregator::args::trust::{Protection, ReportAuth, Tls};
+use mcad_aggregator::args::{self, Args, Command, Explain, Figures, Inputs, Serve};
 use mcad_aggregator::clock::{Clock, Now};
 use mcad_aggregator::cluster::Cluster;
 use mcad_aggregator::dump::{Dump, Skipped};
@@ -23,10 +26,14 @@ use mcad_aggregator::live;
 use mcad_aggregator::merge::Ages;
 use mcad_aggregator::receive;
 use mcad_aggregator::replica::{Kubernetes, Mode, Replica};
-use mcad_aggregator::seed;
+use mcad_aggregator::seed::{self, Past};
 use mcad_aggregator::self_metrics::SelfMetrics;
-use mcad_aggregator::server::{self, Listeners};
+use mcad_aggregator::server::{self, Guard, Listeners};
 use mcad_aggregator::store::{self, Store};
+use mcad_aggregator::trust::authority::{Keeper, Places};
+use mcad_aggregator::trust::files::Files;
+use mcad_aggregator::trust::identity::{self, Tokens};
+use mcad_aggregator::trust::tls::Certificates;
 use mcad_aggregator::watch::Settings;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -68,7 +75,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// Prints an explanation. What could not be read is said, and is a failure, but what could be is shown.
 fn explain(args: &Explain) -> Result<ExitCode> {
-    let Input { mode, store, skipped } = input(&args.inputs, &args.figures)?;
+    let Input { mode, store, skipped } = input(&args.inputs, &args.figures, store::REPORT_BYTES)?;
     let figures = SelfMetrics::new().context("the figures about itself clash")?;
     let replica = Replica::new(Clock::system(), mode, store, figures);
     if args.inputs.is_kube() {
@@ -99,26 +106,30 @@ fn paint() -> Paint {
 async fn serve(args: &Args) -> Result<()> {
     let shutdown = asked_to_end()?;
     let listeners = listen(&args.serve).await?;
-    let listening = addresses(&listeners)?;
     let figures = SelfMetrics::new().context("the figures about itself clash")?;
-    let Input { mode, store, skipped } = input(&args.inputs, &args.figures)?;
+    let Input { mode, store, skipped } = input(&args.inputs, &args.figures, report_memory(&args.trust))?;
     warn_of(&skipped);
     let replica = Replica::new(Clock::system(), mode, store, figures);
-    if args.replicas.elect(&args.inputs) {
-        return Box::pin(serve_among_others(args, listeners, replica, shutdown)).await;
+    let client = if args.inputs.is_kube() { Some(client().await?) } else { None };
+    let Trusted { guard, keep } = trust(args, listeners.reports.local_addr()?, client.as_ref())?;
+    let listening = addresses(&listeners, &guard)?;
+    if let (true, Some(client)) = (args.replicas.elect(&args.inputs), &client) {
+        let client = client.clone();
+        return Box::pin(serve_among_others(args, client, listeners, Trusted { guard, keep }, replica, shutdown)).await;
     }
+    announce(&listening)?;
     let replica = Arc::new(replica);
-    let serve = server::run(listeners, Arc::clone(&replica), server::Limits::default(), shutdown);
-    if args.inputs.is_kube() {
-        let client = client().await?;
-        announce(&listening)?;
-        tokio::select! {
-            () = serve => {}
-            ended = live::run(client, Settings::default(), replica) => ended.context("the thread that fits could not start")?,
+    let serve = server::run(listeners, Arc::clone(&replica), guard, server::Limits::default(), shutdown);
+    let watch = async {
+        match client {
+            Some(client) => live::run(client, Settings::default(), replica).await,
+            None => std::future::pending().await,
         }
-    } else {
-        announce(&listening)?;
-        serve.await;
+    };
+    tokio::select! {
+        () = serve => {}
+        ended = watch => ended.context("the thread that fits could not start")?,
+        _ = join_all(keep) => {}
     }
     tracing::info!("ended");
     Ok(())
@@ -127,19 +138,21 @@ async fn serve(args: &Args) -> Result<()> {
 /// As one of several replicas: the Lease says who speaks for the cluster.
 async fn serve_among_others(
     args: &Args,
+    client: Client,
     listeners: Listeners,
+    Trusted { guard, keep }: Trusted,
     replica: Replica,
     asked_to_end: impl Future<Output = ()>,
 ) -> Result<()> {
-    let client = client().await?;
-    let listening = addresses(&listeners)?;
+    let listening = addresses(&listeners, &guard)?;
+    let reports = listeners.reports.local_addr().context("no address of --report-listen")?;
     let flags = &args.replicas;
     let settings = election::Settings { identity: identity(), duration: Duration::from_secs(flags.lease_duration) };
     let leadership = Leadership::elected(settings.speaks());
     let replica = Arc::new(replica.among_others(settings.identity.clone(), leadership.clone()));
     let name = lease::Name { namespace: flags.lease_namespace.clone(), name: flags.lease_name.clone() };
     let standing = || replica.standing();
-    let address = advertised(listening.reports, flags.pod_ip);
+    let address = advertised(reports, flags.pod_ip);
     let clock = Clock::system();
     let candidate = Candidate::new(client.clone(), &name, settings, address, clock, leadership.clone(), standing);
     let holder = candidate.holder();
@@ -155,11 +168,25 @@ async fn serve_among_others(
     let shutdown = async {
         tokio::join!(candidate.run(left), end);
     };
+    // The past is not for everybody, and there is no way yet to ask for it by TLS and with proof of who asks.
+    let tells_past = guard.is_open();
+    let past = async {
+        if tells_past {
+            seed::run(Arc::clone(&replica), holder).await;
+        } else {
+            tracing::info!(
+                "reports need TLS or tokens, and replicas can't ask one another by those: this one starts without a past"
+            );
+            replica.past_is(Past::Unknown);
+        }
+        std::future::pending::<()>().await;
+    };
     announce(&listening)?;
     tokio::select! {
-        () = server::run(listeners, Arc::clone(&replica), server::Limits::default(), shutdown) => {}
+        () = server::run(listeners, Arc::clone(&replica), guard, server::Limits::default(), shutdown) => {}
         ended = live::run(client, Settings::default(), Arc::clone(&replica)) => ended.context("the thread that fits could not start")?,
-        () = async { seed::run(Arc::clone(&replica), holder).await; std::future::pending().await } => {}
+        () = past => {}
+        _ = join_all(keep) => {}
     }
     tracing::info!("ended");
     Ok(())
@@ -182,6 +209,55 @@ fn advertised(reports: SocketAddr, pod_ip: Option<IpAddr>) -> Option<String> {
     ip.map(|ip| SocketAddr::new(ip, reports.port()).to_string())
 }
 
+/// What is asked of those who connect, and what keeps certificates current meanwhile.
+struct Trusted {
+    guard: Guard,
+    /// Never empty, as an empty one would be through.
+    keep: Vec<BoxFuture<'static, Infallible>>,
+}
+
+fn trust(args: &Args, reports: SocketAddr, client: Option<&Client>) -> Result<Trusted> {
+    let flags = &args.trust;
+    let Protection { auth, tls } = flags.protection(reports, client.is_some())?;
+    let mut guard = Guard::default();
+    let mut keep: Vec<BoxFuture<'static, Infallible>> = vec![Box::pin(std::future::pending())];
+    if let (ReportAuth::Token, Some(client)) = (auth, client) {
+        let account = flags.service_account(client.default_namespace());
+        tracing::info!(account, "reports are taken with tokens of this ServiceAccount");
+        guard.tokens = Some(Tokens::new(client.clone(), account, Clock::system(), identity::Limits::default()));
+    }
+    guard.report_tls = match (tls, client) {
+        (Tls::Off, _) | (Tls::Own, None) => None,
+        (Tls::Files(files), _) => Some(given(files, &mut keep)?),
+        (Tls::Own, Some(client)) => {
+            let certificates = Certificates::default();
+            let namespace = client.default_namespace().to_owned();
+            let names = flags.names(&namespace);
+            let (secret, config_map) = (flags.tls_secret.clone(), flags.tls_bundle.clone());
+            let places = Places { namespace, secret, config_map };
+            let keeper = Keeper::new(client.clone(), places, names, Clock::system(), certificates.clone());
+            keep.push(Box::pin(keeper.keep()));
+            Some(certificates)
+        }
+    };
+    guard.metrics_tls = flags.metrics_files().map(|files| given(files, &mut keep)).transpose()?;
+    Ok(Trusted { guard, keep })
+}
+
+/// A certificate in files, which must be there at the start.
+fn given(files: Files, keep: &mut Vec<BoxFuture<'static, Infallible>>) -> Result<Certificates> {
+    let certificates = Certificates::default();
+    let shown = files.show(&certificates)?;
+    let followed = certificates.clone();
+    keep.push(Box::pin(async move { files.follow(&followed, shown).await }));
+    Ok(certificates)
+}
+
+/// In bytes.
+fn report_memory(flags: &args::trust::Trust) -> u64 {
+    u64::try_from(flags.report_memory.units()).unwrap_or(u64::MAX)
+}
+
 /// Where the cluster is read from, and what agents have said already.
 struct Input {
     mode: Mode,
@@ -190,16 +266,20 @@ struct Input {
     skipped: Vec<Skipped>,
 }
 
-fn input(inputs: &Inputs, figures: &Figures) -> Result<Input> {
+fn input(inputs: &Inputs, figures: &Figures, bytes: u64) -> Result<Input> {
     if inputs.is_kube() {
         let kubernetes = Kubernetes::new(Cluster::default(), figures.options(), Ages::Count);
         let mode = Mode::Kubernetes(Box::new(kubernetes));
-        return Ok(Input { mode, store: Store::new(store::Limits::KUBERNETES), skipped: Vec::new() });
+        return Ok(Input {
+            mode,
+            store: Store::new(store::Limits { bytes, ..store::Limits::KUBERNETES }),
+            skipped: Vec::new(),
+        });
     }
     let files = inputs.dump();
     let now = Clock::system().now();
     if files.is_empty() {
-        let mut store = Store::new(store::Limits::LOCAL);
+        let mut store = Store::new(store::Limits { bytes, ..store::Limits::LOCAL });
         replay(None, &mut store, &inputs.reports, now)?;
         return Ok(Input { mode: Mode::Local, store, skipped: Vec::new() });
     }
@@ -245,7 +325,7 @@ fn replay_file(kubernetes: Option<&Kubernetes>, store: &mut Store, path: &Path, 
 }
 
 fn print_metrics(args: &Args) -> Result<()> {
-    let Input { mode, store, skipped } = input(&args.inputs, &args.figures)?;
+    let Input { mode, store, skipped } = input(&args.inputs, &args.figures, store::REPORT_BYTES)?;
     warn_of(&skipped);
     let figures = SelfMetrics::new().context("the figures about itself clash")?;
     let mut text = Vec::new();
@@ -273,23 +353,26 @@ async fn client() -> Result<Client> {
     )
 }
 
-/// Where it listens, by listener.
+/// Where it listens, by listener, as URLs.
 struct Listening {
-    metrics: SocketAddr,
-    reports: SocketAddr,
+    metrics: String,
+    reports: String,
 }
 
-fn addresses(listeners: &Listeners) -> Result<Listening> {
+fn addresses(listeners: &Listeners, guard: &Guard) -> Result<Listening> {
+    let scheme = |tls: &Option<Certificates>| if tls.is_some() { "https" } else { "http" };
+    let metrics = listeners.metrics.local_addr().context("no address of --listen")?;
+    let reports = listeners.reports.local_addr().context("no address of --report-listen")?;
     Ok(Listening {
-        metrics: listeners.metrics.local_addr().context("no address of --listen")?,
-        reports: listeners.reports.local_addr().context("no address of --report-listen")?,
+        metrics: format!("{}://{metrics}", scheme(&guard.metrics_tls)),
+        reports: format!("{}://{reports}", scheme(&guard.report_tls)),
     })
 }
 
 /// Programs that start this one read the ports from this line.
 fn announce(Listening { metrics, reports }: &Listening) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "listening metrics=http://{metrics} reports=http://{reports}")
+    writeln!(stdout, "listening metrics={metrics} reports={reports}")
         .and_then(|()| stdout.flush())
         .context("standard output could not be written")?;
     tracing::info!(%metrics, %reports, version = env!("CARGO_PKG_VERSION"), "serving");

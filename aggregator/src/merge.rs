@@ -103,6 +103,8 @@ pub struct Agent {
     pub health: AgentHealth,
     /// Time since its last report. Absent: it never reported, or its reports are replayed and have no age.
     pub report_age: Option<Duration>,
+    /// How far its node's clock is ahead of this process's, in ms. Absent: not known, or it is silent.
+    pub clock_skew_ms: Option<i64>,
 }
 
 /// Whether a node should have an agent.
@@ -220,7 +222,7 @@ pub fn merge(view: View<'_>, reports: &[(NodeName, Arc<Stored>)], now: Now) -> S
                 let stored = next_of(&mut reports, name.as_str());
                 let report_age = stored.filter(|_| ages == Ages::Count).map(|stored| stored.age(now));
                 let counting = stored.filter(|stored| counts(stored));
-                Some(agent_node(name, expectation, counting.map(|stored| &**stored), report_age))
+                Some(agent_node(name, expectation, counting.map(|stored| &**stored), report_age, ages))
             });
             snapshot(nodes.collect(), BTreeMap::new(), fitted, Some(kubernetes))
         }
@@ -233,6 +235,7 @@ fn agent_node(
     expectation: Expectation,
     counting: Option<&Stored>,
     report_age: Option<Duration>,
+    ages: Ages,
 ) -> Node {
     Node {
         name,
@@ -240,6 +243,7 @@ fn agent_node(
             expectation,
             health: if counting.is_some() { AgentHealth::Up } else { AgentHealth::Down },
             report_age,
+            clock_skew_ms: counting.filter(|_| ages == Ages::Count).and_then(Stored::clock_skew_ms),
         },
         figures: BTreeMap::new(),
         // Pods stand for the cgroups.
@@ -265,12 +269,12 @@ impl Used {
 fn local_node(name: &NodeName, stored: &Stored, now: Now) -> Node {
     let (expectation, report_age) = (Expectation::Expected, Some(stored.age(now)));
     if stored.is_silent(now) {
-        let agent = Agent { expectation, health: AgentHealth::Down, report_age };
+        let agent = Agent { expectation, health: AgentHealth::Down, report_age, clock_skew_ms: None };
         return Node { name: name.clone(), agent, figures: BTreeMap::new(), cgroups: None, gpu_source: None };
     }
     Node {
         name: name.clone(),
-        agent: Agent { expectation, health: AgentHealth::Up, report_age },
+        agent: Agent { expectation, health: AgentHealth::Up, report_age, clock_skew_ms: stored.clock_skew_ms() },
         figures: local_figures(stored),
         cgroups: Some(local_cgroups(stored.report.cgroups.as_ref())),
         gpu_source: gpu_source(&stored.report),

@@ -50,6 +50,13 @@ static NODE_REPORT_AGE: Family = Family {
     unit: "seconds",
     help: "Time since the node's last report was received.",
 };
+static NODE_CLOCK_SKEW: Family = Family {
+    name: "mcad_node_clock_skew_seconds",
+    kind: Kind::Gauge,
+    labels: NODE,
+    unit: "seconds",
+    help: "How far the node's clock is ahead of the aggregator's; a report's way counts as behind. No figure rests on it.",
+};
 static NODE_SOURCE: Family = Family {
     name: "mcad_node_source",
     kind: Kind::Gauge,
@@ -104,6 +111,7 @@ static BUILD_INFO: Family = Family {
 static OWN: &[&Family] = &[
     &NODE_AGENT_UP,
     &NODE_REPORT_AGE,
+    &NODE_CLOCK_SKEW,
     &NODE_SOURCE,
     &NODE_CGROUPS_SEEN,
     &NODE_CGROUPS_DROPPED,
@@ -188,6 +196,7 @@ fn write_agents(nodes: &[Node], out: &mut Exposition<'_>) {
         (node.agent.expectation == Expectation::Expected).then_some(Value::Unsigned(up))
     });
     write_each(out, &NODE_REPORT_AGE, nodes, |node| Some(Value::Milli(node.agent.report_age?.as_millis() as u64)));
+    write_each(out, &NODE_CLOCK_SKEW, nodes, |node| Some(Value::Float(node.agent.clock_skew_ms? as f64 / 1000.0)));
     write_sources(nodes, out);
     write_each(out, &NODE_CGROUPS_SEEN, nodes, |node| Some(Value::Unsigned(node.cgroups.as_ref()?.seen?.into())));
     write_each(out, &NODE_CGROUPS_DROPPED, nodes, |node| Some(Value::Unsigned(node.cgroups.as_ref()?.dropped?.into())));

@@ -1,7 +1,9 @@
 //! Bytes in, a report or a refusal out. Owns every limit on what one report may hold; pure.
 //!
 //! What passes here is well formed and bounded. Whether it is news is the store's question, who may send it the server's.
+mod refusal;
 mod scan;
+mod weight;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,8 +13,12 @@ use std::time::Duration;
 use mcad_wire::report::{Gpu, Machine, REPORT_VERSION, Report};
 use prost::Message as _;
 
+pub use refusal::{Listed, Refusal};
+
 /// The largest body. A node with 250 pods and 1,000 cgroups needs about 350 KB.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// The most memory that a report may take once it is decoded: twice what [`MAX_CGROUPS`] in a full body take.
+pub const MAX_DECODED_BYTES: usize = 8 * 1024 * 1024;
 /// More do not fit into [`MAX_BODY_BYTES`] with paths as long as kubelet makes them.
 pub const MAX_CGROUPS: usize = 10_000;
 /// As many as agents keep.
@@ -47,130 +53,14 @@ pub struct Received {
     pub node: NodeName,
     /// All of it.
     pub report: Report,
+    /// About how many bytes of memory it takes.
+    pub weight: u64,
 }
 
 impl Received {
     /// The time between two reports that the agent keeps.
     pub fn interval(&self) -> Duration {
         Duration::from_millis(self.report.interval_ms)
-    }
-}
-
-/// Why a report was not taken. [`reason`](Refusal::reason) is what is counted, Display what the sender reads.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// More bytes than a report may have.
-    #[error("the body has more than {MAX_BODY_BYTES} bytes; send fewer cgroups (mcad-agent --report-cgroups)")]
-    Oversized,
-    /// The connection or the message ended early.
-    #[error("the body ends in the middle of a report")]
-    Truncated,
-    /// The body did not arrive in time.
-    #[error("the body did not arrive within {} s", .0.as_secs_f64())]
-    TooSlow(Duration),
-    /// Not the content type of protobuf.
-    #[error("the content type is {0:?}; send application/x-protobuf")]
-    ContentType(String),
-    /// Bytes that are no protobuf, or no report.
-    #[error("the body is not a report in protobuf: {0}")]
-    NotProtobuf(String),
-    /// A later format, or none at all.
-    #[error("the report's version is {0}; this aggregator knows version {REPORT_VERSION}, so upgrade it first")]
-    UnsupportedVersion(u64),
-    /// Empty, too long or with odd characters.
-    #[error(
-        "the node's name {0:?} is not 1 to {MAX_NODE_NAME_BYTES} visible ASCII characters; see mcad-agent --node-name"
-    )]
-    NodeName(String),
-    /// More of something than a node can have.
-    #[error("the report lists more than {limit} {of}")]
-    TooMany {
-        /// Of what.
-        of: Listed,
-        /// How many there may be.
-        limit: usize,
-    },
-    /// A name that is longer than such a name can be.
-    #[error("the report's {0} is too long")]
-    NameTooLong(&'static str),
-    /// One id, listed twice.
-    #[error("the report lists {of} {id:?} twice")]
-    DuplicateId {
-        /// Of what.
-        of: Listed,
-        /// Which.
-        id: String,
-    },
-    /// A figure that cannot be.
-    #[error("the report's {0} cannot be")]
-    Impossible(&'static str),
-    /// The store is full.
-    #[error("{0} nodes have reported, as many as this aggregator keeps, and this is another one")]
-    TooManyNodes(usize),
-    /// A node that the cluster does not have.
-    #[error("the cluster has no node {0:?}; see mcad-agent --node-name")]
-    UnknownNode(String),
-    /// The cluster's nodes are not known yet, or no longer.
-    #[error("the cluster's nodes are not known at the moment; the next report will do")]
-    NotReady,
-}
-
-/// What a report lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listed {
-    /// Cgroups.
-    Cgroups,
-    /// GPUs and MIG instances.
-    Devices,
-    /// Containers with devices, resources with devices.
-    Assignments,
-    /// Absences.
-    Absences,
-}
-
-impl Refusal {
-    /// Every reason that there is.
-    pub const REASONS: &[&str] = &[
-        "oversized",
-        "truncated",
-        "too_slow",
-        "content_type",
-        "not_protobuf",
-        "unsupported_version",
-        "node_name",
-        "too_many_cgroups",
-        "too_many_devices",
-        "too_many_assignments",
-        "too_many_absences",
-        "name_too_long",
-        "duplicate_id",
-        "impossible_figure",
-        "too_many_nodes",
-        "unknown_node",
-        "not_ready",
-    ];
-
-    /// The reason in one word, one of [`REASONS`](Self::REASONS).
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Refusal::Oversized => "oversized",
-            Refusal::Truncated => "truncated",
-            Refusal::TooSlow(_) => "too_slow",
-            Refusal::ContentType(_) => "content_type",
-            Refusal::NotProtobuf(_) => "not_protobuf",
-            Refusal::UnsupportedVersion(_) => "unsupported_version",
-            Refusal::NodeName(_) => "node_name",
-            Refusal::TooMany { of: Listed::Cgroups, .. } => "too_many_cgroups",
-            Refusal::TooMany { of: Listed::Devices, .. } => "too_many_devices",
-            Refusal::TooMany { of: Listed::Assignments, .. } => "too_many_assignments",
-            Refusal::TooMany { of: Listed::Absences, .. } => "too_many_absences",
-            Refusal::NameTooLong(_) => "name_too_long",
-            Refusal::DuplicateId { .. } => "duplicate_id",
-            Refusal::Impossible(_) => "impossible_figure",
-            Refusal::TooManyNodes(_) => "too_many_nodes",
-            Refusal::UnknownNode(_) => "unknown_node",
-            Refusal::NotReady => "not_ready",
-        }
     }
 }
 
@@ -182,11 +72,16 @@ pub fn receive(body: &[u8]) -> Result<Received, Refusal> {
     // Before decoding: an unknown version may mean anything, and two bytes on the wire can be 150 in memory.
     scan::scan(body)?;
     let report = Report::decode(body).map_err(|error| Refusal::NotProtobuf(error.to_string()))?;
-    check(report)
+    checked(report, body.len())
 }
 
 /// Checks a report that came another way, such as from a file.
 pub fn check(report: Report) -> Result<Received, Refusal> {
+    let wire_bytes = report.encoded_len();
+    checked(report, wire_bytes)
+}
+
+fn checked(report: Report, wire_bytes: usize) -> Result<Received, Refusal> {
     if report.version != REPORT_VERSION {
         return Err(Refusal::UnsupportedVersion(report.version.into()));
     }
@@ -205,7 +100,8 @@ pub fn check(report: Report) -> Result<Received, Refusal> {
     check_cgroups(&report)?;
     check_gpus(&report)?;
     check_assignments(&report)?;
-    Ok(Received { node, report })
+    let weight = weight::weight(&report, wire_bytes);
+    Ok(Received { node, report, weight })
 }
 
 impl NodeName {
@@ -233,17 +129,6 @@ impl fmt::Debug for NodeName {
 impl fmt::Display for NodeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for Listed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Listed::Cgroups => "cgroups",
-            Listed::Devices => "devices",
-            Listed::Assignments => "assignments",
-            Listed::Absences => "absences",
-        })
     }
 }
 

@@ -23,6 +23,8 @@ use crate::self_metrics::SelfMetrics;
 use crate::snapshot::Options;
 use crate::store::{Outcome, Store, Stored};
 use crate::totals::Totals;
+use crate::trust::pace::Pace;
+use crate::trust::verdict::{Bearer, Distrust};
 use crate::views::Views;
 use crate::watch::Told;
 
@@ -37,6 +39,7 @@ pub struct Replica {
     /// Which replica, in which life of it.
     identity: String,
     past: Mutex<Past>,
+    pace: Pace,
 }
 
 /// Where the cluster is read from.
@@ -172,7 +175,16 @@ impl Replica {
     /// One that has heard nothing yet.
     pub fn new(clock: Clock, mode: Mode, store: Store, figures: SelfMetrics) -> Self {
         let (leadership, past) = (Leadership::sole(), Mutex::new(Past::Known));
-        Self { clock, mode, store: Mutex::new(store), figures, leadership, identity: String::new(), past }
+        Self {
+            clock,
+            mode,
+            store: Mutex::new(store),
+            figures,
+            leadership,
+            identity: String::new(),
+            past,
+            pace: Pace::default(),
+        }
     }
 
     /// The same as one of several: it speaks when it is elected, and asks another for the past first.
@@ -191,16 +203,25 @@ impl Replica {
         self.clock.now()
     }
 
-    /// Takes the body of a report and counts what became of it.
-    pub fn take(&self, body: Result<&[u8], Refusal>) -> Result<Outcome, Refusal> {
+    /// Takes the body of a report and counts what became of it. `sender` is the node whose agent sent it, where that is
+    /// known.
+    pub fn take(&self, sender: Option<&NodeName>, body: Result<&[u8], Refusal>) -> Result<Outcome, Refusal> {
         let outcome = body.and_then(receive::receive).and_then(|mut received| {
             if *lock(&self.past) == Past::Asked {
                 return Err(Refusal::NotReady);
             }
             let node = received.node.clone();
+            if let Some(sender) = sender.filter(|sender| **sender != node) {
+                let (token, report) = (sender.to_string(), node.to_string());
+                return Err(Refusal::Untrusted(Distrust::OtherNode { token, report }));
+            }
             if let Mode::Kubernetes(kubernetes) = &self.mode {
                 kubernetes.admit(&node)?;
                 kubernetes.leave_out_strangers(&mut received.report);
+            }
+            // Where the sender is known it was admitted before its body was read.
+            if sender.is_none() {
+                self.admit_one_more(&node)?;
             }
             let now = self.now();
             let outcome = self.store().insert(received, now)?;
@@ -219,6 +240,27 @@ impl Replica {
             Err(refusal) => self.count_refusal(refusal),
         }
         outcome
+    }
+
+    /// The node that a sender's agent runs on.
+    pub fn node_of(&self, bearer: Bearer) -> Result<NodeName, Refusal> {
+        let pod = match bearer {
+            Bearer::OnNode(node) => return Ok(node),
+            Bearer::InPod(pod) => pod,
+        };
+        let Mode::Kubernetes(kubernetes) = &self.mode else { return Err(Refusal::NotReady) };
+        let cluster = lock(&kubernetes.cluster);
+        if !cluster.knows_nodes() {
+            return Err(Refusal::NotReady);
+        }
+        let found = cluster.pod(&pod.namespace, &pod.name).filter(|found| *found.uid == *pod.uid);
+        let node = found.and_then(|found| NodeName::new(found.node.as_ref()?).ok());
+        node.ok_or_else(|| Distrust::PodUnknown(format!("{}/{}", pod.namespace, pod.name)).into())
+    }
+
+    /// Takes note that a node sends one more report, or refuses it.
+    pub fn admit_one_more(&self, node: &NodeName) -> Result<(), Refusal> {
+        if self.pace.admits(node, self.now()) { Ok(()) } else { Err(Refusal::TooOften(node.to_string())) }
     }
 
     /// Takes in what a watch tells.

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::cluster::Source;
 use crate::exposition::{Family, Kind};
 use crate::receive::Refusal;
 use crate::store::NoNews;
+use crate::trust::identity::Asked;
 use crate::watch;
 
 static RECEIVED: Family = Family {
@@ -39,6 +41,28 @@ static CONNECTIONS: Family = Family {
     labels: &["listener"],
     unit: "connections",
     help: "Open connections, by listener: metrics or reports.",
+};
+static CONNECTIONS_REFUSED: Family = Family {
+    name: "mcad_aggregator_connections_refused_total",
+    kind: Kind::Counter,
+    labels: &["listener", "reason"],
+    unit: "connections",
+    help: "Connections that were closed before their first request, or for how they sent one, by listener and reason.",
+};
+static TOKEN_REVIEWS: Family = Family {
+    name: "mcad_aggregator_token_reviews_total",
+    kind: Kind::Counter,
+    labels: &["result"],
+    unit: "reviews",
+    help: "Questions to the API server about agents' tokens, by result: accepted, refused, or failed for want of an answer.",
+};
+static CERTIFICATE_NOT_AFTER: Family = Family {
+    name: "mcad_aggregator_certificate_not_after_timestamp_seconds",
+    kind: Kind::Gauge,
+    labels: &["listener"],
+    unit: "seconds",
+    help: "Until when the certificate is valid that new connections are shown, in seconds since the Unix epoch. \
+           No line where there is none.",
 };
 static SCRAPE_SECONDS: Family = Family {
     name: "mcad_aggregator_scrape_duration_seconds",
@@ -83,12 +107,46 @@ pub static FAMILIES: &[&Family] = &[
     &REFUSED,
     &DROPPED,
     &CONNECTIONS,
+    &CONNECTIONS_REFUSED,
+    &TOKEN_REVIEWS,
+    &CERTIFICATE_NOT_AFTER,
     &SCRAPE_SECONDS,
     &SCRAPE_BYTES,
     &SCRAPES_CUT,
     &WATCHES_BROKE,
     &UNDECODABLE,
 ];
+
+/// Why a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// There are as many as there may be.
+    Full,
+    /// There is no certificate to show yet.
+    NoCertificate,
+    /// It speaks no TLS 1.3, or does not trust the certificate.
+    Handshake,
+    /// Its handshake takes too long.
+    HandshakeSlow,
+    /// It asks for nothing.
+    Silent,
+    /// A header takes too long, or is too long.
+    Header,
+}
+
+impl Closed {
+    const ALL: [(Self, &str); 6] = [
+        (Self::Full, "full"),
+        (Self::NoCertificate, "no_certificate"),
+        (Self::Handshake, "handshake"),
+        (Self::HandshakeSlow, "handshake_slow"),
+        (Self::Silent, "silent"),
+        (Self::Header, "header"),
+    ];
+}
+
+/// The listeners, as labels spell them.
+const LISTENERS: [&str; 2] = ["metrics", "reports"];
 
 /// Buckets around the budget: 200 ms plain and 500 ms compressed for 10,000 nodes.
 const SCRAPE_BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
@@ -103,6 +161,9 @@ pub struct SelfMetrics {
     dropped: IntCounterVec,
     metrics_connections: IntGauge,
     report_connections: IntGauge,
+    connections_refused: IntCounterVec,
+    token_reviews: IntCounterVec,
+    certificate_not_after: IntGaugeVec,
     scrape_seconds: Histogram,
     scrape_bytes: IntCounter,
     /// Scrapes that nobody read to the end.
@@ -118,7 +179,10 @@ impl SelfMetrics {
         let received = IntCounter::with_opts(opts(&RECEIVED))?;
         let refused = IntCounterVec::new(opts(&REFUSED), REFUSED.labels)?;
         let dropped = IntCounterVec::new(opts(&DROPPED), DROPPED.labels)?;
-        let connections = prometheus::IntGaugeVec::new(opts(&CONNECTIONS), CONNECTIONS.labels)?;
+        let connections = IntGaugeVec::new(opts(&CONNECTIONS), CONNECTIONS.labels)?;
+        let connections_refused = IntCounterVec::new(opts(&CONNECTIONS_REFUSED), CONNECTIONS_REFUSED.labels)?;
+        let token_reviews = IntCounterVec::new(opts(&TOKEN_REVIEWS), TOKEN_REVIEWS.labels)?;
+        let certificate_not_after = IntGaugeVec::new(opts(&CERTIFICATE_NOT_AFTER), CERTIFICATE_NOT_AFTER.labels)?;
         let buckets = HistogramOpts::from(opts(&SCRAPE_SECONDS)).buckets(SCRAPE_BUCKETS.to_vec());
         let scrape_seconds = Histogram::with_opts(buckets)?;
         let scrape_bytes = IntCounter::with_opts(opts(&SCRAPE_BYTES))?;
@@ -126,11 +190,19 @@ impl SelfMetrics {
         let watches_broke = IntCounterVec::new(opts(&WATCHES_BROKE), WATCHES_BROKE.labels)?;
         let undecodable = IntCounterVec::new(opts(&UNDECODABLE), UNDECODABLE.labels)?;
         // A reason that did not occur yet is known to be 0.
-        for reason in Refusal::REASONS {
+        for reason in Refusal::reasons() {
             refused.get_metric_with_label_values(&[reason])?;
         }
         for reason in NoNews::REASONS {
             dropped.get_metric_with_label_values(&[reason])?;
+        }
+        for listener in LISTENERS {
+            for (_, reason) in Closed::ALL {
+                connections_refused.get_metric_with_label_values(&[listener, reason])?;
+            }
+        }
+        for result in Asked::ALL {
+            token_reviews.get_metric_with_label_values(&[result.as_str()])?;
         }
         for list in Source::all().map(|source| source.to_string()) {
             undecodable.get_metric_with_label_values(&[&list])?;
@@ -140,11 +212,14 @@ impl SelfMetrics {
         }
         let metrics_connections = connections.get_metric_with_label_values(&["metrics"])?;
         let report_connections = connections.get_metric_with_label_values(&["reports"])?;
-        let all: [Box<dyn prometheus::core::Collector>; 9] = [
+        let all: [Box<dyn prometheus::core::Collector>; 12] = [
             Box::new(received.clone()),
             Box::new(refused.clone()),
             Box::new(dropped.clone()),
             Box::new(connections),
+            Box::new(connections_refused.clone()),
+            Box::new(token_reviews.clone()),
+            Box::new(certificate_not_after.clone()),
             Box::new(scrape_seconds.clone()),
             Box::new(scrape_bytes.clone()),
             Box::new(scrapes_cut.clone()),
@@ -159,6 +234,9 @@ impl SelfMetrics {
             dropped,
             metrics_connections,
             report_connections,
+            connections_refused,
+            token_reviews,
+            certificate_not_after,
             scrape_seconds,
             scrape_bytes,
             scrapes_cut,
@@ -203,6 +281,24 @@ impl SelfMetrics {
         Open::count(&self.report_connections)
     }
 
+    /// Counts a connection that was closed.
+    pub fn connection_refused(&self, listener: &str, why: Closed) {
+        let reason = Closed::ALL.iter().find(|(closed, _)| *closed == why).map_or("", |(_, reason)| reason);
+        self.connections_refused.with_label_values(&[listener, reason]).inc();
+    }
+
+    /// Counts a question about a token.
+    pub fn token_reviewed(&self, asked: Asked) {
+        self.token_reviews.with_label_values(&[asked.as_str()]).inc();
+    }
+
+    /// Notes until when a listener's certificate is valid.
+    pub fn certificate(&self, listener: &str, not_after_s: Option<u64>) {
+        if let Some(not_after_s) = not_after_s.and_then(|seconds| i64::try_from(seconds).ok()) {
+            self.certificate_not_after.with_label_values(&[listener]).set(not_after_s);
+        }
+    }
+
     /// Notes the cost of a scrape.
     pub fn scraped(&self, took: Duration, bytes: u64) {
         self.scrape_seconds.observe(took.as_secs_f64());
@@ -245,11 +341,12 @@ mod tests {
     #[test]
     fn every_reason_has_a_line_before_it_occurred() {
         let text = String::from_utf8(SelfMetrics::new().unwrap().text().unwrap()).unwrap();
-        for reason in Refusal::REASONS {
+        for reason in Refusal::reasons() {
             let line = format!("mcad_aggregator_reports_refused_total{{reason=\"{reason}\"}} 0\n");
             assert!(text.contains(&line), "{line}{text}");
         }
-        for family in FAMILIES {
+        // Where nothing is encrypted there is no certificate.
+        for family in FAMILIES.iter().filter(|family| family.name != CERTIFICATE_NOT_AFTER.name) {
             assert!(text.contains(&format!("# TYPE {} {}\n", family.name, family.kind)), "{}", family.name);
         }
     }

@@ -14,11 +14,16 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::replica::Replica;
+use crate::self_metrics::Closed;
+use crate::trust::identity::Tokens;
+use crate::trust::tls::Certificates;
 use stall::Stall;
 
 /// Where connections come in.
@@ -30,13 +35,37 @@ pub struct Listeners {
     pub reports: TcpListener,
 }
 
+/// Who is let in, and by what.
+#[derive(Debug, Default)]
+pub struct Guard {
+    /// Of the port for scrapes and the page. Absent: it speaks plain HTTP.
+    pub metrics_tls: Option<Certificates>,
+    /// Of the port for reports. Absent: it speaks plain HTTP, which only loopback may.
+    pub report_tls: Option<Certificates>,
+    /// Whose tokens reports are taken with. Absent: anybody's are taken, which only loopback may.
+    pub tokens: Option<Tokens>,
+}
+
+impl Guard {
+    /// Whether anybody who reaches the port for reports may use it.
+    pub fn is_open(&self) -> bool {
+        self.report_tls.is_none() && self.tokens.is_none()
+    }
+}
+
 /// How much and how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Open connections for scrapes and the page. Further ones wait to be accepted.
     pub metrics_connections: usize,
-    /// Open connections for reports. Further ones wait to be accepted.
+    /// Open connections for reports. Further ones are closed.
     pub report_connections: usize,
+    /// Bodies that are read at the same time, together, in KiB.
+    pub bodies_kib: usize,
+    /// From the beginning of a connection to the end of its TLS handshake.
+    pub handshake: Duration,
+    /// From there to the end of the first request's header: who does not even ask is not kept for long.
+    pub first: Duration,
     /// From the end of a request, or the beginning of the connection, to the end of the next request's header.
     pub header: Duration,
     /// From the end of the header to the end of the body.
@@ -52,8 +81,14 @@ impl Default for Limits {
         Self {
             // A few Prometheus servers, a few people, a kubelet.
             metrics_connections: 64,
-            // One for each agent, with local agents only: `store::Limits::LOCAL` and some that reconnect.
-            report_connections: 256,
+            // One for each agent of a cluster of 10,000 nodes, and some that reconnect; below 20,000 file descriptors.
+            report_connections: 16_384,
+            // 64 of the largest, or 2,000 of a usual size.
+            bodies_kib: 64 * 1024,
+            // Three round trips, and a turn at a processor when 10,000 agents come at once.
+            handshake: Duration::from_secs(10),
+            // An agent connects when it has a report.
+            first: Duration::from_secs(10),
             // A connection is also idle between two reports, and an agent may be asked for one a minute.
             header: Duration::from_secs(75),
             // A megabyte at 1 Mbit/s.
@@ -86,14 +121,53 @@ struct Shared {
     replica: Arc<Replica>,
     limits: Limits,
     phase: watch::Receiver<Phase>,
+    guard: Guard,
+    bodies: Semaphore,
     /// One scrape or answer of the API at a time: a second would only double the memory and finish no sooner.
     scrape_turn: Arc<Semaphore>,
 }
 
+impl Shared {
+    fn tls(&self, side: Side) -> Option<&Certificates> {
+        match side {
+            Side::Metrics => self.guard.metrics_tls.as_ref(),
+            Side::Reports => self.guard.report_tls.as_ref(),
+        }
+    }
+
+    /// A scrape shows until when certificates are valid.
+    fn note_certificates(&self) {
+        for side in [Side::Metrics, Side::Reports] {
+            let not_after_s = self.tls(side).and_then(Certificates::not_after_s);
+            self.replica.figures().certificate(side.as_str(), not_after_s);
+        }
+    }
+
+    fn refuse(&self, side: Side, why: Closed) {
+        self.replica.figures().connection_refused(side.as_str(), why);
+    }
+}
+
+impl Side {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Reports => "reports",
+        }
+    }
+}
+
 /// Serves until `shutdown`, then lets requests under way finish for [`Limits::drain`].
-pub async fn run(listeners: Listeners, replica: Arc<Replica>, limits: Limits, shutdown: impl Future<Output = ()>) {
+pub async fn run(
+    listeners: Listeners,
+    replica: Arc<Replica>,
+    guard: Guard,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) {
     let (change, phase) = watch::channel(Phase::Serving);
-    let shared = Arc::new(Shared { replica, limits, phase, scrape_turn: Arc::new(Semaphore::new(1)) });
+    let (bodies, scrape_turn) = (Semaphore::new(limits.bodies_kib), Arc::new(Semaphore::new(1)));
+    let shared = Arc::new(Shared { replica, limits, phase, guard, bodies, scrape_turn });
     let ends = async {
         shutdown.await;
         tracing::info!(drain_s = limits.drain.as_secs(), "shutting down: requests under way may finish");
@@ -118,8 +192,9 @@ async fn accept(listener: TcpListener, side: Side, shared: &Arc<Shared>) {
         tokio::select! {
             () = draining(&mut phase) => break,
             Some(_) = connections.join_next() => {}
-            accepted = next(&listener, &slots) => match accepted {
-                Ok((stream, slot)) => {
+            accepted = next(&listener, side, &slots) => match accepted {
+                Ok((_, None)) => shared.refuse(side, Closed::Full),
+                Ok((stream, Some(slot))) => {
                     failing = false;
                     connections.spawn(connection(stream, slot, side, Arc::clone(shared)));
                 }
@@ -147,12 +222,21 @@ async fn draining(phase: &mut watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase == Phase::Draining).await;
 }
 
-async fn next(listener: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+/// The next connection, and its place among those that there may be.
+async fn next(
+    listener: &TcpListener,
+    side: Side,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, Option<OwnedSemaphorePermit>)> {
+    // A scrape waits for its turn; an agent that is told at once tries the next replica, or later.
+    let slot = match side {
+        Side::Metrics => Some(Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?),
+        Side::Reports => None,
+    };
     let (stream, _) = listener.accept().await?;
     // An answer is written whole; waiting for more to send with it only delays it.
     stream.set_nodelay(true)?;
-    Ok((stream, slot))
+    Ok((stream, slot.or_else(|| Arc::clone(slots).try_acquire_owned().ok())))
 }
 
 async fn connection(stream: TcpStream, _slot: OwnedSemaphorePermit, side: Side, shared: Arc<Shared>) {
@@ -161,8 +245,31 @@ async fn connection(stream: TcpStream, _slot: OwnedSemaphorePermit, side: Side, 
         Side::Metrics => figures.metrics_connection(),
         Side::Reports => figures.report_connection(),
     };
+    let stream = Stall::new(stream, shared.limits.stall);
+    let Some(certificates) = shared.tls(side) else { return serve(stream, side, &shared).await };
+    let Some(config) = certificates.config() else { return shared.refuse(side, Closed::NoCertificate) };
+    let mut phase = shared.phase.clone();
+    let shaking = tokio::time::timeout(shared.limits.handshake, TlsAcceptor::from(config).accept(stream));
+    let shaken = tokio::select! {
+        shaken = shaking => shaken,
+        () = draining(&mut phase) => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => serve(stream, side, &shared).await,
+        Ok(Err(error)) => {
+            tracing::debug!(?side, %error, "no TLS connection");
+            shared.refuse(side, Closed::Handshake);
+        }
+        Err(_) => shared.refuse(side, Closed::HandshakeSlow),
+    }
+}
+
+/// Answers requests for as long as they come.
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, side: Side, shared: &Arc<Shared>) {
+    let (asked, mut first) = watch::channel(false);
     let service = service_fn(|request| {
-        let shared = Arc::clone(&shared);
+        asked.send_replace(true);
+        let shared = Arc::clone(shared);
         async move { Ok::<_, Infallible>(routes::answer(request, side, &shared).await) }
     });
     let connection = http1::Builder::new()
@@ -171,11 +278,18 @@ async fn connection(stream: TcpStream, _slot: OwnedSemaphorePermit, side: Side, 
         .max_buf_size(16 * 1024)
         // A sender that cut its report still gets to read why it was refused; a reader that left a scrape does not wait.
         .half_close(side == Side::Reports)
-        .serve_connection(TokioIo::new(Stall::new(stream, shared.limits.stall)), service);
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let mut phase = shared.phase.clone();
+    let silent = async {
+        let asked = first.wait_for(|asked| *asked);
+        if tokio::time::timeout(shared.limits.first, asked).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
     let result = tokio::select! {
         result = connection.as_mut() => result,
+        () = silent => return shared.refuse(side, Closed::Silent),
         () = draining(&mut phase) => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -183,6 +297,10 @@ async fn connection(stream: TcpStream, _slot: OwnedSemaphorePermit, side: Side, 
     };
     if let Err(error) = result {
         tracing::debug!(?side, %error, "connection ended");
+        // Time-outs on writing are the stream's own, and no header's.
+        if error.is_timeout() || error.is_parse() {
+            shared.refuse(side, Closed::Header);
+        }
     }
 }
 

@@ -11,6 +11,9 @@ use crate::receive::{NodeName, Received, Refusal};
 
 /// An agent that has been silent for this many of its intervals is down.
 const SILENT_INTERVALS: u32 = 3;
+/// Boots of a node that are remembered once they are over: a report that somebody kept from one of them is no news. More
+/// than these within the hour that a silent node is kept is a machine that reboots without end.
+const ENDED_BOOTS: usize = 4;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -19,16 +22,22 @@ pub struct Limits {
     pub nodes: usize,
     /// How long a node stays after its agent fell silent.
     pub keep: Duration,
+    /// Memory of all reports, in bytes. 32 KiB is a usual node's, so the default is that of 32,768 nodes, or of 200 whose
+    /// every report is as large as one may be.
+    pub bytes: u64,
 }
+
+/// See [`Limits::bytes`].
+pub const REPORT_BYTES: u64 = 1 << 30;
 
 impl Limits {
     /// Without Kubernetes nobody says which nodes there are, so the agents' word stands, for a bounded while: an hour is
     /// long enough to see in an alert that an agent died. One machine runs one agent; a few more are someone's test.
-    pub const LOCAL: Self = Self { nodes: 64, keep: Duration::from_hours(1) };
+    pub const LOCAL: Self = Self { nodes: 64, keep: Duration::from_hours(1), bytes: REPORT_BYTES };
     /// The API server says which nodes there are, and others are refused; what is left of a removed one goes after an hour.
-    pub const KUBERNETES: Self = Self { nodes: usize::MAX, keep: Duration::from_hours(1) };
+    pub const KUBERNETES: Self = Self { nodes: usize::MAX, keep: Duration::from_hours(1), bytes: REPORT_BYTES };
     /// Reports from a file beside a dump, which says which nodes there are.
-    pub const REPLAY: Self = Self { nodes: usize::MAX, keep: Duration::from_hours(1 << 20) };
+    pub const REPLAY: Self = Self { nodes: usize::MAX, keep: Duration::from_hours(1 << 20), bytes: u64::MAX };
 }
 
 /// The last report of every node.
@@ -36,6 +45,8 @@ impl Limits {
 pub struct Store {
     limits: Limits,
     nodes: BTreeMap<NodeName, Arc<Stored>>,
+    /// What they take together.
+    bytes: u64,
 }
 
 /// What is known from one node's agent.
@@ -48,6 +59,13 @@ pub struct Stored {
     /// What it is measured against. Absent: the first of its boot.
     pub baseline: Option<Baseline>,
     interval: Duration,
+    /// About how many bytes it takes, baseline included.
+    weight: u64,
+    /// How far the node's clock is ahead of this process's, in ms, as this report has it and as the one before had it.
+    /// Absent: the agent did not say what time it was.
+    skew_ms: [Option<i64>; 2],
+    /// Boots of the node that are over, the latest last.
+    ended_boots: Vec<Box<str>>,
 }
 
 /// Totals of the report before, of the same boot.
@@ -95,13 +113,13 @@ impl NoNews {
 impl Store {
     /// An empty one.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, nodes: BTreeMap::new() }
+        Self { limits, nodes: BTreeMap::new(), bytes: 0 }
     }
 
     /// Takes a report if it is news.
     pub fn insert(&mut self, received: Received, now: Now) -> Result<Outcome, Refusal> {
         let known = self.nodes.get(&received.node);
-        if let Some(drop) = known.and_then(|known| no_news(&known.report, &received.report)) {
+        if let Some(drop) = known.and_then(|known| no_news(known, &received.report)) {
             return Ok(Outcome::Dropped(drop));
         }
         if known.is_none() && self.nodes.len() >= self.limits.nodes {
@@ -110,9 +128,15 @@ impl Store {
                 return Err(Refusal::TooManyNodes(self.limits.nodes));
             }
         }
-        let baseline = self.nodes.get(&received.node).and_then(|known| baseline(&known.report, &received.report));
-        let interval = received.interval();
-        let stored = Stored { report: received.report, received: now, baseline, interval };
+        let known = self.nodes.get(&received.node);
+        let stored = Stored::new(known.map(|known| &**known), received.report, received.weight, now);
+        let before = known.map_or(0, |known| known.weight);
+        let bytes = self.bytes - before + stored.weight;
+        // A report that is smaller than the one before it always finds room.
+        if bytes > self.limits.bytes && stored.weight > before {
+            return Err(Refusal::NoRoom(self.limits.bytes));
+        }
+        self.bytes = bytes;
         self.nodes.insert(received.node, Arc::new(stored));
         Ok(Outcome::Taken)
     }
@@ -129,11 +153,46 @@ impl Store {
     }
 
     fn forget(&mut self, now: Now) {
-        self.nodes.retain(|_, stored| stored.age(now) < stored.silent_after() + self.limits.keep);
+        let (keep, bytes) = (self.limits.keep, &mut self.bytes);
+        self.nodes.retain(|_, stored| {
+            let kept = stored.age(now) < stored.silent_after() + keep;
+            *bytes -= if kept { 0 } else { stored.weight };
+            kept
+        });
     }
 }
 
 impl Stored {
+    fn new(known: Option<&Stored>, report: Report, weight: u64, now: Now) -> Self {
+        let baseline = known.and_then(|known| baseline(&known.report, &report));
+        let baseline_bytes = baseline.as_ref().map_or(0, |baseline| size_of_val(&*baseline.cgroup_cpu_ns));
+        let same_boot = known.filter(|known| known.report.boot_id == report.boot_id);
+        let mut ended_boots = known.map(|known| known.ended_boots.clone()).unwrap_or_default();
+        if let Some(known) = known.filter(|_| same_boot.is_none()) {
+            if ended_boots.len() == ENDED_BOOTS {
+                ended_boots.remove(0);
+            }
+            ended_boots.push(known.report.boot_id.as_str().into());
+        }
+        let said = (report.sampled_at_ms > 0).then_some(report.sampled_at_ms);
+        let skew_ms = said.map(|said_ms| said_ms.cast_signed().saturating_sub(now.unix_ms.cast_signed()));
+        Self {
+            interval: Duration::from_millis(report.interval_ms),
+            report,
+            received: now,
+            baseline,
+            weight: weight + baseline_bytes as u64,
+            skew_ms: [skew_ms, same_boot.and_then(|known| known.skew_ms[0])],
+            ended_boots,
+        }
+    }
+
+    /// How far the node's clock is ahead of this process's, in ms. The way of a report makes a clock seem to be behind, so
+    /// of the last two reports the one counts that makes it seem less so.
+    pub fn clock_skew_ms(&self) -> Option<i64> {
+        self.skew_ms.into_iter().flatten().max()
+    }
+
     /// How long ago the report was received.
     pub fn age(&self, now: Now) -> Duration {
         now.since(self.received)
@@ -176,10 +235,12 @@ fn rate_nano(before_ns: u64, after_ns: u64, elapsed_ns: u64) -> Option<u64> {
     u64::try_from(u128::from(used_ns) * 1_000_000_000 / u128::from(elapsed_ns)).ok()
 }
 
-fn no_news(known: &Report, new: &Report) -> Option<NoNews> {
+fn no_news(stored: &Stored, new: &Report) -> Option<NoNews> {
+    let known = &stored.report;
     if known.boot_id != new.boot_id {
-        // Nothing orders two boots but their arrival: the node's clock may have been set between them.
-        return None;
+        // Nothing orders two boots but their arrival: the node's clock may have been set between them. One that was over
+        // does not come back.
+        return stored.ended_boots.iter().any(|ended| **ended == *new.boot_id).then_some(NoNews::Older);
     }
     let same_agent = known.started_at_ms == new.started_at_ms;
     if same_agent && known.sequence == new.sequence {

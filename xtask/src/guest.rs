@@ -56,8 +56,21 @@ impl Guest<'_> {
 
     fn boot(&self, archive: &Path, line: fn(&str)) -> Result<Output> {
         let mut machine = Command::new("qemu-system-x86_64")
-            // Nested KVM is missing or hangs on many CI machines; emulation works on all.
-            .args(["-accel", "tcg", "-cpu", "max", "-m", "1G", "-smp", "2", "-nographic", "-no-reboot", "-nodefaults"])
+            // Nested KVM is missing or hangs on many CI machines; emulation works on all. By one thread for both processors: with one each, a
+            // processor may run into the breakpoint that the kernel puts where it changes its own code after that is gone, and panic.
+            .args([
+                "-accel",
+                "tcg,thread=single",
+                "-cpu",
+                "max",
+                "-m",
+                "1G",
+                "-smp",
+                "2",
+                "-nographic",
+                "-no-reboot",
+                "-nodefaults",
+            ])
             .args(["-serial", "stdio", "-append", "console=ttyS0 quiet loglevel=3 panic=-1 psi=1"])
             .arg("-kernel")
             .arg(self.kernel)

@@ -11,7 +11,7 @@ use crate::workspace;
 
 /// A crate, and the only places that may name it: files or folders, without `.rs`. The rest of the tree stays free of its
 /// types, so that it can be replaced, and tested without it.
-const IMPORTS: [(&str, &[&str]); 8] = [
+const IMPORTS: [(&str, &[&str]); 13] = [
     ("aya", &["agent/src/probe", "agent/src/source/bpf"]),
     ("nvml_wrapper", &["agent/src/source/gpu"]),
     ("nvml_wrapper_sys", &["agent/src/source/gpu", "fake-nvml/src"]),
@@ -25,6 +25,11 @@ const IMPORTS: [(&str, &[&str]); 8] = [
         &["agent/src/sender", "agent/src/admin", "aggregator/src/server", "aggregator/src/peer", "fake-kubelet/src"],
     ),
     ("tonic", &["agent/src/source/pods", "fake-kubelet/src"]),
+    ("rustls", &["agent/src/sender", "aggregator/src/trust"]),
+    ("tokio_rustls", &["agent/src/sender", "aggregator/src/server"]),
+    ("rcgen", &["aggregator/src/trust"]),
+    ("ring", &["agent/src/sender", "aggregator/src/trust"]),
+    ("x509_parser", &["aggregator/src/trust"]),
     (
         "prometheus",
         &["agent/src/admin", "agent/src/self_metrics", "aggregator/src/families", "aggregator/src/self_metrics"],
@@ -32,7 +37,7 @@ const IMPORTS: [(&str, &[&str]); 8] = [
 ];
 
 /// Files that turn values into values: no clock, no I/O, no lock, no log.
-const PURE: [&str; 16] = [
+const PURE: [&str; 20] = [
     "agent/src/report",
     "aggregator/src/demand",
     "aggregator/src/capacity",
@@ -43,11 +48,15 @@ const PURE: [&str; 16] = [
     "aggregator/src/histogram",
     "aggregator/src/hardware",
     "aggregator/src/ladder",
+    "aggregator/src/views",
     "aggregator/src/families",
     "aggregator/src/metrics",
     "aggregator/src/explain",
     "aggregator/src/api",
     "aggregator/src/leader/election",
+    "aggregator/src/trust/rotation",
+    "aggregator/src/trust/claims",
+    "aggregator/src/trust/verdict",
     "wire/src",
 ];
 

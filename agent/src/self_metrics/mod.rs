@@ -54,6 +54,10 @@ struct Gpus {
 pub enum SendFailure {
     /// No connection.
     Connect,
+    /// The aggregator's certificate is not vouched for.
+    Tls,
+    /// The bundle of authorities or the token can't be read.
+    Credentials,
     /// The connection broke before the answer.
     Lost,
     /// No answer in time.
@@ -65,12 +69,15 @@ pub enum SendFailure {
 }
 
 impl SendFailure {
-    const ALL: [Self; 5] = [Self::Connect, Self::Lost, Self::Deadline, Self::Refused, Self::NotTaken];
+    const ALL: [Self; 7] =
+        [Self::Connect, Self::Tls, Self::Credentials, Self::Lost, Self::Deadline, Self::Refused, Self::NotTaken];
 
     /// As the label spells it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Credentials => "credentials",
             Self::Lost => "lost",
             Self::Deadline => "deadline",
             Self::Refused => "refused",

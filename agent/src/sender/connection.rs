@@ -6,13 +6,17 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 
 use super::Target;
+use super::credentials::CredentialsError;
+use super::target::Scheme;
 use crate::self_metrics::SendFailure;
 
 /// An answer is one sentence; what is longer is not read.
@@ -30,6 +34,15 @@ pub(super) enum SendError {
         #[source]
         source: io::Error,
     },
+    /// Its certificate is not vouched for, or it speaks no TLS 1.3.
+    #[error("TLS with {target}")]
+    Tls {
+        target: Target,
+        #[source]
+        source: io::Error,
+    },
+    #[error("credentials")]
+    Credentials(#[source] CredentialsError),
     #[error("the connection was lost")]
     Lost(#[source] hyper::Error),
     #[error("no answer in time")]
@@ -59,6 +72,8 @@ impl SendError {
     pub(super) fn reason(&self) -> SendFailure {
         match self {
             Self::Connect { .. } => SendFailure::Connect,
+            Self::Tls { .. } => SendFailure::Tls,
+            Self::Credentials(_) => SendFailure::Credentials,
             Self::Lost(_) => SendFailure::Lost,
             Self::Deadline => SendFailure::Deadline,
             Self::Refused { .. } => SendFailure::Refused,
@@ -83,15 +98,29 @@ impl Drop for Connection {
 impl Connection {
     pub(super) async fn open(target: &Target) -> Result<Self, SendError> {
         let failed = |source| SendError::Connect { target: target.clone(), source };
-        let stream = TcpStream::connect(target.addresses()).await.map_err(failed)?;
+        let addresses = target.addresses().await.map_err(failed)?;
+        let stream = TcpStream::connect(&addresses[..]).await.map_err(failed)?;
         // A report is written in two pieces, head and body; the second must not wait for the first to be acknowledged.
         stream.set_nodelay(true).map_err(failed)?;
+        match target.scheme() {
+            Scheme::Http => Self::over(stream).await,
+            Scheme::Https(name) => {
+                let config = target.credentials().tls().map_err(SendError::Credentials)?;
+                let stream = TlsConnector::from(config).connect(name.clone(), stream).await;
+                Self::over(stream.map_err(|source| SendError::Tls { target: target.clone(), source })?).await
+            }
+        }
+    }
+
+    async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, SendError> {
         let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(SendError::Lost)?;
         Ok(Self { requests, driver: tokio::spawn(connection) })
     }
 
     /// Sends one report and reads the answer to its end, so that the connection can be used again.
     pub(super) async fn post(&mut self, target: &Target, report: Bytes) -> Result<(), SendError> {
+        // Kubelet renews the token: what was read last time may have expired.
+        let authorization = target.credentials().authorization().map_err(SendError::Credentials)?;
         self.requests.ready().await.map_err(SendError::Lost)?;
         let mut request = Request::new(Full::new(report));
         *request.method_mut() = hyper::Method::POST;
@@ -99,8 +128,11 @@ impl Connection {
         if let Ok(host) = target.authority().parse() {
             request.headers_mut().insert(HOST, host);
         }
-        let protobuf = hyper::header::HeaderValue::from_static("application/x-protobuf");
+        let protobuf = HeaderValue::from_static("application/x-protobuf");
         request.headers_mut().insert(CONTENT_TYPE, protobuf);
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization);
+        }
         let answer = self.requests.send_request(request).await.map_err(SendError::Lost)?;
         let status = answer.status();
         let retry_after = retry_after(answer.headers().get(RETRY_AFTER));
@@ -130,21 +162,4 @@ async fn sentence(answer: Response<Incoming>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_aggregator_may_ask_for_seconds_up_to_a_minute() {
-        let check = |value: &'static str, seconds| {
-            assert_eq!(retry_after(Some(&HeaderValue::from_static(value))), Duration::from_secs(seconds), "{value}");
-        };
-        check("0", 0);
-        check(" 7 ", 7);
-        check("60", 60);
-        check("61", 60);
-        check("99999999999999999999", 0);
-        check("-1", 0);
-        check("Wed, 21 Oct 2026 07:28:00 GMT", 0);
-        assert_eq!(retry_after(None), Duration::ZERO);
-    }
-}
+mod tests;

@@ -120,7 +120,11 @@ impl Delivery {
         let Some(address) = self.address else { return };
         let delivered = match result {
             Ok(()) | Err(SendError::Refused { .. } | SendError::NotTaken { .. }) => Delivered::Answered,
-            Err(SendError::Connect { .. } | SendError::Lost(_) | SendError::Deadline) => Delivered::Failed,
+            Err(SendError::Connect { .. } | SendError::Tls { .. } | SendError::Lost(_) | SendError::Deadline) => {
+                Delivered::Failed
+            }
+            // That is our own files' fault.
+            Err(SendError::Credentials(_)) => return,
         };
         // An error: nobody follows the replicas any more, this is the last attempt.
         let _ = self.tell.send((address, delivered)).await;

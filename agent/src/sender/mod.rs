@@ -7,6 +7,7 @@
 
 mod backoff;
 mod connection;
+mod credentials;
 mod delivery;
 mod replicas;
 mod target;
@@ -25,6 +26,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, Timeout};
 
 pub use self::backoff::Backoff;
+pub use self::credentials::{Credentials, CredentialsError};
 use self::delivery::Delivery;
 use self::replicas::{Delivered, Replicas};
 pub use self::target::{Target, TargetError};

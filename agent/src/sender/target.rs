@@ -1,70 +1,124 @@
-//! Where reports go. It owns the rule that this version sends them to loopback alone.
+//! Where reports go. It owns the rule that they leave the machine only by TLS, to a server that is vouched for.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use hyper::Uri;
+use rustls::pki_types::ServerName;
 
-/// The address of an aggregator's report port, on this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use super::credentials::Credentials;
+
+/// An aggregator's report port.
+#[derive(Clone, Debug)]
 pub struct Target {
+    scheme: Scheme,
     authority: String,
+    /// Without the brackets of an IPv6 address.
+    host: String,
+    port: u16,
+    /// Where to connect. Empty: where the host's name leads.
     addresses: Vec<SocketAddr>,
+    credentials: Arc<Credentials>,
+}
+
+/// How reports travel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// Plain, on loopback.
+    Http,
+    /// By TLS, to a server of this name.
+    Https(ServerName<'static>),
 }
 
 /// Why a URL is no target.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// It is no URL.
-    #[error("not a URL such as http://127.0.0.1:9440")]
+    #[error("not a URL such as https://mcad-aggregator-reports.NAMESPACE.svc:10911")]
     NotUrl,
-    /// Its scheme is not http.
-    #[error("the scheme must be http: this version has no TLS")]
+    /// Its scheme is neither http nor https.
+    #[error("the scheme must be https, or on loopback http")]
     Scheme,
     /// It has a path, a query or a user.
     #[error("only scheme, host and port: the path of a report is fixed")]
     MoreThanAddress,
     /// Its host is some other machine.
     #[error(
-        "{host} is not a loopback address: reports are not encrypted or authenticated in this version, \
-             so they may not leave the machine; use 127.0.0.1, [::1] or localhost"
+        "{host} is not a loopback address: over http reports are not encrypted, so they may not leave the machine; use \
+         https, or 127.0.0.1, [::1] or localhost"
     )]
     NotLoopback {
         /// The host as written.
         host: String,
     },
+    /// Nothing says whom to trust.
+    #[error("https needs --aggregator-ca: the certificates of the authorities that vouch for the aggregator")]
+    NoAuthority,
 }
 
 impl Target {
-    /// Where to connect, in this order.
-    pub(super) fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    /// The same, with these files to trust and be trusted by.
+    pub fn trusting(self, credentials: Credentials) -> Result<Self, TargetError> {
+        if self.scheme != Scheme::Http && !credentials.has_authorities() {
+            return Err(TargetError::NoAuthority);
+        }
+        Ok(Self { credentials: Arc::new(credentials), ..self })
+    }
+
+    /// The same aggregator, or another replica of it, at this address: its certificate has the same name.
+    #[must_use]
+    pub fn at(&self, address: SocketAddr) -> Self {
+        Self { addresses: vec![address], ..self.clone() }
+    }
+
+    /// The host as written, a name or an address.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, on every address.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where to connect, in this order. A name is looked up anew each time.
+    pub(super) async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        if self.addresses.is_empty() {
+            return Ok(tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect());
+        }
+        Ok(self.addresses.clone())
     }
 
     /// The name to look up, and the port; none where the addresses are known.
     pub(super) fn name(&self) -> Option<(String, u16)> {
-        let uri: Uri = self.authority.parse().ok()?;
-        let name = Some(uri.host()?.to_owned()).filter(|_| self.addresses.is_empty());
-        Some((name?, uri.port_u16().unwrap_or(80)))
-    }
-
-    /// The same, at one of the addresses that its name has.
-    pub(super) fn at(&self, address: SocketAddr) -> Self {
-        Self { addresses: vec![address], ..self.clone() }
+        self.addresses.is_empty().then(|| (self.host.clone(), self.port))
     }
 
     /// Host and port, for the `Host` field.
     pub(super) fn authority(&self) -> &str {
         &self.authority
     }
+
+    pub(super) fn scheme(&self) -> &Scheme {
+        &self.scheme
+    }
+
+    pub(super) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
 }
 
 #[cfg(test)]
 impl Target {
-    /// A name that has to be looked up.
+    /// A name that has to be looked up, and what is there speaks plain HTTP.
     pub(super) fn named(authority: &str) -> Self {
-        Self { authority: authority.to_owned(), addresses: Vec::new() }
+        let known: Self = "http://localhost".parse().unwrap();
+        let (host, port) = authority.split_once(':').unwrap();
+        let (host, port) = (host.to_owned(), port.parse().unwrap());
+        Self { authority: authority.to_owned(), host, port, addresses: Vec::new(), ..known }
     }
 }
 
@@ -73,34 +127,40 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let uri: Uri = text.parse().map_err(|_| TargetError::NotUrl)?;
-        match uri.scheme_str() {
-            Some("http") => {}
+        let authority = uri.authority().ok_or(TargetError::NotUrl)?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let (scheme, default_port) = match uri.scheme_str() {
+            Some("http") => (Scheme::Http, 80),
+            Some("https") => {
+                let name = ServerName::try_from(host.clone()).map_err(|_| TargetError::NotUrl)?;
+                (Scheme::Https(name), 443)
+            }
             Some(_) => return Err(TargetError::Scheme),
             None => return Err(TargetError::NotUrl),
-        }
-        let authority = uri.authority().ok_or(TargetError::NotUrl)?;
+        };
         if uri.path() != "/" || uri.query().is_some() || authority.as_str().contains('@') {
             return Err(TargetError::MoreThanAddress);
         }
-        let host = authority.host();
-        let port = authority.port_u16().unwrap_or(80);
-        let address: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
-        let addresses = match address {
-            Some(address) if address.is_loopback() => vec![address],
+        let port = authority.port_u16().unwrap_or(default_port);
+        let ips = match host.parse::<IpAddr>().ok() {
+            Some(ip) if ip.is_loopback() || scheme != Scheme::Http => vec![ip],
             // RFC 6761 gives the name to loopback whatever a resolver says, so none is asked.
             None if host.eq_ignore_ascii_case("localhost") => {
                 vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
             }
-            _ => return Err(TargetError::NotLoopback { host: host.to_owned() }),
+            None if scheme != Scheme::Http => Vec::new(),
+            _ => return Err(TargetError::NotLoopback { host: authority.host().to_owned() }),
         };
-        let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
-        Ok(Self { authority: authority.to_string(), addresses })
+        let addresses = ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+        let authority = authority.to_string();
+        Ok(Self { scheme, authority, host, port, addresses, credentials: Arc::default() })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "http://{}", self.authority)
+        let scheme = if self.scheme == Scheme::Http { "http" } else { "https" };
+        write!(formatter, "{scheme}://{}", self.authority)
     }
 }
 
@@ -118,12 +178,17 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_http_on_loopback() {
+    fn a_target_is_http_on_loopback_or_https_anywhere() {
         check("http://127.0.0.1:9440", "[127.0.0.1:9440]");
         check("http://127.9.9.9:1/", "[127.9.9.9:1]");
         check("http://[::1]:9440", "[[::1]:9440]");
         check("http://localhost:9440", "[127.0.0.1:9440, [::1]:9440]");
         check("http://127.0.0.1", "[127.0.0.1:80]");
+        check("https://10.0.0.1:9440", "[10.0.0.1:9440]");
+        check("https://[2001:db8::1]", "[[2001:db8::1]:443]");
+        check("https://localhost:1", "[127.0.0.1:1, [::1]:1]");
+        // Looked up when it is connected to.
+        check("https://mcad-aggregator-reports.metrics.svc:10911", "[]");
     }
 
     #[test]
@@ -131,12 +196,37 @@ mod tests {
         check("http://10.0.0.1:9440", "10.0.0.1 is not a loopback address");
         check("http://0.0.0.0:9440", "0.0.0.0 is not a loopback address");
         check("http://localhost.example.org:1", "localhost.example.org is not a loopback address");
-        check("https://127.0.0.1:9440", "the scheme must be http");
+        check("ftp://127.0.0.1:9440", "the scheme must be https, or on loopback http");
+        check("https://a_b/", "[]");
+        check("https://a..b", "not a URL such as https");
         check("http://127.0.0.1:9440/v1/report", "only scheme, host and port");
         check("http://127.0.0.1:9440/?a=b", "only scheme, host and port");
         check("http://me@127.0.0.1:9440", "only scheme, host and port");
-        check("127.0.0.1:9440", "not a URL such as http");
-        check("", "not a URL such as http");
-        check("http://", "not a URL such as http");
+        check("127.0.0.1:9440", "not a URL such as https");
+        check("", "not a URL such as https");
+        check("http://", "not a URL such as https");
+    }
+
+    #[test]
+    fn https_needs_somebody_who_vouches_and_has_no_switch_to_do_without() {
+        let target = |url: &str| url.parse::<Target>().unwrap();
+        assert!(target("https://127.0.0.1:1").trusting(Credentials::default()).is_err());
+        assert!(target("https://127.0.0.1:1").trusting(Credentials::new(None, Some("t".into()))).is_err());
+        assert!(target("https://127.0.0.1:1").trusting(Credentials::new(Some("ca".into()), None)).is_ok());
+        assert!(target("http://127.0.0.1:1").trusting(Credentials::default()).is_ok());
+    }
+
+    #[test]
+    fn a_replica_is_at_an_address_and_keeps_the_name() {
+        let replica = target_of("https://reports.metrics.svc:7").at("10.0.0.9:7".parse().unwrap());
+        assert_eq!(replica.addresses, ["10.0.0.9:7".parse().unwrap()]);
+        assert_eq!(
+            (replica.authority(), replica.host(), replica.port()),
+            ("reports.metrics.svc:7", "reports.metrics.svc", 7)
+        );
+    }
+
+    fn target_of(url: &str) -> Target {
+        url.parse().unwrap()
     }
 }

@@ -87,7 +87,8 @@ fn a_silent_agent_leaves_its_node_and_none_of_its_figures() {
         Agent {
             expectation: Expectation::Expected,
             health: AgentHealth::Down,
-            report_age: Some(Duration::from_secs(31))
+            report_age: Some(Duration::from_secs(31)),
+            clock_skew_ms: None,
         }
     );
     assert_eq!((&a.figures, &a.cgroups), (&BTreeMap::new(), &None));
@@ -96,7 +97,8 @@ fn a_silent_agent_leaves_its_node_and_none_of_its_figures() {
         Agent {
             expectation: Expectation::Expected,
             health: AgentHealth::Up,
-            report_age: Some(Duration::from_secs(11))
+            report_age: Some(Duration::from_secs(11)),
+            clock_skew_ms: None,
         }
     );
     assert_eq!(snapshot.cluster[&Resource::Cpu].sums.installed, Some(2_000));

@@ -1,8 +1,13 @@
 //! A look at the shape of a protobuf message before it is decoded. Owns telling a message that was cut from bytes that
 //! are none, and the limits that must hold before memory is given out; knows tags of the report, no meaning.
-use mcad_wire::report::REPORT_VERSION;
+use std::mem::size_of;
 
-use super::{Listed, MAX_ABSENCES, MAX_ASSIGNMENTS, MAX_CGROUPS, MAX_DEVICES, MAX_ENDED_PODS, Refusal, at_most};
+use mcad_wire::report::{Cgroup, CgroupDetail, EndedPod, GpuUse, REPORT_VERSION, XidErrors};
+
+use super::{
+    Listed, MAX_ABSENCES, MAX_ASSIGNMENTS, MAX_CGROUPS, MAX_DECODED_BYTES, MAX_DEVICES, MAX_ENDED_PODS, Refusal,
+    at_most,
+};
 
 /// Tags of wire's `Report`; tags never change (docs/report.md).
 const VERSION: u64 = 1;
@@ -15,53 +20,118 @@ const LIST: u64 = 2;
 const MIG_INSTANCES: u64 = 5;
 /// Within `Cgroups`.
 const ENDED_PODS: u64 = 6;
+/// The lists within `Assignments`.
+const ASSIGNED: u64 = 1;
+const ALLOCATABLE: u64 = 2;
+/// A cgroup in memory.
+const CGROUP_BYTES: usize = size_of::<Cgroup>() + size_of::<CgroupDetail>();
+/// The largest element of the other lists in memory: every field is taken for one.
+pub(super) const ELEMENT_BYTES: usize = max(max(size_of::<GpuUse>(), size_of::<XidErrors>()), size_of::<String>());
 
 /// Refuses what must not be decoded: cut, not protobuf, another version, too much.
 pub(super) fn scan(body: &[u8]) -> Result<(), Refusal> {
-    let (mut version, mut cgroups, mut ended_pods, mut devices, mut assignments, mut absences) = (0, 0, 0, 0, 0, 0);
+    let (mut version, mut listed) = (0, Counts::default());
     let mut fields = Fields { rest: body, depth: Depth::Top };
     while let Some((tag, value)) = fields.next()? {
         match (tag, value) {
             // As protobuf has it, the last one counts.
             (VERSION, Value::Varint(value)) => version = value,
-            (CGROUPS, Value::Bytes(inner)) => {
-                cgroups += count(inner, &[LIST])?;
-                ended_pods += count(inner, &[ENDED_PODS])?;
-            }
-            (GPUS, Value::Bytes(inner)) => devices += count_devices(inner)?,
-            (ASSIGNMENTS, Value::Bytes(inner)) => assignments += count(inner, &[1, 2])?,
-            (ABSENCES, Value::Bytes(_)) => absences += 1,
+            (CGROUPS, Value::Bytes(inner)) => listed.cgroups(inner)?,
+            (GPUS, Value::Bytes(inner)) => listed.gpus(inner)?,
+            (ASSIGNMENTS, Value::Bytes(inner)) => listed.assignments(inner)?,
+            (ABSENCES, Value::Bytes(_)) => listed.absences += 1,
             _ => {}
         }
     }
     if version != u64::from(REPORT_VERSION) {
         return Err(Refusal::UnsupportedVersion(version));
     }
-    at_most(Listed::Cgroups, cgroups, MAX_CGROUPS)?;
-    at_most(Listed::Cgroups, ended_pods, MAX_ENDED_PODS)?;
-    at_most(Listed::Devices, devices, MAX_DEVICES)?;
-    at_most(Listed::Assignments, assignments, MAX_ASSIGNMENTS)?;
-    at_most(Listed::Absences, absences, MAX_ABSENCES)
+    at_most(Listed::Cgroups, listed.cgroups, MAX_CGROUPS)?;
+    at_most(Listed::Cgroups, listed.ended_pods, MAX_ENDED_PODS)?;
+    at_most(Listed::Devices, listed.devices, MAX_DEVICES)?;
+    at_most(Listed::Assignments, listed.assignments, MAX_ASSIGNMENTS)?;
+    at_most(Listed::Absences, listed.absences, MAX_ABSENCES)?;
+    let bytes = body.len()
+        + listed.cgroups * CGROUP_BYTES
+        + listed.ended_pods * size_of::<EndedPod>()
+        + listed.elements * ELEMENT_BYTES;
+    if bytes > MAX_DECODED_BYTES { Err(Refusal::DecodedOversized) } else { Ok(()) }
 }
 
-fn count(message: &[u8], tags: &[u64]) -> Result<usize, Refusal> {
+/// How much a message lists.
+#[derive(Default)]
+struct Counts {
+    cgroups: usize,
+    ended_pods: usize,
+    devices: usize,
+    assignments: usize,
+    absences: usize,
+    /// Of lists within those.
+    elements: usize,
+}
+
+impl Counts {
+    fn cgroups(&mut self, message: &[u8]) -> Result<(), Refusal> {
+        for_each(message, |tag, _| {
+            match tag {
+                LIST => self.cgroups += 1,
+                ENDED_PODS => self.ended_pods += 1,
+                _ => self.elements += 1,
+            }
+            Ok(())
+        })
+    }
+
+    fn gpus(&mut self, message: &[u8]) -> Result<(), Refusal> {
+        for_each(message, |tag, value| {
+            if let (LIST, Value::Bytes(gpu)) = (tag, value) {
+                self.devices += 1;
+                return self.gpu(gpu);
+            }
+            self.elements += 1;
+            Ok(())
+        })
+    }
+
+    fn gpu(&mut self, message: &[u8]) -> Result<(), Refusal> {
+        for_each(message, |tag, value| {
+            if let (MIG_INSTANCES, Value::Bytes(instance)) = (tag, value) {
+                self.devices += 1;
+                return self.flat(instance);
+            }
+            self.elements += 1;
+            Ok(())
+        })
+    }
+
+    fn assignments(&mut self, message: &[u8]) -> Result<(), Refusal> {
+        for_each(message, |tag, value| match (tag, value) {
+            (ASSIGNED | ALLOCATABLE, Value::Bytes(inner)) => {
+                self.assignments += 1;
+                self.flat(inner)
+            }
+            _ => Ok(()),
+        })
+    }
+
+    fn flat(&mut self, message: &[u8]) -> Result<(), Refusal> {
+        for_each(message, |_, _| {
+            self.elements += 1;
+            Ok(())
+        })
+    }
+}
+
+fn for_each<'a>(message: &'a [u8], mut take: impl FnMut(u64, Value<'a>) -> Result<(), Refusal>) -> Result<(), Refusal> {
     let mut fields = Fields { rest: message, depth: Depth::Nested };
-    let mut found = 0;
-    while let Some((tag, _)) = fields.next()? {
-        found += usize::from(tags.contains(&tag));
+    while let Some((tag, value)) = fields.next()? {
+        take(tag, value)?;
     }
-    Ok(found)
+    Ok(())
 }
 
-fn count_devices(gpus: &[u8]) -> Result<usize, Refusal> {
-    let mut fields = Fields { rest: gpus, depth: Depth::Nested };
-    let mut found = 0;
-    while let Some((tag, value)) = fields.next()? {
-        if let (LIST, Value::Bytes(gpu)) = (tag, value) {
-            found += 1 + count(gpu, &[MIG_INSTANCES])?;
-        }
-    }
-    Ok(found)
+const fn max(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
 }
 
 /// The fields of one message.

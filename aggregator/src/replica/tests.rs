@@ -77,11 +77,11 @@ fn reports_wait_for_the_past_and_so_does_being_ready() {
         ..Report::default()
     };
     let body = prost::Message::encode_to_vec(&report);
-    assert!(matches!(replica.take(Ok(&body)), Err(Refusal::NotReady)));
+    assert!(matches!(replica.take(None, Ok(&body)), Err(Refusal::NotReady)));
     assert_eq!((replica.is_ready(), replica.standing()), (false, Standing::NotReady));
     replica.past_is(Past::Unknown);
     // Let in, and then refused for another reason: the cluster has no such node.
-    assert!(matches!(replica.take(Ok(&body)), Err(Refusal::UnknownNode(_))));
+    assert!(matches!(replica.take(None, Ok(&body)), Err(Refusal::UnknownNode(_))));
     assert_eq!((replica.is_ready(), replica.standing()), (true, Standing::Unseeded));
     replica.past_is(Past::Known);
     assert_eq!(replica.standing(), Standing::Ready);

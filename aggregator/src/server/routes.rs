@@ -1,10 +1,12 @@
 //! Requests and their answers. Owns paths, status codes and headers; what a report or a scrape is, is known further in.
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Either, Full};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
-    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, VARY,
+    ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
+    RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use prost::Message as _;
@@ -14,7 +16,8 @@ use super::{Phase, Shared, Side, api};
 use crate::api::ROOT;
 use crate::page;
 use crate::peer;
-use crate::receive::{MAX_BODY_BYTES, Refusal};
+use crate::receive::{MAX_BODY_BYTES, NodeName, Refusal};
+use crate::trust::verdict::Distrust;
 
 /// What an answer consists of.
 pub(super) type Answer = Response<Either<Full<Bytes>, Chunks>>;
@@ -33,7 +36,8 @@ pub(super) async fn answer(request: Request<Incoming>, side: Side, shared: &Shar
         (Side::Metrics, "/metrics" | "/" | "/live" | "/ready") => Method::GET,
         (Side::Metrics, path) if path.starts_with(ROOT) => Method::GET,
         (Side::Reports, "/v1/report") => Method::POST,
-        (Side::Reports, peer::PATH) => Method::GET,
+        // The past is for replicas alone, and who asks can't be told where not everybody is trusted.
+        (Side::Reports, peer::PATH) if shared.guard.is_open() => Method::GET,
         (Side::Metrics, _) => {
             return text(StatusCode::NOT_FOUND, "here are /metrics, /, /api/v1/cluster, /live and /ready");
         }
@@ -68,6 +72,7 @@ pub(super) async fn answer(request: Request<Incoming>, side: Side, shared: &Shar
 
 async fn metrics(headers: &HeaderMap, shared: &Shared) -> Answer {
     let encoding = encoding(headers);
+    shared.note_certificates();
     let Ok(turn) = Arc::clone(&shared.scrape_turn).acquire_owned().await else {
         return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
     };
@@ -111,42 +116,99 @@ async fn seed(shared: &Shared) -> Answer {
 }
 
 async fn report(request: Request<Incoming>, shared: &Shared) -> Answer {
-    let body = read(request, shared).await;
+    let (sender, body) = match sender(request.headers(), shared).await {
+        Ok(sender) => (sender, read(request, shared).await),
+        Err(refusal) => {
+            // Who is not believed costs no memory, but gets to read why.
+            discard(request.into_body(), shared.limits.body).await;
+            (None, Err(refusal))
+        }
+    };
     let body = body.as_deref().map_err(Refusal::clone);
-    match shared.replica.take(body) {
+    match shared.replica.take(sender.as_ref(), body) {
         // Also for one that is no news: to send it again would not make it any.
         Ok(_) => {
             let mut answer = Response::new(Either::Left(Full::default()));
             *answer.status_mut() = StatusCode::NO_CONTENT;
             answer
         }
-        Err(refusal) => text(status(&refusal), &format!("{}: {refusal}", refusal.reason())),
+        Err(refusal) => refused(&refusal),
     }
+}
+
+/// The node whose agent sends this. Absent: nobody asks who it is.
+async fn sender(headers: &HeaderMap, shared: &Shared) -> Result<Option<NodeName>, Refusal> {
+    let Some(tokens) = &shared.guard.tokens else { return Ok(None) };
+    let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let bearer = tokens.bearer(token, |asked| shared.replica.figures().token_reviewed(asked)).await?;
+    let node = shared.replica.node_of(bearer)?;
+    shared.replica.admit_one_more(&node)?;
+    Ok(Some(node))
+}
+
+fn refused(refusal: &Refusal) -> Answer {
+    let status = status(refusal);
+    let mut answer = text(status, &format!("{}: {refusal}", refusal.reason()));
+    let headers = answer.headers_mut();
+    match status {
+        StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+            // What an agent that fails twice waits for on average; it spreads its attempts itself.
+            drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1")));
+        }
+        _ => {}
+    }
+    answer
 }
 
 fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
-        Refusal::Oversized => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::Oversized | Refusal::DecodedOversized => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-        Refusal::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Refusal::TooManyNodes(_) => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::ContentType(_) | Refusal::ContentEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Refusal::TooManyNodes(_) | Refusal::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
         Refusal::UnknownNode(_) => StatusCode::NOT_FOUND,
-        Refusal::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::NotReady | Refusal::Busy | Refusal::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Untrusted(distrust) => match distrust {
+            Distrust::NoToken | Distrust::Garbage | Distrust::Audience | Distrust::Expired | Distrust::Rejected => {
+                StatusCode::UNAUTHORIZED
+            }
+            Distrust::ServiceAccount(_) | Distrust::Unbound | Distrust::OtherNode { .. } => StatusCode::FORBIDDEN,
+            Distrust::PodUnknown(_) | Distrust::Unavailable | Distrust::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        },
         _ => StatusCode::BAD_REQUEST,
     }
 }
 
 async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Vec<u8>, Refusal> {
+    let shown = |value: &[u8]| String::from_utf8_lossy(value).chars().take(100).collect();
     let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if content_type != PROTOBUF.as_bytes() {
-        let shown = String::from_utf8_lossy(content_type).chars().take(100).collect();
-        return Err(Refusal::ContentType(shown));
+        return Err(Refusal::ContentType(shown(content_type)));
     }
+    if let Some(encoding) = request.headers().get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
+        return Err(Refusal::ContentEncoding(shown(encoding.as_bytes())));
+    }
+    let body = request.into_body();
+    // Where no length is said it may be any.
+    let length = body.size_hint().exact().unwrap_or(u64::MAX).min(MAX_BODY_BYTES as u64);
+    let room = shared.bodies.try_acquire_many(u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX));
+    let Ok(_room) = room else {
+        discard(body, shared.limits.body).await;
+        return Err(Refusal::Busy);
+    };
     let limit = shared.limits.body;
-    tokio::time::timeout(limit, collect(request.into_body())).await.map_err(|_| Refusal::TooSlow(limit))?
+    tokio::time::timeout(limit, collect(body, MAX_BODY_BYTES)).await.map_err(|_| Refusal::TooSlow(limit))?
 }
 
-async fn collect(mut body: Incoming) -> Result<Vec<u8>, Refusal> {
+/// Reads a body to nowhere, for as long as one may take.
+async fn discard(body: Incoming, limit: Duration) {
+    // Whatever comes of it, the answer is the same.
+    let _ = tokio::time::timeout(limit, collect(body, 0)).await;
+}
+
+/// Keeps so many bytes of a body, and reads some more so that its sender gets to the answer.
+async fn collect(mut body: Incoming, kept: usize) -> Result<Vec<u8>, Refusal> {
     let mut all = Vec::new();
     let mut length = 0;
     while let Some(frame) = body.frame().await {
@@ -157,11 +219,11 @@ async fn collect(mut body: Incoming) -> Result<Vec<u8>, Refusal> {
         if length > DISCARDED_BYTES {
             break;
         }
-        if length <= MAX_BODY_BYTES {
+        if length <= kept {
             all.extend_from_slice(data);
         }
     }
-    if length > MAX_BODY_BYTES { Err(Refusal::Oversized) } else { Ok(all) }
+    if length > kept { Err(Refusal::Oversized) } else { Ok(all) }
 }
 
 /// gzip if it is named, by itself or by `*`, and not with a weight of 0.

@@ -30,10 +30,23 @@ struct Served {
 const NEVER: Duration = Duration::from_mins(1);
 /// A deadline under test. That it passes is awaited, not slept for.
 const SOON: Duration = Duration::from_millis(50);
-const PATIENT: Limits =
-    Limits { metrics_connections: 8, report_connections: 8, header: NEVER, body: NEVER, stall: NEVER, drain: NEVER };
+const PATIENT: Limits = Limits {
+    metrics_connections: 8,
+    report_connections: 8,
+    bodies_kib: 64 * 1024,
+    handshake: NEVER,
+    first: NEVER,
+    header: NEVER,
+    body: NEVER,
+    stall: NEVER,
+    drain: NEVER,
+};
 
 async fn serve(limits: Limits) -> Served {
+    serve_guarded(limits, Guard::default()).await
+}
+
+async fn serve_guarded(limits: Limits, guard: Guard) -> Served {
     let seconds = Arc::new(AtomicU64::new(0));
     let hand = Arc::clone(&seconds);
     let clock = Clock::from_fn(move || at(hand.load(Ordering::SeqCst)));
@@ -44,7 +57,7 @@ async fn serve(limits: Limits) -> Served {
         Listeners { metrics: TcpListener::bind(any).await.unwrap(), reports: TcpListener::bind(any).await.unwrap() };
     let (metrics, reports) = (listeners.metrics.local_addr().unwrap(), listeners.reports.local_addr().unwrap());
     let (shutdown, asked) = oneshot::channel();
-    let ended = tokio::spawn(run(listeners, replica, limits, async { drop(asked.await) }));
+    let ended = tokio::spawn(run(listeners, replica, guard, limits, async { drop(asked.await) }));
     Served { metrics, reports, seconds, shutdown, ended }
 }
 
@@ -76,6 +89,14 @@ impl Served {
         let counted = format!("mcad_aggregator_reports_refused_total{{reason=\"{reason}\"}} 1\n");
         let exposition = self.exposition().await;
         assert!(exposition.contains(&counted), "{counted}{exposition}");
+    }
+
+    /// Waits until the exposition has this line.
+    async fn counts(&self, line: &str) {
+        let line = format!("\n{line}\n");
+        while !self.exposition().await.contains(&line) {
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn end(self) {
@@ -391,22 +412,33 @@ async fn the_drain_ends_though_a_request_does_not() {
 }
 
 #[tokio::test]
-async fn one_connection_more_than_there_may_be_waits_for_its_turn() {
+async fn one_connection_more_than_there_may_be_is_closed_and_counted() {
     let served = serve(Limits { report_connections: 1, ..PATIENT }).await;
     let mut first = TcpStream::connect(served.reports).await.unwrap();
     first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     // It was answered, and stays open.
     first.readable().await.unwrap();
-    let body = valid(1);
     let mut second = TcpStream::connect(served.reports).await.unwrap();
-    second.write_all(&post(body.len(), &body)).await.unwrap();
-    let exposition = served.exposition().await;
-    for line in ["mcad_aggregator_connections{listener=\"reports\"} 1\n", "mcad_aggregator_reports_received_total 0\n"]
-    {
-        assert!(exposition.contains(line), "{line}{exposition}");
-    }
+    assert_eq!(read_to_cut(&mut second).await, b"");
+    served.counts("mcad_aggregator_connections{listener=\"reports\"} 1").await;
+    served.counts("mcad_aggregator_connections_refused_total{listener=\"reports\",reason=\"full\"} 1").await;
     drop(first);
-    let (head, _) = split(&read_to_cut(&mut second).await);
-    assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
+    served.counts("mcad_aggregator_connections{listener=\"reports\"} 0").await;
+    assert!(served.post(&valid(1)).await.0.starts_with("HTTP/1.1 204 "));
     served.end().await;
 }
+
+#[tokio::test]
+async fn a_scrape_more_than_there_may_be_waits_for_its_turn() {
+    let served = serve(Limits { metrics_connections: 1, ..PATIENT }).await;
+    let mut first = TcpStream::connect(served.metrics).await.unwrap();
+    first.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    first.readable().await.unwrap();
+    let mut second = TcpStream::connect(served.metrics).await.unwrap();
+    second.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    drop(first);
+    assert!(read_to_cut(&mut second).await.starts_with(b"HTTP/1.1 200 "));
+    served.end().await;
+}
+
+mod trust_tests;

@@ -146,7 +146,7 @@ fn a_cgroup_has_a_rate_if_it_was_in_both_reports() {
 
 #[test]
 fn as_many_nodes_are_kept_as_there_may_be_and_the_silent_make_room() {
-    let mut store = Store::new(Limits { nodes: 2, keep: Duration::from_mins(1) });
+    let mut store = Store::new(Limits { nodes: 2, keep: Duration::from_mins(1), ..Limits::LOCAL });
     insert(&mut store, report("a", 1), at(0)).unwrap();
     insert(&mut store, report("b", 1), at(30)).unwrap();
     // Silent from 30 s on, and a minute more.
@@ -163,6 +163,57 @@ fn a_node_is_forgotten_when_it_was_silent_for_an_hour() {
     insert(&mut store, report("n", 1), at(0)).unwrap();
     assert_eq!(store.reports(at(3_629)).len(), 1);
     assert_eq!(store.reports(at(3_630)).len(), 0);
+}
+
+#[test]
+fn a_report_that_was_kept_from_a_boot_that_is_over_is_no_news() {
+    let mut store = local();
+    let boot = |number: u64| Report { boot_id: format!("boot-{number}"), ..report("n", 1) };
+    for number in 1..=6 {
+        assert_eq!(insert(&mut store, boot(number), at(number)), Ok(Outcome::Taken));
+    }
+    for number in 2..=5 {
+        assert_eq!(insert(&mut store, boot(number), at(9)), Ok(Outcome::Dropped(NoNews::Older)), "{number}");
+    }
+    assert_eq!(only(&mut store, at(9)).report.boot_id, "boot-6");
+}
+
+#[test]
+fn reports_take_as_much_memory_as_they_may_and_a_byte_more_is_refused() {
+    let first = check(report("a", 1)).unwrap().weight;
+    let grown = |sequence| {
+        let mut grown = report("b", sequence);
+        grown.cgroups = Some(cgroups(&[("/a", 1), ("/b", 2)]));
+        grown
+    };
+    let bytes = first + check(grown(1)).unwrap().weight;
+    let mut store = Store::new(Limits { bytes: bytes - 1, ..Limits::LOCAL });
+    insert(&mut store, report("a", 1), at(0)).unwrap();
+    assert_eq!(insert(&mut store, grown(1), at(0)), Err(Refusal::NoRoom(bytes - 1)));
+    let mut store = Store::new(Limits { bytes, ..Limits::LOCAL });
+    insert(&mut store, report("a", 1), at(0)).unwrap();
+    assert_eq!(insert(&mut store, grown(1), at(0)), Ok(Outcome::Taken));
+    // What the next one is measured against takes memory, too.
+    assert_eq!(insert(&mut store, grown(2), at(10)), Err(Refusal::NoRoom(bytes)));
+    // A node that is forgotten makes room.
+    assert_eq!(store.reports(at(4_000)).len(), 0);
+    assert_eq!(insert(&mut store, grown(3), at(4_000)), Ok(Outcome::Taken));
+}
+
+#[test]
+fn a_clock_is_as_far_off_as_the_quicker_of_two_reports_says() {
+    let mut store = local();
+    let mut tell = |sequence, sampled_at_ms, now: Now| {
+        insert(&mut store, Report { sampled_at_ms, ..report("n", sequence) }, now).unwrap();
+        only(&mut store, now).clock_skew_ms()
+    };
+    let unix_ms = |seconds: u64| at(seconds).unix_ms;
+    assert_eq!(tell(1, unix_ms(0) + 3_000, at(0)), Some(3_000));
+    assert_eq!(tell(2, unix_ms(10) - 9_000, at(10)), Some(3_000), "that one was on its way for long");
+    assert_eq!(tell(3, unix_ms(20) - 9_000, at(20)), Some(-9_000), "so the clock was set");
+    assert_eq!(tell(4, 0, at(30)), Some(-9_000));
+    assert_eq!(tell(5, 0, at(40)), None, "it is not known");
+    assert_eq!(tell(6, u64::MAX, at(50)), Some(-1 - unix_ms(50).cast_signed()), "no number is too large");
 }
 
 proptest! {

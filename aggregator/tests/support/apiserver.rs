@@ -1,6 +1,8 @@
 //! A real etcd and kube-apiserver for one test, on loopback, with their data in a temporary folder. The binaries come from
 //! `$KUBEBUILDER_ASSETS`, the convention of the field; `cargo xtask test` sets it where it can.
 
+#![allow(dead_code, reason = "every test file takes what it needs")]
+
 use std::{
     env, fs,
     net::{Ipv4Addr, TcpListener},
@@ -67,6 +69,11 @@ impl ApiServer {
     /// A client with all rights, straight to the server.
     pub(crate) fn client(&self) -> Client {
         client_at(self.api_port)
+    }
+
+    /// The key in PEM that it signs ServiceAccounts' tokens with.
+    pub(crate) fn token_key(&self) -> String {
+        fs::read_to_string(self.data.path().join("sa.key")).unwrap()
     }
 
     /// Kills the API server without a word. Its data stay in etcd.

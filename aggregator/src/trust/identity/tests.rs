@@ -1,0 +1,192 @@
+//! Tests of what is remembered and what is asked, against an API server that answers TokenReviews as it is told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::fixtures::at;
+use crate::fixtures::reviewer::{AGENT, Reviewer, token};
+use crate::receive::NodeName;
+
+/// Identity with a clock that stands until it is turned.
+struct Asked {
+    tokens: Arc<Tokens>,
+    seconds: Arc<AtomicU64>,
+}
+
+fn asking(reviewer: &Reviewer, limits: Limits) -> Asked {
+    let seconds = Arc::new(AtomicU64::new(0));
+    let hand = Arc::clone(&seconds);
+    let clock = Clock::from_fn(move || at(hand.load(Ordering::SeqCst)));
+    Asked { tokens: Arc::new(Tokens::new(reviewer.client(), AGENT.to_owned(), clock, limits)), seconds }
+}
+
+impl Asked {
+    fn at(&self, seconds: u64) {
+        self.seconds.store(seconds, Ordering::SeqCst);
+    }
+
+    async fn check(&self, token: &str, expected: Result<&str, &str>) {
+        let got = self.tokens.bearer(Some(token), |_| ()).await;
+        let expected = expected.map(|node| Bearer::OnNode(NodeName::new(node).unwrap()));
+        assert_eq!(got.map_err(|distrust| distrust.reason()), expected);
+    }
+}
+
+/// Seconds since the Unix epoch of the tests' clock.
+fn unix_s(seconds: u64) -> u64 {
+    at(seconds).unix_ms / 1000
+}
+
+#[tokio::test]
+async fn a_token_is_asked_about_once_until_it_expires() {
+    let reviewer = Reviewer::start().await;
+    let asked = asking(&reviewer, Limits::default());
+    let one = token(1, unix_s(3600));
+    reviewer.know(&one, "gpu-17");
+    for seconds in [0, 1, 3599] {
+        asked.at(seconds);
+        asked.check(&one, Ok("gpu-17")).await;
+    }
+    assert_eq!(reviewer.asked(), 1);
+    asked.at(3600);
+    asked.check(&one, Ok("gpu-17")).await;
+    assert_eq!(reviewer.asked(), 2, "the API server has the last word");
+}
+
+#[tokio::test]
+async fn one_that_is_valid_for_longer_than_a_day_is_asked_about_once_a_day() {
+    let reviewer = Reviewer::start().await;
+    let asked = asking(&reviewer, Limits::default());
+    let long = token(1, unix_s(365 * 86_400));
+    reviewer.know(&long, "n");
+    asked.check(&long, Ok("n")).await;
+    asked.at(86_399);
+    asked.check(&long, Ok("n")).await;
+    assert_eq!(reviewer.asked(), 1);
+    asked.at(86_400);
+    asked.check(&long, Ok("n")).await;
+    assert_eq!(reviewer.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_refusal_is_remembered_briefly() {
+    let reviewer = Reviewer::start().await;
+    let asked = asking(&reviewer, Limits::default());
+    let one = token(1, unix_s(3600));
+    asked.check(&one, Err("token_rejected")).await;
+    reviewer.know(&one, "n");
+    asked.at(9);
+    asked.check(&one, Err("token_rejected")).await;
+    assert_eq!(reviewer.asked(), 1);
+    asked.at(10);
+    asked.check(&one, Ok("n")).await;
+}
+
+#[tokio::test]
+async fn what_is_no_token_is_not_asked_about() {
+    let reviewer = Reviewer::start().await;
+    let asked = asking(&reviewer, Limits::default());
+    for garbage in ["", "x", "a.b.c"] {
+        asked.check(garbage, Err("token_garbage")).await;
+    }
+    let none = asked.tokens.bearer(None, |_| ()).await;
+    assert_eq!(none, Err(Distrust::NoToken));
+    assert_eq!(reviewer.asked(), 0);
+}
+
+#[tokio::test]
+async fn while_the_api_server_fails_those_who_are_known_go_on_and_others_wait() {
+    let reviewer = Reviewer::start().await;
+    let asked = asking(&reviewer, Limits::default());
+    let (known, new) = (token(1, unix_s(3600)), token(2, unix_s(3600)));
+    reviewer.know(&known, "a");
+    reviewer.know(&new, "b");
+    asked.check(&known, Ok("a")).await;
+    reviewer.fail(true);
+    asked.at(3599);
+    asked.check(&known, Ok("a")).await;
+    asked.check(&new, Err("token_review_unavailable")).await;
+    asked.at(3600);
+    asked.check(&known, Err("token_review_unavailable")).await;
+    // That there was no answer is not remembered.
+    reviewer.fail(false);
+    asked.check(&new, Ok("b")).await;
+}
+
+#[tokio::test]
+async fn many_who_come_with_one_token_ask_once() {
+    let reviewer = Reviewer::hesitant().await;
+    let asked = asking(&reviewer, Limits::default());
+    let one = token(1, unix_s(3600));
+    reviewer.know(&one, "n");
+    let all = futures::future::join_all((0..50).map(|_| asked.check(&one, Ok("n"))));
+    let answer = async {
+        reviewer.until_asked(1).await;
+        reviewer.answer(1);
+    };
+    tokio::join!(all, answer);
+    assert_eq!(reviewer.asked(), 1);
+}
+
+#[tokio::test]
+async fn if_the_one_who_asks_leaves_the_next_asks_anew() {
+    let reviewer = Reviewer::hesitant().await;
+    let asked = asking(&reviewer, Limits::default());
+    let one = token(1, unix_s(3600));
+    reviewer.know(&one, "n");
+    let (tokens, also) = (Arc::clone(&asked.tokens), one.clone());
+    let first = tokio::spawn(async move { tokens.bearer(Some(&also), |_| ()).await });
+    reviewer.until_asked(1).await;
+    let leave = async {
+        first.abort();
+        reviewer.until_asked(2).await;
+        reviewer.answer(2);
+    };
+    tokio::join!(asked.check(&one, Ok("n")), leave);
+    assert!(asked.tokens.known().asked.is_empty());
+}
+
+#[tokio::test]
+async fn no_more_are_asked_about_at_once_than_may_be() {
+    let reviewer = Reviewer::hesitant().await;
+    let asked = asking(&reviewer, Limits { asking: 1, turn: Duration::ZERO, ..Limits::default() });
+    let (one, two) = (token(1, unix_s(3600)), token(2, unix_s(3600)));
+    reviewer.know(&one, "a");
+    reviewer.know(&two, "b");
+    let second = async {
+        reviewer.until_asked(1).await;
+        asked.check(&two, Err("token_review_busy")).await;
+        reviewer.answer(9);
+    };
+    tokio::join!(asked.check(&one, Ok("a")), second);
+    asked.check(&two, Ok("b")).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_is_not_waited_for() {
+    let reviewer = Reviewer::hesitant().await;
+    let asked = asking(&reviewer, Limits { answer: Duration::from_millis(20), ..Limits::default() });
+    asked.check(&token(1, unix_s(3600)), Err("token_review_unavailable")).await;
+}
+
+#[tokio::test]
+async fn as_many_are_remembered_as_may_be_and_what_is_over_soonest_makes_room() {
+    let reviewer = Reviewer::start().await;
+    let asked = asking(&reviewer, Limits { accepted: 2, refused: 2, ..Limits::default() });
+    let tokens = [1, 2, 3].map(|number| token(number, unix_s(3600 + u64::from(number))));
+    for token in &tokens {
+        reviewer.know(token, "n");
+        asked.check(token, Ok("n")).await;
+    }
+    asked.check(&tokens[1], Ok("n")).await;
+    asked.check(&tokens[2], Ok("n")).await;
+    assert_eq!(reviewer.asked(), 3);
+    asked.check(&tokens[0], Ok("n")).await;
+    assert_eq!(reviewer.asked(), 4, "the first one had to go");
+    for number in 10..20 {
+        asked.check(&token(number, unix_s(3600)), Err("token_rejected")).await;
+    }
+    let known = asked.tokens.known();
+    assert_eq!((known.accepted.len(), known.refused.len()), (2, 2), "refusals take no room from the others");
+}
