@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
 
 #[path = "support/apiserver.rs"]
-#[allow(dead_code, reason = "another test needs the rest")]
 mod apiserver;
 
 use std::{
