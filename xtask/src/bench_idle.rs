@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use fake_nvml::Installation;
 
-use crate::{build_ebpf, workspace};
+use crate::{build_ebpf, run, workspace};
 
 /// Pods of nine containers: 1,000 cgroups with the pods' own.
 const PODS: usize = 100;
@@ -32,6 +33,9 @@ pub(crate) struct BenchIdle {
     /// The cgroup below which the 1,000 are made, in every hierarchy
     #[arg(long, value_name = "PATH", default_value = "mcad-bench-idle")]
     below: PathBuf,
+    /// Give a third agent, which reads by eBPF, so many GPUs that are made up
+    #[arg(long, value_name = "COUNT")]
+    fake_gpus: Option<u8>,
     /// A running process to measure beside the agents, by its command's name: kubelet
     #[arg(long, value_name = "NAME")]
     peer: Option<String>,
@@ -41,11 +45,18 @@ impl BenchIdle {
     pub(crate) fn run(self) -> Result<()> {
         build_ebpf::ensure()?;
         workspace::run(&mut workspace::cargo(&["build", "--quiet", "--release", "--package", "mcad-agent"]))?;
+        if self.fake_gpus.is_some() {
+            run::build_fake_nvml()?;
+        }
         let _cgroups = Cgroups::new(&self.below)?;
         let sink = sink()?;
         let mut agents = Vec::new();
         for source in ["bpf", "files"] {
-            agents.push((format!("agent, {source}"), Agent::start(source, &sink)?));
+            agents.push((format!("agent, {source}"), Agent::start(source, &sink, None)?));
+        }
+        let fake = self.fake_gpus.map(run::fake_gpus).transpose()?;
+        if let (Some(count), Some(fake)) = (self.fake_gpus, &fake) {
+            agents.push((format!("with {count} GPUs"), Agent::start("bpf", &sink, Some(fake))?));
         }
         let mut processes: Vec<(String, u32)> =
             agents.iter().map(|(name, agent)| (name.clone(), agent.0.id())).collect();
@@ -101,12 +112,13 @@ fn process(name: &str) -> Option<u32> {
 struct Agent(Child);
 
 impl Agent {
-    fn start(source: &str, sink: &str) -> Result<Self> {
-        let agent = Command::new(workspace::root().join("target/release/mcad-agent"))
-            .args(["--aggregator", sink, "--interval", "10s", "--cgroup-source", source])
-            .stderr(Stdio::null())
-            .spawn();
-        Ok(Self(agent.context("cannot start the agent")?))
+    fn start(source: &str, sink: &str, gpus: Option<&Installation>) -> Result<Self> {
+        let mut agent = Command::new(workspace::root().join("target/release/mcad-agent"));
+        agent.args(["--aggregator", sink, "--interval", "10s", "--cgroup-source", source]).stderr(Stdio::null());
+        if let Some(gpus) = gpus {
+            agent.arg("--nvml").arg(gpus.library());
+        }
+        Ok(Self(agent.spawn().context("cannot start the agent")?))
     }
 }
 

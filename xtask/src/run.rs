@@ -71,7 +71,7 @@ impl Run {
             "mcad-aggregator",
         ]))?;
         if self.fake_gpus.is_some() {
-            workspace::run(&mut workspace::cargo(&["build", "--quiet", "--locked", "-p", "fake-nvml"]))?;
+            build_fake_nvml()?;
         }
 
         // From here on Ctrl-C and SIGTERM are ours; before, they end the builds and us with them.
@@ -109,8 +109,13 @@ fn start_agent(reports: &str, fake: Option<&Installation>) -> Result<Child> {
     Child::start("mcad-agent", command, &logs())
 }
 
+/// The library that takes NVML's place.
+pub(crate) fn build_fake_nvml() -> Result<()> {
+    workspace::run(&mut workspace::cargo(&["build", "--quiet", "--locked", "-p", "fake-nvml"]))
+}
+
 /// GPUs that are busy in turns.
-fn fake_gpus(count: u8) -> Result<Installation> {
+pub(crate) fn fake_gpus(count: u8) -> Result<Installation> {
     let mut scenario = Scenario::of(count.into(), "H100 80GB HBM3");
     for (index, device) in scenario.devices.iter_mut().enumerate() {
         let phase_s = index as f64 * 5.0;

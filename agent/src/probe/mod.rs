@@ -117,6 +117,10 @@ pub enum RunQueueChoice {
     On,
     /// No program at the switch of tasks.
     Off,
+    /// They are, and there is room for one set of cgroups on each processor: to see what becomes of those that find no place.
+    #[cfg(test)]
+    #[value(skip)]
+    Crowded,
 }
 
 /// What of the kernel half runs.
@@ -190,6 +194,8 @@ fn run_queue_plan(types: &KernelTypes, choice: RunQueueChoice) -> Option<RunQueu
     let plan = aya::util::nr_cpus()
         .map_err(|(what, source)| format!("{what}: {source}"))
         .and_then(|cpus| RunQueuePlan::new(types, cpus as u32).map_err(|why| why.to_string()));
+    #[cfg(test)]
+    let plan = plan.map(|plan| if choice == RunQueueChoice::Crowded { plan.crowded() } else { plan });
     plan.inspect_err(|error| tracing::warn!(error, "waits for a processor are not measured")).ok()
 }
 

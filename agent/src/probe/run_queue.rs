@@ -45,6 +45,12 @@ impl RunQueuePlan {
         Ok(Self { offsets, cpus })
     }
 
+    /// The same with one set for each processor.
+    #[cfg(test)]
+    pub(super) fn crowded(self) -> Self {
+        Self { offsets: RunQueueOffsets { sets: 1, ..self.offsets }, ..self }
+    }
+
     /// Entries of the maps of processors, sets and tasks.
     pub(super) fn map_entries(self) -> [u32; 3] {
         [self.cpus, self.cpus * self.offsets.sets, abi::RUN_QUEUE_TASKS]

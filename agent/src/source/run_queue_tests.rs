@@ -40,6 +40,26 @@ impl Rivals {
         }
     }
 
+    /// Puts all of them on one processor, however many there are.
+    fn crowd(&self) {
+        // SAFETY: plain numbers.
+        let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: both work on a set that is ours.
+        let (size, first) = unsafe {
+            assert_eq!(libc::sched_getaffinity(0, size_of_val(&one), &raw mut one), 0);
+            (size_of_val(&one), (0..libc::CPU_SETSIZE as usize).find(|cpu| libc::CPU_ISSET(*cpu, &one)).unwrap())
+        };
+        // SAFETY: as above.
+        unsafe {
+            libc::CPU_ZERO(&mut one);
+            libc::CPU_SET(first, &mut one);
+        }
+        for child in &self.0 {
+            // SAFETY: a plain system call on a child that is not yet waited for, with a set of that size.
+            assert_eq!(unsafe { libc::sched_setaffinity(child.id() as i32, size, &raw const one) }, 0);
+        }
+    }
+
     fn wait_stopped(&self) {
         for child in &self.0 {
             wait_stopped(child.id());
@@ -131,6 +151,41 @@ fn waits_of_tasks_in_the_root_are_the_roots() {
     // Others wait in the root, too.
     let expected_ns = (after_kernel - before_kernel) / 100 * 97;
     assert!(after - before >= expected_ns, "{} of {expected_ns} ns", after - before);
+}
+
+#[test]
+fn waits_that_find_no_place_are_counted_and_no_cgroup_gets_those_of_another() {
+    let Some(tree) = tree() else { return };
+    let branch = Branch::new(&tree);
+    // More than have a place on a processor.
+    let cgroups: Vec<_> = (0..24).map(|number| branch.child(&format!("c{number}"))).collect();
+    let rivals = Rivals::new(&cgroups.iter().map(|path| &**path).collect::<Vec<_>>());
+    rivals.crowd();
+    let mut source = BpfCgroups::attach("/sys".as_ref(), &tree, 8192, RunQueueChoice::Crowded).unwrap();
+    let kernel = || (0..24).map(|rival| rivals.waited_ns(rival)).collect::<Vec<_>>();
+    let before = kernel();
+    let sample = source.read().unwrap();
+    let path = |number: usize| format!("{}/c{number}", branch.relative);
+    let before_ours: Vec<_> = (0..24).map(|number| of(&sample, &path(number)).wait_ns).collect();
+    rivals.signal(libc::SIGCONT);
+    while kernel().iter().sum::<u64>() - before.iter().sum::<u64>() < 2_000_000_000 {
+        thread::yield_now();
+    }
+    rivals.stop();
+    let after = kernel();
+    let sample = source.read().unwrap();
+    let cost = cost(&sample);
+    assert!(cost.dropped.waits > 0 && cost.dropped.wait_ns > 0, "{cost:?}");
+    let mut counted = 0;
+    for number in 0..24 {
+        let measured_ns = of(&sample, &path(number)).wait_ns - before_ours[number];
+        let expected_ns = after[number] - before[number];
+        assert!(measured_ns <= expected_ns, "{number}: {measured_ns} of {expected_ns} ns, {cost:?}");
+        counted += measured_ns;
+    }
+    // What was seen in all is what was counted and what was dropped, here and in all other cgroups.
+    let root_ns = of(&sample, "/").wait_ns;
+    assert!(counted <= root_ns && root_ns + cost.dropped.wait_ns >= cost.all.wait_ns / 100 * 97, "{root_ns}, {cost:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! (what the Secret and the ConfigMap hold, the time) to the next step. Keys are not known here.
 //!
 //! Two rules make sure that no agent is ever refused: an authority signs only after it has been in the bundle for
-//! [`SETTLE_S`], and it stays in the bundle until the last certificate that it may have signed has expired. Every replica
+//! `SETTLE_S`, and it stays in the bundle until the last certificate that it may have signed has expired. Every replica
 //! takes the same steps from the same Secret; where two take one at once, the second write conflicts, and is begun anew.
 use std::collections::BTreeMap;
 
