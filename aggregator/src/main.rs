@@ -45,8 +45,8 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(code) => code,
         Err(error) => {
-            // What is wrong may be a name, and a name may be anything.
-            eprintln!("Error: {}", printable_lines(&format!("{error:#}")));
+            // What is wrong may be a name, and a name may be anything; and whoever reads it may have left.
+            let _ = writeln!(std::io::stderr(), "Error: {}", printable_lines(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -90,8 +90,10 @@ fn explain(args: &Explain) -> Result<ExitCode> {
     let text = if args.json { explain::json(&answer)? + "\n" } else { explain::text(&answer, paint()) };
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("standard output could not be written")?;
+    let mut stderr = std::io::stderr().lock();
     for skipped in &skipped {
-        eprintln!("Left out: {}", printable(&chain(skipped)));
+        // Whoever reads it may have had enough; the exit code says it, too.
+        let _ = writeln!(stderr, "Left out: {}", printable(&chain(skipped)));
     }
     Ok(if skipped.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -232,3 +232,15 @@ fn explain_gives_up_on_an_api_server_that_does_not_answer() {
     let error = "Error: after 1 s the cluster is not known: nodes (unreachable), pods (unreachable)";
     assert!(errors.contains(error), "{errors}");
 }
+
+#[test]
+fn who_does_not_read_errors_to_their_end_still_gets_the_exit_code() {
+    for args in [
+        &["explain", "--cluster", "file:/nowhere.yaml"][..],
+        &["explain", "--cluster", "file:/dev/null", "--node", "n"],
+    ] {
+        let mut child = command(args).spawn().unwrap();
+        drop(child.stderr.take());
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{args:?}");
+    }
+}
