@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 /// `debuginfo=2` and `--btf` give the object its BTF, without which the kernel refuses the iterator.
 pub(crate) const RUSTFLAGS: [&str; 2] = ["-Cdebuginfo=2", "-Clink-arg=--btf"];
 
+/// What stands in the object in place of two folders of the machine that it was built on, the sources' and cargo's own: equal sources
+/// are to give equal objects. Part of the hash as well. Where such a folder is there, LLVM reads the sources' lines from it for its BTF.
+pub(crate) const REMAPPED: [&str; 2] = ["/mcad-metrics", "/cargo"];
+
 /// The files that the object is built from, relative to the workspace root, sorted.
 pub(crate) fn files(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> =
@@ -45,7 +49,7 @@ pub(crate) fn folder(root: &Path) -> PathBuf {
 /// Not cryptographic, and need not be: nobody gains by a collision in their own tree.
 fn hash(root: &Path) -> io::Result<u64> {
     let mut hash = 0xcbf2_9ce4_8422_2325;
-    for flag in RUSTFLAGS {
+    for flag in RUSTFLAGS.into_iter().chain(REMAPPED) {
         add(&mut hash, flag.as_bytes());
     }
     add(&mut hash, aya_versions(&std::fs::read_to_string(root.join("Cargo.lock"))?).as_bytes());

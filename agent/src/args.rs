@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::admin::asked::AgentUrl;
 use crate::probe::RunQueueChoice;
 use crate::report::Listed;
 use crate::sender::Target;
 use crate::source::gpu::IGNORED_XIDS;
+use crate::version;
 
 /// What one node really has and does: reads its cgroups and the machine as a whole, and sends one report an interval.
 #[derive(Debug, Parser)]
-#[command(name = "mcad-agent", version, after_help = EXAMPLES, subcommand_negates_reqs = true)]
+#[command(name = "mcad-agent", version = version::text(), after_help = EXAMPLES, subcommand_negates_reqs = true)]
 pub struct Args {
     /// Something else than sampling.
     #[command(subcommand)]
@@ -89,7 +91,8 @@ pub struct Args {
     #[arg(long, value_name = "SOCKET")]
     pub pod_resources: Option<PathBuf>,
 
-    /// Address of the agent's own port with /metrics (its own cost and failures) and /live. Default: no port.
+    /// Address of the agent's own port with /metrics (its own cost and failures), /live and, for who asks on this machine,
+    /// /reports (the last two, one a line). Default: no port.
     #[arg(long, value_name = "ADDR", conflicts_with = "once")]
     pub listen: Option<SocketAddr>,
 }
@@ -97,13 +100,20 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Examples:
   What does this machine say, right now?
+    mcad-agent status
+
+  The same as the report that would be sent, as JSON:
     mcad-agent --once | jq .
+
+  Complete flags in this shell:
+    source <(mcad-agent completions bash)
 
   The same without eBPF and without root, pods only:
     mcad-agent --once --cgroup-source files --report-cgroups pods
 
-  Report to an aggregator on this machine every second, own metrics on port 9464:
-    mcad-agent --aggregator http://127.0.0.1:9440 --interval 1s --listen 127.0.0.1:9464
+  Report to an aggregator on this machine every second, and ask this agent what it has found:
+    mcad-agent --aggregator http://127.0.0.1:10911 --interval 1s --listen 127.0.0.1:9464
+    mcad-agent status --from http://127.0.0.1:9464
 
   Report to an aggregator on another machine, in a pod:
     mcad-agent --aggregator https://mcad-aggregator-reports.metrics.svc:10911 \\
@@ -116,6 +126,22 @@ The log goes to standard error; MCAD_LOG=debug (or any tracing filter) says more
 pub enum Command {
     /// Forgets how many GPUs this node has had: after some were taken out for good. Needs --state-dir.
     ForgetGpus,
+    /// Prints this node: its cpu, memory and GPUs, and its busiest cgroups. Flags of sampling stand before it.
+    ///
+    /// It takes two samples a second apart, also where an agent runs: which port that has, is known to nobody. With --from it
+    /// asks that one instead.
+    Status {
+        /// An agent that runs, by its own port (--listen): its last two reports are printed, with their age, and nothing is
+        /// sampled. Of cgroups it has those of pods, unless it runs with --report-cgroups all.
+        #[arg(long, value_name = "URL")]
+        from: Option<AgentUrl>,
+    },
+    /// Prints what a shell needs to complete this command line.
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
 }
 
 /// `--cgroup-source`.
@@ -132,9 +158,9 @@ pub enum CgroupSourceChoice {
 /// `--report-cgroups`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ReportCgroups {
-    /// Pods and their containers.
+    /// Pods, by UID and without paths: their figures hold those of their containers.
     Pods,
-    /// Every cgroup of the machine.
+    /// Every cgroup of the machine, with its path and all that is known of it.
     All,
 }
 

@@ -19,6 +19,7 @@ pub mod source;
 
 pub mod readers;
 pub mod rights;
+pub mod version;
 
 pub mod sample;
 pub mod sampler;
@@ -26,6 +27,7 @@ pub mod sampler;
 pub mod pod_cgroup;
 pub mod pod_totals;
 pub mod report;
+pub mod status;
 
 pub mod self_metrics;
 pub mod ticker;

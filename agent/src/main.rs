@@ -5,34 +5,49 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+use mcad_agent::admin::asked::{self, AgentUrl, Asked};
 use mcad_agent::args::{Args, Command};
 use mcad_agent::pod_totals::kept::KeptPods;
-use mcad_agent::report::{Identity, report};
+use mcad_agent::report::{Identity, Listed, report};
 use mcad_agent::sample::Machine;
 use mcad_agent::sampler::Sampler;
 use mcad_agent::self_metrics::SelfMetrics;
 use mcad_agent::sender::{self, Backoff, Credentials, Sender, Target};
 use mcad_agent::source::gpu;
 use mcad_agent::source::machine::MachineFiles;
-use mcad_agent::{admin, clock, readers, rights, ticker};
+use mcad_agent::status::Taken;
+use mcad_agent::ticker::Outgoing;
+use mcad_agent::{admin, clock, readers, rights, status, ticker, version};
+use mcad_terminal::paint::Paint;
 
 /// For one attempt to send. An aggregator answers within milliseconds; half the default interval leaves room for another.
 const SEND_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Between the two samples of `status`: long enough for a rate, short enough to wait for.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the last report may take at the end. kubelet grants 30 s by default; the next agent waits for this one.
 const DRAIN: Duration = Duration::from_secs(1);
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    start_log();
+    if let Some(Command::Completions { shell }) = args.command {
+        clap_complete::generate(shell, &mut Args::command(), "mcad-agent", &mut std::io::stdout());
+        return Ok(());
+    }
+    // Who asks for a status reads that, and what is wrong.
+    start_log(if matches!(args.command, Some(Command::Status { .. })) { "warn" } else { "info" });
     if args.command == Some(Command::ForgetGpus) {
         return forget_gpus(&args);
+    }
+    if let Some(Command::Status { from: Some(url) }) = &args.command {
+        return print_status_of(url);
     }
     let identity = identity(&args);
     let machine = MachineFiles::new(&args.proc_root, &args.sys_root);
@@ -42,6 +57,9 @@ fn main() -> anyhow::Result<()> {
     let mut sampler = Sampler::new(Box::new(clock::now), machine, cgroups)
         .with_gpus(Box::new(readers::of_gpus(&args)))
         .with_assignments(Box::new(readers::of_assignments(&args)));
+    if matches!(args.command, Some(Command::Status { .. })) {
+        return print_status(&identity, sampler);
+    }
     // One sample alone knows less than the agent that runs, whose file this is.
     if let (Some(state_dir), false) = (&args.state_dir, args.once) {
         sampler = sampler.with_kept_pods(KeptPods::new(state_dir, &identity.boot_id));
@@ -72,8 +90,8 @@ fn give_up_rights() {
 }
 
 /// Standard error, for the log; standard output is for `--once`.
-fn start_log() {
-    let filter = EnvFilter::try_from_env("MCAD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+fn start_log(level: &str) {
+    let filter = EnvFilter::try_from_env("MCAD_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
 }
@@ -101,16 +119,38 @@ fn once(args: &Args, identity: &Identity, mut sampler: Sampler) -> anyhow::Resul
     Ok(())
 }
 
+/// Two samples, and what they say.
+fn print_status(identity: &Identity, mut sampler: Sampler) -> anyhow::Result<()> {
+    let before = report(identity, 1, &sampler.sample(), Listed::All);
+    std::thread::sleep(STATUS_INTERVAL);
+    let now = report(identity, 2, &sampler.sample(), Listed::All);
+    print_text(&status::text(Some(&before), &now, Taken::Here, Paint::of(&std::io::stdout())))
+}
+
+/// What the agent that listens there has sampled.
+fn print_status_of(url: &AgentUrl) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let Asked { before, last, age } = runtime.block_on(asked::ask(url)).context("--from")?;
+    let taken = Taken::ByAgent { age };
+    print_text(&status::text(before.as_ref(), &last, taken, Paint::of(&std::io::stdout())))
+}
+
+fn print_text(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("print the status")
+}
+
 /// Samples, sends and answers until it is told to end.
 async fn run(args: &Args, target: Target, identity: Identity, sampler: Sampler) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let metrics = Arc::new(SelfMetrics::new()?);
-    let admin = admin(args, &metrics).await?;
+    let (slot, reports) = watch::channel(None);
+    let admin = admin(args, &metrics, reports.clone()).await?;
     tokio::pin!(admin);
 
-    tracing::info!(node = identity.node, aggregator = %target, interval = ?args.interval, "started");
-    let (slot, reports) = watch::channel(None);
+    let version = version::text();
+    tracing::info!(version, node = identity.node, aggregator = %target, interval = ?args.interval, "started");
     let turn = ticker::turn(&identity.node);
     let tick = ticker::Tick::new(sampler, identity, args.listed(), Arc::clone(&metrics), slot);
     let ticker = ticker::start(tick, args.interval, turn).context("start the thread that samples")?;
@@ -137,11 +177,12 @@ async fn run(args: &Args, target: Target, identity: Identity, sampler: Sampler) 
 async fn admin(
     args: &Args,
     metrics: &Arc<SelfMetrics>,
+    reports: watch::Receiver<Option<Outgoing>>,
 ) -> anyhow::Result<impl Future<Output = std::convert::Infallible> + use<>> {
     let listener = match args.listen {
         Some(address) => {
             let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
-            tracing::info!(address = %listener.local_addr()?, "own port open: /metrics, /live");
+            tracing::info!(address = %listener.local_addr()?, "own port open: /metrics, /live, /reports");
             Some(listener)
         }
         None => None,
@@ -149,7 +190,7 @@ async fn admin(
     let (metrics, interval) = (Arc::clone(metrics), args.interval);
     Ok(async move {
         match listener {
-            Some(listener) => admin::run(listener, metrics, interval).await,
+            Some(listener) => admin::run(listener, metrics, interval, reports).await,
             None => std::future::pending().await,
         }
     })

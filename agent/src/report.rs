@@ -28,7 +28,7 @@ pub struct Identity {
 /// Which cgroups a report lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listed {
-    /// Pods and their containers, and nothing above, beside or below them.
+    /// Pods, whose figures hold those of their containers, and nothing above, beside or below them.
     Pods,
     /// Every cgroup of the machine.
     All,
@@ -90,8 +90,7 @@ fn ended(pod: &sample::EndedPod) -> EndedPod {
 
 fn entry(cgroup: &sample::Cgroup, listed: Listed) -> Option<Cgroup> {
     let place = pod_cgroup::parse(&cgroup.path);
-    let own = matches!(place, Some(PodCgroup::Pod { .. } | PodCgroup::Container { .. }));
-    if listed == Listed::Pods && !own {
+    if listed == Listed::Pods && !matches!(place, Some(PodCgroup::Pod { .. })) {
         return None;
     }
     let (pod_uid, container_id) = match place {
@@ -102,7 +101,8 @@ fn entry(cgroup: &sample::Cgroup, listed: Listed) -> Option<Cgroup> {
     };
     Some(Cgroup {
         id: cgroup.id,
-        path: cgroup.path.to_string(),
+        // A pod is known by its UID, and its path would be as long as all the rest.
+        path: if listed == Listed::All { cgroup.path.to_string() } else { String::new() },
         pod_uid,
         container_id,
         cpu_ns: cgroup.cpu_ns,

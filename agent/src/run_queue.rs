@@ -82,6 +82,18 @@ impl RunQueueTotals {
     }
 }
 
+/// Takes away the totals that may be 0 only because waits found no place in the program's maps.
+///
+/// Whose those were is not known, so from then on every total may be too low; it is shown all the same, since it never falls and its
+/// cgroup did wait that long. A 0 would say that a cgroup never waited, which nobody saw.
+pub fn forget_unproven_zeros(cgroups: &mut [Cgroup], dropped: RunQueue) {
+    if dropped.waits > 0 {
+        for cgroup in cgroups {
+            cgroup.run_queue = cgroup.run_queue.filter(|total| total.waits > 0);
+        }
+    }
+}
+
 fn add(total: &mut RunQueue, more: RunQueue) {
     total.wait_ns += more.wait_ns;
     total.waits += more.waits;
@@ -270,6 +282,19 @@ mod tests {
         let shown = placed_of(&mut totals, &[(1, 0), (2, 1)], &[(4, 3), (3, 2)], &[(4, 7)]);
         assert_eq!(shown, ("1 7/1, 2 7/1".into(), vec![4]));
         assert_eq!(totals.unplaced(), RunQueue::default());
+    }
+
+    #[test]
+    fn a_cgroup_without_waits_has_no_total_once_waits_found_no_place() {
+        let check = |dropped: u64, expected: [Option<u64>; 2]| {
+            let mut cgroups = tree(&[(1, 0), (2, 1)]);
+            RunQueueTotals::default().place(&mut cgroups, &[], &alone(&[(1, 7)]));
+            forget_unproven_zeros(&mut cgroups, RunQueue { wait_ns: dropped, waits: dropped });
+            let totals: Vec<Option<u64>> = cgroups.iter().map(|cgroup| Some(cgroup.run_queue?.wait_ns)).collect();
+            assert_eq!(totals, expected, "{dropped}");
+        };
+        check(0, [Some(7), Some(0)]);
+        check(1, [Some(7), None]);
     }
 
     fn cost(at_s: u64, switches: u64, timed_ns: u64) -> Cost {

@@ -14,10 +14,11 @@ use mcad_aggregator::clock::Now;
 use mcad_aggregator::cluster::Cluster;
 use mcad_aggregator::exposition::{Closed, Exposition, Sink};
 use mcad_aggregator::fit::Fits;
+use mcad_aggregator::measure::{Places, own_cgroups};
 use mcad_aggregator::merge::{Ages, Snapshot, View, merge};
 use mcad_aggregator::metrics;
+use mcad_aggregator::options::{GpuMetrics, Options};
 use mcad_aggregator::receive::{self, NodeName};
-use mcad_aggregator::snapshot::{GpuMetrics, Options};
 use mcad_aggregator::store::{Limits, Store, Stored};
 use mcad_aggregator::totals::Totals;
 use mcad_aggregator::views::Views;
@@ -26,6 +27,7 @@ use mcad_wire::report::{
 };
 use prometheus::proto::{Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder as _, TextEncoder};
+use prost::Message as _;
 use serde_json::json;
 use support::counted::{Counted, held_bytes, peak_of};
 use support::objects::{namespace, node, node_name, object, uid};
@@ -60,7 +62,11 @@ fn main() {
         println!("  --gpu-metrics {}", if gpu_metrics == GpuMetrics::On { "on" } else { "off" });
         let mut views = Views::new(options.clone());
         let held = held_bytes();
-        let taken = reports.iter().map(|(_, stored)| timed(|| views.take(&cluster, stored)).0);
+        let mut take = |stored: &Arc<Stored>| {
+            let report = stored.reading();
+            views.take(&cluster, stored, &report, &own_cgroups(&cluster, &report, &Places::default()));
+        };
+        let taken = reports.iter().map(|(_, stored)| timed(|| take(stored)).0);
         let taken = Times::new(taken.collect());
         figure("  a report joined as it arrives, median", spell(taken.quantile(0.5)), "");
         figure("  99 % are below", spell(taken.quantile(0.99)), "");
@@ -229,7 +235,9 @@ fn reports() -> Vec<(NodeName, Arc<Stored>)> {
     let mut store = Store::new(Limits::KUBERNETES);
     for sequence in [1, 2] {
         for node in 0..NODES {
-            store.insert(receive::check(report(node, sequence)).unwrap(), now(10 * sequence)).unwrap();
+            store
+                .insert(&receive::check(&report(node, sequence).encode_to_vec()).unwrap(), now(10 * sequence))
+                .unwrap();
         }
     }
     store.reports(now(20))

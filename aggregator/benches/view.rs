@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "what is unwrapped was made here")]
 mod support;
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
 use mcad_aggregator::cluster::{Cluster, Event, Source};
 use mcad_aggregator::object::{self, Kind, Object};
@@ -12,10 +14,18 @@ use support::objects::{Shape, node};
 use support::{Times, begin, figure, forget_peak, megabytes, peak_bytes, resident_bytes, spell, timed};
 
 const SHAPE: Shape = Shape { nodes: 5_000, pods_per_node: 20, appwrappers: 2_000 };
-/// Events and texts whose time is taken, each by itself.
+/// Texts whose time is taken, each by itself.
 const SAMPLES: usize = 20_000;
+/// What the machine does beside changes from one second to the next: the same is measured in so many rounds.
+const ROUNDS: usize = 7;
+/// Events of each kind in a round.
+const EVENTS: usize = 2_000;
 /// As many as fit into memory beside the rest.
 const PEERS: usize = 10_000;
+
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     begin("view: 100,000 pods on 5,000 nodes");
@@ -34,19 +44,7 @@ fn main() {
     figure("resident, the nodes in it", megabytes(nodes), "");
     figure("most while the first list was taken in", megabytes(peak_bytes() - before), "");
 
-    // Far apart, so that nothing is at hand from the sample before.
-    let some = || (0..SAMPLES).map(|sample| SHAPE.pod(sample * 7_919 % SHAPE.pods()));
-    let mut apply = |text: String| {
-        let event = Event::Apply(decode(&text));
-        timed(|| cluster.apply(event)).0
-    };
-    let alike = Times::new(some().map(&mut apply).collect());
-    let phase = |text: String| text.replace(r#""phase":"Running""#, r#""phase":"Succeeded""#);
-    let changed = Times::new(some().map(phase).map(&mut apply).collect());
-    for (what, applied) in [("that ends a pod", changed), ("that changes nothing that is kept", alike)] {
-        figure(&format!("apply of a decoded event {what}, median"), spell(applied.quantile(0.5)), "budget 5 µs");
-        figure("  99 % are below", spell(applied.quantile(0.99)), "");
-    }
+    events(&mut cluster);
     drop(cluster);
 
     let texts: Vec<String> = (0..SAMPLES / 20).map(|at| SHAPE.pod(at)).collect();
@@ -72,6 +70,94 @@ fn main() {
         figure(&format!("{what}, 100,000 of them"), megabytes(each * 100_000), "");
         // Given back, its memory would be the next one's, and not be counted.
         kept.push(peers);
+    }
+}
+
+/// What events cost, by kind: of each the median of the rounds' medians.
+fn events(cluster: &mut Cluster) {
+    const KINDS: [&str; 5] = [
+        "changes nothing that is kept",
+        "ends a pod",
+        "tells of a pod that is gone",
+        "tells of a pod that waits for a node",
+        "binds a pod to its node",
+    ];
+    let mut medians: [Vec<_>; KINDS.len()] = Default::default();
+    let mut most: [Vec<_>; KINDS.len()] = Default::default();
+    let (mut yard, yardstick) = (Vec::new(), Yardstick::new());
+    for round in 0..ROUNDS {
+        // Far apart, so that nothing is at hand from the sample before.
+        let some = || (0..EVENTS).map(|sample| SHAPE.pod((round * EVENTS + sample) * 7_919 % SHAPE.pods()));
+        let ended = |text: String| text.replace(r#""phase":"Running""#, r#""phase":"Succeeded""#);
+        let waiting = |text: String| {
+            let (before, after) = text.split_once(r#""nodeName":""#).unwrap();
+            let (_, after) = after.split_once(r#"","#).unwrap();
+            format!("{before}{after}").replace(r#""phase":"Running""#, r#""phase":"Pending""#)
+        };
+        let mut time = |texts: &mut dyn Iterator<Item = String>, event: fn(Object) -> Event| {
+            let apply = |text: String| {
+                let event = event(decode(&text));
+                timed(|| cluster.apply(event)).0
+            };
+            Times::new(texts.map(apply).collect())
+        };
+        let times = [
+            time(&mut some(), Event::Apply),
+            time(&mut some().map(ended), Event::Apply),
+            time(&mut some(), Event::Delete),
+            time(&mut some().map(waiting), Event::Apply),
+            time(&mut some(), Event::Apply),
+        ];
+        yard.push(yardstick.median());
+        for (at, times) in times.iter().enumerate() {
+            medians[at].push(times.quantile(0.5));
+            most[at].push(times.quantile(0.99));
+        }
+    }
+    for (at, what) in KINDS.iter().enumerate() {
+        let medians = Times::new(std::mem::take(&mut medians[at]));
+        figure(&format!("apply of a decoded event that {what}, median"), spell(medians.quantile(0.5)), "budget 5 µs");
+        let (least, most_of) = (medians.quantile(0.0), medians.quantile(1.0));
+        figure("  of the rounds, least and most", format!("{} to {}", spell(least), spell(most_of)), "");
+        figure("  99 % are below", spell(Times::new(std::mem::take(&mut most[at])).quantile(0.5)), "");
+    }
+    let yard = Times::new(yard);
+    figure("beside them: 8 reads, each where the one before says, of 64 MiB", spell(yard.quantile(0.5)), "");
+    figure(
+        "  of the rounds, least and most",
+        format!("{} to {}", spell(yard.quantile(0.0)), spell(yard.quantile(1.0))),
+        "",
+    );
+}
+
+/// What the machine is at the moment: work that is always the same, and waits for memory as an event does.
+struct Yardstick(Vec<u32>);
+
+impl Yardstick {
+    const READS: usize = 8;
+
+    /// One ring through 64 MiB, in no order (Sattolo's shuffle).
+    fn new() -> Self {
+        let mut ring: Vec<u32> = (0..16 << 20).collect();
+        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+        for at in (1..ring.len()).rev() {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            ring.swap(at, (random % at as u64) as usize);
+        }
+        Self(ring)
+    }
+
+    fn median(&self) -> Duration {
+        let mut at = 0;
+        let mut walk = || {
+            for _ in 0..Self::READS {
+                at = self.0[at] as usize;
+            }
+            at
+        };
+        Times::new((0..EVENTS).map(|_| timed(&mut walk).0).collect()).quantile(0.5)
     }
 }
 

@@ -186,10 +186,10 @@ impl Page {
 }
 
 /// The parameters of a query, decoded.
-struct Parameters(Vec<(String, String)>);
+pub(crate) struct Parameters(pub(crate) Vec<(String, String)>);
 
 impl Parameters {
-    fn parse(query: &str) -> Result<Self, Refused> {
+    pub(crate) fn parse(query: &str) -> Result<Self, Refused> {
         let parameter = |pair: &str| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             Ok((decoded(name)?, decoded(&value.replace('+', " "))?))
@@ -230,7 +230,7 @@ fn limit(value: &str) -> Result<usize, Refused> {
 }
 
 /// `%2F` and the like as what they stand for.
-fn decoded(text: &str) -> Result<String, Refused> {
+pub(crate) fn decoded(text: &str) -> Result<String, Refused> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, behind)) = rest.split_first() {

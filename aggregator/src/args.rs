@@ -8,9 +8,10 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use clap::Parser;
 
+use crate::options::{GpuMetrics, OperatorMetrics, Options, PodMetrics};
 use crate::quantity::Quantity;
 use crate::selector::Selector;
-use crate::snapshot::{GpuMetrics, OperatorMetrics, Options, PodMetrics};
+use crate::version;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,6 +21,10 @@ Examples:
 
   The ladder, what is withheld where, and why AppWrappers wait, in this terminal
     mcad-aggregator explain --help
+
+  A page for people of a dump, at the address that is printed
+    kubectl get nodes,pods,appwrappers -A -o yaml > dump.yaml
+    mcad-aggregator --cluster file:dump.yaml
 
   What a dump of a cluster comes to
     kubectl get nodes,pods,appwrappers -A -o yaml | mcad-aggregator --cluster file:- --print-metrics
@@ -63,7 +68,7 @@ It ends with 0 if all was read, with 1 if anything could not be, and says so on 
 
 /// The cluster accounted for by reason: agents' reports in, Prometheus metrics out.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "mcad-aggregator", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "mcad-aggregator", version = version::text(), max_term_width = 100, after_help = EXAMPLES)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     /// What to do; without it, serve.
@@ -90,7 +95,13 @@ pub struct Args {
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
     /// Prints where every GPU, core and byte is, and why AppWrappers wait; then ends.
-    Explain(Explain),
+    Explain(Box<Explain>),
+    /// Prints what a shell needs to complete this command line.
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
 }
 
 /// The command line of `explain`.
@@ -413,7 +424,7 @@ mod tests {
     fn explain(args: &[&str]) -> Result<()> {
         match parse(&[&["explain"], args].concat()).command {
             Some(Command::Explain(explain)) => explain.check(),
-            None => panic!("no command"),
+            other => panic!("{other:?} is not what was asked for"),
         }
     }
 

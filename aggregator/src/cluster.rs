@@ -3,21 +3,24 @@
 //! Owns what is remembered of nodes, pods and AppWrappers, and sums per node and per AppWrapper. An event costs the work
 //! of its object and of the node or AppWrapper it touches, however large the cluster is. The same objects give the same
 //! cluster, whatever the order of their events.
+mod appwrappers;
 mod pods;
 mod seed;
 mod sums;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use crate::histogram::RequestHistograms;
-use crate::object::{AppWrapper, AppWrapperName, Node, Object, Pod, Served, Version};
-use crate::resource::Triple;
+use crate::object::{AppWrapperName, Node, Object, Pod, Served};
+use crate::table::Table;
+use appwrappers::AppWrapperEntry;
 use seed::Counted;
 use sums::Change;
 pub use sums::{Gained, Held};
 
+pub use self::pods::Place;
 use self::pods::{PodName, Pods};
 
 /// Something that happened to the cluster.
@@ -65,9 +68,9 @@ impl fmt::Display for Source {
 #[derive(Debug, Default)]
 pub struct Cluster {
     /// In no order, which is made where it is asked for: an event looks up one, a snapshot goes through all.
-    nodes: HashMap<Arc<str>, NodeEntry>,
+    nodes: Table<Arc<str>, NodeEntry>,
     pods: Pods,
-    appwrappers: HashMap<AppWrapperName, AppWrapperEntry>,
+    appwrappers: Table<AppWrapperName, AppWrapperEntry>,
     /// Sources that have told all they have.
     known: BTreeSet<Source>,
     /// Versions of AppWrappers that the API server serves. Absent: it has not said yet.
@@ -95,16 +98,6 @@ struct NodeEntry {
     node: Option<Arc<Node>>,
     held: Held,
     revision: Revision,
-}
-
-/// An AppWrapper as each source tells it, and its pods; pods of one that is not there wait here for it.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct AppWrapperEntry {
-    /// In the order of [`Served`].
-    views: [Option<Arc<AppWrapper>>; 3],
-    gained: Gained,
-    /// The UID that the histograms have seen.
-    observed: Option<Arc<str>>,
 }
 
 impl Cluster {
@@ -139,42 +132,9 @@ impl Cluster {
         }
     }
 
-    /// Says which versions of AppWrappers the API server serves. Objects of others are forgotten.
-    pub fn serve(&mut self, served: impl IntoIterator<Item = Served>) {
-        let served: BTreeSet<Served> = served.into_iter().collect();
-        let unserved: Vec<_> = Served::ALL.into_iter().filter(|version| !served.contains(version)).collect();
-        self.served = Some(served);
-        for gone in unserved {
-            if self.known.contains(&Source::AppWrappers(gone)) {
-                self.reset(Source::AppWrappers(gone), Vec::new());
-                self.known.remove(&Source::AppWrappers(gone));
-            }
-        }
-    }
-
-    /// Lets the histograms see AppWrappers that are new since the last call. Apart from [`Self::apply`], because which
-    /// version an object is may take the word of two sources.
-    pub fn observe(&mut self) {
-        for name in std::mem::take(&mut self.unobserved) {
-            self.observe_one(&name);
-        }
-    }
-
     /// Whether nodes and pods are all known: without either, no figure of nodes is right.
     pub fn knows_nodes(&self) -> bool {
         self.known.contains(&Source::Nodes) && self.known.contains(&Source::Pods)
-    }
-
-    /// Whether AppWrappers of every served version are all known.
-    pub fn knows_appwrappers(&self) -> bool {
-        let all =
-            |served: &BTreeSet<Served>| served.iter().all(|served| self.known.contains(&Source::AppWrappers(*served)));
-        self.served.as_ref().is_some_and(all)
-    }
-
-    /// The kinds of AppWrapper that the API server is known to serve.
-    pub fn served(&self) -> BTreeSet<Version> {
-        self.served.iter().flatten().map(|served| served.version()).collect()
     }
 
     /// How many quantities could not be read in each list that is known.
@@ -209,19 +169,6 @@ impl Cluster {
         self.nodes.get(name).is_some_and(|entry| entry.node.is_some())
     }
 
-    /// The AppWrappers that exist, in order of namespace and name, and what their pods got.
-    pub fn appwrappers(&self) -> impl Iterator<Item = (&Arc<AppWrapper>, &Gained)> {
-        let there = self.appwrappers.values().filter_map(|entry| Some((entry.effective()?, &entry.gained)));
-        let mut appwrappers: Vec<_> = there.collect();
-        appwrappers.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-        appwrappers.into_iter()
-    }
-
-    /// The AppWrapper of that name.
-    pub fn appwrapper(&self, name: &AppWrapperName) -> Option<&Arc<AppWrapper>> {
-        self.appwrappers.get(name)?.effective()
-    }
-
     /// The pods, in no order.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.pods.iter()
@@ -234,17 +181,20 @@ impl Cluster {
 
     /// The pod whose cgroups carry this UID; of several, the first by name.
     pub fn pod_of_uid(&self, uid: &str) -> Option<&Pod> {
-        self.pods.of_uid(uid)
+        self.pods.of_uid(uid).map(|(_, pod)| pod)
+    }
+
+    /// The same, and where it is; it is looked for first where it was, if that is known.
+    pub fn find_pod_of_uid(&self, uid: &str, was: Option<Place>) -> Option<(Place, &Pod)> {
+        match was {
+            Some(place) => self.pods.of_uid_at(uid, place),
+            None => self.pods.of_uid(uid),
+        }
     }
 
     /// The node of that name.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.get(name)?.node.as_deref()
-    }
-
-    /// Requests of the AppWrappers seen so far.
-    pub fn histograms(&self) -> &RequestHistograms {
-        &self.histograms
     }
 
     fn reset(&mut self, source: Source, objects: Vec<Object>) {
@@ -307,7 +257,7 @@ impl Cluster {
         }
         node.capacity.share_names(|name| self.share(name));
         node.allocatable.share_names(|name| self.share(name));
-        let (name, unreadable, revision) = (node.name.clone(), node.unreadable, self.next_revision());
+        let (name, unreadable, revision) = (node.name.clone(), node.unreadable, self.revision.next());
         let entry = self.nodes.entry(name).or_default();
         entry.revision = revision;
         let before = entry.node.replace(Arc::new(node));
@@ -323,62 +273,89 @@ impl Cluster {
         self.note_unreadable(Source::Nodes, gone.map_or(0, |node| node.unreadable), 0);
     }
 
-    fn set_pod(&mut self, mut pod: Pod) {
-        let known = self.pods.get(&pod.namespace, &pod.name);
-        // Most of what happens to a pod changes nothing that is kept of it.
-        if known == Some(&pod) {
-            return;
+    fn set_pod(&mut self, pod: Pod) {
+        match self.pods.find(&pod.namespace, &pod.name) {
+            None => self.add_pod(pod),
+            Some((place, known)) if !pod.is_same_work(known) => self.replace_pod(place, pod),
+            // Most of what happens to a pod changes nothing that is kept of it.
+            Some((_, known)) if pod.is_as_far(known) => {}
+            Some((place, known)) => {
+                let moves = pod.node != known.node;
+                self.advance_pod(place, pod, moves);
+            }
         }
-        match known {
-            Some(known) if pod.is_same_work(known) => pod.share_names(known),
-            _ => self.share_names(&mut pod),
-        }
-        let rivals_before = self.pods.have_rivals();
-        let (pod, before) = self.pods.insert(pod);
-        self.account(&pod, Change::Comes);
-        self.note_unreadable(Source::Pods, 0, pod.unreadable);
-        self.touch_rest(&pod, before.as_deref());
-        if let Some(before) = before {
-            self.account(&before, Change::Goes);
-            self.note_unreadable(Source::Pods, before.unreadable, 0);
-            self.touch_rest(&before, Some(&*pod));
-            self.touch_rivals(rivals_before, &before.cgroup_uid);
-        }
-        self.touch_rivals(rivals_before, &pod.cgroup_uid);
     }
 
-    fn share_names(&mut self, pod: &mut Pod) {
-        pod.namespace = self.share(&pod.namespace);
-        pod.node = pod.node.as_ref().map(|node| self.share(node));
-        if let Some(owner) = &mut pod.owner {
-            owner.namespace = self.share(&owner.namespace);
-            owner.name = self.share(&owner.name);
+    fn add_pod(&mut self, mut pod: Pod) {
+        self.share_names(&mut pod);
+        self.account(Change::Comes, &pod);
+        let (rivals_before, uid) = (self.pods.have_rivals(), pod.cgroup_uid.clone());
+        self.pods.insert(pod);
+        self.touch_rivals(rivals_before, &uid);
+    }
+
+    /// It asks for something else, or for someone else, than before.
+    fn replace_pod(&mut self, place: Place, mut pod: Pod) {
+        self.share_names(&mut pod);
+        self.account(Change::Comes, &pod);
+        let (rivals_before, uid) = (self.pods.have_rivals(), pod.cgroup_uid.clone());
+        if let Some(before) = self.pods.replace(place, pod) {
+            self.account(Change::Goes, &before);
+            self.touch_rivals(rivals_before, &before.cgroup_uid);
         }
+        self.touch_rivals(rivals_before, &uid);
+    }
+
+    /// It got further, as to a node, and else is what it was: where both states are of one node or AppWrapper, that is looked up
+    /// once.
+    fn advance_pod(&mut self, place: Place, mut pod: Pod, moves: bool) {
+        if moves {
+            self.share_node(&mut pod);
+        }
+        let Some(after) = self.pods.advance(place, &mut pod) else { return };
+        let (before, unreadable) = (pod, after.unreadable);
+        let states = [(Change::Comes, after), (Change::Goes, &before)];
+        for of_one_node in states.chunks(if moves { 1 } else { states.len() }) {
+            account_on_node(&mut self.nodes, of_one_node, &mut self.revision);
+        }
+        account_for_owner(&mut self.appwrappers, &states);
+        self.note_unreadable(Source::Pods, before.unreadable, unreadable);
+        self.touch_rivals(self.pods.have_rivals(), &before.cgroup_uid);
+    }
+
+    /// Names that many pods share are in memory once. Those of nodes and AppWrappers are keys here already, in tables that the
+    /// pod is looked up in next.
+    fn share_names(&mut self, pod: &mut Pod) {
+        self.share_node(pod);
+        if let Some(owner) = &mut pod.owner {
+            *owner = match self.appwrappers.get_key_value(owner) {
+                Some((known, _)) => known.clone(),
+                None => AppWrapperName { namespace: self.share(&owner.namespace), name: self.share(&owner.name) },
+            };
+        }
+        let owners = pod.owner.as_ref().map(|owner| &owner.namespace).filter(|known| **known == pod.namespace);
+        pod.namespace = match owners {
+            Some(known) => known.clone(),
+            None => self.share(&pod.namespace),
+        };
         pod.requests.share_names(|name| self.share(name));
+    }
+
+    fn share_node(&mut self, pod: &mut Pod) {
+        if let Some(node) = &mut pod.node {
+            *node = match self.nodes.get_key_value(node) {
+                Some((known, _)) => known.clone(),
+                None => self.share(node),
+            };
+        }
     }
 
     fn remove_pod(&mut self, namespace: &str, name: &str, uid: &str) {
         let rivals_before = self.pods.have_rivals();
-        if self.pods.get(namespace, name).is_some_and(|pod| same(&pod.uid, uid))
-            && let Some(pod) = self.pods.remove(namespace, name)
-        {
-            self.account(&pod, Change::Goes);
-            self.note_unreadable(Source::Pods, pod.unreadable, 0);
-            self.touch_rest(&pod, None);
+        let found = self.pods.find(namespace, name).filter(|(_, pod)| same(&pod.uid, uid));
+        if let Some(pod) = found.map(|(place, _)| place).and_then(|place| self.pods.remove(place)) {
+            self.account(Change::Goes, &pod);
             self.touch_rivals(rivals_before, &pod.cgroup_uid);
-        }
-    }
-
-    /// A pod that holds nothing on its node may still be measured there. Where its other state held something on the same
-    /// node, that is enough to say that the node is not as it was.
-    fn touch_rest(&mut self, pod: &Pod, other_state: Option<&Pod>) {
-        let Some(node) = pod.node.as_ref().filter(|_| pod.held_node().is_none()) else { return };
-        if other_state.and_then(Pod::held_node) == Some(node) {
-            return;
-        }
-        let revision = self.next_revision();
-        if let Some(entry) = self.nodes.get_mut(node) {
-            entry.revision = revision;
         }
     }
 
@@ -387,7 +364,7 @@ impl Cluster {
         if !rivals_before && !self.pods.have_rivals() {
             return;
         }
-        let revision = self.next_revision();
+        let revision = self.revision.next();
         for pod in self.pods.all_of_uid(uid) {
             if let Some(entry) = pod.node.as_ref().and_then(|node| self.nodes.get_mut(node)) {
                 entry.revision = revision;
@@ -395,62 +372,14 @@ impl Cluster {
         }
     }
 
-    fn next_revision(&mut self) -> Revision {
-        self.revision.0 += 1;
-        self.revision
-    }
-
-    /// Adds a pod to the sums of its node and its AppWrapper, or takes it away.
-    fn account(&mut self, pod: &Pod, change: Change) {
-        if let Some(name) = pod.held_node() {
-            let revision = self.next_revision();
-            let entry = self.nodes.entry(name.clone()).or_default();
-            entry.revision = revision;
-            entry.held.account(pod, change);
-            if entry.is_forgotten() {
-                self.nodes.remove(name);
-            }
+    /// Adds a pod to the sums of its node, its AppWrapper and its list, or takes it away.
+    fn account(&mut self, change: Change, pod: &Pod) {
+        account_on_node(&mut self.nodes, &[(change, pod)], &mut self.revision);
+        account_for_owner(&mut self.appwrappers, &[(change, pod)]);
+        match change {
+            Change::Comes => self.note_unreadable(Source::Pods, 0, pod.unreadable),
+            Change::Goes => self.note_unreadable(Source::Pods, pod.unreadable, 0),
         }
-        if let Some(owner) = &pod.owner {
-            let entry = self.appwrappers.entry(owner.clone()).or_default();
-            entry.gained.account(pod, change);
-            if entry.is_forgotten() {
-                self.appwrappers.remove(owner);
-            }
-        }
-    }
-
-    fn set_appwrapper(&mut self, mut appwrapper: AppWrapper) {
-        appwrapper.name.namespace = self.share(&appwrapper.name.namespace);
-        appwrapper.name.name = self.share(&appwrapper.name.name);
-        appwrapper.state = self.share(&appwrapper.state);
-        appwrapper.queue = self.share(&appwrapper.queue);
-        appwrapper.priority = self.share(&appwrapper.priority);
-        let name = appwrapper.name.clone();
-        let entry = self.appwrappers.entry(name.clone()).or_default();
-        if entry.observed.as_ref() != Some(&appwrapper.uid) {
-            self.unobserved.push(name);
-        }
-        let (served, unreadable) = (appwrapper.served, appwrapper.demand.unreadable);
-        let before = entry.views[served as usize].replace(Arc::new(appwrapper));
-        let before = before.map_or(0, |appwrapper| appwrapper.demand.unreadable);
-        self.note_unreadable(Source::AppWrappers(served), before, unreadable);
-    }
-
-    fn remove_appwrapper(&mut self, name: &AppWrapperName, served: Served, uid: &str) {
-        // One that came and went between two calls of `observe` was seen, too.
-        if self.appwrappers.get(name).is_some_and(|entry| entry.observed.is_none()) {
-            self.observe_one(name);
-        }
-        let Some(entry) = self.appwrappers.get_mut(name) else { return };
-        let gone = entry.views[served as usize].take_if(|view| same(&view.uid, uid));
-        if entry.effective().is_none() {
-            self.counted.went(entry.observed.take());
-        }
-        if entry.is_forgotten() {
-            self.appwrappers.remove(name);
-        }
-        self.note_unreadable(Source::AppWrappers(served), gone.map_or(0, |view| view.demand.unreadable), 0);
     }
 
     fn note_unreadable(&mut self, source: Source, before: u32, after: u32) {
@@ -459,19 +388,46 @@ impl Cluster {
             *count = (*count + u64::from(after)).saturating_sub(before.into());
         }
     }
+}
 
-    fn observe_one(&mut self, name: &AppWrapperName) {
-        let Some(entry) = self.appwrappers.get_mut(name) else { return };
-        let Some(effective) = entry.effective().filter(|a| a.version == Version::V1Beta1) else { return };
-        if entry.observed.as_ref() == Some(&effective.uid) {
-            return;
-        }
-        let (uid, demand) = (effective.uid.clone(), Triple::from(&effective.demand.total));
-        let is_counted = self.counted.came(&uid);
-        self.counted.went(entry.observed.replace(uid));
-        if !is_counted {
-            self.histograms.observe(demand);
-        }
+/// Takes states of one pod, all on the same node, in or out of its sums. Also one that holds nothing there may be measured
+/// there, so that the node is not as it was.
+fn account_on_node(nodes: &mut Table<Arc<str>, NodeEntry>, states: &[(Change, &Pod)], revision: &mut Revision) {
+    let Some(name) = states.first().and_then(|(_, pod)| pod.node.as_ref()) else { return };
+    let held = || states.iter().filter(|(_, pod)| pod.held_node().is_some());
+    let entry = match nodes.get_mut(name) {
+        Some(entry) => entry,
+        None if held().next().is_none() => return,
+        None => nodes.entry(name.clone()).or_default(),
+    };
+    entry.revision = revision.next();
+    for (change, pod) in held() {
+        entry.held.account(pod, *change);
+    }
+    if entry.is_forgotten() {
+        nodes.remove(name);
+    }
+}
+
+/// The same for states that are all of the same AppWrapper.
+fn account_for_owner(appwrappers: &mut Table<AppWrapperName, AppWrapperEntry>, states: &[(Change, &Pod)]) {
+    let Some(owner) = states.first().and_then(|(_, pod)| pod.owner.as_ref()) else { return };
+    let entry = match appwrappers.get_mut(owner) {
+        Some(entry) => entry,
+        None => appwrappers.entry(owner.clone()).or_default(),
+    };
+    for (change, pod) in states {
+        entry.gained.account(pod, *change);
+    }
+    if entry.is_forgotten() {
+        appwrappers.remove(owner);
+    }
+}
+
+impl Revision {
+    fn next(&mut self) -> Self {
+        self.0 += 1;
+        *self
     }
 }
 
@@ -482,21 +438,6 @@ impl NodeEntry {
 
     fn is_forgotten(&self) -> bool {
         self.node.is_none() && self.held == Held::default()
-    }
-}
-
-impl AppWrapperEntry {
-    /// The one object that the views are of. The `workload` group wins. Within it one CRD may serve an object twice, and
-    /// may have pruned of it what the other version alone has: the view that knows components is the right one, else the
-    /// one of the older version.
-    fn effective(&self) -> Option<&Arc<AppWrapper>> {
-        let [v1beta1, v1beta2, mcad] = &self.views;
-        let with_components = [v1beta2, v1beta1].into_iter().flatten().find(|view| view.version == Version::V1Beta2);
-        with_components.or(v1beta1.as_ref()).or(v1beta2.as_ref()).or(mcad.as_ref())
-    }
-
-    fn is_forgotten(&self) -> bool {
-        self.views.iter().all(Option::is_none) && self.gained == Gained::default()
     }
 }
 

@@ -13,7 +13,6 @@ pub mod cluster;
 pub mod node;
 pub mod why;
 
-pub mod table;
 pub mod text;
 
 use std::fmt::Write as _;

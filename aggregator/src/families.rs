@@ -12,8 +12,9 @@ pub mod shape;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::exposition::{Exposition, Family, Kind, Labels, Value};
+use crate::options::GpuMetrics;
 use crate::resource::Resource;
-use crate::snapshot::{GpuMetrics, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// The unit is in the label.
 const BY_LABEL: &str = "see `unit`";

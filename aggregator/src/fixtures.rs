@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mcad_wire::report::{Cgroup, Cgroups, Gpu, Gpus, Machine, MigInstance, REPORT_VERSION, Report};
+use prost::Message as _;
 
 use crate::clock::Now;
 use crate::merge::{Snapshot, View, merge};
@@ -74,7 +75,7 @@ pub(crate) fn gpus(devices: Vec<Gpu>) -> Gpus {
 pub(crate) fn stored(reports: Vec<(Report, Now)>, now: Now) -> Vec<(NodeName, Arc<Stored>)> {
     let mut store = Store::new(Limits::LOCAL);
     for (report, received) in reports {
-        store.insert(receive::check(report).unwrap(), received).unwrap();
+        store.insert(&receive::check(&report.encode_to_vec()).unwrap(), received).unwrap();
     }
     store.reports(now)
 }

@@ -94,8 +94,8 @@ pub enum Health {
 pub struct Found<'a> {
     /// Each resource once: they are few.
     hardware: Vec<(Resource, Hardware)>,
-    /// What each device is handed out as, by UUID.
-    devices: BTreeMap<&'a str, Resource>,
+    /// What each device is handed out as, in order of UUID.
+    devices: Vec<(&'a str, Resource)>,
 }
 
 impl<'a> Found<'a> {
@@ -111,13 +111,14 @@ impl<'a> Found<'a> {
 
     /// What a device of this UUID is handed out as.
     pub fn resource_of(&self, uuid: &str) -> Option<&Resource> {
-        self.devices.get(uuid)
+        let at = self.devices.binary_search_by(|(known, _)| (*known).cmp(uuid)).ok()?;
+        Some(&self.devices[at].1)
     }
 
     /// What the facts come to on this node, under the names that it declares.
     pub fn new(facts: &Facts<'a>, node: &Node) -> Self {
         let mut found = Vec::with_capacity(3);
-        let mut devices = BTreeMap::new();
+        let mut devices = Vec::new();
         let whole = |installed: i128| Hardware { installed, ..Hardware::default() };
         if let Some(cpus) = facts.cpus_online {
             found.push((Resource::Cpu, whole(i128::from(cpus) * 1_000)));
@@ -129,11 +130,15 @@ impl<'a> Found<'a> {
             let on_node = OnNode { node, facts, gpus };
             for (name, pool) in on_node.pools() {
                 if let Some((resource, hardware)) = on_node.hardware(&name, &pool) {
-                    devices.extend(pool.devices.keys().map(|uuid| (*uuid, resource.clone())));
+                    devices.extend(pool.devices.iter().map(|(uuid, _)| (*uuid, resource.clone())));
                     found.push((resource, hardware));
                 }
             }
         }
+        // One that is in two pools is what the last of them says.
+        devices.reverse();
+        devices.sort_by_key(|(uuid, _)| *uuid);
+        devices.dedup_by(|(later, _), (first, _)| later == first);
         Self { hardware: found, devices }
     }
 }
@@ -148,9 +153,16 @@ struct OnNode<'n, 'a> {
 /// Devices that are handed out under one name.
 #[derive(Default)]
 struct Pool<'a> {
-    /// UUIDs that NVML lists.
-    devices: BTreeMap<&'a str, Health>,
+    /// UUIDs that NVML lists, each once, in order.
+    devices: Vec<(&'a str, Health)>,
     count: Count,
+}
+
+impl Pool<'_> {
+    fn health_of(&self, uuid: &str) -> Option<Health> {
+        let at = self.devices.binary_search_by(|(known, _)| (*known).cmp(uuid)).ok()?;
+        Some(self.devices[at].1)
+    }
 }
 
 /// How the devices of a pool that are not there are known.
@@ -166,6 +178,17 @@ enum Count {
 impl<'n, 'a> OnNode<'n, 'a> {
     /// The pools by the name they would have without sharing.
     fn pools(&self) -> BTreeMap<Cow<'n, str>, Pool<'a>> {
+        let mut pools = self.listed();
+        for pool in pools.values_mut() {
+            // Of one that is listed twice the last one counts.
+            pool.devices.reverse();
+            pool.devices.sort_by_key(|(uuid, _)| *uuid);
+            pool.devices.dedup_by_key(|(uuid, _)| *uuid);
+        }
+        pools
+    }
+
+    fn listed(&self) -> BTreeMap<Cow<'n, str>, Pool<'a>> {
         let in_mig_mode = self.gpus.devices.iter().any(|gpu| gpu.mig.is_some());
         let single = in_mig_mode && self.is_single();
         let mut pools: BTreeMap<Cow<'n, str>, Pool<'a>> = BTreeMap::new();
@@ -177,15 +200,13 @@ impl<'n, 'a> OnNode<'n, 'a> {
         gpus.count = if single { Count::Declared } else { Count::Expected };
         for gpu in &self.gpus.devices {
             match &gpu.mig {
-                None => {
-                    pools.entry(NVIDIA_GPU.into()).or_default().devices.insert(gpu.uuid, gpu.health);
-                }
+                None => pools.entry(NVIDIA_GPU.into()).or_default().devices.push((gpu.uuid, gpu.health)),
                 Some(instances) => {
                     for instance in instances {
                         let name = if single { NVIDIA_GPU.into() } else { mig_resource(instance.profile).into() };
                         // A sick parent makes its instances so.
                         let health = instance.health.max(gpu.health);
-                        pools.entry(name).or_default().devices.insert(instance.uuid, health);
+                        pools.entry(name).or_default().devices.push((instance.uuid, health));
                     }
                 }
             }
@@ -223,10 +244,13 @@ impl<'n, 'a> OnNode<'n, 'a> {
         {
             return None;
         }
-        let unhealthy = pool.devices.values().filter(|health| **health == Health::Unhealthy).count() as i128 * replicas;
+        let unhealthy =
+            pool.devices.iter().filter(|(_, health)| *health == Health::Unhealthy).count() as i128 * replicas;
         let lost = installed - listed;
-        let assigned: BTreeSet<_> = ids(self.facts.assigned.as_ref(), name).collect();
-        let broken = |id: &&str| pool.devices.get(uuid_of(id)) == Some(&Health::Unhealthy);
+        // Mostly nothing is missing, and then nobody asks in whose hands.
+        let all_well = lost <= 0 && unhealthy == 0;
+        let assigned: BTreeSet<_> = ids(self.facts.assigned.as_ref(), name).filter(|_| !all_well).collect();
+        let broken = |id: &&str| pool.health_of(uuid_of(id)) == Some(Health::Unhealthy);
         let unknown = |id: &&str| !self.lists(uuid_of(id));
         let hardware = Hardware {
             installed,
@@ -248,12 +272,11 @@ impl<'n, 'a> OnNode<'n, 'a> {
 
     /// How often one device is handed out: as kubelet's ids show, else as the label says.
     fn replicas(&self, name: &str) -> i128 {
-        let mut by_device: BTreeMap<&str, i128> = BTreeMap::new();
-        for id in ids(self.facts.advertised.as_ref(), name) {
-            *by_device.entry(uuid_of(id)).or_default() += 1;
-        }
+        let mut devices: Vec<&str> = ids(self.facts.advertised.as_ref(), name).map(uuid_of).collect();
+        devices.sort_unstable();
+        let most = devices.chunk_by(|a, b| a == b).map(|of_one| of_one.len() as i128).max();
         let labelled = || self.node.label(&format!("{}.replicas", base(name)))?.trim().parse::<u32>().ok();
-        by_device.into_values().max().unwrap_or_else(|| labelled().filter(|n| *n > 0).unwrap_or(1).into())
+        most.unwrap_or_else(|| labelled().filter(|n| *n > 0).unwrap_or(1).into())
     }
 
     fn declared(&self, name: &str) -> i128 {

@@ -6,15 +6,18 @@
 
 pub mod args;
 pub mod clock;
+pub mod version;
 
 pub mod receive;
 pub mod store;
 
 pub mod trust;
 
+pub mod options;
 pub mod quantity;
 pub mod resource;
 pub mod selector;
+mod table;
 
 pub mod object;
 
@@ -48,6 +51,7 @@ pub mod metrics;
 
 pub mod api;
 pub mod explain;
+pub mod history;
 pub mod leader;
 pub mod page;
 pub mod peer;

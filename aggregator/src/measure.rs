@@ -2,22 +2,23 @@
 //!
 //! Owns the joins: cgroups to pods by UID, devices to pods by the names kubelet lists; and what is used, by whom. What names
 //! no pod of the node is dropped here, whatever a report says. Pure.
+mod own;
 mod pods;
 mod share;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mcad_wire::report::{Assignments, Cgroup, EndedPod, Gpus as ReportedGpus, Report};
+use mcad_wire::reading::{Assignments, Cgroup, EndedPod, Gpus as ReportedGpus, Report};
 
 use crate::cluster::Cluster;
 use crate::hardware::{DeviceIds, Facts, Found, Gpu, Gpus, Health, Instance, uuid_of};
-use crate::merge::Used;
 use crate::object::{AppWrapperName, Node, Pod};
+use crate::options::PodMetrics;
 use crate::resource::Resource;
-use crate::snapshot::PodMetrics;
 use crate::store::Stored;
 
+pub use own::{OwnCgroup, Places, own_cgroups};
 pub use pods::PodFigures;
 pub use share::Share;
 
@@ -35,6 +36,17 @@ pub struct MeasuredNode {
     pub appwrappers: Box<[(AppWrapperName, Share)]>,
     /// Its pods one by one; only if asked for.
     pub pods: Box<[PodFigures]>,
+}
+
+/// What is used of one resource, by whom. Absent: not measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// By pods of AppWrappers.
+    pub appwrapper: Option<u64>,
+    /// By other pods.
+    pub other: Option<u64>,
+    /// By all that is no pod.
+    pub system: Option<u64>,
 }
 
 /// What is used now. Absent: not measured.
@@ -70,18 +82,21 @@ pub struct Device {
     /// Xid events by code.
     pub xid_errors: Box<[(u64, u64)]>,
     /// Who holds it: namespace, pod, container; in order, each once. Absent: unknown.
-    pub holders: Option<Box<[[Arc<str>; 3]]>>,
+    pub holders: Option<Arc<[[Arc<str>; 3]]>>,
 }
 
-/// Joins a node's report to the cluster: the hardware, and what was measured.
+/// Joins a node's report, whose [`own_cgroups`] are these, to the cluster: the hardware, and what was measured. What was measured
+/// `before` makes no difference but in time.
 pub fn measure<'a>(
     cluster: &'a Cluster,
     node: &'a Node,
-    stored: &'a Stored,
+    (stored, report): (&'a Stored, &'a Report<'a>),
+    own: &[OwnCgroup<'a>],
+    before: Option<&MeasuredNode>,
     pod_metrics: PodMetrics,
 ) -> (Found<'a>, MeasuredNode) {
-    let joined = Joined::new(cluster, node, stored);
-    let measured = joined.measured(pod_metrics);
+    let joined = Joined::new(cluster, node, (stored, report), own);
+    let measured = joined.measured(before, pod_metrics);
     (joined.found, measured)
 }
 
@@ -91,18 +106,19 @@ pub type PodName = (Arc<str>, Arc<str>);
 /// One node, its report, and those of its pods that the report knows.
 struct Joined<'a> {
     stored: &'a Stored,
+    report: &'a Report<'a>,
     found: Found<'a>,
     pods: Vec<JoinedPod<'a>>,
     devices: Vec<ListedDevice<'a>>,
     /// Those whose cgroup is gone.
-    ended_pods: Vec<(&'a Pod, &'a EndedPod)>,
+    ended_pods: Vec<(&'a Pod, &'a EndedPod<'a>)>,
     /// Absent: kubelet could not be asked.
     held: Option<Vec<HeldDevice<'a>>>,
 }
 
 struct JoinedPod<'a> {
     pod: &'a Pod,
-    cgroup: &'a Cgroup,
+    cgroup: &'a Cgroup<'a>,
 }
 
 struct HeldDevice<'a> {
@@ -123,21 +139,26 @@ struct ListedDevice<'a> {
 }
 
 impl<'a> Joined<'a> {
-    fn new(cluster: &'a Cluster, node: &'a Node, stored: &'a Stored) -> Self {
-        let report = &stored.report;
+    fn new(
+        cluster: &'a Cluster,
+        node: &'a Node,
+        (stored, report): (&'a Stored, &'a Report<'a>),
+        own: &[OwnCgroup<'a>],
+    ) -> Self {
         let held = report.assignments.as_ref().map(|assignments| held(cluster, node, assignments));
         let facts = facts(report, held.as_deref());
         Self {
             found: Found::new(&facts, node),
-            pods: joined_pods(cluster, node, report),
+            pods: joined_pods(node, own),
             devices: devices_of(report),
             ended_pods: ended_pods(cluster, node, report),
             stored,
+            report,
             held,
         }
     }
 
-    fn measured(&self, pod_metrics: PodMetrics) -> MeasuredNode {
+    fn measured(&self, before: Option<&MeasuredNode>, pod_metrics: PodMetrics) -> MeasuredNode {
         let mut used: BTreeMap<Resource, Used> = self.gpus_used();
         used.insert(Resource::Cpu, self.cpu_used());
         used.insert(Resource::Memory, self.memory_used());
@@ -146,7 +167,8 @@ impl<'a> Joined<'a> {
             PodMetrics::On => self.pod_figures().into(),
             PodMetrics::Off => Box::default(),
         };
-        MeasuredNode { used, devices: self.devices(), appwrappers: self.appwrappers(), pods }
+        let devices = self.devices(before.map_or(&[], |before| &before.devices));
+        MeasuredNode { used, devices, appwrappers: self.appwrappers(), pods }
     }
 
     fn cpu_used(&self) -> Used {
@@ -155,7 +177,7 @@ impl<'a> Joined<'a> {
     }
 
     fn memory_used(&self) -> Used {
-        let total = self.stored.report.machine.as_ref().and_then(|machine| {
+        let total = self.report.machine.as_ref().and_then(|machine| {
             let kept = machine.memory_total_bytes?.checked_sub(machine.memory_free_bytes?)?;
             kept.checked_sub(machine.memory_inactive_file_bytes?)
         });
@@ -164,7 +186,7 @@ impl<'a> Joined<'a> {
 
     /// Nothing where the cgroups could not be read, or one of them tells no figure: the parts would not add up.
     fn by_owner(&self, total: Option<u64>, figure: impl Fn(&JoinedPod<'_>) -> Option<u64>) -> Used {
-        if self.stored.report.cgroups.is_none() {
+        if self.report.cgroups.is_none() {
             return Used::default();
         }
         let mut pods = [0_u64; 2];
@@ -241,44 +263,50 @@ impl<'a> Joined<'a> {
         Some(sum)
     }
 
-    fn devices(&self) -> Box<[Device]> {
-        let gpus = self.stored.report.gpus.iter().flat_map(|gpus| &gpus.devices);
-        let mut devices = Vec::with_capacity(gpus.size_hint().0);
-        // The GPUs of a node are mostly of one model.
-        let mut last_model: Arc<str> = "".into();
+    /// Texts that were there before are not made anew.
+    fn devices(&self, before: &[Device]) -> Box<[Device]> {
+        let gpus = self.report.gpus.iter().flat_map(|gpus| &gpus.devices);
+        let count = gpus.clone().map(|gpu| 1 + gpu.mig_instances.len()).sum();
+        let mut devices: Vec<Device> = Vec::with_capacity(count);
         for gpu in gpus {
-            if *last_model != *gpu.model {
-                last_model = gpu.model.as_str().into();
-            }
-            let (model, bus_id) = (&last_model, Arc::<str>::from(&*gpu.bus_id));
+            let was = find(before, gpu.uuid);
+            // The GPUs of a node are mostly of one model.
+            let was_model = was.or(devices.last()).map(|device| &device.model);
+            let model = again(was_model, gpu.model);
+            let bus_id = again(was.map(|device| &device.bus_id), gpu.bus_id);
             for instance in &gpu.mig_instances {
+                let was = find(before, instance.uuid);
+                let was_mig = was.and_then(|device| device.mig.as_ref());
                 let mut reasons: Vec<_> = instance.unhealthy_reasons.iter().chain(&gpu.unhealthy_reasons).collect();
                 reasons.sort_unstable();
                 reasons.dedup();
                 devices.push(Device {
-                    uuid: instance.uuid.as_str().into(),
+                    uuid: again(was.map(|device| &device.uuid), instance.uuid),
                     model: model.clone(),
                     bus_id: bus_id.clone(),
-                    mig: Some((gpu.uuid.as_str().into(), instance.profile.as_str().into())),
-                    unhealthy_reasons: reasons.into_iter().map(|reason| reason.as_str().into()).collect(),
+                    mig: Some((
+                        again(was_mig.map(|(parent, _)| parent), gpu.uuid),
+                        again(was_mig.map(|(_, profile)| profile), instance.profile),
+                    )),
+                    unhealthy_reasons: reasons.into_iter().map(|reason| (*reason).into()).collect(),
                     utilization_ratio: instance.utilization_ratio,
                     memory_used_bytes: instance.memory_used_bytes,
                     memory_total_bytes: instance.memory_total_bytes,
                     xid_errors: Box::default(),
-                    holders: self.holders(&instance.uuid),
+                    holders: self.holders(instance.uuid, was),
                 });
             }
             devices.push(Device {
-                uuid: gpu.uuid.as_str().into(),
-                model: model.clone(),
+                uuid: again(was.map(|device| &device.uuid), gpu.uuid),
+                model,
                 bus_id,
                 mig: None,
-                unhealthy_reasons: gpu.unhealthy_reasons.iter().map(|reason| reason.as_str().into()).collect(),
+                unhealthy_reasons: gpu.unhealthy_reasons.iter().map(|reason| (*reason).into()).collect(),
                 utilization_ratio: gpu.utilization_ratio,
                 memory_used_bytes: gpu.memory_used_bytes,
                 memory_total_bytes: gpu.memory_total_bytes,
                 xid_errors: gpu.xid_errors.iter().map(|errors| (errors.xid, errors.count)).collect(),
-                holders: self.holders(&gpu.uuid),
+                holders: self.holders(gpu.uuid, was),
             });
         }
         devices.sort_by(|a, b| a.uuid.cmp(&b.uuid));
@@ -287,62 +315,71 @@ impl<'a> Joined<'a> {
         devices.into()
     }
 
-    fn holders(&self, uuid: &str) -> Option<Box<[[Arc<str>; 3]]>> {
-        let held = self.held.as_ref()?.iter().filter(|device| device.uuid == uuid);
+    fn holders(&self, uuid: &str, was: Option<&Device>) -> Option<Arc<[[Arc<str>; 3]]>> {
+        let mut held: Vec<_> = self.held.as_ref()?.iter().filter(|device| device.uuid == uuid).collect();
+        held.sort_unstable_by_key(|device| device.holder());
+        held.dedup_by_key(|device| device.holder());
+        let was = was.and_then(|device| device.holders.as_ref());
+        let same = was.filter(|was| was.iter().map(texts).eq(held.iter().map(|device| device.holder())));
         let who = |d: &HeldDevice<'_>| [d.pod.namespace.clone(), d.pod.name.clone(), d.container.into()];
-        let mut holders: Vec<_> = held.map(who).collect();
-        holders.sort_unstable();
-        holders.dedup();
-        Some(holders.into())
+        Some(same.map_or_else(|| held.into_iter().map(who).collect(), Arc::clone))
     }
 }
 
+impl<'a> HeldDevice<'a> {
+    /// Namespace, pod, container.
+    fn holder(&self) -> [&'a str; 3] {
+        [&self.pod.namespace, &self.pod.name, self.container]
+    }
+}
+
+fn texts(holder: &[Arc<str>; 3]) -> [&str; 3] {
+    holder.each_ref().map(|text| &**text)
+}
+
+/// The device of this UUID; they are in order of it.
+fn find<'d>(devices: &'d [Device], uuid: &str) -> Option<&'d Device> {
+    let at = devices.binary_search_by(|device| (*device.uuid).cmp(uuid)).ok()?;
+    Some(&devices[at])
+}
+
+/// The text, and no new one where it is what it was.
+fn again(was: Option<&Arc<str>>, text: &str) -> Arc<str> {
+    was.filter(|was| ***was == *text).map_or_else(|| text.into(), Arc::clone)
+}
+
 /// What kubelet gave to bound, unfinished pods of this node; the rest of its list is of pods that have ended.
-fn held<'a>(cluster: &'a Cluster, node: &Node, assignments: &'a Assignments) -> Vec<HeldDevice<'a>> {
+fn held<'a>(cluster: &'a Cluster, node: &Node, assignments: &'a Assignments<'a>) -> Vec<HeldDevice<'a>> {
     let mut held = Vec::new();
     for assigned in &assignments.assigned {
-        let pod = cluster.pod(&assigned.namespace, &assigned.pod);
+        let pod = cluster.pod(assigned.namespace, assigned.pod);
         let Some(pod) = pod.filter(|pod| pod.held_node() == Some(&node.name)) else { continue };
-        let (container, resource) = (&*assigned.container, &*assigned.resource);
+        let (container, resource) = (assigned.container, assigned.resource);
         let device = |id| HeldDevice { pod, container, resource, id, uuid: uuid_of(id) };
         held.extend(assigned.device_ids.iter().map(|id| device(id)));
     }
     held
 }
 
-/// The own cgroup of each pod that the report lists, by the pod's UID.
-pub(crate) fn own_cgroups(report: &Report) -> BTreeMap<&str, &Cgroup> {
-    let mut by_uid: BTreeMap<&str, &Cgroup> = BTreeMap::new();
-    let of_pods = |cgroup: &&Cgroup| !cgroup.pod_uid.is_empty() && cgroup.container_id.is_empty();
-    for cgroup in report.cgroups.iter().flat_map(|all| &all.cgroups).filter(of_pods) {
-        // One that was removed and made again during the walk is there twice; ids grow, so the later one is meant.
-        let known = by_uid.entry(&cgroup.pod_uid).or_insert(cgroup);
-        if known.id < cgroup.id {
-            *known = cgroup;
-        }
-    }
-    by_uid
-}
-
-/// The pods of this node whose own cgroup the report lists, each once.
-fn joined_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec<JoinedPod<'a>> {
-    let join = |(uid, cgroup)| {
-        let pod = cluster.pod_of_uid(uid).filter(|pod| pod.node.as_ref() == Some(&node.name))?;
+/// Those of this node.
+fn joined_pods<'a>(node: &Node, own: &[OwnCgroup<'a>]) -> Vec<JoinedPod<'a>> {
+    let join = |OwnCgroup { cgroup, pod, .. }: &OwnCgroup<'a>| {
+        let pod = pod.filter(|pod| pod.node.as_ref() == Some(&node.name))?;
         Some(JoinedPod { pod, cgroup })
     };
-    own_cgroups(report).into_iter().filter_map(join).collect()
+    own.iter().filter_map(join).collect()
 }
 
 /// The pods of this node that the cluster has and whose cgroup is gone.
-fn ended_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report) -> Vec<(&'a Pod, &'a EndedPod)> {
-    let join = |ended: &'a EndedPod| {
-        let pod = cluster.pod_of_uid(&ended.uid).filter(|pod| pod.node.as_ref() == Some(&node.name))?;
+fn ended_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report<'a>) -> Vec<(&'a Pod, &'a EndedPod<'a>)> {
+    let join = |ended: &'a EndedPod<'a>| {
+        let pod = cluster.pod_of_uid(ended.uid).filter(|pod| pod.node.as_ref() == Some(&node.name))?;
         Some((pod, ended))
     };
     report.cgroups.iter().flat_map(|all| &all.ended_pods).filter_map(join).collect()
 }
 
-fn facts<'a>(report: &'a Report, held: Option<&[HeldDevice<'a>]>) -> Facts<'a> {
+fn facts<'a>(report: &'a Report<'a>, held: Option<&[HeldDevice<'a>]>) -> Facts<'a> {
     let machine = report.machine.clone().unwrap_or_default();
     let assigned = held.map(|held| {
         let mut ids = DeviceIds::new();
@@ -354,7 +391,7 @@ fn facts<'a>(report: &'a Report, held: Option<&[HeldDevice<'a>]>) -> Facts<'a> {
     let advertised = report.assignments.as_ref().map(|assignments| {
         let mut ids = DeviceIds::new();
         for of in &assignments.allocatable {
-            ids.entry(of.resource.as_str()).or_default().extend(of.device_ids.iter().map(String::as_str));
+            ids.entry(of.resource).or_default().extend(of.device_ids.iter().copied());
         }
         ids
     });
@@ -368,19 +405,19 @@ fn facts<'a>(report: &'a Report, held: Option<&[HeldDevice<'a>]>) -> Facts<'a> {
 }
 
 /// Nothing without a driver: then nobody has looked.
-fn gpus(gpus: &ReportedGpus) -> Option<Gpus<'_>> {
+fn gpus<'a>(gpus: &'a ReportedGpus<'a>) -> Option<Gpus<'a>> {
     if gpus.driver_version.is_empty() && gpus.devices.is_empty() {
         return None;
     }
-    let health = |reasons: &[String]| if reasons.is_empty() { Health::Healthy } else { Health::Unhealthy };
+    let health = |reasons: &[&str]| if reasons.is_empty() { Health::Healthy } else { Health::Unhealthy };
     let devices = gpus.devices.iter().map(|gpu| {
         let instances = gpu.mig_instances.iter().map(|instance| Instance {
-            uuid: &instance.uuid,
-            profile: &instance.profile,
+            uuid: instance.uuid,
+            profile: instance.profile,
             health: health(&instance.unhealthy_reasons),
         });
         Gpu {
-            uuid: &gpu.uuid,
+            uuid: gpu.uuid,
             health: health(&gpu.unhealthy_reasons),
             mig: (gpu.mig_mode == Some(true)).then(|| instances.collect()),
         }
@@ -388,18 +425,18 @@ fn gpus(gpus: &ReportedGpus) -> Option<Gpus<'_>> {
     Some(Gpus { devices: devices.collect(), lost: gpus.lost_bus_ids.len() as u32, remembered: gpus.remembered })
 }
 
-fn devices_of(report: &Report) -> Vec<ListedDevice<'_>> {
+fn devices_of<'a>(report: &'a Report<'a>) -> Vec<ListedDevice<'a>> {
     let mut devices = Vec::with_capacity(report.gpus.as_ref().map_or(0, |gpus| gpus.devices.len()));
     for gpu in report.gpus.iter().flat_map(|gpus| &gpus.devices) {
         let healthy = gpu.unhealthy_reasons.is_empty();
         if gpu.mig_mode == Some(true) {
             devices.extend(gpu.mig_instances.iter().map(|mig| ListedDevice {
-                uuid: &mig.uuid,
+                uuid: mig.uuid,
                 utilization_ratio: mig.utilization_ratio,
                 healthy: healthy && mig.unhealthy_reasons.is_empty(),
             }));
         } else {
-            devices.push(ListedDevice { uuid: &gpu.uuid, utilization_ratio: gpu.utilization_ratio, healthy });
+            devices.push(ListedDevice { uuid: gpu.uuid, utilization_ratio: gpu.utilization_ratio, healthy });
         }
     }
     devices
@@ -407,18 +444,17 @@ fn devices_of(report: &Report) -> Vec<ListedDevice<'_>> {
 
 /// Cores that a pod kept busy between the last two reports, in billionths. One whose cgroup is new since the first of them
 /// used all its time between them.
-fn pod_nanocores(stored: &Stored, cgroup: &Cgroup) -> Option<u64> {
+fn pod_nanocores(stored: &Stored, cgroup: &Cgroup<'_>) -> Option<u64> {
     let cpu_ns = cgroup.cpu_ns?;
     let baseline = stored.baseline.as_ref()?;
     let is_new = baseline.cgroup_cpu_ns.binary_search_by_key(&cgroup.id, |(id, _)| *id).is_err();
     if is_new && !baseline.cgroup_cpu_ns.is_empty() {
-        let elapsed_ns =
-            stored.report.uptime_ns.checked_sub(baseline.uptime_ns).filter(|elapsed_ns| *elapsed_ns > 0)?;
+        let elapsed_ns = stored.elapsed_ns(baseline)?;
         return u64::try_from(u128::from(cpu_ns) * 1_000_000_000 / u128::from(elapsed_ns)).ok();
     }
     stored.cgroup_nanocores(cgroup.id, cpu_ns)
 }
 
-fn working_set_bytes(cgroup: &Cgroup) -> Option<u64> {
+fn working_set_bytes(cgroup: &Cgroup<'_>) -> Option<u64> {
     Some(cgroup.memory_bytes?.saturating_sub(cgroup.memory_inactive_file_bytes?))
 }

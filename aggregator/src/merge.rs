@@ -12,10 +12,12 @@ use mcad_wire::report::{Cgroups, Gpus, Report};
 use crate::clock::Now;
 use crate::cluster::Cluster;
 use crate::fit::Fits;
+use crate::measure::Used;
 use crate::receive::NodeName;
 use crate::resource::Resource;
 use crate::snapshot as kubernetes;
-use crate::store::Stored;
+pub use crate::store::{CgroupSource, GpuSource};
+use crate::store::{Sources, Stored};
 use crate::totals::Totals;
 use crate::views::{Views, next_of};
 
@@ -138,26 +140,6 @@ pub struct NodeCgroups {
     pub cpu_ns: Vec<(String, u64)>,
 }
 
-/// Where figures of cgroups come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CgroupSource {
-    /// The kernel's iterator.
-    Bpf,
-    /// Files.
-    Cgroupfs,
-    /// They could not be read.
-    None,
-}
-
-/// Where figures of GPUs come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GpuSource {
-    /// The driver.
-    Nvml,
-    /// The library `fake-nvml`: they are made up.
-    Fake,
-}
-
 /// One resource of one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -167,17 +149,6 @@ pub struct Figures {
     pub healthy: Option<u64>,
     /// What is used.
     pub used: Used,
-}
-
-/// What is used of one resource, by whom. Absent: not measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Used {
-    /// By pods of AppWrappers.
-    pub appwrapper: Option<u64>,
-    /// By other pods.
-    pub other: Option<u64>,
-    /// By all that is no pod.
-    pub system: Option<u64>,
 }
 
 /// One resource of all nodes that show theirs.
@@ -247,8 +218,8 @@ fn agent_node(
         },
         figures: BTreeMap::new(),
         // Pods stand for the cgroups.
-        cgroups: counting.map(|stored| node_cgroups(stored.report.cgroups.as_ref())),
-        gpu_source: counting.and_then(|stored| gpu_source(&stored.report)),
+        cgroups: counting.map(|stored| node_cgroups(stored.sources())),
+        gpu_source: counting.and_then(|stored| stored.sources().gpus),
     }
 }
 
@@ -272,17 +243,18 @@ fn local_node(name: &NodeName, stored: &Stored, now: Now) -> Node {
         let agent = Agent { expectation, health: AgentHealth::Down, report_age, clock_skew_ms: None };
         return Node { name: name.clone(), agent, figures: BTreeMap::new(), cgroups: None, gpu_source: None };
     }
+    let report = stored.report();
     Node {
         name: name.clone(),
         agent: Agent { expectation, health: AgentHealth::Up, report_age, clock_skew_ms: stored.clock_skew_ms() },
-        figures: local_figures(stored),
-        cgroups: Some(local_cgroups(stored.report.cgroups.as_ref())),
-        gpu_source: gpu_source(&stored.report),
+        figures: local_figures(stored, &report),
+        cgroups: Some(local_cgroups(stored.sources(), report.cgroups.as_ref())),
+        gpu_source: stored.sources().gpus,
     }
 }
 
-fn local_figures(stored: &Stored) -> BTreeMap<Resource, Figures> {
-    let Report { machine, gpus, .. } = &stored.report;
+fn local_figures(stored: &Stored, report: &Report) -> BTreeMap<Resource, Figures> {
+    let Report { machine, gpus, .. } = report;
     let machine = machine.clone().unwrap_or_default();
     let millicores = machine.cpus_online.map(|cpus| u64::from(cpus) * 1000);
     let cpu = Figures {
@@ -357,33 +329,25 @@ fn device_figures(devices: &[Device], lost: usize) -> Figures {
     }
 }
 
-fn gpu_source(report: &Report) -> Option<GpuSource> {
-    report.gpus.as_ref().map(|gpus| if gpus.fake { GpuSource::Fake } else { GpuSource::Nvml })
-}
-
 /// With each cgroup's CPU time.
-fn local_cgroups(cgroups: Option<&Cgroups>) -> NodeCgroups {
+fn local_cgroups(sources: Sources, cgroups: Option<&Cgroups>) -> NodeCgroups {
     // A path that was removed and made again during the walk is there twice; ids grow, so the later one is meant.
     let mut by_path: BTreeMap<&str, (u64, Option<u64>)> = BTreeMap::new();
-    for cgroup in cgroups.iter().flat_map(|cgroups| &cgroups.cgroups) {
+    // Agents may list pods by UID alone; a cgroup is shown by its path, and without one it is not.
+    let named = cgroups.iter().flat_map(|cgroups| &cgroups.cgroups).filter(|cgroup| !cgroup.path.is_empty());
+    for cgroup in named {
         let known = by_path.entry(&cgroup.path).or_insert((cgroup.id, cgroup.cpu_ns));
         if cgroup.id > known.0 {
             *known = (cgroup.id, cgroup.cpu_ns);
         }
     }
     let cpu_ns = by_path.into_iter().filter_map(|(path, (_, cpu_ns))| Some((path.to_owned(), cpu_ns?)));
-    NodeCgroups { cpu_ns: cpu_ns.collect(), ..node_cgroups(cgroups) }
+    NodeCgroups { cpu_ns: cpu_ns.collect(), ..node_cgroups(sources) }
 }
 
 /// What is known of them together.
-fn node_cgroups(cgroups: Option<&Cgroups>) -> NodeCgroups {
-    let source = match cgroups.map(|cgroups| cgroups.source.as_str()) {
-        Some("bpf") => Some(CgroupSource::Bpf),
-        Some("cgroupfs") => Some(CgroupSource::Cgroupfs),
-        Some(_) => None,
-        None => Some(CgroupSource::None),
-    };
-    let (seen, dropped) = cgroups.map_or((None, None), |cgroups| (cgroups.seen, cgroups.dropped));
+fn node_cgroups(sources: Sources) -> NodeCgroups {
+    let Sources { cgroups: source, seen, dropped, .. } = sources;
     NodeCgroups { source, seen, dropped, cpu_ns: Vec::new() }
 }
 

@@ -13,6 +13,7 @@ use crate::families::ladder::{
 use crate::families::{self, Spelled};
 use crate::merge::{AgentHealth, CgroupSource, Expectation, Figures, GpuSource, Node, Role, Snapshot};
 use crate::resource::Resource;
+use crate::version::{REVISION, VERSION};
 
 const NODE: &[&str] = &["node"];
 static CGROUP_CPU_SECONDS: Family = Family {
@@ -102,9 +103,9 @@ static AGGREGATOR_LEADER: Family = Family {
 static BUILD_INFO: Family = Family {
     name: "mcad_build_info",
     kind: Kind::Gauge,
-    labels: &["version"],
+    labels: &["revision", "version"],
     unit: "1",
-    help: "The version that is running.",
+    help: "The version that is running, and the commit that it was built from.",
 };
 
 /// The families of this file: agents, and the replica.
@@ -149,7 +150,7 @@ pub fn write(snapshot: &Snapshot, now: Now, out: &mut Exposition<'_>) {
     }
     let leader = u64::from(snapshot.role == Role::Leader);
     out.family(&AGGREGATOR_LEADER).line(&Labels::new(), Value::Unsigned(leader));
-    let version = Labels::of(&[("version", env!("CARGO_PKG_VERSION"))]);
+    let version = Labels::of(&[("revision", REVISION), ("version", VERSION)]);
     out.family(&BUILD_INFO).line(&version, Value::Unsigned(1));
 }
 

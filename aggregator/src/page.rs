@@ -1,127 +1,157 @@
-//! The page at `/`, for people: one plain table of the nodes, from the same snapshot as `/metrics`. Owns HTML and how
-//! figures are written for eyes; pure. No script, no external asset.
-use std::fmt::Write as _;
+//! The pages for people, at `/`, `/node/NAME` and `/docs/NAME`: where the GPUs are, from the same snapshot as `/metrics`.
+//!
+//! Owns HTML and how figures are written for eyes. Pure: from a snapshot, the last hour and what was asked for, to text. All of it
+//! works without a script; with one, the parts marked `data-live` are renewed as the server sends them. Nothing is loaded from
+//! anywhere else, and what comes from outside is text, never markup.
+pub mod wanted;
 
+mod amount;
+mod bars;
+mod documents;
+mod lines;
+
+mod front;
+mod node;
+mod nodes;
+
+use maud::{DOCTYPE, Markup, html};
+
+use self::wanted::Wanted;
 use crate::clock::Now;
-use crate::merge::{AgentHealth, Figures, GpuSource, Snapshot, Used};
-use crate::resource::Resource;
+use crate::explain::Unanswered;
+use crate::history::History;
+use crate::merge::{Role, Snapshot};
 
-const STYLE: &str = "\
-:root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}\
-body{margin:2rem auto;max-width:70rem;padding:0 1rem}\
-table{border-collapse:collapse;width:100%}\
-th,td{text-align:left;padding:.3rem .8rem;border-bottom:1px solid color-mix(in srgb,currentColor 20%,transparent)}\
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}\
-.down{font-weight:bold;color:light-dark(#b00020,#ff8a80)}";
+pub use self::nodes::PER_PAGE;
 
-/// Renders the page of a snapshot that is looked at `now`.
-pub fn render(snapshot: &Snapshot, now: Now) -> String {
-    let mut html = String::new();
-    // Writing to a String has no error.
-    let _ = write_page(&mut html, snapshot, now);
-    html
+/// The page's style, at [`STYLE_PATH`].
+pub const STYLE: &str = include_str!("page/page.css");
+/// The page's script, at [`SCRIPT_PATH`].
+pub const SCRIPT: &str = include_str!("page/page.js");
+/// Where the style is.
+pub const STYLE_PATH: &str = "/page.css";
+/// Where the script is.
+pub const SCRIPT_PATH: &str = "/page.js";
+/// Below it is, for each page, the stream of what it says anew.
+pub const EVENTS: &str = "/events";
+
+/// Whatever a name brings, nothing loads but our own style, script and events.
+pub const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
+                          form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// What pages are made of: all of one instant.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// The cluster.
+    pub snapshot: &'a Snapshot,
+    /// What it was before.
+    pub history: &'a History,
 }
 
-fn write_page(html: &mut String, snapshot: &Snapshot, now: Now) -> std::fmt::Result {
-    write!(
-        html,
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>mcad-metrics</title>\
-         <style>{STYLE}</style></head>\n<body><h1>mcad-metrics</h1>\n"
-    )?;
-    let up = snapshot.nodes.iter().filter(|node| node.agent.health == AgentHealth::Up).count();
-    writeln!(
-        html,
-        "<p>{} of {} agents report. Snapshot {:.1} s old. <a href=\"/metrics\">/metrics</a></p>",
-        up,
-        snapshot.nodes.len(),
-        now.since(snapshot.made).as_secs_f64()
-    )?;
-    html.push_str(
-        "<table><thead><tr><th>Node</th><th>Agent</th><th>Resource</th><th class=\"n\">Installed</th>\
-         <th class=\"n\">Healthy</th><th class=\"n\">Used</th></tr></thead><tbody>\n",
-    );
-    for (resource, all) in &snapshot.cluster {
-        write_row(html, "all", "", Some((resource, &all.sums)))?;
-    }
-    for node in &snapshot.nodes {
-        let name = escape(node.name.as_str());
-        let age_s = node.agent.report_age.map(|age| age.as_secs());
-        let mut agent = match (node.agent.health, age_s) {
-            (AgentHealth::Up, Some(age_s)) => format!("up, {age_s} s ago"),
-            (AgentHealth::Up, None) => "up".to_owned(),
-            (AgentHealth::Down, Some(age_s)) => format!("<span class=\"down\">down for {age_s} s</span>"),
-            (AgentHealth::Down, None) => "<span class=\"down\">never reported</span>".to_owned(),
-        };
-        if node.gpu_source == Some(GpuSource::Fake) {
-            agent.push_str(", <span class=\"down\">FAKE GPUs</span>");
-        }
-        if node.figures.is_empty() {
-            write_row(html, &name, &agent, None)?;
-        }
-        for (resource, figures) in &node.figures {
-            write_row(html, &name, &agent, Some((resource, figures)))?;
-        }
-    }
-    html.push_str("</tbody></table></body></html>\n");
-    Ok(())
+/// Why there is no page; Display is what one reads.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// There is no such node, or none is known.
+    #[error(transparent)]
+    Node(#[from] Unanswered),
+    /// There is no such document.
+    #[error("no document is called {0}")]
+    Document(String),
 }
 
-fn write_row(html: &mut String, name: &str, agent: &str, row: Option<(&Resource, &Figures)>) -> std::fmt::Result {
-    let cells = row.map(|(resource, figures)| {
-        let Used { appwrapper, other, system } = figures.used;
-        let used = [appwrapper, other, system].into_iter().flatten().reduce(u64::saturating_add);
-        [
-            escape(resource.name()),
-            amount(resource, figures.installed),
-            amount(resource, figures.healthy),
-            use_of(resource, used),
-        ]
-    });
-    let [resource, installed, healthy, used] = cells.unwrap_or_else(|| [UNKNOWN; 4].map(str::to_owned));
-    writeln!(
-        html,
-        "<tr><td>{name}</td><td>{agent}</td><td>{resource}</td><td class=\"n\">{installed}</td>\
-         <td class=\"n\">{healthy}</td><td class=\"n\">{used}</td></tr>"
-    )
+/// The page that is asked for, looked at `now`.
+pub fn render(wanted: &Wanted, shown: &Shown<'_>, now: Now) -> Result<String, Missing> {
+    Ok(whole(shown, &content(wanted, shown, now)?, now).into_string())
 }
 
-const UNKNOWN: &str = "–";
+/// What the stream of that page says: the same, without what stands around it.
+pub fn renew(wanted: &Wanted, shown: &Shown<'_>, now: Now) -> Result<String, Missing> {
+    let content = content(wanted, shown, now)?;
+    Ok(html! { (standing(shown.snapshot)) (age(shown, now)) (content) }.into_string())
+}
 
-fn amount(resource: &Resource, amount: Option<u64>) -> String {
-    let Some(amount) = amount else { return UNKNOWN.to_owned() };
-    match resource {
-        Resource::Cpu => format!("{} cores", amount as f64 / 1e3),
-        Resource::Memory => gib(amount),
-        Resource::Gpu | Resource::Extended(_) => amount.to_string(),
+/// The page that says why there is none.
+pub fn missing(missing: &Missing, shown: &Shown<'_>, now: Now) -> String {
+    let sentence = crate::explain::amount::printable(&missing.to_string());
+    whole(shown, &html! { p { a href="/" { "← the cluster" } } section.truth { p.sentence { (sentence) "." } } }, now)
+        .into_string()
+}
+
+fn content(wanted: &Wanted, shown: &Shown<'_>, now: Now) -> Result<Markup, Missing> {
+    match wanted {
+        Wanted::Cluster(query) => Ok(front::front(shown, query, now)),
+        Wanted::Node(name) => Ok(node::node(shown, name)?),
+        Wanted::Document(name) => documents::document(name).ok_or_else(|| Missing::Document(name.clone())),
     }
 }
 
-fn use_of(resource: &Resource, used: Option<u64>) -> String {
-    let Some(used) = used else { return UNKNOWN.to_owned() };
-    match resource {
-        Resource::Cpu => format!("{:.2} cores", used as f64 / 1e9),
-        Resource::Memory => gib(used),
-        Resource::Gpu | Resource::Extended(_) => format!("{:.2}", used as f64 / 1e9),
-    }
-}
-
-fn gib(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            c => escaped.push(c),
+fn whole(shown: &Shown<'_>, content: &Markup, now: Now) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { "mcad-metrics" }
+                // A browser that is told of none asks for one at a path that we do not have.
+                link rel="icon" href="data:,";
+                link rel="stylesheet" href=(STYLE_PATH);
+                script src=(SCRIPT_PATH) defer {}
+            }
+            body {
+                a.skip href="#main" { "Skip to the figures" }
+                header {
+                    h1 { a href="/" { "mcad-metrics" } }
+                    (age(shown, now))
+                    nav aria-label="Elsewhere" {
+                        a href="/metrics" { "metrics" } " "
+                        a href="/api/v1/cluster" { "JSON" } " "
+                        a href="/docs/metrics" { "what figures mean" } " "
+                        a href="/docs/figures" { "how they are made" }
+                    }
+                }
+                (bars::patterns())
+                main #main tabindex="-1" {
+                    (standing(shown.snapshot))
+                    (content)
+                }
+                footer {
+                    p.quiet {
+                        "mcad-metrics " (env!("CARGO_PKG_VERSION")) ". Documents: "
+                        @for name in documents::names() { a href=(format!("/docs/{name}")) { (name) } " " }
+                    }
+                }
+            }
         }
     }
-    escaped
+}
+
+/// How old all of it is: written at the server, counted on by the script.
+fn age(shown: &Shown<'_>, now: Now) -> Markup {
+    let age = now.since(shown.snapshot.made).as_secs();
+    html! {
+        p.age #age data-live {
+            "snapshot " a.f href=(amount::family("mcad_snapshot_age_seconds")) { span #age-s data-age=(age) { (age) } " s" } " old"
+            span #connection hidden {}
+        }
+    }
+}
+
+/// Which replica this is, where it is not the one that speaks.
+fn standing(snapshot: &Snapshot) -> Markup {
+    html! {
+        div #standing data-live {
+            @if snapshot.role == Role::Standby {
+                p.warn {
+                    strong { "This replica is not the leader. " }
+                    "Another one holds the Lease, and its " a href="/metrics" { "/metrics" } " has the cluster's families; this one's has only "
+                    a href=(amount::family("mcad_aggregator_leader")) { "mcad_aggregator_leader 0" }
+                    " and its own health. It is warm: agents report to it as well, so what is shown here is what it would say, and may differ from the leader's by a report."
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! Asks another replica for what it knows of the past. Owns the request, its time-out and the size of its answer; what is
 //! in it is known elsewhere.
 //!
-//! The other's report port answers, so whatever protects that port protects this: [`fetch`] is the only place that
-//! connects, and the only one to change with it.
+//! The other's report port answers, so whatever protects that port protects this.
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,10 +9,14 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::HOST;
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::trust::peers::{Credentials, CredentialsError};
 
 /// The path of the question, on the report port.
 pub const PATH: &str = "/v1/seed";
@@ -27,9 +30,15 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
+    /// Nothing can be proven, or verified.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// No connection.
     #[error("connect to {0}")]
     Connect(SocketAddr, #[source] io::Error),
+    /// It is somebody else, or speaks no TLS.
+    #[error("{0} does not prove to be a replica; see --peer-ca")]
+    Handshake(SocketAddr, #[source] io::Error),
     /// The connection broke.
     #[error("the connection to {0} was lost")]
     Lost(SocketAddr, #[source] hyper::Error),
@@ -45,12 +54,29 @@ pub enum FetchError {
 }
 
 /// What the replica at that address knows.
-pub async fn fetch(peer: SocketAddr) -> Result<Bytes, FetchError> {
-    tokio::time::timeout(LIMIT, exchange(peer)).await.unwrap_or(Err(FetchError::Deadline(peer)))
+pub async fn fetch(peer: SocketAddr, credentials: &Credentials) -> Result<Bytes, FetchError> {
+    tokio::time::timeout(LIMIT, connect(peer, credentials)).await.unwrap_or(Err(FetchError::Deadline(peer)))
 }
 
-async fn exchange(peer: SocketAddr) -> Result<Bytes, FetchError> {
+async fn connect(peer: SocketAddr, credentials: &Credentials) -> Result<Bytes, FetchError> {
+    let tls = credentials.tls()?;
+    let token = credentials.token()?;
     let stream = TcpStream::connect(peer).await.map_err(|error| FetchError::Connect(peer, error))?;
+    match tls {
+        None => exchange(peer, stream, token).await,
+        // The token is sent only after the other one has proven who it is.
+        Some((config, name)) => {
+            let stream = TlsConnector::from(config).connect(name, stream).await;
+            exchange(peer, stream.map_err(|error| FetchError::Handshake(peer, error))?, token).await
+        }
+    }
+}
+
+async fn exchange(
+    peer: SocketAddr,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    token: Option<String>,
+) -> Result<Bytes, FetchError> {
     let lost = |error| FetchError::Lost(peer, error);
     let (mut requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
     let ask = async move {
@@ -59,6 +85,10 @@ async fn exchange(peer: SocketAddr) -> Result<Bytes, FetchError> {
         *request.uri_mut() = Uri::from_static(PATH);
         if let Ok(host) = peer.to_string().parse() {
             request.headers_mut().insert(HOST, host);
+        }
+        if let Some(mut value) = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {token}")).ok()) {
+            value.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, value);
         }
         let answer = requests.send_request(request).await.map_err(lost)?;
         match answer.status() {
@@ -100,7 +130,8 @@ mod tests {
             // A reader that has had enough leaves.
             let _ = stream.write_all(&answer).await;
         };
-        tokio::join!(fetch(peer), serve).0
+        let credentials = Credentials::default();
+        tokio::join!(fetch(peer, &credentials), serve).0
     }
 
     fn answer(head: &str, body: usize) -> Vec<u8> {
@@ -121,13 +152,13 @@ mod tests {
         cut.truncate(cut.len() - 1);
         assert!(matches!(check(cut).await, Err(FetchError::Body(..) | FetchError::Lost(..))));
         let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        assert!(matches!(fetch(nobody).await, Err(FetchError::Connect(..))));
+        assert!(matches!(fetch(nobody, &Credentials::default()).await, Err(FetchError::Connect(..))));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_hangs_is_given_up() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = listener.local_addr().unwrap();
-        assert!(matches!(fetch(peer).await, Err(FetchError::Deadline(_))));
+        assert!(matches!(fetch(peer, &Credentials::default()).await, Err(FetchError::Deadline(_))));
     }
 }

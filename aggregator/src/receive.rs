@@ -3,14 +3,14 @@
 //! What passes here is well formed and bounded. Whether it is news is the store's question, who may send it the server's.
 mod refusal;
 mod scan;
-mod weight;
 
-use std::collections::HashSet;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcad_wire::report::{Gpu, Machine, REPORT_VERSION, Report};
+use mcad_wire::reading::{Cgroups, Gpu, Machine, Malformed, Report};
+use mcad_wire::report::REPORT_VERSION;
 use prost::Message as _;
 
 pub use refusal::{Listed, Refusal};
@@ -48,60 +48,78 @@ pub struct NodeName(Arc<str>);
 
 /// A report that passed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Received {
+pub struct Received<'a> {
     /// Whose it is.
     pub node: NodeName,
     /// All of it.
-    pub report: Report,
-    /// About how many bytes of memory it takes.
-    pub weight: u64,
+    pub report: Report<'a>,
+    /// The same on the wire.
+    encoded: Cow<'a, [u8]>,
 }
 
-impl Received {
+impl<'a> Received<'a> {
     /// The time between two reports that the agent keeps.
     pub fn interval(&self) -> Duration {
         Duration::from_millis(self.report.interval_ms)
     }
+
+    /// It on the wire: what is kept of it.
+    pub fn encoded(&self) -> &[u8] {
+        &self.encoded
+    }
+
+    /// Takes something out of its cgroups; `cut` says whether there was anything.
+    pub fn leave_out(&mut self, cut: impl FnOnce(&mut Cgroups<'a>) -> bool) {
+        if self.report.cgroups.as_mut().is_some_and(cut) {
+            self.encoded = self.report.to_owned().encode_to_vec().into();
+        }
+    }
 }
 
 /// Reads the body of one report.
-pub fn receive(body: &[u8]) -> Result<Received, Refusal> {
+pub fn receive(body: &[u8]) -> Result<Received<'_>, Refusal> {
     if body.len() > MAX_BODY_BYTES {
         return Err(Refusal::Oversized);
     }
     // Before decoding: an unknown version may mean anything, and two bytes on the wire can be 150 in memory.
-    scan::scan(body)?;
-    let report = Report::decode(body).map_err(|error| Refusal::NotProtobuf(error.to_string()))?;
-    checked(report, body.len())
+    let listed = scan::scan(body)?;
+    read(body, listed)
 }
 
-/// Checks a report that came another way, such as from a file.
-pub fn check(report: Report) -> Result<Received, Refusal> {
-    let wire_bytes = report.encoded_len();
-    checked(report, wire_bytes)
+/// Reads a report that did not come as a body, and is of any size, such as one from a file.
+pub fn check(encoded: &[u8]) -> Result<Received<'_>, Refusal> {
+    read(encoded, 0)
 }
 
-fn checked(report: Report, wire_bytes: usize) -> Result<Received, Refusal> {
+fn read(encoded: &[u8], cgroups: usize) -> Result<Received<'_>, Refusal> {
+    let report = Report::read_with_room(encoded, cgroups).map_err(not_protobuf)?;
+    Ok(Received { node: checked(&report)?, report, encoded: encoded.into() })
+}
+
+fn not_protobuf(malformed: Malformed) -> Refusal {
+    Refusal::NotProtobuf(malformed.to_string())
+}
+
+fn checked(report: &Report<'_>) -> Result<NodeName, Refusal> {
     if report.version != REPORT_VERSION {
         return Err(Refusal::UnsupportedVersion(report.version.into()));
     }
-    let node = NodeName::new(&report.node)?;
+    let node = NodeName::new(report.node)?;
     if !INTERVALS_MS.contains(&report.interval_ms) {
         return Err(Refusal::Impossible("interval"));
     }
-    within("boot id", &report.boot_id)?;
-    within("agent's version", &report.agent_version)?;
+    within("boot id", report.boot_id)?;
+    within("agent's version", report.agent_version)?;
     at_most(Listed::Absences, report.absences.len(), MAX_ABSENCES)?;
     for absence in &report.absences {
-        within("absence", &absence.source)?;
-        within("absence", &absence.reason)?;
+        within("absence", absence.source)?;
+        within("absence", absence.reason)?;
     }
     report.machine.as_ref().map_or(Ok(()), check_machine)?;
-    check_cgroups(&report)?;
-    check_gpus(&report)?;
-    check_assignments(&report)?;
-    let weight = weight::weight(&report, wire_bytes);
-    Ok(Received { node, report, weight })
+    check_cgroups(report)?;
+    check_gpus(report)?;
+    check_assignments(report)?;
+    Ok(node)
 }
 
 impl NodeName {
@@ -144,53 +162,52 @@ fn check_machine(machine: &Machine) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_cgroups(report: &Report) -> Result<(), Refusal> {
+fn check_cgroups(report: &Report<'_>) -> Result<(), Refusal> {
     let Some(cgroups) = &report.cgroups else { return Ok(()) };
-    within("source of cgroups", &cgroups.source)?;
+    within("source of cgroups", cgroups.source)?;
     at_most(Listed::Cgroups, cgroups.cgroups.len(), MAX_CGROUPS)?;
     at_most(Listed::Cgroups, cgroups.ended_pods.len(), MAX_ENDED_PODS)?;
     for pod in &cgroups.ended_pods {
-        within("ended pod's UID", &pod.uid)?;
+        within("ended pod's UID", pod.uid)?;
     }
-    let mut ids = HashSet::with_capacity(cgroups.cgroups.len());
+    let mut ids: Vec<u64> = cgroups.cgroups.iter().map(|cgroup| cgroup.id).collect();
+    ids.sort_unstable();
+    if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Refusal::DuplicateId { of: Listed::Cgroups, id: twice[0].to_string() });
+    }
     for cgroup in &cgroups.cgroups {
         if cgroup.path.len() > MAX_PATH_BYTES {
             return Err(Refusal::NameTooLong("cgroup's path"));
         }
-        within("pod's UID", &cgroup.pod_uid)?;
-        within("container's id", &cgroup.container_id)?;
-        if !ids.insert(cgroup.id) {
-            return Err(Refusal::DuplicateId { of: Listed::Cgroups, id: cgroup.id.to_string() });
-        }
+        within("pod's UID", cgroup.pod_uid)?;
+        within("container's id", cgroup.container_id)?;
     }
     Ok(())
 }
 
-fn check_gpus(report: &Report) -> Result<(), Refusal> {
+fn check_gpus(report: &Report<'_>) -> Result<(), Refusal> {
     let Some(gpus) = &report.gpus else { return Ok(()) };
-    within("driver's version", &gpus.driver_version)?;
+    within("driver's version", gpus.driver_version)?;
     let instances: usize = gpus.devices.iter().map(|gpu| gpu.mig_instances.len()).sum();
     at_most(Listed::Devices, gpus.devices.len() + instances + gpus.lost_bus_ids.len(), MAX_DEVICES)?;
     at_most(Listed::Devices, gpus.remembered.unwrap_or(0) as usize, MAX_DEVICES)?;
-    let mut ids = HashSet::new();
-    for gpu in &gpus.devices {
-        check_gpu(gpu)?;
-        for uuid in std::iter::once(&gpu.uuid).chain(gpu.mig_instances.iter().map(|instance| &instance.uuid)) {
-            if !ids.insert(uuid.as_str()) {
-                return Err(Refusal::DuplicateId { of: Listed::Devices, id: uuid.clone() });
-            }
-        }
+    gpus.devices.iter().try_for_each(check_gpu)?;
+    let instances = gpus.devices.iter().flat_map(|gpu| &gpu.mig_instances).map(|instance| instance.uuid);
+    let mut uuids: Vec<&str> = gpus.devices.iter().map(|gpu| gpu.uuid).chain(instances).collect();
+    uuids.sort_unstable();
+    if let Some(twice) = uuids.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Refusal::DuplicateId { of: Listed::Devices, id: twice[0].to_owned() });
     }
     gpus.lost_bus_ids.iter().try_for_each(|id| within("PCI address", id))
 }
 
-fn check_gpu(gpu: &Gpu) -> Result<(), Refusal> {
-    for name in [&gpu.uuid, &gpu.model, &gpu.bus_id] {
+fn check_gpu(gpu: &Gpu<'_>) -> Result<(), Refusal> {
+    for name in [gpu.uuid, gpu.model, gpu.bus_id] {
         within("GPU's name", name)?;
     }
     for instance in &gpu.mig_instances {
-        within("MIG instance's name", &instance.uuid)?;
-        within("MIG profile", &instance.profile)?;
+        within("MIG instance's name", instance.uuid)?;
+        within("MIG profile", instance.profile)?;
     }
     let instances = gpu.mig_instances.iter();
     for reason in gpu.unhealthy_reasons.iter().chain(instances.clone().flat_map(|mig| &mig.unhealthy_reasons)) {
@@ -208,18 +225,18 @@ fn check_gpu(gpu: &Gpu) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_assignments(report: &Report) -> Result<(), Refusal> {
+fn check_assignments(report: &Report<'_>) -> Result<(), Refusal> {
     let Some(assignments) = &report.assignments else { return Ok(()) };
     let listed = assignments.assigned.len() + assignments.allocatable.len();
     at_most(Listed::Assignments, listed, MAX_ASSIGNMENTS)?;
     for assigned in &assignments.assigned {
-        for name in [&assigned.namespace, &assigned.pod, &assigned.container, &assigned.resource] {
+        for name in [assigned.namespace, assigned.pod, assigned.container, assigned.resource] {
             within("assignment", name)?;
         }
         assigned.device_ids.iter().try_for_each(|id| within("device's id", id))?;
     }
     for allocatable in &assignments.allocatable {
-        within("resource's name", &allocatable.resource)?;
+        within("resource's name", allocatable.resource)?;
         allocatable.device_ids.iter().try_for_each(|id| within("device's id", id))?;
     }
     Ok(())
@@ -234,4 +251,8 @@ fn at_most(of: Listed, count: usize, limit: usize) -> Result<(), Refusal> {
 }
 
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod weight;

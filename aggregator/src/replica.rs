@@ -5,7 +5,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mcad_wire::report::Report;
+use mcad_wire::reading::Report;
 use mcad_wire::seed::{SEED_VERSION, Seed};
 
 use crate::clock::{Clock, Now};
@@ -14,13 +14,14 @@ use crate::exposition::{Closed, Exposition, Sink};
 use crate::fit::{self, Fits};
 use crate::leader::Leadership;
 use crate::leader::election::Standing;
+use crate::measure::{Places, own_cgroups};
 use crate::merge::{self, Ages, Role, Snapshot, View};
 use crate::metrics;
 use crate::object::Object;
+use crate::options::Options;
 use crate::receive::{self, NodeName, Received, Refusal};
 use crate::seed::{Past, SeedError};
 use crate::self_metrics::SelfMetrics;
-use crate::snapshot::Options;
 use crate::store::{Outcome, Store, Stored};
 use crate::totals::Totals;
 use crate::trust::pace::Pace;
@@ -90,21 +91,32 @@ impl Kubernetes {
         cluster.apply(event);
     }
 
-    /// Takes out of a report the ended pods that the cluster does not have, nor had within the hour: nobody would be shown them, and
-    /// agents tell of them again.
-    fn leave_out_strangers(&self, report: &mut Report) {
-        let (cluster, totals) = (lock(&self.cluster), lock(&self.totals));
-        if let Some(cgroups) = &mut report.cgroups {
-            cgroups.ended_pods.retain(|pod| cluster.pod_of_uid(&pod.uid).is_some() || totals.remembers(&pod.uid));
-            cgroups.ended_pods.shrink_to_fit();
-        }
+    /// Takes out of a report what nobody is shown. Of the cgroups a pod's own alone counts, which has its containers' figures in
+    /// it, and none is shown by its path. Ended pods that the cluster does not have, nor had within the hour, are strangers; agents
+    /// tell of them again.
+    fn leave_out_unshown(&self, received: &mut Received<'_>) {
+        received.leave_out(|cgroups| {
+            let (all, all_ended) = (cgroups.cgroups.len(), cgroups.ended_pods.len());
+            cgroups.cgroups.retain(|cgroup| cgroup.container_id.is_empty());
+            let mut is_cut = cgroups.cgroups.len() < all;
+            for cgroup in &mut cgroups.cgroups {
+                is_cut |= !cgroup.path.is_empty() || cgroup.detail.is_some();
+                (cgroup.path, cgroup.detail) = ("", None);
+            }
+            if all_ended > 0 {
+                let (cluster, totals) = (lock(&self.cluster), lock(&self.totals));
+                cgroups.ended_pods.retain(|pod| cluster.pod_of_uid(pod.uid).is_some() || totals.remembers(pod.uid));
+            }
+            is_cut || cgroups.ended_pods.len() < all_ended
+        });
     }
 
     /// Takes in a report that is news: what it tells of totals, and its node's view.
-    fn add(&self, stored: &Arc<Stored>, now: Now) {
-        let cluster = lock(&self.cluster);
-        lock(&self.totals).take(&cluster, &stored.report, now);
-        lock(&self.views).take(&cluster, stored);
+    fn add(&self, stored: &Arc<Stored>, report: &Report<'_>, now: Now) {
+        let (cluster, mut totals, mut views) = (lock(&self.cluster), lock(&self.totals), lock(&self.views));
+        let own = own_cgroups(&cluster, report, views.places(report.node).unwrap_or(&Places::default()));
+        totals.take(&cluster, report, &own, now);
+        views.take(&cluster, stored, report, &own);
     }
 
     /// Whether all that figures rest on has been listed, and is not lost.
@@ -126,13 +138,12 @@ impl Kubernetes {
     }
 
     /// Takes a report that comes another way than from an agent, such as from a file.
-    pub fn replay(&self, store: &mut Store, received: Received, now: Now) -> Result<Outcome, Refusal> {
-        let node = received.node.clone();
+    pub fn replay(&self, store: &mut Store, received: &Received<'_>, now: Now) -> Result<Outcome, Refusal> {
         let outcome = store.insert(received, now)?;
         if outcome == Outcome::Taken
-            && let Some(stored) = store.latest(&node)
+            && let Some(stored) = store.latest(&received.node)
         {
-            self.add(&stored, now);
+            self.add(&stored, &received.report, now);
         }
         Ok(outcome)
     }
@@ -210,27 +221,29 @@ impl Replica {
             if *lock(&self.past) == Past::Asked {
                 return Err(Refusal::NotReady);
             }
-            let node = received.node.clone();
-            if let Some(sender) = sender.filter(|sender| **sender != node) {
+            let node = &received.node;
+            if let Some(sender) = sender.filter(|sender| *sender != node) {
                 let (token, report) = (sender.to_string(), node.to_string());
                 return Err(Refusal::Untrusted(Distrust::OtherNode { token, report }));
             }
             if let Mode::Kubernetes(kubernetes) = &self.mode {
-                kubernetes.admit(&node)?;
-                kubernetes.leave_out_strangers(&mut received.report);
+                kubernetes.admit(node)?;
             }
             // Where the sender is known it was admitted before its body was read.
             if sender.is_none() {
-                self.admit_one_more(&node)?;
+                self.admit_one_more(node)?;
             }
-            let now = self.now();
-            let outcome = self.store().insert(received, now)?;
+            if let Mode::Kubernetes(kubernetes) = &self.mode {
+                kubernetes.leave_out_unshown(&mut received);
+            }
+            let (now, node) = (self.now(), &received.node);
+            let outcome = self.store().insert(&received, now)?;
             tracing::debug!(%node, ?outcome, "report received");
             if let Mode::Kubernetes(kubernetes) = &self.mode
                 && outcome == Outcome::Taken
-                && let Some(stored) = self.latest(&node)
+                && let Some(stored) = self.latest(node)
             {
-                kubernetes.add(&stored, now);
+                kubernetes.add(&stored, &received.report, now);
             }
             Ok(outcome)
         });

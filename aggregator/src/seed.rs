@@ -15,6 +15,7 @@ use crate::leader::lease::Holder;
 use crate::peer::{self, FetchError};
 use crate::replica::Replica;
 use crate::totals::Differ;
+use crate::trust::peers::Credentials;
 
 /// How long reports wait for an answer, once the cluster is known. Agents send the next one after as long.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,12 +61,12 @@ pub enum SeedError {
 }
 
 /// Asks whoever holds the Lease, until it was answered once.
-pub async fn run(replica: Arc<Replica>, holder: watch::Receiver<Holder>) {
+pub async fn run(replica: Arc<Replica>, holder: watch::Receiver<Holder>, credentials: &Credentials) {
     while !replica.knows_cluster() {
         sleep(LOOK).await;
     }
     let mut until_nobody = holder.clone();
-    let mut learn = std::pin::pin!(learn(&replica, holder));
+    let mut learn = std::pin::pin!(learn(&replica, holder, credentials));
     tokio::select! {
         () = &mut learn => return,
         () = sleep(PATIENCE) => {}
@@ -76,12 +77,12 @@ pub async fn run(replica: Arc<Replica>, holder: watch::Receiver<Holder>) {
     learn.await;
 }
 
-async fn learn(replica: &Arc<Replica>, mut holder: watch::Receiver<Holder>) {
+async fn learn(replica: &Arc<Replica>, mut holder: watch::Receiver<Holder>, credentials: &Credentials) {
     let mut told_of_failure = false;
     loop {
         let at = holder.borrow_and_update().clone();
         let again = if let Holder::At(address) = at {
-            match ask(replica, &address).await {
+            match ask(replica, &address, credentials).await {
                 Ok(bytes) => {
                     tracing::info!(peer = address, bytes, "learnt of another replica what was before");
                     return;
@@ -110,9 +111,9 @@ async fn learn(replica: &Arc<Replica>, mut holder: watch::Receiver<Holder>) {
     }
 }
 
-async fn ask(replica: &Arc<Replica>, address: &str) -> Result<usize, SeedError> {
+async fn ask(replica: &Arc<Replica>, address: &str, credentials: &Credentials) -> Result<usize, SeedError> {
     let peer: SocketAddr = address.parse().map_err(|_| SeedError::Address(address.to_owned()))?;
-    let bytes = peer::fetch(peer).await?;
+    let bytes = peer::fetch(peer, credentials).await?;
     let length = bytes.len();
     let replica = Arc::clone(replica);
     // A large one takes a while, and holds locks meanwhile that a task must not wait for.

@@ -1,6 +1,8 @@
 //! The HTTP server: two listeners, from their first connection to the last. Owns limits on connections and time, and the
 //! drain; what is answered is what `routes` owns. Both ends of its life are parameters of [`run`].
 mod api;
+mod board;
+mod pages;
 mod routes;
 mod scrape;
 mod stall;
@@ -9,6 +11,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -16,15 +19,21 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::history;
 use crate::replica::Replica;
 use crate::self_metrics::Closed;
 use crate::trust::identity::Tokens;
 use crate::trust::tls::Certificates;
+use board::Board;
 use stall::Stall;
+
+/// A fifth of what an answer may take (docs/benchmarks.md).
+const REST: Duration = Duration::from_millis(10);
 
 /// Where connections come in.
 #[derive(Debug)]
@@ -33,6 +42,8 @@ pub struct Listeners {
     pub metrics: TcpListener,
     /// For reports.
     pub reports: TcpListener,
+    /// The runtime that reports are taken on, which their listener is of: this one, or [one of their own](report_runtime).
+    pub report_runtime: Handle,
 }
 
 /// Who is let in, and by what.
@@ -44,12 +55,14 @@ pub struct Guard {
     pub report_tls: Option<Certificates>,
     /// Whose tokens reports are taken with. Absent: anybody's are taken, which only loopback may.
     pub tokens: Option<Tokens>,
+    /// Whose tokens the past is told to. Absent: to whoever may send reports of any node, which is anybody or nobody.
+    pub peers: Option<Tokens>,
 }
 
 impl Guard {
-    /// Whether anybody who reaches the port for reports may use it.
-    pub fn is_open(&self) -> bool {
-        self.report_tls.is_none() && self.tokens.is_none()
+    /// Whether there is anybody who may be told the past.
+    pub fn tells_past(&self) -> bool {
+        self.tokens.is_none() || self.peers.is_some()
     }
 }
 
@@ -74,6 +87,12 @@ pub struct Limits {
     pub stall: Duration,
     /// From the end of serving to the last connection's.
     pub drain: Duration,
+    /// Open pages that are told what is new. Further ones stay as they were loaded, and say so.
+    pub event_streams: usize,
+    /// From one time that they are told to the next.
+    pub beat: Duration,
+    /// From one point of the page's last hour to the next.
+    pub history_step: Duration,
 }
 
 impl Default for Limits {
@@ -97,6 +116,11 @@ impl Default for Limits {
             stall: Duration::from_secs(5),
             // Kubernetes kills 30 s after it asked; the rest of the process needs some of them.
             drain: Duration::from_secs(10),
+            // Each holds a connection: they must leave most of them to scrapes.
+            event_streams: 24,
+            // Nothing that a page shows is newer than an agent's report, of which there is one in ten seconds.
+            beat: Duration::from_secs(5),
+            history_step: history::STEP,
         }
     }
 }
@@ -125,6 +149,8 @@ struct Shared {
     bodies: Semaphore,
     /// One scrape or answer of the API at a time: a second would only double the memory and finish no sooner.
     scrape_turn: Arc<Semaphore>,
+    /// What pages are made of.
+    board: Board,
 }
 
 impl Shared {
@@ -167,17 +193,38 @@ pub async fn run(
 ) {
     let (change, phase) = watch::channel(Phase::Serving);
     let (bodies, scrape_turn) = (Semaphore::new(limits.bodies_kib), Arc::new(Semaphore::new(1)));
-    let shared = Arc::new(Shared { replica, limits, phase, guard, bodies, scrape_turn });
+    let board = Board::new(limits.event_streams);
+    let shared = Arc::new(Shared { replica, limits, phase, guard, bodies, scrape_turn, board });
     let ends = async {
         shutdown.await;
         tracing::info!(drain_s = limits.drain.as_secs(), "shutting down: requests under way may finish");
         change.send_replace(Phase::Draining);
     };
-    tokio::join!(
-        accept(listeners.metrics, Side::Metrics, &shared),
-        accept(listeners.reports, Side::Reports, &shared),
-        ends
-    );
+    let taking = {
+        let shared = Arc::clone(&shared);
+        listeners.report_runtime.spawn(async move { accept(listeners.reports, Side::Reports, &shared).await })
+    };
+    let taking = async {
+        if let Err(error) = taking.await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    };
+    tokio::join!(accept(listeners.metrics, Side::Metrics, &shared), taking, board::keep(&shared), ends);
+}
+
+/// A runtime of one thread for reports, which rests before it waits for more.
+///
+/// Ten thousand agents send one a millisecond, and nobody waits for the answer. To take up each by itself costs half as much again
+/// as to take up ten that came meanwhile, one after the other, while the way that they all go is still near the processor.
+pub fn report_runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("reports")
+        .on_thread_park(|| thread::sleep(REST))
+        .enable_all()
+        .build()
 }
 
 async fn accept(listener: TcpListener, side: Side, shared: &Arc<Shared>) {

@@ -1,13 +1,22 @@
 //! The last report of every node, and what of the one before is needed for rates. Owns what is news and what is not, and
 //! how many nodes are kept; asks no clock.
+//!
+//! Nearly all that is made of a report is made as it comes, from what was decoded to check it. So it is kept as it came, a fifth
+//! of that, in one piece; what is asked of it again and again is kept beside it.
+mod head;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mcad_wire::reading;
 use mcad_wire::report::Report;
+use prost::Message as _;
 
 use crate::clock::Now;
 use crate::receive::{NodeName, Received, Refusal};
+use head::Head;
+pub use head::{CgroupSource, GpuSource, Sources};
 
 /// An agent that has been silent for this many of its intervals is down.
 const SILENT_INTERVALS: u32 = 3;
@@ -22,7 +31,7 @@ pub struct Limits {
     pub nodes: usize,
     /// How long a node stays after its agent fell silent.
     pub keep: Duration,
-    /// Memory of all reports, in bytes. 32 KiB is a usual node's, so the default is that of 32,768 nodes, or of 200 whose
+    /// Memory of all reports, in bytes. 8 KiB is a usual node's, so the default is that of 131,072 nodes, or of 1,000 whose
     /// every report is as large as one may be.
     pub bytes: u64,
 }
@@ -52,8 +61,12 @@ pub struct Store {
 /// What is known from one node's agent.
 #[derive(Debug)]
 pub struct Stored {
-    /// The last report.
-    pub report: Report,
+    /// The last report, on the wire.
+    encoded: Box<[u8]>,
+    head: Head,
+    sources: Sources,
+    /// CPU time of its cgroups, by id, in order of id.
+    cgroup_cpu_ns: Arc<[(u64, u64)]>,
     /// When it was received, by this process's clock: the node's own may be wrong.
     pub received: Now,
     /// What it is measured against. Absent: the first of its boot.
@@ -76,7 +89,7 @@ pub struct Baseline {
     /// The machine's busy time then.
     pub cpu_busy_ns: Option<u64>,
     /// CPU time of cgroups then, by id, in order of id.
-    pub cgroup_cpu_ns: Box<[(u64, u64)]>,
+    pub cgroup_cpu_ns: Arc<[(u64, u64)]>,
 }
 
 /// What became of a report.
@@ -117,7 +130,7 @@ impl Store {
     }
 
     /// Takes a report if it is news.
-    pub fn insert(&mut self, received: Received, now: Now) -> Result<Outcome, Refusal> {
+    pub fn insert(&mut self, received: &Received<'_>, now: Now) -> Result<Outcome, Refusal> {
         let known = self.nodes.get(&received.node);
         if let Some(drop) = known.and_then(|known| no_news(known, &received.report)) {
             return Ok(Outcome::Dropped(drop));
@@ -129,7 +142,7 @@ impl Store {
             }
         }
         let known = self.nodes.get(&received.node);
-        let stored = Stored::new(known.map(|known| &**known), received.report, received.weight, now);
+        let stored = Stored::new(known.map(|known| &**known), received, now);
         let before = known.map_or(0, |known| known.weight);
         let bytes = self.bytes - before + stored.weight;
         // A report that is smaller than the one before it always finds room.
@@ -137,7 +150,7 @@ impl Store {
             return Err(Refusal::NoRoom(self.limits.bytes));
         }
         self.bytes = bytes;
-        self.nodes.insert(received.node, Arc::new(stored));
+        self.nodes.insert(received.node.clone(), Arc::new(stored));
         Ok(Outcome::Taken)
     }
 
@@ -163,28 +176,58 @@ impl Store {
 }
 
 impl Stored {
-    fn new(known: Option<&Stored>, report: Report, weight: u64, now: Now) -> Self {
-        let baseline = known.and_then(|known| baseline(&known.report, &report));
+    fn new(known: Option<&Stored>, received: &Received<'_>, now: Now) -> Self {
+        let (report, encoded) = (&received.report, received.encoded());
+        let same_boot = known.filter(|known| *known.head.boot_id == *report.boot_id);
+        let baseline = same_boot.map(Stored::as_baseline);
+        let cgroups = report.cgroups.iter().flat_map(|cgroups| &cgroups.cgroups);
+        let mut cgroup_cpu_ns: Vec<_> = cgroups.filter_map(|cgroup| Some((cgroup.id, cgroup.cpu_ns?))).collect();
+        cgroup_cpu_ns.sort_unstable();
         let baseline_bytes = baseline.as_ref().map_or(0, |baseline| size_of_val(&*baseline.cgroup_cpu_ns));
-        let same_boot = known.filter(|known| known.report.boot_id == report.boot_id);
+        let bytes = size_of::<Self>() + encoded.len() + size_of_val(&*cgroup_cpu_ns) + baseline_bytes;
         let mut ended_boots = known.map(|known| known.ended_boots.clone()).unwrap_or_default();
         if let Some(known) = known.filter(|_| same_boot.is_none()) {
             if ended_boots.len() == ENDED_BOOTS {
                 ended_boots.remove(0);
             }
-            ended_boots.push(known.report.boot_id.as_str().into());
+            ended_boots.push(known.head.boot_id.clone());
         }
         let said = (report.sampled_at_ms > 0).then_some(report.sampled_at_ms);
         let skew_ms = said.map(|said_ms| said_ms.cast_signed().saturating_sub(now.unix_ms.cast_signed()));
         Self {
             interval: Duration::from_millis(report.interval_ms),
-            report,
+            weight: bytes as u64,
+            encoded: encoded.into(),
+            head: Head::of(report),
+            sources: Sources::of(report),
+            cgroup_cpu_ns: cgroup_cpu_ns.into(),
             received: now,
             baseline,
-            weight: weight + baseline_bytes as u64,
             skew_ms: [skew_ms, same_boot.and_then(|known| known.skew_ms[0])],
             ended_boots,
         }
+    }
+
+    /// All of the last report, decoded anew: for what is asked of it once in a while.
+    pub fn report(&self) -> Report {
+        // It was read once.
+        Report::decode(&*self.encoded).unwrap_or_default()
+    }
+
+    /// The last report, read anew.
+    pub fn reading(&self) -> reading::Report<'_> {
+        reading::Report::read(&self.encoded).unwrap_or_default()
+    }
+
+    /// Where its figures come from.
+    pub fn sources(&self) -> Sources {
+        self.sources
+    }
+
+    /// As the next report of the same boot is measured against it.
+    fn as_baseline(&self) -> Baseline {
+        let Head { uptime_ns, cpu_busy_ns, .. } = self.head;
+        Baseline { uptime_ns, cpu_busy_ns, cgroup_cpu_ns: self.cgroup_cpu_ns.clone() }
     }
 
     /// How far the node's clock is ahead of this process's, in ms. The way of a report makes a clock seem to be behind, so
@@ -209,11 +252,10 @@ impl Stored {
 
     /// Cores that the machine kept busy between the last two reports, in billionths. Absent with one report only.
     pub fn cpu_busy_nanocores(&self) -> Option<u64> {
-        let machine = self.report.machine.as_ref()?;
         let baseline = self.baseline.as_ref()?;
-        let nanocores = rate_nano(baseline.cpu_busy_ns?, machine.cpu_busy_ns?, self.elapsed_ns(baseline)?)?;
+        let nanocores = rate_nano(baseline.cpu_busy_ns?, self.head.cpu_busy_ns?, self.elapsed_ns(baseline)?)?;
         // Ticks are read one processor after another, so a little above is rounding. Twice as much as there is, is not.
-        let online = u64::from(machine.cpus_online?) * 1_000_000_000;
+        let online = u64::from(self.head.cpus_online?) * 1_000_000_000;
         (nanocores <= 2 * online).then_some(nanocores)
     }
 
@@ -224,8 +266,9 @@ impl Stored {
         rate_nano(baseline.cgroup_cpu_ns[at].1, cpu_ns, self.elapsed_ns(baseline)?)
     }
 
-    fn elapsed_ns(&self, baseline: &Baseline) -> Option<u64> {
-        self.report.uptime_ns.checked_sub(baseline.uptime_ns).filter(|elapsed_ns| *elapsed_ns > 0)
+    /// Time between the last two reports. Absent: none.
+    pub(crate) fn elapsed_ns(&self, baseline: &Baseline) -> Option<u64> {
+        self.head.uptime_ns.checked_sub(baseline.uptime_ns).filter(|elapsed_ns| *elapsed_ns > 0)
     }
 }
 
@@ -235,9 +278,9 @@ fn rate_nano(before_ns: u64, after_ns: u64, elapsed_ns: u64) -> Option<u64> {
     u64::try_from(u128::from(used_ns) * 1_000_000_000 / u128::from(elapsed_ns)).ok()
 }
 
-fn no_news(stored: &Stored, new: &Report) -> Option<NoNews> {
-    let known = &stored.report;
-    if known.boot_id != new.boot_id {
+fn no_news(stored: &Stored, new: &reading::Report<'_>) -> Option<NoNews> {
+    let known = &stored.head;
+    if *known.boot_id != *new.boot_id {
         // Nothing orders two boots but their arrival: the node's clock may have been set between them. One that was over
         // does not come back.
         return stored.ended_boots.iter().any(|ended| **ended == *new.boot_id).then_some(NoNews::Older);
@@ -249,17 +292,6 @@ fn no_news(stored: &Stored, new: &Report) -> Option<NoNews> {
     // Within a boot its uptime orders the samples of one agent, and of an agent and its successor.
     let older = new.uptime_ns <= known.uptime_ns || (same_agent && new.sequence < known.sequence);
     older.then_some(NoNews::Older)
-}
-
-fn baseline(known: &Report, new: &Report) -> Option<Baseline> {
-    if known.boot_id != new.boot_id {
-        return None;
-    }
-    let cgroups = known.cgroups.iter().flat_map(|cgroups| &cgroups.cgroups);
-    let mut cgroup_cpu_ns: Box<[_]> = cgroups.filter_map(|cgroup| Some((cgroup.id, cgroup.cpu_ns?))).collect();
-    cgroup_cpu_ns.sort_unstable();
-    let cpu_busy_ns = known.machine.as_ref().and_then(|machine| machine.cpu_busy_ns);
-    Some(Baseline { uptime_ns: known.uptime_ns, cpu_busy_ns, cgroup_cpu_ns })
 }
 
 #[cfg(test)]

@@ -13,4 +13,6 @@ pub mod claims;
 pub mod identity;
 pub mod verdict;
 
+pub mod peers;
+
 pub mod pace;

@@ -3,18 +3,20 @@
 //! Owns when a node's view is made: as its report arrives, and before a snapshot where its objects have changed since, or
 //! its report no longer counts. A snapshot of a large cluster is then mostly views that are there already. Pure: (what was
 //! kept, the cluster, reports) to views, and what is kept makes no difference to them but in time.
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use mcad_wire::reading::Report;
 
 use crate::cluster::{Cluster, Held, Revision};
 use crate::hardware::Found;
 use crate::ladder::{self, ByOwner, NodeState, Rung};
-use crate::measure::{MeasuredNode, measure};
+use crate::measure::{MeasuredNode, OwnCgroup, Places, measure, own_cgroups};
 use crate::object::Node;
+use crate::options::Options;
 use crate::receive::NodeName;
 use crate::resource::Resource;
-use crate::snapshot::Options;
 use crate::store::Stored;
+use crate::table::Table;
 
 /// One node.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +36,7 @@ pub struct NodeView {
 pub struct Views {
     options: Options,
     /// By node.
-    kept: HashMap<Arc<str>, Kept>,
+    kept: Table<Arc<str>, Kept>,
 }
 
 /// A view and what it was made from.
@@ -44,6 +46,7 @@ struct Kept {
     /// Absent: none that counts.
     report: Option<Arc<Stored>>,
     view: Arc<NodeView>,
+    places: Places,
 }
 
 impl NodeView {
@@ -76,7 +79,7 @@ impl NodeView {
 impl Views {
     /// None yet; all are made by these options.
     pub fn new(options: Options) -> Self {
-        Self { options, kept: HashMap::new() }
+        Self { options, kept: Table::default() }
     }
 
     /// By what they are made.
@@ -84,11 +87,20 @@ impl Views {
         &self.options
     }
 
-    /// Takes in a report that has come from a node.
-    pub fn take(&mut self, cluster: &Cluster, report: &Arc<Stored>) {
-        if let Some((node, held, revision)) = cluster.node_and_revision(&report.report.node) {
-            let kept = Kept::new(cluster, (node, held, revision), Some(report), &self.options);
-            self.kept.insert(node.name.clone(), kept);
+    /// Where the pods of a node were when its last report came, if one did.
+    pub fn places(&self, node: &str) -> Option<&Places> {
+        self.kept.get(node).map(|kept| &kept.places)
+    }
+
+    /// Takes in a report that has come from a node, whose [`own_cgroups`] are these.
+    pub fn take(&mut self, cluster: &Cluster, stored: &Arc<Stored>, report: &Report<'_>, own: &[OwnCgroup<'_>]) {
+        if let Some((node, held, revision)) = cluster.node_and_revision(report.node) {
+            let before = self.kept.get(&node.name).and_then(|kept| kept.view.measured.as_ref());
+            let kept = Kept::new(cluster, (node, held, revision), Some((stored, report, own)), before, &self.options);
+            match self.kept.get_mut(&node.name) {
+                Some(known) => *known = kept,
+                None => drop(self.kept.insert(node.name.clone(), kept)),
+            }
         }
     }
 
@@ -106,7 +118,11 @@ impl Views {
             let view = match self.kept.get(&node.name) {
                 Some(kept) if kept.is_of(revision, report) => kept.view.clone(),
                 _ => {
-                    let kept = Kept::new(cluster, (node, held, revision), report, &self.options);
+                    let decoded = report.map(|stored| stored.reading()).unwrap_or_default();
+                    let own = own_cgroups(cluster, &decoded, &Places::default());
+                    let report = report.map(|stored| (stored, &decoded, &*own));
+                    let before = self.kept.get(&node.name).and_then(|kept| kept.view.measured.as_ref());
+                    let kept = Kept::new(cluster, (node, held, revision), report, before, &self.options);
                     let view = kept.view.clone();
                     self.kept.insert(node.name.clone(), kept);
                     view
@@ -125,17 +141,19 @@ impl Kept {
     fn new(
         cluster: &Cluster,
         (node, held, revision): (&Arc<Node>, &Held, Revision),
-        report: Option<&Arc<Stored>>,
+        report: Option<(&Arc<Stored>, &Report<'_>, &[OwnCgroup<'_>])>,
+        before: Option<&MeasuredNode>,
         options: &Options,
     ) -> Self {
         let view = match report {
-            Some(stored) => {
-                let (found, measured) = measure(cluster, node, stored, options.pod_metrics);
+            Some((stored, report, own)) => {
+                let (found, measured) = measure(cluster, node, (stored, report), own, before, options.pod_metrics);
                 NodeView::new(node, held, &found, Some(measured), options)
             }
             None => NodeView::without_report(node, held, options),
         };
-        Self { revision, report: report.cloned(), view: Arc::new(view) }
+        let places = report.map(|(.., own)| Places::of(own)).unwrap_or_default();
+        Self { revision, report: report.map(|(stored, ..)| stored.clone()), view: Arc::new(view), places }
     }
 
     fn is_of(&self, revision: Revision, report: Option<&Arc<Stored>>) -> bool {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::print;
 use mcad_aggregator::dump::Dump;
-use mcad_aggregator::snapshot::Options;
+use mcad_aggregator::options::Options;
 
 fn check(case: &str) {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use common::print;
 use mcad_aggregator::dump::{Dump, DumpError};
-use mcad_aggregator::snapshot::Options;
+use mcad_aggregator::options::Options;
 
 const NODE: &str = "apiVersion: v1\nkind: Node\nmetadata: {name: n}\nstatus: {capacity: {cpu: 4}}\n";
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: a}\nspec: {nodeName: n, containers: [{resources: {requests: {cpu: 0.5}}}]}\n";

@@ -3,20 +3,22 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;
+mod support;
 
 use std::path::Path;
-use std::process::Command;
 
 use common::build::{self, node_of, pod, with};
 use common::{NOW_MS, check_lines, check_with};
 use mcad_aggregator::clock::Now;
 use mcad_aggregator::cluster::{Cluster, Event};
-use mcad_aggregator::measure::measure;
+use mcad_aggregator::measure::{Places, measure, own_cgroups};
+use mcad_aggregator::options::PodMetrics;
 use mcad_aggregator::receive;
-use mcad_aggregator::snapshot::PodMetrics;
 use mcad_aggregator::store::{Limits, Store};
 use mcad_wire::report::Report;
+use prost::Message as _;
 use serde_json::{Value, json};
+use support::aggregator::command;
 
 const BROKEN: &str = "GPU-fa4e0000-0000-4000-8000-000000000003";
 
@@ -166,9 +168,9 @@ fn the_program_shows_the_worked_example_of_a_dump_and_a_report() {
     std::fs::write(&dump, list.to_string()).unwrap();
     // One a line, as `mcad-agent --once` prints it.
     std::fs::write(&reports, serde_json::to_string(&broke_in_use()).unwrap() + "\n").unwrap();
-    let mut program = Command::new(env!("CARGO_BIN_EXE_mcad-aggregator"));
-    program.args(["--cluster", &format!("file:{}", dump.display()), "--print-metrics"]);
-    let output = program.arg("--reports").arg(&reports).env_remove("MCAD_CLUSTER").output().unwrap();
+    let cluster = format!("file:{}", dump.display());
+    let args = ["--cluster", &cluster, "--print-metrics", "--reports", reports.to_str().unwrap()];
+    let output = command(&args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = ladder("nvidia_com_gpu", &WORKED);
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -181,11 +183,13 @@ fn after_a_pod_ends_its_gpus_are_unassigned_whatever_kubelet_still_lists() {
     let objects = cluster(7);
     let mut store = Store::new(Limits::REPLAY);
     let now = Now { unix_ms: NOW_MS as u64, ..Now::default() };
-    store.insert(receive::check(broke_in_use()).unwrap(), now).unwrap();
+    store.insert(&receive::check(&broke_in_use().encode_to_vec()).unwrap(), now).unwrap();
     let reports = store.reports(now);
     let (_, stored) = &reports[0];
     let holders = |cluster: &Cluster| {
-        let (_, measured) = measure(cluster, cluster.node("gpu-17").unwrap(), stored, PodMetrics::Off);
+        let report = stored.reading();
+        let (node, own) = (cluster.node("gpu-17").unwrap(), own_cgroups(cluster, &report, &Places::default()));
+        let (_, measured) = measure(cluster, node, (stored, &report), &own, None, PodMetrics::Off);
         let device = measured.devices.iter().find(|device| *device.uuid == *BROKEN).unwrap();
         device.holders.as_ref().unwrap().len()
     };

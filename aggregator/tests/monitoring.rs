@@ -3,21 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;
+mod support;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use mcad_wire::report::{Gpu, Gpus, Machine, Report};
 use serde_json::{Value, json};
 
 use common::build::{assigned, node, pod, report, spec, v1beta1, with};
-
-/// Prometheus asks every second, and `rate` needs two answers. A busy machine may take many times that.
-const PATIENCE: Duration = Duration::from_mins(2);
+use support::aggregator::Aggregator;
+use support::prometheus::{Prometheus, promtool, said};
+use support::wait::until_some;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -27,28 +24,13 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// Runs a program of Debian's package `prometheus`; `None`, and said aloud, where it is not.
-fn try_run(program: &str, args: &[&str]) -> Option<Output> {
-    match Command::new(program).args(args).current_dir(root().join("deploy/monitoring")).output() {
-        Ok(output) => Some(output),
-        Err(error) if std::env::var("CI").as_deref() == Ok("true") => panic!("{program}: {error}"),
-        Err(error) => {
-            eprintln!("SKIPPED: {program}: {error}; Debian has it in `prometheus`");
-            None
-        }
-    }
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8([output.stdout.as_slice(), output.stderr.as_slice()].concat()).unwrap()
-}
-
 #[test]
 fn every_alert_fires_in_its_case_and_is_silent_beside_it() {
-    let Some(checked) = try_run("promtool", &["check", "rules", "rules.yaml"]) else { return };
-    assert!(checked.status.success(), "{}", said(&checked));
-    let tested = try_run("promtool", &["test", "rules", "rules_test.yaml"]).unwrap();
-    assert!(tested.status.success(), "{}", said(&tested));
+    let folder = root().join("deploy/monitoring");
+    for args in [["check", "rules", "rules.yaml"], ["test", "rules", "rules_test.yaml"]] {
+        let Some(checked) = promtool(&args, &folder, "") else { return };
+        assert!(checked.status.success(), "{}", said(&checked));
+    }
     let tests = read("deploy/monitoring/rules_test.yaml");
     for alert in alerts() {
         let fires = tests.lines().any(|line| line.contains(&format!("#{}", alert.to_lowercase())));
@@ -114,16 +96,6 @@ fn panels_have_names_of_their_own_a_sentence_and_do_not_overlap() {
     }
 }
 
-/// A child that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// A cluster in which every family has a line: GPUs, one of them broken and advertised, one AppWrapper that runs and one that waits.
 fn dump() -> String {
     let item = |gpus: u32| json!([{"generictemplate": {"apiVersion": "v1", "kind": "Pod", "spec": spec(json!({"cpu": "1", "nvidia.com/gpu": gpus}))}}]);
@@ -170,74 +142,18 @@ fn reports() -> String {
     [1, 2].map(|sequence| serde_json::to_string(&of(sequence)).unwrap() + "\n").concat()
 }
 
-fn start_aggregator(folder: &Path) -> (Running, String) {
+fn start_aggregator(folder: &Path) -> Aggregator {
     let (dump_file, reports_file) = (folder.join("dump.json"), folder.join("reports.json"));
     std::fs::write(&dump_file, dump()).unwrap();
     std::fs::write(&reports_file, reports()).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_mcad-aggregator"))
-        .args(["--cluster", &format!("file:{}", dump_file.display())])
-        .args(["--reports", &reports_file.display().to_string()])
-        .args(["--listen", "127.0.0.1:0", "--report-listen", "127.0.0.1:0"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.split_whitespace().find_map(|word| word.strip_prefix("metrics=http://"));
-    let address = address.expect(&line).to_owned();
-    (Running(child), address)
+    let (cluster, reports) = (format!("file:{}", dump_file.display()), reports_file.display().to_string());
+    Aggregator::start(&["--cluster", &cluster, "--reports", &reports])
 }
 
-/// A Prometheus with our rules that scrapes this address every second.
-fn start_prometheus(folder: &Path, target: &str) -> (Running, u16) {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let rules = root().join("deploy/monitoring/rules.yaml");
-    let config = format!(
-        "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: ['{}']\n\
-         scrape_configs: [{{job_name: mcad-aggregator, static_configs: [{{targets: ['{target}']}}]}}]\n",
-        rules.display()
-    );
-    let file = folder.join("prometheus.yaml");
-    std::fs::write(&file, config).unwrap();
-    let log = std::fs::File::create(folder.join("prometheus.log")).unwrap();
-    let child = Command::new("prometheus")
-        .arg(format!("--config.file={}", file.display()))
-        .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    (Running(child), port)
-}
-
-/// What Prometheus answers at a path of its API; an error while it is not up.
-fn get(port: u16, path: &str) -> std::io::Result<Value> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: prometheus\r\n\r\n").as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    Ok(serde_json::from_str(body)?)
-}
-
-/// The result of a query, once there is one. An error of the query itself fails the test at once.
-fn query(port: u16, expression: &str) -> Vec<Value> {
-    let encoded = expression.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02X}"));
-    let began = Instant::now();
-    loop {
-        if let Ok(answer) = get(port, &format!("/api/v1/query?query={encoded}")) {
-            assert_eq!(answer["status"], "success", "{expression}: {answer}");
-            let result = answer["data"]["result"].as_array().unwrap();
-            if !result.is_empty() {
-                return result.clone();
-            }
-        }
-        assert!(began.elapsed() < PATIENCE, "no answer to {expression}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+/// The query has a result, at the latest when `rate` has its two answers.
+async fn has_result(prometheus: &Prometheus, expression: &str) {
+    let result = || Some(prometheus.query(expression)).filter(|result| !result.is_empty());
+    until_some(expression, result).await;
 }
 
 /// Replayed reports have no age: what asks for it is asked of live ones alone.
@@ -245,14 +161,12 @@ fn needs_live_reports(expression: &str) -> bool {
     expression.contains("mcad_node_report_age_seconds")
 }
 
-#[test]
-fn a_real_prometheus_answers_every_query_of_the_dashboard_and_raises_the_alerts_that_hold() {
-    if try_run("prometheus", &["--version"]).is_none() {
-        return;
-    }
+#[tokio::test]
+async fn a_real_prometheus_answers_every_query_of_the_dashboard_and_raises_the_alerts_that_hold() {
     let folder = tempfile::tempdir().unwrap();
-    let (_aggregator, target) = start_aggregator(folder.path());
-    let (_prometheus, port) = start_prometheus(folder.path(), &target);
+    let aggregator = start_aggregator(folder.path());
+    let rules = root().join("deploy/monitoring/rules.yaml");
+    let Some(prometheus) = Prometheus::start(&[&aggregator.metrics], Some(&rules)).await else { return };
 
     let dashboard: Value = serde_json::from_str(&read("deploy/monitoring/dashboard.json")).unwrap();
     let mut asked = 0;
@@ -263,7 +177,7 @@ fn a_real_prometheus_answers_every_query_of_the_dashboard_and_raises_the_alerts_
             let expression = expression.replace("$__rate_interval", "1m");
             assert!(!expression.contains('$'), "{expression}");
             if !needs_live_reports(&expression) {
-                query(port, &expression);
+                has_result(&prometheus, &expression).await;
                 asked += 1;
             }
         }
@@ -277,11 +191,11 @@ fn a_real_prometheus_answers_every_query_of_the_dashboard_and_raises_the_alerts_
         "max(abs(mcad:cluster_unaccounted)) == 0",
         "count(ALERTS{alertname=~\"McadPhantomGpus|McadGpuLost\",alertstate=\"pending\"}) == 2",
     ] {
-        query(port, holds);
+        has_result(&prometheus, holds).await;
     }
 
-    let rules = get(port, "/api/v1/rules").unwrap();
-    for group in rules["data"]["groups"].as_array().unwrap() {
+    let rules = prometheus.ask("/api/v1/rules");
+    for group in rules["groups"].as_array().unwrap() {
         for rule in group["rules"].as_array().unwrap() {
             assert_eq!(rule["health"], "ok", "{rule}");
         }

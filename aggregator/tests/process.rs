@@ -1,61 +1,15 @@
 //! The program as its users meet it: started, sent a report, scraped, asked to end.
 #![allow(clippy::unwrap_used, reason = "allow-unwrap-in-tests does not reach what tests call in a file of their own")]
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
-use std::process::{Child, Command, Stdio};
+mod support;
+
+use std::path::Path;
 
 use mcad_wire::report::{Cgroup, Cgroups, Gpu, Gpus, Machine, REPORT_VERSION, Report};
-use prost::Message as _;
-
-/// A running aggregator; killed if the test fails before it ends.
-struct Aggregator {
-    child: Child,
-    metrics: String,
-    reports: String,
-}
-
-impl Drop for Aggregator {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mcad-aggregator"));
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for flag in ["MCAD_CLUSTER", "MCAD_LISTEN", "MCAD_REPORT_LISTEN", "RUST_LOG", "KUBECONFIG"] {
-        command.env_remove(flag);
-    }
-    command
-}
+use support::aggregator::{Aggregator, command};
+use support::prometheus::{promtool, said};
 
 fn start() -> Aggregator {
-    let any = "127.0.0.1:0";
-    let mut child = command(&["--cluster", "local", "--listen", any, "--report-listen", any]).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let words: Vec<_> = line.split_whitespace().collect();
-    let ["listening", metrics, reports] = words[..] else { panic!("{line:?}") };
-    let address = |word: &str, name: &str| word.strip_prefix(name).unwrap().to_owned();
-    Aggregator { metrics: address(metrics, "metrics=http://"), reports: address(reports, "reports=http://"), child }
-}
-
-fn exchange(address: &str, request: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(request).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    stream.shutdown(Shutdown::Both).unwrap();
-    answer
-}
-
-fn scrape(aggregator: &Aggregator) -> String {
-    // HTTP/1.0 has no chunks: the body ends with the connection.
-    let answer = exchange(&aggregator.metrics, b"GET /metrics HTTP/1.0\r\n\r\n");
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.contains(" 200 OK"), "{head}");
-    body.to_owned()
+    Aggregator::start(&["--cluster", "local"])
 }
 
 fn send(aggregator: &Aggregator, sequence: u64) {
@@ -85,14 +39,7 @@ fn send(aggregator: &Aggregator, sequence: u64) {
         gpus: Some(Gpus { driver_version: "550.1".into(), devices: vec![gpu], ..Gpus::default() }),
         ..Report::default()
     };
-    let body = report.encode_to_vec();
-    let head = format!(
-        "POST /v1/report HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\n\
-         content-length: {}\r\n\r\n",
-        body.len()
-    );
-    let answer = exchange(&aggregator.reports, &[head.as_bytes(), &body].concat());
-    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    aggregator.report(&report);
 }
 
 #[test]
@@ -101,44 +48,26 @@ fn it_says_where_it_listens_serves_there_and_ends_when_asked() {
     send(&aggregator, 1);
     send(&aggregator, 2);
     let used = "mcad_node_used{node=\"gpu-17\",owner=\"system\",resource=\"cpu\",unit=\"core\"} 0.3\n";
-    let exposition = scrape(&aggregator);
+    let exposition = aggregator.scrape();
     assert!(exposition.contains(used), "{exposition}");
-    let pid = aggregator.child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert!(aggregator.child.wait().unwrap().success());
-    let mut log = String::new();
-    aggregator.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    aggregator.signal("-TERM");
+    assert!(aggregator.ended().success());
+    let log = aggregator.log();
     assert!(log.contains("shutting down") && log.contains("ended"), "{log}");
-}
-
-/// What promtool has to complain of; an error if it is not on this machine.
-fn complaints(exposition: &str) -> std::io::Result<String> {
-    let mut promtool = Command::new("promtool");
-    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut promtool = promtool.spawn()?;
-    promtool.stdin.take().unwrap().write_all(exposition.as_bytes())?;
-    let output = promtool.wait_with_output()?;
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    Ok(if output.status.success() { said } else { format!("{said}{}", output.status) })
 }
 
 #[test]
 fn promtool_accepts_metrics() {
     let aggregator = start();
-    let before = scrape(&aggregator);
+    let before = aggregator.scrape();
     send(&aggregator, 1);
     send(&aggregator, 2);
-    let after = scrape(&aggregator);
+    let after = aggregator.scrape();
     assert!(after.contains("\nmcad_cgroup_cpu_seconds_total{"), "{after}");
     for exposition in [before, after] {
-        match complaints(&exposition) {
-            Ok(complaints) => assert_eq!(complaints, "", "{exposition}"),
-            Err(error) if std::env::var("CI").as_deref() == Ok("true") => panic!("promtool: {error}"),
-            Err(error) => {
-                eprintln!("SKIPPED: promtool_accepts_metrics: promtool: {error}; Debian has it in `prometheus`");
-                return;
-            }
-        }
+        let Some(checked) = promtool(&["check", "metrics"], Path::new("/"), &exposition) else { return };
+        assert!(checked.status.success(), "{}", said(&checked));
+        assert_eq!(said(&checked), "", "{exposition}");
     }
 }
 

@@ -14,17 +14,19 @@ use mcad_aggregator::cluster::{Cluster, Event, Source};
 use mcad_aggregator::exposition::Exposition;
 use mcad_aggregator::fit::Fits;
 use mcad_aggregator::hardware::{Facts, Found, Gpu, Gpus, Health};
-use mcad_aggregator::measure::MeasuredNode;
+use mcad_aggregator::measure::{MeasuredNode, Places, own_cgroups};
 use mcad_aggregator::merge::{Ages, View, merge};
 use mcad_aggregator::metrics;
 use mcad_aggregator::object::{Kind, Object, Served, decode, needed};
+use mcad_aggregator::options::{Options, PodMetrics};
 use mcad_aggregator::receive::{self, NodeName};
-use mcad_aggregator::snapshot::{Options, PodMetrics, Snapshot};
+use mcad_aggregator::snapshot::Snapshot;
 use mcad_aggregator::store::{Limits, Store, Stored};
 use mcad_aggregator::totals::Totals;
 use mcad_aggregator::views::{NodeView, Views};
 use mcad_wire::report::Report;
 use proptest::prelude::*;
+use prost::Message as _;
 use serde_json::Value;
 
 fn object(json: &Value) -> Object {
@@ -174,10 +176,14 @@ proptest! {
                     cluster.apply(Event::Reset(SOURCES[at], objects.iter().map(object).collect()));
                 }
                 Err(report) => {
-                    let received = receive::check(report).unwrap();
-                    let node = received.node.clone();
-                    store.insert(received, now).unwrap();
-                    kept.take(&cluster, &store.latest(&node).unwrap());
+                    let encoded = report.encode_to_vec();
+                    let received = receive::check(&encoded).unwrap();
+                    store.insert(&received, now).unwrap();
+                    // It may be no news.
+                    let stored = store.latest(&received.node).unwrap();
+                    let report = stored.reading();
+                    let own = own_cgroups(&cluster, &report, kept.places(report.node).unwrap_or(&Places::default()));
+                    kept.take(&cluster, &stored, &report, &own);
                 }
             }
             if shown {

@@ -6,7 +6,7 @@ mod common;
 use common::build::{node, pod, spec, v1beta1, v1beta2, with};
 use common::{NOW_MS, check, print};
 use mcad_aggregator::object::{Kind, decode};
-use mcad_aggregator::snapshot::Options;
+use mcad_aggregator::options::Options;
 use serde_json::{Value, json};
 
 fn line(figure: &str, resource: &str, amount: &str) -> String {

@@ -5,7 +5,7 @@ mod common;
 
 use common::build::{node, node_of, pod, v1beta1, v1beta2, with};
 use common::{check, check_by};
-use mcad_aggregator::snapshot::{OperatorMetrics, Options};
+use mcad_aggregator::options::{OperatorMetrics, Options};
 use serde_json::{Value, json};
 
 const CPU: &str = "mcad_allocatable_capacity_cpu";

@@ -5,7 +5,7 @@ mod common;
 
 use common::build::{node, pod, v1beta1, v1beta2, with};
 use common::{check, check_by};
-use mcad_aggregator::snapshot::Options;
+use mcad_aggregator::options::Options;
 use serde_json::{Value, json};
 
 fn check_fit(objects: &[Value], fits: u8) {

@@ -5,7 +5,7 @@ mod common;
 
 use common::build::{advertised, assigned, broken, gpu_report, gpus, node, node_of, pod, report, with};
 use common::{check, check_by, check_with};
-use mcad_aggregator::snapshot::Options;
+use mcad_aggregator::options::Options;
 use mcad_wire::report::{Gpu, Gpus, Machine, MigInstance, Report};
 use serde_json::{Value, json};
 

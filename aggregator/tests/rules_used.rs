@@ -5,7 +5,7 @@ mod common;
 
 use common::build::{assigned, gpu_report, gpus, node, pod, report, v1beta2, with};
 use common::{check_lines, check_with, print_with};
-use mcad_aggregator::snapshot::{GpuMetrics, Options, PodMetrics};
+use mcad_aggregator::options::{GpuMetrics, Options, PodMetrics};
 use mcad_wire::report::{Cgroup, Cgroups, Gpu, Machine, MigInstance, Report, XidErrors};
 use serde_json::{Value, json};
 

@@ -3,29 +3,27 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
 
-#[path = "support/apiserver.rs"]
-mod apiserver;
+mod support;
 
-use std::io::{self, BufRead as _, BufReader};
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use apiserver::{ApiServer, client_at};
-use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, ServiceAccount};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use mcad_aggregator::clock::{Clock, Now};
 use mcad_aggregator::cluster::{Cluster, Event, Source};
 use mcad_aggregator::merge::Ages;
+use mcad_aggregator::options::Options;
 use mcad_aggregator::receive::{NodeName, Refusal};
 use mcad_aggregator::replica::{Kubernetes, Mode, Replica};
 use mcad_aggregator::self_metrics::SelfMetrics;
-use mcad_aggregator::snapshot::Options;
 use mcad_aggregator::store::{Limits, Outcome, Store};
 use mcad_aggregator::trust::authority::{Keeper, Places};
 use mcad_aggregator::trust::certificate::read_bundle;
@@ -41,6 +39,10 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
+use support::accounts::{make_account, make_pod, token};
+use support::aggregator as process;
+use support::apiserver::{ApiServer, client_at};
+use support::objects::{create, node, nodes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -52,44 +54,20 @@ fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
 
 /// Two nodes with an agent each, and a pod of somebody else.
 async fn cluster(client: &Client) {
-    let new = PostParams::default();
-    for node in ["a", "b"] {
-        Api::<Node>::all(client.clone()).create(&new, &object(json!({"metadata": {"name": node}}))).await.unwrap();
+    for name in ["a", "b"] {
+        create(&nodes(client), node(name)).await;
     }
     for account in ["mcad-agent", "other"] {
-        let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "default");
-        accounts.create(&new, &object(json!({"metadata": {"name": account}}))).await.unwrap();
+        make_account(client, account).await;
     }
     for (pod, node, account) in [("on-a", "a", "mcad-agent"), ("on-b", "b", "mcad-agent"), ("other", "a", "other")] {
-        let pod = json!({"metadata": {"name": pod}, "spec": {"nodeName": node, "serviceAccountName": account,
-            "automountServiceAccountToken": false, "containers": [{"name": "c", "image": "x"}]}});
-        Api::<Pod>::namespaced(client.clone(), "default").create(&new, &object(pod)).await.unwrap();
+        make_pod(client, pod, node, account).await;
     }
 }
 
-/// A token as kubelet gets it for a pod.
-async fn token(client: &Client, account: &str, audience: &str, pod: Option<&str>) -> String {
-    let uid = match pod {
-        Some(pod) => Api::<Pod>::namespaced(client.clone(), "default").get(pod).await.unwrap().metadata.uid,
-        None => None,
-    };
-    let bound = pod.map(|pod| BoundObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("Pod".to_owned()),
-        name: Some(pod.to_owned()),
-        uid,
-    });
-    let request = TokenRequest {
-        spec: TokenRequestSpec {
-            audiences: vec![audience.to_owned()],
-            bound_object_ref: bound,
-            expiration_seconds: Some(600),
-        },
-        ..TokenRequest::default()
-    };
-    let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "default");
-    let made = accounts.create_token_request(account, &PostParams::default(), &request).await.unwrap();
-    made.status.unwrap().token
+fn report_of(node: &str, sequence: u64) -> Report {
+    let version = REPORT_VERSION;
+    Report { version, node: node.to_owned(), sequence, uptime_ns: sequence, interval_ms: 10_000, ..Report::default() }
 }
 
 /// An aggregator's identity and view.
@@ -131,14 +109,7 @@ impl Aggregator {
     async fn report(&self, token: Option<&str>, node: &str) -> Result<Outcome, &'static str> {
         static SEQUENCE: AtomicU64 = AtomicU64::new(1);
         let sequence = SEQUENCE.fetch_add(1, Ordering::SeqCst);
-        let report = Report {
-            version: REPORT_VERSION,
-            node: node.to_owned(),
-            sequence,
-            uptime_ns: sequence,
-            interval_ms: 10_000,
-            ..Report::default()
-        };
+        let report = report_of(node, sequence);
         let sender = async {
             let bearer = self.tokens.bearer(token, |_| ()).await?;
             self.replica.node_of(bearer)
@@ -188,6 +159,16 @@ async fn a_report_is_taken_with_its_own_nodes_token_and_every_other_token_has_it
     assert!(aggregator.has_heard_of("b"));
 }
 
+/// An API server with two nodes, and an aggregator that knows them.
+async fn listed() -> Option<(ApiServer, Client, Aggregator)> {
+    let server = ApiServer::start().await?;
+    let client = server.client();
+    cluster(&client).await;
+    let aggregator = Aggregator::new(client.clone());
+    aggregator.list(client.clone()).await;
+    Some((server, client, aggregator))
+}
+
 /// Another signature.
 fn forge(token: &str) -> String {
     let (rest, signature) = token.rsplit_once('.').unwrap();
@@ -197,11 +178,7 @@ fn forge(token: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_ends_with_its_pod() {
-    let Some(server) = ApiServer::start().await else { return };
-    let client = server.client();
-    cluster(&client).await;
-    let aggregator = Aggregator::new(client.clone());
-    aggregator.list(client.clone()).await;
+    let Some((_server, client, aggregator)) = listed().await else { return };
     let on_a = token(&client, "mcad-agent", AUDIENCE, Some("on-a")).await;
     let unseen = token(&client, "mcad-agent", AUDIENCE, Some("on-b")).await;
     assert_eq!(aggregator.report(Some(&on_a), "a").await, Ok(Outcome::Taken));
@@ -217,11 +194,7 @@ async fn a_token_ends_with_its_pod() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_token_is_refused_by_the_api_server_though_all_else_is_right() {
-    let Some(server) = ApiServer::start().await else { return };
-    let client = server.client();
-    cluster(&client).await;
-    let aggregator = Aggregator::new(client.clone());
-    aggregator.list(client.clone()).await;
+    let Some((server, client, aggregator)) = listed().await else { return };
     let on_a = token(&client, "mcad-agent", AUDIENCE, Some("on-a")).await;
     let now_s = Clock::system().now().unix_ms / 1000;
     let signed = |exp_s| sign_anew(&server.token_key(), &on_a, exp_s);
@@ -232,40 +205,22 @@ async fn an_expired_token_is_refused_by_the_api_server_though_all_else_is_right(
 /// The same token with another end, signed as the API server signs.
 fn sign_anew(key: &str, token: &str, exp_s: u64) -> String {
     let parts: Vec<_> = token.split('.').collect();
-    let mut claims: Value = serde_json::from_slice(&from_base64url(parts[1])).unwrap();
+    let mut claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(parts[1]).unwrap()).unwrap();
     claims["exp"] = json!(exp_s);
     claims["nbf"] = json!(exp_s - 600);
     claims["iat"] = json!(exp_s - 600);
-    let signed = format!("{}.{}", parts[0], base64url(claims.to_string().as_bytes()));
+    let signed = format!("{}.{}", parts[0], BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()));
     let key = rcgen::KeyPair::from_pem(key).unwrap();
     let random = ring::rand::SystemRandom::new();
     let algorithm = &ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING;
     let key = ring::signature::EcdsaKeyPair::from_pkcs8(algorithm, key.serialized_der(), &random).unwrap();
     let signature = key.sign(&random, signed.as_bytes()).unwrap();
-    format!("{signed}.{}", base64url(signature.as_ref()))
-}
-
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-fn base64url(bytes: &[u8]) -> String {
-    let bits: Vec<_> = bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)).collect();
-    let six = |six: &[u8]| (0..6).fold(0, |value, at| value << 1 | usize::from(six.get(at).copied().unwrap_or(0)));
-    bits.chunks(6).map(|bits| char::from(ALPHABET[six(bits)])).collect()
-}
-
-fn from_base64url(text: &str) -> Vec<u8> {
-    let value = |char| ALPHABET.iter().position(|known| *known == char).unwrap();
-    let bits: Vec<_> = text.bytes().flat_map(|char| (0..6).rev().map(move |at| value(char) >> at & 1)).collect();
-    bits.chunks_exact(8).map(|bits| bits.iter().fold(0, |byte, bit| byte << 1 | *bit as u8)).collect()
+    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_api_server_is_dead_known_agents_go_on_and_new_ones_wait() {
-    let Some(mut server) = ApiServer::start().await else { return };
-    let client = server.client();
-    cluster(&client).await;
-    let aggregator = Aggregator::new(client.clone());
-    aggregator.list(client.clone()).await;
+    let Some((mut server, client, aggregator)) = listed().await else { return };
     let on_a = token(&client, "mcad-agent", AUDIENCE, Some("on-a")).await;
     let on_b = token(&client, "mcad-agent", AUDIENCE, Some("on-b")).await;
     assert_eq!(aggregator.report(Some(&on_a), "a").await, Ok(Outcome::Taken));
@@ -276,46 +231,14 @@ async fn while_the_api_server_is_dead_known_agents_go_on_and_new_ones_wait() {
     assert_eq!(aggregator.report(Some(&on_b), "b").await, Ok(Outcome::Taken));
 }
 
-/// The aggregator's own process; killed when a test ends.
-struct Process {
-    child: Child,
-    reports: SocketAddr,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// One that makes its own certificate and asks for tokens, as in a pod, but on loopback.
-fn start(kubeconfig: &Path) -> Process {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_mcad-aggregator"))
-        .args(["--listen", "127.0.0.1:0", "--report-listen", "127.0.0.1:0", "--report-auth", "token"])
-        .args(["--report-tls", "own", "--tls-name", "127.0.0.1"])
-        .env("KUBECONFIG", kubeconfig)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let reports = line.trim().split("reports=https://").nth(1).unwrap().parse().unwrap();
-    Process { child, reports }
+/// A process that makes its own certificate and asks for tokens, as in a pod, but on loopback.
+fn start(kubeconfig: &Path) -> process::Aggregator {
+    let flags = ["--report-auth", "token", "--report-tls", "own", "--tls-name", "127.0.0.1"];
+    process::Aggregator::watching(kubeconfig, &flags)
 }
 
 /// Sends a report of node a as an agent does that trusts the bundle in the ConfigMap; the status line of the answer.
-async fn post(process: &Process, client: &Client, token: &str, sequence: u64) -> io::Result<String> {
-    let report = Report {
-        version: REPORT_VERSION,
-        node: "a".to_owned(),
-        sequence,
-        uptime_ns: sequence,
-        interval_ms: 10_000,
-        ..Report::default()
-    };
+async fn post(to: &process::Aggregator, client: &Client, token: &str, sequence: u64) -> io::Result<String> {
     let maps = Api::<ConfigMap>::namespaced(client.clone(), "default");
     let map = maps.get("mcad-aggregator-bundle").await.map_err(io::Error::other)?;
     let mut roots = RootCertStore::empty();
@@ -325,16 +248,10 @@ async fn post(process: &Process, client: &Client, token: &str, sequence: u64) ->
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13]).unwrap();
     let config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
-    let stream = TcpStream::connect(process.reports).await?;
-    let name = ServerName::from(process.reports.ip());
-    let mut stream = TlsConnector::from(config).connect(name, stream).await?;
-    let body = report.encode_to_vec();
-    let head = format!(
-        "POST /v1/report HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\n\
-         authorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(&[head.as_bytes(), &body].concat()).await?;
+    let address: SocketAddr = to.reports.parse().unwrap();
+    let stream = TcpStream::connect(address).await?;
+    let mut stream = TlsConnector::from(config).connect(ServerName::from(address.ip()), stream).await?;
+    stream.write_all(&process::post(&report_of("a", sequence), Some(token))).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer.lines().next().unwrap_or_default().to_owned())

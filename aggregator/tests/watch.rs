@@ -1,27 +1,18 @@
 //! The watches against a real kube-apiserver: what comes and goes, servers that die, histories that expire, CRDs that vanish.
-//! Waiting is for a state of the cluster, never for a time; one that does not come fails the test after a minute.
+//! Waiting is for a state of the cluster, never for a time; one that does not come fails the test.
 
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
 
-#[path = "support/apiserver.rs"]
-mod apiserver;
-#[path = "support/proxy.rs"]
-mod proxy;
+mod support;
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
-    path::Path,
-    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use apiserver::{ApiServer, client_at};
 use kube::{
-    Api, Client,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
-    core::{ApiResource, GroupVersionKind},
+    Client,
+    api::{Patch, PatchParams},
 };
 use mcad_aggregator::{
     clock::Clock,
@@ -29,65 +20,25 @@ use mcad_aggregator::{
     explain::{Answer, Subject},
     live,
     merge::Ages,
-    object::{Served, Version},
+    object::Version,
+    options::Options,
     replica::{Kubernetes, Mode, Replica},
     self_metrics::SelfMetrics,
-    snapshot::Options,
     store::{Limits, Store},
     watch::{self, Settings, Told},
 };
-use proxy::Wire;
 use serde_json::{Value, json};
+use support::{
+    aggregator::Aggregator,
+    apiserver::{ApiServer, client_at},
+    objects::{
+        MCAD, WORKLOAD, appwrapper, appwrappers, create, define, definitions, delete, mcad_appwrapper, node, nodes,
+        pod, pods, served,
+    },
+    proxy::Wire,
+    wait::until,
+};
 use tokio::{sync::mpsc, task::JoinHandle};
-
-/// The aggregator's own process, watching by a kubeconfig.
-struct Process {
-    child: Child,
-    metrics: String,
-}
-
-impl Process {
-    fn start(kubeconfig: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mcad-aggregator"))
-            .args(["--listen", "127.0.0.1:0", "--report-listen", "127.0.0.1:0"])
-            .env("KUBECONFIG", kubeconfig)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let metrics = line.split("metrics=http://").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
-        Self { child, metrics }
-    }
-
-    /// Status line and body of a GET.
-    fn get(&self, path: &str) -> String {
-        let mut connection = TcpStream::connect(&self.metrics).unwrap();
-        write!(connection, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    async fn until(&self, what: &str, path: &str, holds: impl Fn(&str) -> bool) {
-        let wait = async {
-            while !holds(&self.get(path)) {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        let patience = Duration::from_mins(2);
-        tokio::time::timeout(patience, wait).await.unwrap_or_else(|_| panic!("two minutes without: {what}"));
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// A cluster as watched through a wire, and what was told beside.
 struct Watched {
@@ -120,12 +71,7 @@ impl Watched {
 
     /// Waits for a state of the cluster.
     async fn until(&self, what: &str, holds: impl Fn(&Cluster) -> bool) {
-        let wait = async {
-            while !holds(&self.cluster.lock().unwrap()) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_mins(1), wait).await.unwrap_or_else(|_| panic!("a minute without: {what}"));
+        until(what, || holds(&self.cluster.lock().unwrap())).await;
     }
 
     /// Waits until nodes and AppWrappers are known and are these, and pods are so many.
@@ -147,85 +93,6 @@ impl Drop for Watched {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
-
-fn api(client: &Client, group: &str, version: &str, kind: &str, plural: &str) -> Api<DynamicObject> {
-    let kind = GroupVersionKind::gvk(group, version, kind);
-    let resource = ApiResource::from_gvk_with_plural(&kind, plural);
-    // What has a namespace is in `default` here.
-    match plural {
-        "nodes" | "customresourcedefinitions" => Api::all_with(client.clone(), &resource),
-        _ => Api::namespaced_with(client.clone(), "default", &resource),
-    }
-}
-
-fn nodes(client: &Client) -> Api<DynamicObject> {
-    api(client, "", "v1", "Node", "nodes")
-}
-
-fn pods(client: &Client) -> Api<DynamicObject> {
-    api(client, "", "v1", "Pod", "pods")
-}
-
-fn appwrappers(client: &Client, group: &str, version: &str) -> Api<DynamicObject> {
-    api(client, group, version, "AppWrapper", "appwrappers")
-}
-
-async fn create(api: &Api<DynamicObject>, object: Value) {
-    let object = serde_json::from_value(object).unwrap();
-    api.create(&PostParams::default(), &object).await.unwrap();
-}
-
-async fn delete(api: &Api<DynamicObject>, name: &str) {
-    api.delete(name, &DeleteParams::default().grace_period(0)).await.unwrap();
-}
-
-fn node(name: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
-}
-
-fn pod(name: &str, node: &str, labels: &Value) -> Value {
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": {
-        "nodeName": node, "automountServiceAccountToken": false,
-        "containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": "2"}}}]}})
-}
-
-fn mcad_appwrapper(group: &str, name: &str) -> Value {
-    let template = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
-        "spec": {"containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": "3"}}}]}});
-    json!({"apiVersion": format!("{group}/v1beta1"), "kind": "AppWrapper", "metadata": {"name": name},
-        "spec": {"resources": {"GenericItems": [{"replicas": 1, "generictemplate": template}]}}})
-}
-
-fn appwrapper(name: &str) -> Value {
-    let template = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
-        "spec": {"containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": "5"}}}]}});
-    json!({"apiVersion": "workload.codeflare.dev/v1beta2", "kind": "AppWrapper", "metadata": {"name": name},
-        "spec": {"components": [{"template": template}]}})
-}
-
-fn definitions(client: &Client) -> Api<DynamicObject> {
-    api(client, "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
-}
-
-/// Applies both CRDs and waits until they are served.
-async fn define(client: &Client) {
-    for text in [include_str!("crds/workload.codeflare.dev.yaml"), include_str!("crds/mcad.ibm.com.yaml")] {
-        create(&definitions(client), serde_saphyr::from_str(text).unwrap()).await;
-    }
-    served(client).await;
-}
-
-async fn served(client: &Client) {
-    for version in Served::ALL {
-        let (group, version) = version.api_version().split_once('/').unwrap();
-        while appwrappers(client, group, version).list(&kube::api::ListParams::default()).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
-
-const WORKLOAD: &str = "workload.codeflare.dev";
-const MCAD: &str = "mcad.ibm.com";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_changes_and_goes_is_followed_and_each_appwrapper_counts_once() {
@@ -389,21 +256,21 @@ async fn the_process_shows_a_live_cluster_says_nothing_of_one_it_lost_and_finds_
     let Some(mut server) = ApiServer::start().await else { return };
     define(&server.client()).await;
     create(&nodes(&server.client()), node("a")).await;
-    let process = Process::start(&server.kubeconfig());
-    process.until("ready", "/ready", |answer| answer.starts_with("HTTP/1.0 200")).await;
+    let process = Aggregator::watching(&server.kubeconfig(), &[]);
+    until("ready", || process.is_ready()).await;
     let not_ready = "mcad_nodes{state=\"not_ready\"}";
-    process.until("one node", "/metrics", |text| text.contains(&format!("{not_ready} 1"))).await;
-    assert!(process.get("/metrics").contains("mcad_appwrappers_count{state=\"Pending\"} 0"));
+    until("one node", || process.scrape().contains(&format!("{not_ready} 1"))).await;
+    assert!(process.scrape().contains("mcad_appwrappers_count{state=\"Pending\"} 0"));
 
     server.kill();
-    process.until("nothing of the cluster", "/metrics", |text| !text.contains("mcad_nodes{")).await;
-    let text = process.get("/metrics");
+    until("nothing of the cluster", || !process.scrape().contains("mcad_nodes{")).await;
+    let text = process.scrape();
     assert!(!text.contains("mcad_allocatable_capacity_cpu ") && !text.contains("mcad_appwrappers_count{"), "{text}");
     assert!(text.contains("mcad_build_info"), "its own figures stay");
-    assert!(process.get("/ready").starts_with("HTTP/1.0 503"));
+    assert!(process.get("/ready").unwrap().starts_with("HTTP/1.0 503"));
 
     server.restart().await;
     create(&nodes(&server.client()), node("b")).await;
-    process.until("two nodes", "/metrics", |text| text.contains(&format!("{not_ready} 2"))).await;
-    process.until("ready again", "/ready", |answer| answer.starts_with("HTTP/1.0 200")).await;
+    until("two nodes", || process.scrape().contains(&format!("{not_ready} 2"))).await;
+    until("ready again", || process.is_ready()).await;
 }

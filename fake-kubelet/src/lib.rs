@@ -8,6 +8,7 @@ pub mod device_plugin_api;
 pub mod kubelet;
 pub mod pod_resources;
 
+mod authority;
 mod unix_server;
 
 pub use device_plugin::DevicePlugin;

@@ -10,8 +10,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::oneshot;
+
+use crate::authority::{Names, Renamed};
 
 /// A call that came in.
 pub(crate) type Call = hyper::Request<Incoming>;
@@ -45,11 +47,12 @@ impl UnixServer {
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
+        let names = Names::of(socket);
         let thread = std::thread::Builder::new().name("fake-kubelet".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
                     _ = stopped => {}
-                    () = listen(listener, answers) => {}
+                    () = listen(listener, names, answers) => {}
                 }
             });
         })?;
@@ -67,15 +70,15 @@ impl Drop for UnixServer {
     }
 }
 
-async fn listen(listener: std::os::unix::net::UnixListener, answers: Arc<impl Answers>) {
+async fn listen(listener: std::os::unix::net::UnixListener, names: Names, answers: Arc<impl Answers>) {
     let Ok(listener) = UnixListener::from_std(listener) else { return };
     while let Ok((stream, _)) = listener.accept().await {
         answers.connected();
-        tokio::spawn(serve(stream, Arc::clone(&answers)));
+        tokio::spawn(serve(Renamed { stream, names: names.clone() }, Arc::clone(&answers)));
     }
 }
 
-async fn serve(stream: UnixStream, answers: Arc<impl Answers>) {
+async fn serve(stream: Renamed, answers: Arc<impl Answers>) {
     let service = service_fn(move |call| {
         let answers = Arc::clone(&answers);
         async move { Ok::<_, Infallible>(answers.answer(call).await) }

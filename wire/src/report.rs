@@ -214,7 +214,7 @@ pub struct Cgroup {
     #[serde_as(as = "Int64")]
     #[serde(skip_serializing_if = "is_default")]
     pub id: u64,
-    /// Its path from the hierarchy's root, `/` for the root itself.
+    /// Its path from the hierarchy's root, `/` for the root itself. Only with `--report-cgroups all`.
     #[prost(string, tag = "2")]
     #[serde(skip_serializing_if = "is_default")]
     pub path: String,

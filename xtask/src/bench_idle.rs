@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use fake_nvml::Installation;
 
-use crate::{build_ebpf, run, workspace};
+use crate::{build_ebpf, fake_gpus, workspace};
 
 /// Pods of nine containers: 1,000 cgroups with the pods' own.
 const PODS: usize = 100;
@@ -46,15 +46,19 @@ impl BenchIdle {
         build_ebpf::ensure()?;
         workspace::run(&mut workspace::cargo(&["build", "--quiet", "--release", "--package", "mcad-agent"]))?;
         if self.fake_gpus.is_some() {
-            run::build_fake_nvml()?;
+            fake_gpus::build_library()?;
         }
+        let target = workspace::target();
         let _cgroups = Cgroups::new(&self.below)?;
         let sink = sink()?;
         let mut agents = Vec::new();
         for source in ["bpf", "files"] {
             agents.push((format!("agent, {source}"), Agent::start(source, &sink, None)?));
         }
-        let fake = self.fake_gpus.map(run::fake_gpus).transpose()?;
+        let fake = self
+            .fake_gpus
+            .map(|count| fake_gpus::install(count, &target.join("debug"), &target.join("run")))
+            .transpose()?;
         if let (Some(count), Some(fake)) = (self.fake_gpus, &fake) {
             agents.push((format!("with {count} GPUs"), Agent::start("bpf", &sink, Some(fake))?));
         }

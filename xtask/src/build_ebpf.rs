@@ -1,5 +1,6 @@
 //! `cargo xtask build-ebpf`: compiles `agent-ebpf` for the kernel, to where `agent/build.rs` looks for it.
 
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -82,13 +83,15 @@ fn command(toolchain: &Toolchain, target_dir: &Path) -> Command {
             command.env_remove(name);
         }
     }
+    let flags: Vec<OsString> =
+        probe_inputs::RUSTFLAGS.iter().map(OsString::from).chain(workspace::remap_flags()).collect();
     command
         .args(["build", "--package", "agent-ebpf", "--bin", "agent-ebpf", "--release", "--locked", "--target", TARGET])
         .arg("--target-dir")
         .arg(target_dir)
         .env("RUSTC", &toolchain.rustc.path)
-        // Flags of the target alone: macros and build scripts are the host's.
-        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", probe_inputs::RUSTFLAGS.join(" "))
+        // Where a target is named, these are for the target alone: macros and build scripts are the host's.
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join(OsStr::new("\x1f")))
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &toolchain.linker.path)
         // bpf-linker optimises across crates itself, and needs every crate as bitcode.
         .env("CARGO_PROFILE_RELEASE_LTO", "false")
@@ -151,8 +154,11 @@ mod tests {
     #[test]
     fn flags_for_the_kernel_do_not_reach_the_hosts_macros() {
         let environment = environment(Way::Debian);
-        assert_eq!(value(&environment, "RUSTFLAGS"), None);
-        assert!(value(&environment, "CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS").unwrap().contains("--btf"));
+        // The encoded ones are for the named target only, and take the place of all others.
+        assert!(value(&environment, "CARGO_ENCODED_RUSTFLAGS").unwrap().contains("--btf"));
+        for other in ["RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"] {
+            assert_eq!(value(&environment, other), None);
+        }
     }
 
     #[test]

@@ -215,7 +215,11 @@ fn debian(facts: &DebianFacts) -> Finding {
             // The packages' own cargo: where only they are there, nothing else is needed. Before them, its usual place.
             let cargo = facts.cargo.clone().unwrap_or_else(|| PathBuf::from("/usr/bin/cargo"));
             let features = ["--no-default-features", "--features", "llvm-22"];
-            let environment = vec![("LLVM_PREFIX", DEBIAN_LLVM_PREFIX.to_owned())];
+            // Of the same package: where rustup's comes first on the path, it would need a default toolchain.
+            let rustc =
+                facts.rustc.as_ref().map_or_else(|| PathBuf::from("/usr/bin/rustc"), |rustc| rustc.path.clone());
+            let environment =
+                vec![("LLVM_PREFIX", DEBIAN_LLVM_PREFIX.to_owned()), ("RUSTC", rustc.display().to_string())];
             steps.push(linker_step(DEBIAN_LINKER, &cargo, &features, &facts.linker_root, environment));
         }
         _ if steps.is_empty() => {
@@ -379,7 +383,7 @@ mod tests {
                 rustup.linker = None;
             },
             "sudo DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends rustc-web llvm-22-dev\n\
-             LLVM_PREFIX=/usr/lib/llvm-22 /usr/bin/cargo install bpf-linker --version 0.13.0 --locked --root /cache/1 \
+             LLVM_PREFIX=/usr/lib/llvm-22 RUSTC=/usr/bin/rustc /usr/bin/cargo install bpf-linker --version 0.13.0 --locked --root /cache/1 \
              --no-default-features --features llvm-22",
         );
     }
@@ -406,7 +410,7 @@ mod tests {
                 debian.linker = None;
                 rustup.linker = None;
             },
-            "LLVM_PREFIX=/usr/lib/llvm-22 /usr/bin/cargo install bpf-linker --version 0.13.0 --locked --root /cache/1 \
+            "LLVM_PREFIX=/usr/lib/llvm-22 RUSTC=/usr/bin/rustc /usr/bin/cargo install bpf-linker --version 0.13.0 --locked --root /cache/1 \
              --no-default-features --features llvm-22",
         );
     }

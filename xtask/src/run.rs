@@ -3,19 +3,19 @@
 use std::io::{IsTerminal, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::Command;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use fake_nvml::Installation;
-use fake_nvml::scenario::{Level, Scenario};
+use mcad_terminal::paint::Paint;
 
 use crate::child::Child;
 use crate::exposition;
+use crate::interrupts::Interrupts;
 use crate::view::{Scrape, View};
-use crate::{build_ebpf, workspace};
+use crate::{build_ebpf, fake_gpus, workspace};
 
 /// How long a process may take to say that it listens: it binds two sockets.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,11 +24,16 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How long a scrape on loopback may take before the aggregator counts as hung.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// To the terminal's second screen, without a cursor; and back.
+const ENTER: &str = "\x1b[?1049h\x1b[?25l";
+const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+
 /// Show this machine: its cgroups, read by eBPF, through agent and aggregator, from /metrics.
 ///
 /// Installs what the eBPF build needs, builds the kernel half, the agent and the aggregator (the
-/// development build, which starts sooner), starts both on loopback, and shows the busiest cgroups
-/// once a second, as a scrape of /metrics sees them. Without a terminal it prints a line a second.
+/// development build, which starts sooner), starts both on loopback, and shows what this machine has,
+/// what of it is used, and the busiest cgroups, once a second, as a scrape of /metrics sees them. In a
+/// terminal that is a screen, set as `mcad-aggregator explain` is; else a line a second.
 /// Ctrl-C ends all. Logs are in target/run.
 ///
 /// Needs root (CAP_BPF and CAP_PERFMON) for eBPF. Without, the agent reads cgroup files and says so.
@@ -51,6 +56,25 @@ impl Run {
         Self { duration: Some(10), listen: "127.0.0.1:0".to_owned(), fake_gpus: None }
     }
 
+    /// The same as a person sees it: this program again, on a pseudo terminal, with GPUs of a file's.
+    pub(crate) fn briefly_in_a_terminal() -> Result<()> {
+        let program = std::env::current_exe().context("where is this program?")?;
+        let line = format!("'{}' run --duration 10 --fake-gpus 2", program.display());
+        let mut command = Command::new("script");
+        // Of bsdutils, which no Debian is without.
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::null());
+        let output = command.env("TERM", "xterm").env_remove("NO_COLOR").output().context("cannot start `script`")?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        anyhow::ensure!(output.status.success(), "in a terminal it ended with {}:\n{said}", output.status);
+        let shown =
+            [ENTER, "\x1b[1mcpu, in cores\x1b[0m", "in GPUs, FAKE", "░", "Busiest cgroups", LEAVE, "mcad-agent ended"];
+        for shown in shown {
+            anyhow::ensure!(said.contains(shown), "in a terminal {shown:?} is not shown:\n{said}");
+        }
+        println!("run: in a terminal it shows the ladder and the busiest cgroups, and leaves the screen as it was");
+        Ok(())
+    }
+
     pub(crate) fn run(self) -> Result<()> {
         if !workspace::is_root() {
             println!(
@@ -71,20 +95,23 @@ impl Run {
             "mcad-aggregator",
         ]))?;
         if self.fake_gpus.is_some() {
-            build_fake_nvml()?;
+            fake_gpus::build_library()?;
         }
 
         // From here on Ctrl-C and SIGTERM are ours; before, they end the builds and us with them.
-        let interrupted = interrupts()?;
+        let interrupts = Interrupts::take_over()?;
         let mut aggregator = self.start_aggregator()?;
         let listening = aggregator.wait_for_line("listening ", START_TIMEOUT)?;
         let (metrics, reports) = addresses(&listening)
             .with_context(|| format!("mcad-aggregator says {listening:?}, and not where it listens"))?;
-        let fake = self.fake_gpus.map(fake_gpus).transpose()?;
+        let fake = self
+            .fake_gpus
+            .map(|count| fake_gpus::install(count, &workspace::target().join("debug"), &logs()))
+            .transpose()?;
         let mut agent = start_agent(reports, fake.as_ref())?;
-        println!("run: {metrics}/metrics");
+        println!("run: the page is at {metrics}/, what Prometheus scrapes at {metrics}/metrics");
 
-        let shown = show(metrics, &interrupted, self.duration.map(Duration::from_secs), [&mut agent, &mut aggregator]);
+        let shown = show(metrics, &interrupts, self.duration.map(Duration::from_secs), [&mut agent, &mut aggregator]);
         // The agent first, so that it has somebody to report to until its end.
         for child in [&mut agent, &mut aggregator] {
             let words = if child.end() { "ended" } else { "did not end in good order" };
@@ -109,38 +136,12 @@ fn start_agent(reports: &str, fake: Option<&Installation>) -> Result<Child> {
     Child::start("mcad-agent", command, &logs())
 }
 
-/// The library that takes NVML's place.
-pub(crate) fn build_fake_nvml() -> Result<()> {
-    workspace::run(&mut workspace::cargo(&["build", "--quiet", "--locked", "-p", "fake-nvml"]))
-}
-
-/// GPUs that are busy in turns.
-pub(crate) fn fake_gpus(count: u8) -> Result<Installation> {
-    let mut scenario = Scenario::of(count.into(), "H100 80GB HBM3");
-    for (index, device) in scenario.devices.iter_mut().enumerate() {
-        let phase_s = index as f64 * 5.0;
-        device.utilization = Level::Wave { low: 0.0, high: 0.95, period_s: 60.0, phase_s };
-        device.memory_used_bytes = (index as u64 + 1) << 30;
-    }
-    let directory = logs().join("fake-nvml");
-    std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    let fake = Installation::new(&program("libfake_nvml.so"), &directory, &scenario)
-        .with_context(|| format!("cannot put fake-nvml into {}", directory.display()))?;
-    let scenario = fake.library().with_file_name("scenario.json");
-    println!("run: {count} FAKE GPUs; what they do is in {}, and may be changed there", scenario.display());
-    Ok(fake)
-}
-
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace::root().join("target"), PathBuf::from)
-}
-
 fn program(name: &str) -> PathBuf {
-    target().join("debug").join(name)
+    workspace::target().join("debug").join(name)
 }
 
 fn logs() -> PathBuf {
-    target().join("run")
+    workspace::target().join("run")
 }
 
 /// `metrics=http://… reports=http://…`
@@ -149,19 +150,10 @@ fn addresses(listening: &str) -> Option<(&str, &str)> {
     Some((value("metrics=")?.trim_end_matches('/').trim_end_matches("/metrics"), value("reports=")?))
 }
 
-fn interrupts() -> Result<Receiver<()>> {
-    let (interrupt, interrupted) = mpsc::channel();
-    ctrlc::set_handler(move || {
-        let _already_ending = interrupt.send(());
-    })
-    .context("cannot take over Ctrl-C")?;
-    Ok(interrupted)
-}
-
 /// Renews the view until somebody ends it, or a child dies.
 fn show(
     address: &str,
-    interrupted: &Receiver<()>,
+    interrupts: &Interrupts,
     duration: Option<Duration>,
     mut children: [&mut Child; 2],
 ) -> Result<()> {
@@ -174,19 +166,15 @@ fn show(
         }
         let text = scrape(address).with_context(|| format!("cannot read {address}/metrics"))?;
         view.take(Scrape { at_s: started.elapsed().as_secs_f64(), samples: exposition::parse(&text) });
-        screen.draw(&view, &format!("{address}/metrics"))?;
+        screen.draw(&view, address)?;
 
         let left = duration.map(|duration| duration.saturating_sub(started.elapsed()));
-        match interrupted.recv_timeout(left.map_or(INTERVAL, |left| left.min(INTERVAL))) {
-            Err(RecvTimeoutError::Timeout) if left.is_none_or(|left| left > INTERVAL) => {}
-            Err(RecvTimeoutError::Timeout) => {
-                anyhow::ensure!(
-                    view.is_measured(),
-                    "after all that time, {address}/metrics has no figures of an agent"
-                );
-                return Ok(());
-            }
-            _ => return Ok(()),
+        if interrupts.within(left.map_or(INTERVAL, |left| left.min(INTERVAL))) {
+            return Ok(());
+        }
+        if left.is_some_and(|left| left <= INTERVAL) {
+            anyhow::ensure!(view.is_measured(), "after all that time, {address}/metrics has no figures of an agent");
+            return Ok(());
         }
     }
 }
@@ -207,28 +195,30 @@ fn scrape(address: &str) -> Result<String> {
 
 /// Standard output: the terminal's second screen, which leaves what was there alone, or plain lines.
 enum Screen {
-    Terminal,
+    Terminal(Paint),
     Lines,
 }
 
 impl Screen {
     fn open() -> Self {
-        if !std::io::stdout().is_terminal() {
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        if is_dumb || !std::io::stdout().is_terminal() {
             return Self::Lines;
         }
-        print!("\x1b[?1049h\x1b[?25l");
-        Self::Terminal
+        print!("{ENTER}");
+        Self::Terminal(Paint::of(&std::io::stdout()))
     }
 
     fn draw(&mut self, view: &View, address: &str) -> Result<()> {
         let mut stdout = std::io::stdout().lock();
         match self {
             Self::Lines => writeln!(stdout, "{}", view.line())?,
-            Self::Terminal => {
+            Self::Terminal(paint) => {
                 let size = rustix::termios::tcgetwinsize(&stdout).map(|size| (size.ws_row.into(), size.ws_col.into()));
-                let (rows, columns) = size.unwrap_or((24, 80));
+                // A terminal that does not say how large it is says 0, or nothing.
+                let size = size.ok().filter(|(rows, columns)| *rows > 0 && *columns > 0).unwrap_or((24, 80));
                 // Each line clears its own rest: clearing the whole screen first would flicker.
-                let text = view.screen(address, rows, columns).replace('\n', "\x1b[K\n");
+                let text = view.screen(address, size, *paint).replace('\n', "\x1b[K\n");
                 write!(stdout, "\x1b[H{text}\x1b[K\x1b[J")?;
             }
         }
@@ -238,8 +228,8 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        if matches!(self, Self::Terminal) {
-            print!("\x1b[?25h\x1b[?1049l");
+        if matches!(self, Self::Terminal(_)) {
+            print!("{LEAVE}");
             let _gone = std::io::stdout().flush();
         }
     }

@@ -9,11 +9,11 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::test_output::TestOutput;
-use crate::{build_ebpf, facts, kubernetes, test_kernels, workspace};
+use crate::{browser, build_ebpf, facts, kubernetes, test_kernels, workspace};
 
 /// Run all tests, with what they need.
 ///
-/// Builds the kernel half (installing what that needs), brings promtool, an API server where one can be had, and runs `cargo test` over
+/// Builds the kernel half (installing what that needs), brings promtool, an API server where one can be had, a browser and axe-core for the page, and runs `cargo test` over
 /// the workspace. Tests against the real kernel need root.
 ///
 /// Then boots other kernels in QEMU and runs the agent's kernel tests there: `cargo xtask test-kernels`. With arguments it does not:
@@ -46,6 +46,7 @@ impl Test {
         if let Some(path) = path_with_promtool()? {
             command.env("PATH", path);
         }
+        browser::ensure_or_say();
         if let Some(folder) = kubernetes::assets()? {
             command.env(kubernetes::ASSETS, folder);
         }
@@ -91,7 +92,7 @@ impl Test {
 /// The search path with promtool on it; `None` where it needs no change, or promtool is not to be had.
 ///
 /// Debian's package is unpacked into the cache and not installed: installing it would start a server.
-fn path_with_promtool() -> Result<Option<OsString>> {
+pub(crate) fn path_with_promtool() -> Result<Option<OsString>> {
     if facts::on_path("promtool").is_some() {
         return Ok(None);
     }

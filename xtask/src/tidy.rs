@@ -26,7 +26,7 @@ const IMPORTS: [(&str, &[&str]); 13] = [
     ),
     ("tonic", &["agent/src/source/pods", "fake-kubelet/src"]),
     ("rustls", &["agent/src/sender", "aggregator/src/trust"]),
-    ("tokio_rustls", &["agent/src/sender", "aggregator/src/server"]),
+    ("tokio_rustls", &["agent/src/sender", "aggregator/src/server", "aggregator/src/peer"]),
     ("rcgen", &["aggregator/src/trust"]),
     ("ring", &["agent/src/sender", "aggregator/src/trust"]),
     ("x509_parser", &["aggregator/src/trust"]),
@@ -37,8 +37,9 @@ const IMPORTS: [(&str, &[&str]); 13] = [
 ];
 
 /// Files that turn values into values: no clock, no I/O, no lock, no log.
-const PURE: [&str; 20] = [
+const PURE: [&str; 25] = [
     "agent/src/report",
+    "agent/src/status",
     "aggregator/src/demand",
     "aggregator/src/capacity",
     "aggregator/src/fit",
@@ -49,10 +50,14 @@ const PURE: [&str; 20] = [
     "aggregator/src/hardware",
     "aggregator/src/ladder",
     "aggregator/src/views",
+    "aggregator/src/options",
+    "aggregator/src/snapshot",
     "aggregator/src/families",
     "aggregator/src/metrics",
     "aggregator/src/explain",
     "aggregator/src/api",
+    "aggregator/src/history",
+    "aggregator/src/page",
     "aggregator/src/leader/election",
     "aggregator/src/trust/rotation",
     "aggregator/src/trust/claims",
@@ -240,21 +245,45 @@ fn links_between_documents_lead_somewhere() {
         let folder = workspace::root().join(&path).parent().unwrap().to_owned();
         let text = read(&path);
         let links: Vec<_> = links(&text).map(str::to_owned).collect();
-        let dead = links.into_iter().filter(move |link| !link.contains("://") && !folder.join(link).exists());
+        let dead =
+            links.into_iter().filter(move |link| !link.contains("://") && !leads_somewhere(&folder, &text, link));
         dead.map(|link| format!("{path} links to {link}, which is not there")).collect::<Vec<_>>()
     }));
 }
 
-/// The targets of `[text](target)`, without what follows a `#`.
+/// The file is there, and the heading in it. `text` is that of the document that links.
+fn leads_somewhere(folder: &Path, text: &str, link: &str) -> bool {
+    let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
+    let target = folder.join(file);
+    if !file.is_empty() && !target.exists() {
+        return false;
+    }
+    let Some(anchor) = anchor else { return true };
+    let other = if file.is_empty() { text.to_owned() } else { std::fs::read_to_string(target).unwrap_or_default() };
+    anchors(&other).any(|known| known == anchor)
+}
+
+/// What headings are found by, as the usual hosts make it of their words.
+fn anchors(text: &str) -> impl Iterator<Item = String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| {
+        let words = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    })
+}
+
+/// The targets of `[text](target)`.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-    targets.filter_map(|target| target.split('#').next()).filter(|target| !target.is_empty())
+    targets.filter(|target| !target.is_empty())
 }
 
 #[test]
 fn links_are_found() {
     let found: Vec<_> = links("a [b](c.md) d [e](https://f) [g](h/i.md#j) [k](#l)").collect();
-    assert_eq!(found, ["c.md", "https://f", "h/i.md"]);
+    assert_eq!(found, ["c.md", "https://f", "h/i.md#j", "#l"]);
+    assert_eq!(anchors("# A b: `c`\ntext").collect::<Vec<_>>(), ["a-b-c"]);
 }
 
 #[test]
@@ -276,4 +305,101 @@ fn people_and_ci_run_the_same() {
     let readme = read("README.md");
     assert!(readme.contains("cargo xtask run") && readme.contains("cargo xtask test"), "README.md names both commands");
     assert!(read(".ci/run").lines().any(|line| line == "cargo xtask ci"), ".ci/run runs `cargo xtask ci`");
+}
+
+/// Commands that documents show, one each: the program and its words, for `cargo xtask`, `mcad-agent` and `mcad-aggregator`.
+fn commands() -> Vec<(String, Vec<String>)> {
+    let documents = files()
+        .into_iter()
+        .filter(|path| path == "README.md" || path == "deploy/README.md" || path.starts_with("docs/"));
+    let documents = documents.filter(|path| Path::new(path).extension().is_some_and(|end| end == "md"));
+    let mut commands = Vec::new();
+    for path in documents {
+        let text = read(&path);
+        let mut inside = false;
+        for line in text.lines() {
+            if line.trim_start().starts_with("```") {
+                inside = line.contains("console");
+            } else if let Some(command) = line.trim_start().strip_prefix("$ ").filter(|_| inside) {
+                let command = command.split(" # ").next().unwrap_or(command).split(" | ").next().unwrap_or(command);
+                commands.push((path.clone(), command.split_whitespace().map(str::to_owned).collect()));
+            }
+        }
+    }
+    commands
+}
+
+/// The program that a command is for, and what it is given: `cargo run --bin X -- …` is X.
+fn program(words: &[String]) -> Option<(&str, &[String])> {
+    let bin = words.iter().position(|word| word == "--bin").and_then(|at| words.get(at + 1));
+    let rest = words.iter().position(|word| word == "--").map_or(&[][..], |at| &words[at + 1..]);
+    match (words.first()?.as_str(), bin) {
+        ("cargo", Some(bin)) => Some((bin, rest)),
+        ("cargo", None) if words.get(1).is_some_and(|word| word == "xtask") => Some(("xtask", &words[2..])),
+        ("mcad-agent" | "mcad-aggregator", _) => Some((words[0].as_str(), &words[1..])),
+        _ => None,
+    }
+}
+
+#[test]
+fn commands_of_documents_are_told_apart() {
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let of = |line: &str| program(&words(line)).map(|(program, rest)| format!("{program}: {}", rest.join(" ")));
+    assert_eq!(of("cargo run --release --bin mcad-agent -- status").as_deref(), Some("mcad-agent: status"));
+    assert_eq!(of("cargo xtask run --fake-gpus 8").as_deref(), Some("xtask: run --fake-gpus 8"));
+    assert_eq!(of("mcad-agent --once").as_deref(), Some("mcad-agent: --once"));
+    assert_eq!(of("kubectl apply -k deploy/base"), None);
+}
+
+#[test]
+fn every_verb_that_documents_show_is_one() {
+    use clap::CommandFactory as _;
+    let shown: Vec<_> =
+        commands().into_iter().filter(|(_, words)| matches!(program(words), Some(("xtask", _)))).collect();
+    assert!(shown.len() >= 3, "{shown:?}");
+    check(shown.iter().filter_map(|(path, words)| {
+        let (_, rest) = program(words)?;
+        let line = std::iter::once("xtask".to_owned()).chain(rest.iter().cloned());
+        let error = crate::Xtask::command().try_get_matches_from(line).err()?;
+        let asked =
+            matches!(error.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion);
+        (!asked).then(|| format!("{path}: {}: {error}", words.join(" ")))
+    }));
+}
+
+#[test]
+fn every_verb_that_help_names_is_one() {
+    use clap::CommandFactory as _;
+    let own = crate::Xtask::command();
+    let helps = own.get_subcommands().chain([&own]).map(|verb| {
+        let mut text = verb.clone().render_long_help().to_string().replace('\n', " ");
+        // As wide as the terminal of whoever runs this: a command may be broken over two lines.
+        while text.contains("  ") {
+            text = text.replace("  ", " ");
+        }
+        (verb.get_name().to_owned(), text)
+    });
+    let named = helps.flat_map(|(name, help)| {
+        let named = help.split("`cargo xtask ").skip(1).filter_map(|rest| rest.split('`').next());
+        named.map(|rest| (name.clone(), rest.to_owned())).collect::<Vec<_>>()
+    });
+    let named: Vec<_> = named.collect();
+    assert!(named.len() >= 5, "{named:?}");
+    // What is written large stands for a name of the reader's own, and is one.
+    check(named.into_iter().filter_map(|(verb, rest)| {
+        let line = std::iter::once("xtask").chain(rest.split_whitespace());
+        let error = crate::Xtask::command().try_get_matches_from(line).err()?;
+        Some(format!("{verb} --help: cargo xtask {rest}: {error}"))
+    }));
+}
+
+#[test]
+fn every_folder_and_file_that_documents_give_to_kubectl_is_there() {
+    let given = commands().into_iter().filter(|(_, words)| words.first().is_some_and(|word| word == "kubectl"));
+    check(given.filter_map(|(path, words)| {
+        let at = words.iter().position(|word| word == "-k" || word == "-f")?;
+        let folder = words.get(at + 1)?;
+        (folder.starts_with("deploy/") && !workspace::root().join(folder).exists())
+            .then(|| format!("{path} names {folder}, which is not there"))
+    }));
 }

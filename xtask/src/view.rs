@@ -3,6 +3,11 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use mcad_terminal::bar;
+use mcad_terminal::paint::{Paint, Tone, cut};
+use mcad_terminal::table::{self, Row};
+use mcad_terminal::words::{count, printable};
+
 use crate::exposition::Sample;
 
 /// CPU time of each cgroup, as the aggregator shows it with `--cluster local`.
@@ -10,6 +15,8 @@ const CGROUP_CPU: &str = "mcad_cgroup_cpu_seconds_total";
 
 /// GPUs as the ladder spells them: those that are whole, or their replicas.
 const GPU: &str = "nvidia_com_gpu";
+
+const GIB: f64 = (1_u64 << 30) as f64;
 
 /// One scrape of `/metrics`.
 pub(crate) struct Scrape {
@@ -81,47 +88,80 @@ impl View {
             None => line.push_str("  busiest unknown yet"),
             Some(rates) if rates.is_empty() => line.push_str("  none below the root"),
             Some(rates) => {
-                let busiest = rates.iter().take(3).map(|(cgroup, cores)| format!(" {cgroup} {cores:.2}"));
+                let busiest = rates.iter().take(3).map(|(cgroup, cores)| format!(" {} {cores:.2}", printable(cgroup)));
                 let _infallible = write!(line, "  busiest{}", busiest.collect::<Vec<_>>().join(","));
             }
         }
         line
     }
 
-    /// A screen of `rows` lines of at most `columns` characters.
-    pub(crate) fn screen(&self, address: &str, rows: usize, columns: usize) -> String {
-        let mut lines = vec![
-            format!("mcad-metrics on this machine    {address}    Ctrl-C ends it"),
-            String::new(),
-            self.machine(),
-            self.source(),
-            String::new(),
-        ];
+    /// A screen of `rows` lines of at most `columns` characters that are seen.
+    pub(crate) fn screen(&self, address: &str, (rows, columns): (usize, usize), paint: Paint) -> String {
+        let mut text = format!("{}\n", paint.tone(Tone::Title, "This machine"));
+        let _infallible = writeln!(text, "{}. The page is at {address}/. Ctrl-C ends it.", self.source());
+        for (resource, title, unit) in [("cpu", "cpu, in cores", 1.0), ("memory", "memory, in GiB", GIB)] {
+            self.write_ladder(&mut text, resource, title, unit, paint);
+        }
+        if self.figure("mcad_node_installed", GPU).is_some_and(|installed| installed > 0.0) {
+            let fake = if self.are_gpus_fake() { ", FAKE" } else { "" };
+            self.write_ladder(&mut text, GPU, &format!("nvidia.com/gpu, in GPUs{fake}"), 1.0, paint);
+        }
+        let _infallible =
+            writeln!(text, "\n{}", paint.tone(Tone::Title, "Busiest cgroups, in cores, each with all below it"));
         match &self.rates {
-            None => lines.push("waiting for two reports".to_owned()),
+            None => text.push_str("  waiting for two reports\n"),
+            Some(rates) if rates.is_empty() => text.push_str("  none below the root\n"),
             Some(rates) => {
-                lines.push("  cores  cgroup, with all below it".to_owned());
-                let room = rows.saturating_sub(lines.len());
-                lines.extend(rates.iter().take(room).map(|(cgroup, cores)| format!("{cores:>7.3}  {cgroup}")));
+                let room = rows.saturating_sub(text.lines().count());
+                let rows =
+                    rates.iter().take(room).map(|(cgroup, cores)| row(&printable(cgroup), format!("{cores:.3}")));
+                table::write(&mut text, &rows.collect::<Vec<_>>(), paint);
             }
         }
-        let cut = lines.into_iter().take(rows).map(|line| line.chars().take(columns).collect::<String>());
-        cut.collect::<Vec<_>>().join("\n")
+        text.lines().take(rows).map(|line| cut(line, columns)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// What there is of a resource, what of it works, and who uses it, as `explain` tells it of a node without Kubernetes.
+    fn write_ladder(&self, text: &mut String, resource: &str, title: &str, unit: f64, paint: Paint) {
+        let known = |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), |value| rounded(value / unit));
+        let [installed, healthy, used] =
+            ["mcad_node_installed", "mcad_node_healthy", "mcad_node_used"].map(|family| self.figure(family, resource));
+        let _infallible = writeln!(text, "\n{}", paint.tone(Tone::Title, title));
+        if let (Some(installed), Some(healthy), Some(used)) = (installed, healthy, used) {
+            let parts = [(Tone::Normal, used), (Tone::Good, healthy - used), (Tone::Bad, installed - healthy)];
+            text.push_str(&bar::line(&parts, paint));
+        }
+        let by = |(owner, words)| {
+            let now = self.now.as_ref()?;
+            let used = now.sum("mcad_node_used", &[("resource", resource), ("owner", owner)])?;
+            Some(format!("{} {words}", rounded(used / unit)))
+        };
+        let owners = [("appwrapper", "by AppWrappers"), ("other", "by other pods"), ("system", "by no pod")];
+        let note = owners.into_iter().filter_map(by).collect::<Vec<_>>().join(", ");
+        let all = [
+            row("installed", known(installed)),
+            Row { tone: Tone::Good, ..row("healthy", known(healthy)) },
+            Row { note, ..row("used", known(used)) },
+        ];
+        table::write(text, &all, paint);
+    }
+
+    fn figure(&self, family: &str, resource: &str) -> Option<f64> {
+        self.now.as_ref()?.sum(family, &[("resource", resource)])
+    }
+
+    fn are_gpus_fake(&self) -> bool {
+        self.now.as_ref().is_some_and(|now| now.sum("mcad_node_gpus_fake", &[]) == Some(1.0))
     }
 
     fn machine(&self) -> String {
-        let figure = |family, resource| {
-            let now = self.now.as_ref()?;
-            now.sum(family, &[("resource", resource)])
-        };
+        let figure = |family, resource| self.figure(family, resource);
         let cpu = pair(figure("mcad_node_used", "cpu"), figure("mcad_node_installed", "cpu"), 1.0);
-        let gib = f64::from(1 << 30);
-        let memory = pair(figure("mcad_node_used", "memory"), figure("mcad_node_installed", "memory"), gib);
+        let memory = pair(figure("mcad_node_used", "memory"), figure("mcad_node_installed", "memory"), GIB);
         let mut machine = format!("cpu {cpu} cores  memory {memory} GiB");
         let gpus = |family| figure(family, GPU);
         if let Some(installed) = gpus("mcad_node_installed").filter(|installed| *installed > 0.0) {
-            let is_fake = self.now.as_ref().is_some_and(|now| now.sum("mcad_node_gpus_fake", &[]) == Some(1.0));
-            let what = if is_fake { "FAKE GPUs" } else { "GPUs" };
+            let what = if self.are_gpus_fake() { "FAKE GPUs" } else { "GPUs" };
             let text = |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), |value| format!("{value:.2}"));
             let healthy = gpus("mcad_node_healthy").map_or_else(|| "unknown".to_owned(), |value| value.to_string());
             let busy = text(gpus("mcad_node_used"));
@@ -135,10 +175,7 @@ impl View {
         if !self.is_measured() {
             return "no report from the agent".to_owned();
         }
-        let cgroups = match now.cgroup_seconds().count() {
-            1 => "1 cgroup".to_owned(),
-            count => format!("{count} cgroups"),
-        };
+        let cgroups = count(now.cgroup_seconds().count() as u64, "cgroup", "cgroups");
         let sources = now.samples.iter().filter(|sample| sample.family == "mcad_node_source");
         let source =
             sources.filter(|sample| sample.has(&[("figure", "cgroup")])).find_map(|sample| sample.label("source"));
@@ -149,6 +186,16 @@ impl View {
             None => "no cgroups: source unknown".to_owned(),
         }
     }
+}
+
+fn row(label: &str, amount: String) -> Row {
+    Row { label: label.to_owned(), amount, note: String::new(), tone: Tone::Normal }
+}
+
+/// With two digits at most. Little is not nothing.
+fn rounded(amount: f64) -> String {
+    let rounded = (amount * 100.0).round() / 100.0;
+    if rounded == 0.0 && amount > 0.0 { "<0.01".to_owned() } else { rounded.to_string() }
 }
 
 /// `1.23 of 2`, each part as far as it is known.
@@ -184,6 +231,7 @@ mod tests {
              mcad_node_report_age_seconds{{node=\"n\"}} {age_s}\n\
              mcad_node_source{{node=\"n\",figure=\"cgroup\",source=\"bpf\"}} 1\n\
              mcad_node_installed{{node=\"n\",resource=\"cpu\",unit=\"core\"}} 2\n\
+             mcad_node_healthy{{node=\"n\",resource=\"cpu\",unit=\"core\"}} 2\n\
              mcad_node_used{{node=\"n\",resource=\"cpu\",unit=\"core\",owner=\"system\"}} 1.25\n\
              mcad_node_used{{node=\"n\",resource=\"cpu\",unit=\"core\",owner=\"other\"}} 0.25\n\
              mcad_cgroup_cpu_seconds_total{{node=\"n\",cgroup=\"/\"}} 99\n\
@@ -200,17 +248,43 @@ mod tests {
     }
 
     #[test]
-    fn a_screen_shows_the_machine_the_source_and_the_busiest_cgroups() {
-        let shown = view([scrape(1.0, 0.0, 10.0), scrape(2.0, 0.0, 10.5)]).screen("http://a/metrics", 20, 80);
-        assert_eq!(
-            shown,
-            "mcad-metrics on this machine    http://a/metrics    Ctrl-C ends it\n\n\
-             cpu 1.50 of 2.00 cores  memory unknown of unknown GiB\n\
-             3 cgroups, read by eBPF\n\n  \
-             cores  cgroup, with all below it\n  \
-             0.500  /busy\n  \
-             0.000  /idle"
-        );
+    fn a_screen_shows_the_ladder_of_this_machine_and_the_busiest_cgroups() {
+        let shown = view([scrape(1.0, 0.0, 10.0), scrape(2.0, 0.0, 10.5)]);
+        let expected = "\
+This machine
+3 cgroups, read by eBPF. The page is at http://a/. Ctrl-C ends it.
+
+cpu, in cores
+  installed    2
+  healthy      2
+  used       1.5  0.25 by other pods, 1.25 by no pod
+
+memory, in GiB
+  installed  unknown
+  healthy    unknown
+  used       unknown
+
+Busiest cgroups, in cores, each with all below it
+  /busy  0.500
+  /idle  0.000";
+        assert_eq!(shown.screen("http://a", (40, 80), Paint::Plain), expected);
+        let coloured = shown.screen("http://a", (40, 80), Paint::Colours);
+        assert!(coloured.contains("\x1b[1mcpu, in cores\x1b[0m\n  ██████████"), "{coloured}");
+    }
+
+    #[test]
+    fn a_name_that_a_terminal_would_obey_is_spelled_out() {
+        let evil = |busy_s: f64, at_s| {
+            let mut scrape = scrape(at_s, 0.0, 10.0);
+            scrape.samples.extend(parse(&format!(
+                "mcad_cgroup_cpu_seconds_total{{node=\"n\",cgroup=\"/\u{1b}[2J\"}} {busy_s}\n"
+            )));
+            scrape
+        };
+        let shown = view([evil(1.0, 1.0), evil(9.0, 2.0)]);
+        for said in [shown.line(), shown.screen("http://a", (40, 80), Paint::Plain)] {
+            assert!(said.contains("/\\u{1b}[2J") && !said.contains('\u{1b}'), "{said:?}");
+        }
     }
 
     #[test]
@@ -286,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_screen_keeps_to_its_size() {
-        let shown = view([scrape(1.0, 0.0, 10.0), scrape(2.0, 0.0, 10.5)]).screen("http://a/metrics", 7, 20);
+        let shown = view([scrape(1.0, 0.0, 10.0), scrape(2.0, 0.0, 10.5)]).screen("http://a", (7, 20), Paint::Plain);
         assert_eq!(shown.lines().count(), 7);
         assert!(shown.lines().all(|line| line.chars().count() <= 20));
     }

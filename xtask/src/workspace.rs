@@ -1,14 +1,22 @@
 //! Where things are: the workspace's root, the cache outside it, the cargo that called us. It runs nothing.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::probe_inputs;
+
 /// The workspace's root folder.
 pub(crate) fn root() -> &'static Path {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().unwrap_or(xtask)
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// The folder for what is built once a machine and not once a checkout. Deleting it costs time and nothing else.
@@ -20,6 +28,26 @@ pub(crate) fn cache() -> Result<PathBuf> {
         }
     };
     Ok(base.join("mcad-metrics"))
+}
+
+/// Flags of rustc that keep this machine's folders out of what it compiles: where the sources lie is nobody's business, and would make
+/// of every machine's build another one.
+pub(crate) fn remap_flags() -> Vec<OsString> {
+    // Of two that fit, rustc takes the last.
+    let folders = [Some(root().to_owned()), cargo_home()].into_iter().zip(probe_inputs::REMAPPED);
+    let flag = |(from, to): (Option<PathBuf>, &str)| {
+        let mut flag = OsString::from("--remap-path-prefix=");
+        flag.push(from?);
+        flag.push(format!("={to}"));
+        Some(flag)
+    };
+    folders.filter_map(flag).collect()
+}
+
+/// Where cargo keeps the sources of crates.
+pub(crate) fn cargo_home() -> Option<PathBuf> {
+    let named = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    named.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
 }
 
 /// The cargo of the pinned toolchain, in the workspace's root.

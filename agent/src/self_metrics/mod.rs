@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use crate::sample::{CgroupSource, ProbeCost, Removals, Sample};
+use crate::version::REVISION;
 
 /// The agent's own figures.
 pub struct SelfMetrics {
@@ -132,8 +133,11 @@ impl SelfMetrics {
             started: Instant::now(),
             registry,
         };
-        let version = IntGaugeVec::new(Opts::new("mcad_agent_build_info", "1, with the version."), &["version"])?;
-        version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let version = IntGaugeVec::new(
+            Opts::new("mcad_agent_build_info", "1, with the version and the commit that it was built from."),
+            &["version", "revision"],
+        )?;
+        version.with_label_values(&[env!("CARGO_PKG_VERSION"), REVISION]).set(1);
         let registry = &metrics.registry;
         registry.register(Box::new(version))?;
         registry.register(Box::new(metrics.ticks.clone()))?;

@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
 /// A bundle has a few certificates of 1 KiB, a token 1 KiB; what is longer is something else.
-const MAX_BYTES: u64 = 256 * 1024;
+pub(super) const MAX_BYTES: u64 = 256 * 1024;
 
 /// Files with what is needed to reach an aggregator on another machine.
 #[derive(Debug, Default)]

@@ -3,11 +3,10 @@
 use std::io;
 use std::sync::Mutex;
 
-use mcad_wire::report::Report;
-use prost::Message as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::super::posted::{posted, put};
 use super::*;
 
 /// What the server does with the next request.
@@ -55,11 +54,6 @@ fn check(deadline: Duration, script: &[(Act, u64)], story: &str, counters: &[&st
 
 fn delivery(target: Target, deadline: Duration, backoff: Backoff, metrics: &Arc<SelfMetrics>) -> Delivery {
     Delivery::new(target, deadline, backoff, Arc::clone(metrics), mpsc::channel(1).0)
-}
-
-fn put(slot: &watch::Sender<Option<Outgoing>>, sequence: u64) {
-    let report = Report { sequence, ..Report::default() };
-    slot.send_replace(Some(Outgoing { sequence, bytes: report.encode_to_vec().into() }));
 }
 
 fn counts(metrics: &SelfMetrics) -> Vec<String> {
@@ -113,24 +107,12 @@ async fn request(listener: &TcpListener, kept: Option<TcpStream>, story: &mut St
     (stream, sequence)
 }
 
-/// Reads one POST to its end; `None` where the client closed instead.
 async fn read(stream: &mut TcpStream) -> Option<u64> {
-    let mut bytes = Vec::new();
-    loop {
-        let mut chunk = [0; 4096];
-        let read = stream.read(&mut chunk).await.ok().filter(|read| *read > 0)?;
-        bytes.extend_from_slice(&chunk[..read]);
-        let Some(head_end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8(bytes[..head_end].to_vec()).unwrap();
-        assert!(head.starts_with("POST /v1/report HTTP/1.1\r\n"), "{head}");
-        assert!(head.contains("content-type: application/x-protobuf"), "{head}");
-        assert!(head.contains("host: 127.0.0.1:"), "{head}");
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-        let body = &bytes[head_end + 4..];
-        if body.len() == length.parse::<usize>().unwrap() {
-            return Some(Report::decode(body).unwrap().sequence);
-        }
-    }
+    let (head, sequence) = posted(stream).await?;
+    assert!(head.starts_with("POST /v1/report HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("content-type: application/x-protobuf"), "{head}");
+    assert!(head.contains("host: 127.0.0.1:"), "{head}");
+    Some(sequence)
 }
 
 #[test]

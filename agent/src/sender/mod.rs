@@ -189,4 +189,8 @@ where
 }
 
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod posted;
+#[cfg(test)]
 mod tests;

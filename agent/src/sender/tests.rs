@@ -2,11 +2,10 @@
 
 use std::sync::Mutex;
 
-use mcad_wire::report::Report;
-use prost::Message as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::posted::{posted, put};
 use super::*;
 
 const LONG: Duration = Duration::from_mins(1);
@@ -42,20 +41,9 @@ async fn take(stream: &mut TcpStream) -> Option<u64> {
 }
 
 async fn read(stream: &mut TcpStream) -> Option<u64> {
-    let mut bytes = Vec::new();
-    loop {
-        let mut chunk = [0; 4096];
-        let read = stream.read(&mut chunk).await.ok().filter(|read| *read > 0)?;
-        bytes.extend_from_slice(&chunk[..read]);
-        let Some(head) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-        let text = String::from_utf8(bytes[..head].to_vec()).unwrap();
-        assert!(text.contains("host: aggregator.example:1"), "{text}");
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
-        let body = &bytes[head + 4..];
-        if body.len() == length.parse::<usize>().unwrap() {
-            return Some(Report::decode(body).unwrap().sequence);
-        }
-    }
+    let (head, sequence) = posted(stream).await?;
+    assert!(head.contains("host: aggregator.example:1"), "{head}");
+    Some(sequence)
 }
 
 /// The addresses that the name has now; None: the name can't be looked up.
@@ -87,8 +75,7 @@ impl Agent {
     }
 
     fn put(&self, sequence: u64) {
-        let report = Report { sequence, ..Report::default() };
-        self.slot.send_replace(Some(Outgoing { sequence, bytes: report.encode_to_vec().into() }));
+        put(&self.slot, sequence);
     }
 
     fn name_has(&self, addresses: &[SocketAddr]) {

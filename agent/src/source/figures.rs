@@ -106,17 +106,20 @@ impl CgroupFile<'_> {
         self.text(file).ok().and_then(parse)
     }
 
-    /// The text of one file, up to [`MAX_FILE_BYTES`].
+    /// The text of one file. Of a longer one than [`MAX_FILE_BYTES`] nothing: its last figure may be cut.
     fn text(&mut self, file: &str) -> Result<&str, Errno> {
         const STEP: usize = 4096;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(self.directory, file, flags, Mode::empty())?;
         let mut length = 0;
-        while length < MAX_FILE_BYTES {
+        loop {
             self.buffer.resize(length + STEP, 0);
             match rustix::io::read(&file, &mut self.buffer[length..])? {
                 0 => break,
                 read => length += read,
+            }
+            if length > MAX_FILE_BYTES {
+                return Err(Errno::FBIG);
             }
         }
         std::str::from_utf8(&self.buffer[..length]).map_err(|_| Errno::ILSEQ)
@@ -197,6 +200,22 @@ fn keyed(text: &str, key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_file_that_is_too_long_nothing_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = OwnedFd::from(std::fs::File::open(folder.path()).unwrap());
+        let oom_kills = |bytes: usize| {
+            let mut buffer = Vec::new();
+            let text = "oom_kill 12\n";
+            let text = text.to_owned() + &"x".repeat(bytes - text.len());
+            std::fs::write(folder.path().join("memory.events"), text).unwrap();
+            let mut file = CgroupFile { directory: &directory, buffer: &mut buffer };
+            file.text("memory.events").map(|text| (text.len(), keyed(text, "oom_kill")))
+        };
+        assert_eq!(oom_kills(MAX_FILE_BYTES), Ok((MAX_FILE_BYTES, Some(12))));
+        assert_eq!(oom_kills(MAX_FILE_BYTES + 1), Err(Errno::FBIG));
+    }
 
     #[test]
     fn keys_are_whole_words() {

@@ -7,7 +7,10 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    sync::{
+        Mutex, MutexGuard, Once, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     thread,
 };
 
@@ -49,6 +52,16 @@ fn skip(why: &str) -> Option<PathBuf> {
     None
 }
 
+/// A turn of those tests whose work shows in the probes of others: a thousand cgroups at once leave waits no place, and what one
+/// test removes is in the rings of all.
+pub(super) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the names of tests' cgroups begin with, before the id of the process.
+const BRANCH: &str = "mcad-test-";
+
 /// A cgroup of this test's own, removed with all below it when the test ends.
 pub(super) struct Branch {
     pub(super) path: PathBuf,
@@ -58,7 +71,9 @@ pub(super) struct Branch {
 impl Branch {
     pub(super) fn new(tree: &Path) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("mcad-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(|| Self::sweep(tree));
+        let name = format!("{BRANCH}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = tree.join(&name);
         fs::create_dir(&path).unwrap();
         Self { path, relative: format!("/{name}") }
@@ -69,11 +84,22 @@ impl Branch {
         fs::create_dir(&path).unwrap();
         path
     }
+
+    /// Removes what tests left that were killed.
+    fn sweep(tree: &Path) {
+        for entry in fs::read_dir(tree).unwrap().flatten() {
+            let name = entry.file_name();
+            let maker = name.to_str().and_then(|name| name.strip_prefix(BRANCH)?.split('-').next());
+            if maker.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                drop(Self { path: entry.path(), relative: String::new() });
+            }
+        }
+    }
 }
 
 impl Drop for Branch {
     fn drop(&mut self) {
-        // cgroupfs knows no recursive removal: deepest first, by repeated sweeps.
+        // cgroupfs knows no recursive removal: deepest first.
         fn remove(path: &Path) {
             for entry in fs::read_dir(path).into_iter().flatten().flatten() {
                 if entry.path().is_dir() {
@@ -289,9 +315,9 @@ fn a_cgroup_made_anew_under_an_old_name_is_another_one() {
     let Some(tree) = tree() else { return };
     let branch = Branch::new(&tree);
     let mut source = attach(&tree, probe::MAX_CGROUPS);
-    let id_of = |sample: CgroupSample| {
-        sample.cgroups.iter().find(|cgroup| cgroup.path.ends_with("/again")).map(|cgroup| cgroup.id)
-    };
+    let name = format!("{}/again", branch.relative);
+    let id_of =
+        |sample: CgroupSample| sample.cgroups.iter().find(|cgroup| *cgroup.path == name).map(|cgroup| cgroup.id);
     let path = branch.child("again");
     let first = id_of(source.read().unwrap());
     fs::remove_dir(&path).unwrap();

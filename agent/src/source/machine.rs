@@ -105,6 +105,16 @@ mod tests {
     use crate::sample::Reason;
 
     #[test]
+    fn a_file_is_read_as_far_as_its_figures_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stat");
+        for (bytes, expected) in [(READ_BYTES, READ_BYTES), (READ_BYTES + 1, READ_BYTES)] {
+            std::fs::write(&path, "x".repeat(bytes as usize)).unwrap();
+            assert_eq!(read(&path).unwrap().len() as u64, expected);
+        }
+    }
+
+    #[test]
     fn busy_time_leaves_out_idle_iowait_steal_and_guests() {
         let stat = "cpu  100 20 30 5000 600 7 8 900 50 10\ncpu0 1 1 1 1 1 1 1 1 1 1\nintr 5\n";
         assert_eq!(cpu_busy_ns(stat, 100), Some((100 + 20 + 30 + 7 + 8) * 10_000_000));

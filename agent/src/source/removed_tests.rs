@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        MutexGuard,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -19,7 +19,7 @@ use std::{
 use super::{
     ReadCgroups,
     bpf::BpfCgroups,
-    live_tests::{Branch, attach, tree},
+    live_tests::{Branch, alone, attach, tree},
 };
 use crate::{
     clock,
@@ -46,9 +46,8 @@ struct Kubelet {
 
 impl Kubelet {
     fn new(tree: &Path) -> Self {
-        static ALONE: Mutex<()> = Mutex::new(());
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
         let branch = Branch::new(tree);
         for controller in ["+cpu", "+memory"] {
             let _ = fs::write(branch.path.join("cgroup.subtree_control"), controller);
@@ -159,46 +158,57 @@ fn usage_us(cgroup: &Path) -> u64 {
     text.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap().parse().unwrap()
 }
 
-fn sampled(source: &mut BpfCgroups, totals: &mut PodTotals) -> CgroupSample {
-    let mut sample = source.read().unwrap();
-    totals.take(clock::now().uptime_ns, &mut sample);
-    sample
+/// The agent's eyes on the tree.
+struct Watch {
+    source: BpfCgroups,
+    totals: PodTotals,
+}
+
+impl Watch {
+    fn sample(&mut self) -> CgroupSample {
+        let mut sample = self.source.read().unwrap();
+        self.totals.take(clock::now().uptime_ns, &mut sample);
+        sample
+    }
+}
+
+/// Kubelet's tree, and the agent that watches it from its start on; None, and said aloud, where this machine has none.
+fn watched() -> Option<(Kubelet, Watch)> {
+    let tree = tree()?;
+    let kubelet = Kubelet::new(&tree);
+    Some((kubelet, Watch { source: attach(&tree, probe::MAX_CGROUPS), totals: PodTotals::default() }))
 }
 
 #[test]
 fn a_pod_that_came_and_went_between_two_samples_leaves_what_it_used() {
-    let Some(tree) = tree() else { return };
-    let kubelet = Kubelet::new(&tree);
+    let Some((kubelet, mut watch)) = watched() else { return };
     let mut worker = Worker::new(&kubelet.branch.child("home"));
-    let (mut source, mut totals) = (attach(&tree, probe::MAX_CGROUPS), PodTotals::default());
-    sampled(&mut source, &mut totals);
+    watch.sample();
     let pod = kubelet.pod(1);
     let used_ns = run_container(&mut worker, &pod, 1, 3000) + run_container(&mut worker, &pod, 2, 3000);
     fs::remove_dir(&pod).unwrap();
-    sampled(&mut source, &mut totals);
-    let ended = kubelet.ended(&totals, 1).unwrap();
+    watch.sample();
+    let ended = kubelet.ended(&watch.totals, 1).unwrap();
     assert_eq!((ended.cpu_ns, ended.watched), (Some(used_ns), true));
 }
 
 #[test]
 fn a_pod_that_ends_after_a_sample_leaves_what_it_used_since() {
-    let Some(tree) = tree() else { return };
-    let kubelet = Kubelet::new(&tree);
+    let Some((kubelet, mut watch)) = watched() else { return };
     let mut worker = Worker::new(&kubelet.branch.child("home"));
-    let (mut source, mut totals) = (attach(&tree, probe::MAX_CGROUPS), PodTotals::default());
     let pod = kubelet.pod(1);
     let mut used_ns = run_container(&mut worker, &pod, 1, 3000);
     let second = make_container(&pod, 2);
     used_ns += worker.work_ns(&second, 3000);
     // Living: the pod's own total has the container that ended.
-    let sample = sampled(&mut source, &mut totals);
+    let sample = watch.sample();
     assert_eq!(kubelet.living(&sample, 1).unwrap().cpu_ns, Some(used_ns));
     used_ns += worker.work_ns(&second, 3000);
     fs::remove_dir(&second).unwrap();
     used_ns += run_container(&mut worker, &pod, 3, 3000);
     fs::remove_dir(&pod).unwrap();
-    assert_eq!(kubelet.living(&sampled(&mut source, &mut totals), 1), None);
-    let ended = kubelet.ended(&totals, 1).unwrap();
+    assert_eq!(kubelet.living(&watch.sample(), 1), None);
+    let ended = kubelet.ended(&watch.totals, 1).unwrap();
     assert_eq!((ended.cpu_ns, ended.watched), (Some(used_ns), true));
 }
 
@@ -209,14 +219,12 @@ const LIFE: Duration = Duration::from_millis(50);
 
 #[test]
 fn a_thousand_cgroups_that_live_50_ms_are_all_in_their_pods_totals() {
-    let Some(tree) = tree() else { return };
-    let kubelet = Kubelet::new(&tree);
+    let Some((kubelet, mut watch)) = watched() else { return };
     let mut worker = Worker::new(&kubelet.branch.child("home"));
-    let (mut source, mut totals) = (attach(&tree, probe::MAX_CGROUPS), PodTotals::default());
     let mut used_ns: BTreeMap<u32, u64> = BTreeMap::new();
     let mut numbers = 0..;
     let lasting: Vec<(u32, PathBuf)> = (1..=5).map(|number| (number, kubelet.pod(number))).collect();
-    sampled(&mut source, &mut totals);
+    watch.sample();
     for batch in 0..20 {
         let born = Instant::now();
         // Half of them in pods that last, half in pods that go with them.
@@ -243,13 +251,13 @@ fn a_thousand_cgroups_that_live_50_ms_are_all_in_their_pods_totals() {
         }
         // Within the interval of two batches, so that some pods are in a sample and most in none.
         if batch % 2 == 1 {
-            sampled(&mut source, &mut totals);
+            watch.sample();
         }
     }
-    let sample = sampled(&mut source, &mut totals);
+    let sample = watch.sample();
     assert_eq!(sample.removals.as_ref().unwrap().dropped, 0);
     let living = |pod| kubelet.living(&sample, pod).and_then(|cgroup| cgroup.cpu_ns);
-    let measured = |pod| living(pod).or_else(|| kubelet.ended(&totals, pod).and_then(|ended| ended.cpu_ns));
+    let measured = |pod| living(pod).or_else(|| kubelet.ended(&watch.totals, pod).and_then(|ended| ended.cpu_ns));
     assert_eq!(used_ns.len(), 105);
     for (pod, used_ns) in &used_ns {
         assert_eq!(measured(*pod), Some(*used_ns), "pod {pod}");
@@ -261,10 +269,8 @@ fn a_thousand_cgroups_that_live_50_ms_are_all_in_their_pods_totals() {
 
 #[test]
 fn an_oom_kill_in_a_container_that_is_gone_with_its_pod_is_counted_once() {
-    let Some(tree) = tree() else { return };
-    let kubelet = Kubelet::new(&tree);
-    let (mut source, mut totals) = (attach(&tree, probe::MAX_CGROUPS), PodTotals::default());
-    sampled(&mut source, &mut totals);
+    let Some((kubelet, mut watch)) = watched() else { return };
+    watch.sample();
     let (lasting, passing) = (kubelet.pod(1), kubelet.pod(2));
     for (number, pod) in [&lasting, &passing].into_iter().enumerate() {
         let container = make_container(pod, number as u32);
@@ -284,21 +290,19 @@ fn an_oom_kill_in_a_container_that_is_gone_with_its_pod_is_counted_once() {
     }
     fs::remove_dir(&passing).unwrap();
     let has_memory = fs::exists(lasting.join("memory.events")).unwrap();
-    let sample = sampled(&mut source, &mut totals);
+    let sample = watch.sample();
     let living = kubelet.living(&sample, 1).unwrap();
     // Without the controller nobody counts: absent, not 0.
     let expected = has_memory.then_some(1);
-    assert_eq!((living.oom_kills, kubelet.ended(&totals, 2).unwrap().oom_kills), (expected, expected));
+    assert_eq!((living.oom_kills, kubelet.ended(&watch.totals, 2).unwrap().oom_kills), (expected, expected));
 }
 
 #[test]
 fn removals_beyond_the_rings_room_are_counted_and_no_total_is_above_the_truth() {
-    let Some(tree) = tree() else { return };
-    let kubelet = Kubelet::new(&tree);
+    let Some((kubelet, mut watch)) = watched() else { return };
     let mut worker = Worker::new(&kubelet.branch.child("home"));
-    let (mut source, mut totals) = (attach(&tree, probe::MAX_CGROUPS), PodTotals::default());
-    sampled(&mut source, &mut totals);
-    let before = source.read().unwrap().removals.unwrap();
+    watch.sample();
+    let before = watch.source.read().unwrap().removals.unwrap();
     let (lasting, passing) = (kubelet.pod(1), kubelet.pod(2));
     let mut used_ns = [run_container(&mut worker, &lasting, 1, 1000), run_container(&mut worker, &passing, 2, 1000)];
     // As fast as the kernel goes: thousands a second, and more than the ring has room for.
@@ -310,7 +314,7 @@ fn removals_beyond_the_rings_room_are_counted_and_no_total_is_above_the_truth() 
     used_ns[0] += run_container(&mut worker, &lasting, 3, 1000);
     used_ns[1] += run_container(&mut worker, &passing, 4, 1000);
     fs::remove_dir(&passing).unwrap();
-    let sample = sampled(&mut source, &mut totals);
+    let sample = watch.sample();
     let after = sample.removals.as_ref().unwrap();
     let (told, dropped) = (after.told - before.told, after.dropped - before.dropped);
     // Four containers and a pod beside them.
@@ -318,19 +322,17 @@ fn removals_beyond_the_rings_room_are_counted_and_no_total_is_above_the_truth() 
     assert!(dropped > 0 && told > 1000, "{told} told, {dropped} dropped");
     assert_eq!(kubelet.living(&sample, 1).unwrap().cpu_ns, Some(used_ns[0]));
     // Its last container and its own removal found no room. It ends when a sample has missed it twice.
-    sampled(&mut source, &mut totals);
-    let ended = kubelet.ended(&totals, 2).unwrap();
+    watch.sample();
+    let ended = kubelet.ended(&watch.totals, 2).unwrap();
     assert!(!ended.watched);
     assert!(ended.cpu_ns.unwrap() <= used_ns[1], "{ended:?} {used_ns:?}");
 }
 
 #[test]
 fn long_names_odd_bytes_and_a_deep_tree_in_a_pod_leave_it_its_total() {
-    let Some(tree) = tree() else { return };
-    let kubelet = Kubelet::new(&tree);
+    let Some((kubelet, mut watch)) = watched() else { return };
     let mut worker = Worker::new(&kubelet.branch.child("home"));
-    let (mut source, mut totals) = (attach(&tree, probe::MAX_CGROUPS), PodTotals::default());
-    sampled(&mut source, &mut totals);
+    watch.sample();
     let pod = kubelet.pod(1);
     let container = make_container(&pod, 1);
     let mut levels = vec![container.clone()];
@@ -348,8 +350,8 @@ fn long_names_odd_bytes_and_a_deep_tree_in_a_pod_leave_it_its_total() {
         fs::remove_dir(path).unwrap();
     }
     fs::remove_dir(&pod).unwrap();
-    let sample = sampled(&mut source, &mut totals);
+    let sample = watch.sample();
     assert_eq!(sample.removals.unwrap().dropped, 0);
-    let ended = kubelet.ended(&totals, 1).unwrap();
+    let ended = kubelet.ended(&watch.totals, 1).unwrap();
     assert_eq!((ended.cpu_ns, ended.watched), (Some(used_ns), true));
 }

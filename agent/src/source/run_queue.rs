@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::{
     probe::RunQueueProbe,
-    run_queue::{Cost, Governor, Order, RunQueueTotals},
+    run_queue::{Cost, Governor, Order, RunQueueTotals, forget_unproven_zeros},
     sample::{Cgroup, Removed, RunQueue, RunQueueCost},
 };
 
@@ -33,6 +33,7 @@ impl RunQueues {
         self.probe.free(&ended);
         let of = |waits: mcad_wire::abi::RunQueueWaits| RunQueue { wait_ns: waits.wait_ns, waits: waits.waits };
         let all = reading.all;
+        forget_unproven_zeros(cgroups, of(all.dropped));
         let now_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let cost = Cost { at_ns: now_ns, switches: all.switches, timed: all.timed, timed_ns: all.timed_ns };
         let order = self.governor.order(cost);

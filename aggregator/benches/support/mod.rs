@@ -5,7 +5,11 @@ pub(crate) mod counted;
 pub(crate) mod objects;
 
 use std::fs;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
 
 /// Figures of one run are printed with what else the machine did.
 pub(crate) fn begin(what: &str) {
@@ -51,8 +55,13 @@ pub(crate) fn on_cpu<T>(run: impl FnOnce() -> T) -> (Duration, T) {
 }
 
 fn cpu_ns() -> u64 {
-    let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    stat.split(' ').next().unwrap().parse().unwrap()
+    scheduled_ns("thread-self").unwrap()
+}
+
+/// Time on a processor of one thread, by its folder below `/proc`; nothing once it is gone. Of a process it is the first thread's.
+pub(crate) fn scheduled_ns(thread: &str) -> Option<u64> {
+    let schedstat = fs::read_to_string(format!("/proc/{thread}/schedstat")).ok()?;
+    schedstat.split(' ').next()?.parse().ok()
 }
 
 /// Median times of `runs` runs, by the clock and on a processor.
@@ -84,12 +93,17 @@ pub(crate) fn megabytes(bytes: u64) -> String {
 
 /// Memory of this process that is resident.
 pub(crate) fn resident_bytes() -> u64 {
-    status_bytes("VmRSS:")
+    status_bytes("self", "VmRSS:")
+}
+
+/// The same of another process.
+pub(crate) fn resident_bytes_of(process: u32) -> u64 {
+    status_bytes(&process.to_string(), "VmRSS:")
 }
 
 /// The most that was resident since [`forget_peak`].
 pub(crate) fn peak_bytes() -> u64 {
-    status_bytes("VmHWM:")
+    status_bytes("self", "VmHWM:")
 }
 
 /// Lets [`peak_bytes`] begin anew.
@@ -97,8 +111,20 @@ pub(crate) fn forget_peak() {
     fs::write("/proc/self/clear_refs", "5").unwrap();
 }
 
-fn status_bytes(key: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
+fn status_bytes(process: &str, key: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// TLS as agents speak it, with whoever shows this certificate.
+pub(crate) fn trusting(certificate: &CertificateDer<'static>, protocol: &str) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
+    let mut config = builder.unwrap().with_root_certificates(roots).with_no_client_auth();
+    config.resumption = rustls::client::Resumption::disabled();
+    config.alpn_protocols = vec![protocol.into()];
+    Arc::new(config)
 }

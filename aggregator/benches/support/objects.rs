@@ -56,8 +56,13 @@ pub(crate) fn namespace(owner: usize) -> String {
     format!("team-{}", owner % 50)
 }
 
-/// A ready node of 8 GPUs, and 64 of each of `others`, with the labels that GPU nodes in clouds have.
+/// [`node_json`], decoded.
 pub(crate) fn node(at: usize, others: &[&str]) -> Object {
+    object(node_json(at, others))
+}
+
+/// A ready node of 8 GPUs, and 64 of each of `others`, with the labels that GPU nodes in clouds have.
+pub(crate) fn node_json(at: usize, others: &[&str]) -> Value {
     let product = ["NVIDIA-A100-SXM4-80GB", "NVIDIA-H100-80GB-HBM3", "NVIDIA-L40S"][at % 3];
     let amounts = |cpu: &str, memory: &str| {
         let mut amounts = json!({
@@ -80,7 +85,7 @@ pub(crate) fn node(at: usize, others: &[&str]) -> Object {
         "nvidia.com/gpu.replicas": "1", "nvidia.com/mig.capable": "true", "nvidia.com/mig.strategy": "single",
         "rack": format!("rack-{}", at / 16),
     });
-    object(json!({
+    json!({
         "apiVersion": "v1", "kind": "Node",
         "metadata": {"name": node_name(at), "uid": uid(at + 1_000_000), "labels": labels},
         "spec": {"taints": [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}]},
@@ -88,7 +93,7 @@ pub(crate) fn node(at: usize, others: &[&str]) -> Object {
             "capacity": amounts("96", "1176334124Ki"), "allocatable": amounts("95690m", "1162887980Ki"),
             "conditions": [{"type": "Ready", "status": "True"}],
         },
-    }))
+    })
 }
 
 /// Decodes what was made here.

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::quantity::Quantity;
 use crate::trust::files::Files;
+use crate::trust::peers::Credentials;
 
 /// Who may send reports, and how both sides know whom they talk to.
 #[derive(Debug, Clone, clap::Args)]
@@ -39,6 +40,14 @@ pub struct Trust {
     /// ConfigMap whose key ca.crt agents mount for --aggregator-ca.
     #[arg(long, env = "MCAD_TLS_BUNDLE", value_name = "NAME", default_value = "mcad-aggregator-bundle")]
     pub tls_bundle: String,
+    /// Authorities in PEM that vouch for other replicas, as --aggregator-ca does for agents; read anew for each question. A
+    /// replica that starts asks another for totals of the past by it, where reports come by TLS.
+    #[arg(long, env = "MCAD_PEER_CA", value_name = "FILE")]
+    pub peer_ca: Option<PathBuf>,
+    /// This replica's own ServiceAccount token, for the audience mcad-metrics and bound to its pod. Where reports need tokens, a
+    /// replica asks another by it, and tells only those with a token of the same ServiceAccount.
+    #[arg(long, env = "MCAD_PEER_TOKEN", value_name = "FILE")]
+    pub peer_token: Option<PathBuf>,
     /// Certificate of --listen in PEM; read anew when it changes. Default: plain HTTP.
     #[arg(long, env = "MCAD_METRICS_TLS_CERT", value_name = "FILE", requires = "metrics_tls_key")]
     pub metrics_tls_cert: Option<PathBuf>,
@@ -130,6 +139,23 @@ impl Trust {
             bail!("--report-auth token and --report-tls own need --cluster kube: without it there is no API server");
         }
         Ok(Protection { auth, tls })
+    }
+
+    /// By what replicas in this namespace ask one another. Absent: what that needs is not given.
+    pub fn peers(&self, protection: &Protection, namespace: &str) -> Result<Option<Credentials>> {
+        let mut credentials = Credentials::default();
+        if protection.tls != Tls::Off {
+            let Some(bundle) = &self.peer_ca else { return Ok(None) };
+            // All of them are in a certificate made here; of one that is given, the shortest is the likeliest.
+            let names = self.names(namespace);
+            let name = names.iter().min_by_key(|name| name.len()).map_or("", String::as_str);
+            credentials = credentials.verify(bundle.clone(), name).context("--tls-name")?;
+        }
+        if protection.auth == ReportAuth::Token {
+            let Some(token) = &self.peer_token else { return Ok(None) };
+            credentials = credentials.prove(token.clone());
+        }
+        Ok(Some(credentials))
     }
 
     /// The certificate of the port for scrapes.

@@ -1,21 +1,34 @@
 //! The pods of a cluster: found by name, and by the UID that their cgroups carry. Knows nothing of what they add up to.
-use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashSet};
-use std::hash::{Hash, Hasher};
+mod slab;
+
+use std::collections::BTreeMap;
+use std::hash::BuildHasher as _;
+use std::mem::replace;
 use std::sync::Arc;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
+pub use self::slab::Place;
+use self::slab::Slab;
 use crate::object::Pod;
+use crate::table::Secret;
 
 /// See the module's documentation.
 ///
-/// The tables hold addresses alone: they have room for up to twice as many pods as there are.
+/// The tables hold places alone, four bytes each: they have room for up to twice as many pods as there are. A pod stays where
+/// it is while it changes, so that what tells how far it got is one look-up, and no copy of the rest.
 #[derive(Debug, Default)]
 pub(super) struct Pods {
-    by_name: HashSet<ByName>,
-    by_uid: HashSet<ByUid>,
+    kept: Slab,
+    by_name: HashTable<Place>,
+    by_uid: HashTable<Place>,
     /// Further bearers of a UID that is in `by_uid`; there are none but where an object is broken.
-    rivals: BTreeMap<(Arc<str>, PodName), Arc<Pod>>,
+    rivals: Rivals,
+    hasher: Secret,
 }
+
+type Rivals = BTreeMap<(Arc<str>, PodName), Place>;
 
 /// Which pod: namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,12 +45,28 @@ impl PodName {
 
 impl Pods {
     pub(super) fn get(&self, namespace: &str, name: &str) -> Option<&Pod> {
-        self.by_name.get(&(namespace, name) as &dyn Named).map(|found| &*found.0)
+        self.find(namespace, name).map(|(_, pod)| pod)
     }
 
-    /// The pod whose cgroups carry this UID; of several, the first by name.
-    pub(super) fn of_uid(&self, uid: &str) -> Option<&Pod> {
-        self.by_uid.get(uid).map(|found| &*found.0)
+    /// The pod of that name, and where it is until it is removed.
+    pub(super) fn find(&self, namespace: &str, name: &str) -> Option<(Place, &Pod)> {
+        let is_it = |pod: &Pod| *pod.name == *name && *pod.namespace == *namespace;
+        let hash = self.hasher.hash_one((namespace, name));
+        let place = *self.by_name.find(hash, |place| self.kept.get(*place).is_some_and(is_it))?;
+        Some((place, self.kept.get(place)?))
+    }
+
+    /// The pod whose cgroups carry this UID; of several, the first by name. And where it is.
+    pub(super) fn of_uid(&self, uid: &str) -> Option<(Place, &Pod)> {
+        let bears = |place: &Place| self.kept.get(*place).is_some_and(|pod| *pod.cgroup_uid == *uid);
+        let place = *self.by_uid.find(self.hasher.hash_one(uid), bears)?;
+        Some((place, self.kept.get(place)?))
+    }
+
+    /// The same where it was there before: no table is asked then.
+    pub(super) fn of_uid_at(&self, uid: &str, place: Place) -> Option<(Place, &Pod)> {
+        let there = self.kept.get(place).filter(|pod| *pod.cgroup_uid == *uid && !self.have_rivals());
+        there.map(|pod| (place, pod)).or_else(|| self.of_uid(uid))
     }
 
     /// Some UID has several bearers.
@@ -47,150 +76,93 @@ impl Pods {
 
     /// Every pod whose cgroups carry this UID.
     pub(super) fn all_of_uid(&self, uid: &str) -> impl Iterator<Item = &Pod> {
-        self.of_uid(uid).into_iter().chain(self.rivals_of(uid).map(|(_, pod)| &**pod))
-    }
-
-    fn rivals_of(&self, uid: &str) -> impl Iterator<Item = (&(Arc<str>, PodName), &Arc<Pod>)> {
-        let nothing: Arc<str> = "".into();
-        let from = (Arc::from(uid), PodName { namespace: nothing.clone(), name: nothing });
-        self.rivals.range(from..).take_while(move |((rival, _), _)| **rival == *uid)
+        let rivals = rivals_of(&self.rivals, uid).filter_map(|(_, place)| self.kept.get(*place));
+        self.of_uid(uid).map(|(_, pod)| pod).into_iter().chain(rivals)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pod> {
-        self.by_name.iter().map(|pod| &*pod.0)
+        self.kept.iter()
     }
 
-    /// Puts a pod in. It, and what was known under its name.
-    pub(super) fn insert(&mut self, pod: Pod) -> (Arc<Pod>, Option<Arc<Pod>>) {
-        let pod = Arc::new(pod);
-        let before = self.by_name.replace(ByName(pod.clone())).map(|before| before.0);
-        match &before {
-            Some(before) if before.cgroup_uid == pod.cgroup_uid && self.rivals.is_empty() => {
-                if !pod.cgroup_uid.is_empty() {
-                    self.by_uid.replace(ByUid(pod.clone()));
-                }
-            }
-            Some(before) => {
-                self.forget_uid(before);
-                self.learn_uid(pod.clone());
-            }
-            None => self.learn_uid(pod.clone()),
+    /// Lets the pod there be as far as `pod` got; in `pod` is then how far it was before.
+    pub(super) fn advance(&mut self, place: Place, pod: &mut Pod) -> Option<&Pod> {
+        let known = self.kept.get_mut(place)?;
+        known.trade_progress(pod);
+        Some(known)
+    }
+
+    /// Puts in a pod whose name is not known.
+    pub(super) fn insert(&mut self, pod: Pod) {
+        let by_name = |pod: &Pod| self.hasher.hash_one((&*pod.namespace, &*pod.name));
+        let hash = by_name(&pod);
+        let place = self.kept.put(pod);
+        self.by_name.insert_unique(hash, place, |place| self.kept.get(*place).map_or(0, by_name));
+        self.learn_uid(place);
+    }
+
+    /// Puts a pod in the place of the one of its name, which is answered.
+    pub(super) fn replace(&mut self, place: Place, pod: Pod) -> Option<Pod> {
+        let stays = self.kept.get(place)?.cgroup_uid == pod.cgroup_uid;
+        if !stays {
+            self.forget_uid(place);
         }
-        (pod, before)
+        let before = replace(self.kept.get_mut(place)?, pod);
+        if !stays {
+            self.learn_uid(place);
+        }
+        Some(before)
     }
 
-    pub(super) fn remove(&mut self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-        let ByName(pod) = self.by_name.take(&(namespace, name) as &dyn Named)?;
-        self.forget_uid(&pod);
+    pub(super) fn remove(&mut self, place: Place) -> Option<Pod> {
+        self.forget_uid(place);
+        let pod = self.kept.take(place)?;
+        let hash = self.hasher.hash_one((&*pod.namespace, &*pod.name));
+        if let Ok(found) = self.by_name.find_entry(hash, |known| *known == place) {
+            found.remove();
+        }
         Some(pod)
     }
 
-    fn learn_uid(&mut self, pod: Arc<Pod>) {
-        if pod.cgroup_uid.is_empty() {
-            return;
-        }
-        let first = self.by_uid.get(&*pod.cgroup_uid).map(|first| PodName::of(&first.0));
-        let later = match first {
-            Some(first) if first < PodName::of(&pod) => Some(pod),
-            _ => self.by_uid.replace(ByUid(pod)).map(|later| later.0),
-        };
-        if let Some(later) = later {
-            self.rivals.insert((later.cgroup_uid.clone(), PodName::of(&later)), later);
+    fn learn_uid(&mut self, place: Place) {
+        let Some(pod) = self.kept.get(place).filter(|pod| !pod.cgroup_uid.is_empty()) else { return };
+        let uid = |place: &Place| self.kept.get(*place).map(|pod| &*pod.cgroup_uid);
+        let by_uid = |place: &Place| uid(place).map_or(0, |uid| self.hasher.hash_one(uid));
+        match self.by_uid.entry(by_uid(&place), |known| uid(known) == uid(&place), by_uid) {
+            Entry::Vacant(free) => drop(free.insert(place)),
+            Entry::Occupied(mut first) => {
+                let is_later = self.kept.get(*first.get()).is_some_and(|first| PodName::of(first) < PodName::of(pod));
+                let later = if is_later { place } else { replace(first.get_mut(), place) };
+                if let Some(pod) = self.kept.get(later) {
+                    self.rivals.insert((pod.cgroup_uid.clone(), PodName::of(pod)), later);
+                }
+            }
         }
     }
 
-    fn forget_uid(&mut self, pod: &Arc<Pod>) {
+    fn forget_uid(&mut self, place: Place) {
+        let Some(pod) = self.kept.get(place) else { return };
         let uid = &pod.cgroup_uid;
-        if !self.by_uid.get(&**uid).is_some_and(|first| Arc::ptr_eq(&first.0, pod)) {
+        let Ok(mut first) = self.by_uid.find_entry(self.hasher.hash_one(&**uid), |known| *known == place) else {
             self.rivals.remove(&(uid.clone(), PodName::of(pod)));
             return;
+        };
+        let next = rivals_of(&self.rivals, uid).next().map(|(key, _)| key.clone());
+        match next.and_then(|next| self.rivals.remove(&next)) {
+            Some(next) => *first.get_mut() = next,
+            None => drop(first.remove()),
         }
-        self.by_uid.remove(&**uid);
-        let next = self.rivals_of(uid).next().map(|(key, _)| key.clone());
-        if let Some(next) = next.and_then(|next| self.rivals.remove(&next)) {
-            self.by_uid.insert(ByUid(next));
-        }
     }
 }
 
-/// A pod that is found by its namespace and name.
-#[derive(Debug)]
-struct ByName(Arc<Pod>);
-
-/// A pod that is found by the UID that its cgroups carry.
-#[derive(Debug)]
-struct ByUid(Arc<Pod>);
-
-/// What a pod is looked up by, borrowed or not: a look-up makes no copy of the names.
-trait Named {
-    fn parts(&self) -> (&str, &str);
+fn rivals_of<'a>(rivals: &'a Rivals, uid: &str) -> impl Iterator<Item = (&'a (Arc<str>, PodName), &'a Place)> {
+    // Nearly always there are none, and nothing need be made to look for them.
+    let from = (!rivals.is_empty()).then(|| {
+        let nothing: Arc<str> = "".into();
+        (Arc::from(uid), PodName { namespace: nothing.clone(), name: nothing })
+    });
+    let later = from.into_iter().flat_map(|from| rivals.range(from..));
+    later.take_while(move |((rival, _), _)| **rival == *uid)
 }
-
-impl Named for ByName {
-    fn parts(&self) -> (&str, &str) {
-        (&self.0.namespace, &self.0.name)
-    }
-}
-
-impl Named for (&str, &str) {
-    fn parts(&self) -> (&str, &str) {
-        *self
-    }
-}
-
-impl<'a> Borrow<dyn Named + 'a> for ByName {
-    fn borrow(&self) -> &(dyn Named + 'a) {
-        self
-    }
-}
-
-impl Hash for dyn Named + '_ {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.parts().hash(state);
-    }
-}
-
-impl PartialEq for dyn Named + '_ {
-    fn eq(&self, other: &Self) -> bool {
-        self.parts() == other.parts()
-    }
-}
-
-impl Eq for dyn Named + '_ {}
-
-impl Hash for ByName {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.parts().hash(state);
-    }
-}
-
-impl PartialEq for ByName {
-    fn eq(&self, other: &Self) -> bool {
-        self.parts() == other.parts()
-    }
-}
-
-impl Eq for ByName {}
-
-impl Borrow<str> for ByUid {
-    fn borrow(&self) -> &str {
-        &self.0.cgroup_uid
-    }
-}
-
-impl Hash for ByUid {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.cgroup_uid.hash(state);
-    }
-}
-
-impl PartialEq for ByUid {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.cgroup_uid == other.0.cgroup_uid
-    }
-}
-
-impl Eq for ByUid {}
 
 #[cfg(test)]
 mod tests {
@@ -203,42 +175,105 @@ mod tests {
         pod
     }
 
+    /// As the cluster does: what was known under its name.
+    fn put(pods: &mut Pods, pod: Pod) -> Option<Pod> {
+        let known = pods.find(&pod.namespace, &pod.name).map(|(place, _)| place);
+        if let Some(place) = known {
+            return pods.replace(place, pod);
+        }
+        pods.insert(pod);
+        None
+    }
+
+    fn remove(pods: &mut Pods, name: &str) -> Option<Pod> {
+        let place = pods.find("n", name).map(|(place, _)| place);
+        place.and_then(|place| pods.remove(place))
+    }
+
     #[test]
     fn of_pods_with_one_uid_the_first_by_name_is_meant_whatever_came_first_or_went() {
         let mut pods = Pods::default();
-        let check = |pods: &Pods, expected| assert_eq!(pods.of_uid("u").map(|pod| &*pod.name), expected);
+        let check = |pods: &Pods, expected| assert_eq!(pods.of_uid("u").map(|(_, pod)| &*pod.name), expected);
         for name in ["b", "c", "a"] {
-            pods.insert(pod(name, "u"));
+            put(&mut pods, pod(name, "u"));
         }
         check(&pods, Some("a"));
-        pods.remove("n", "a");
+        remove(&mut pods, "a");
         check(&pods, Some("b"));
-        pods.insert(pod("b", "another"));
+        put(&mut pods, pod("b", "another"));
         check(&pods, Some("c"));
-        pods.remove("n", "b");
+        remove(&mut pods, "b");
         check(&pods, Some("c"));
-        pods.remove("n", "c");
+        remove(&mut pods, "c");
         check(&pods, None);
-        pods.insert(pod("b", "u"));
-        pods.insert(pod("a", "u"));
-        pods.insert(pod("a", "u"));
-        pods.insert(pod("b", "u"));
+        put(&mut pods, pod("b", "u"));
+        put(&mut pods, pod("a", "u"));
+        put(&mut pods, pod("a", "u"));
+        put(&mut pods, pod("b", "u"));
         check(&pods, Some("a"));
-        pods.remove("n", "a");
-        pods.remove("n", "b");
+        remove(&mut pods, "a");
+        remove(&mut pods, "b");
         assert!(pods.rivals.is_empty() && pods.by_uid.is_empty());
+    }
+
+    #[test]
+    fn pods_that_come_where_others_went_need_no_more_room_and_all_are_found() {
+        let names: Vec<_> = (0..1_000).map(|at| format!("p{at}")).collect();
+        let mut pods = Pods::default();
+        for round in 0..3 {
+            for name in &names {
+                put(&mut pods, pod(name, &format!("{name}-{round}")));
+            }
+            for name in names.iter().step_by(2) {
+                assert!(remove(&mut pods, name).is_some());
+            }
+            for (at, name) in names.iter().enumerate() {
+                let expected = (at % 2 == 1).then_some(name.as_str());
+                let found = |pod: &Pod| (*pod.name).to_owned();
+                assert_eq!(pods.get("n", name).map(found).as_deref(), expected);
+                assert_eq!(pods.of_uid(&format!("{name}-{round}")).map(|(_, pod)| found(pod)).as_deref(), expected);
+            }
+            assert_eq!((pods.iter().count(), pods.by_name.len(), pods.by_uid.len()), (500, 500, 500));
+        }
+        assert_eq!(pods.kept.room(), 1_024, "four pieces");
+    }
+
+    #[test]
+    fn where_a_pod_was_is_no_more_than_a_hint() {
+        let mut pods = Pods::default();
+        let check = |pods: &Pods, place, uid, expected: Option<&str>| {
+            assert_eq!(pods.of_uid_at(uid, place).map(|(_, pod)| &*pod.name), expected, "{uid}");
+            assert_eq!(pods.of_uid_at(uid, place), pods.of_uid(uid));
+        };
+        put(&mut pods, pod("b", "u"));
+        put(&mut pods, pod("c", "v"));
+        let (place, _) = pods.of_uid("u").unwrap();
+        check(&pods, place, "u", Some("b"));
+        check(&pods, place, "v", Some("c"));
+        check(&pods, place, "w", None);
+        // One that bears the same and is the first of the two.
+        put(&mut pods, pod("a", "u"));
+        check(&pods, place, "u", Some("a"));
+        remove(&mut pods, "a");
+        remove(&mut pods, "b");
+        check(&pods, place, "u", None);
+        // Another is where it was.
+        put(&mut pods, pod("d", "w"));
+        assert_eq!(pods.of_uid("w").unwrap().0, place);
+        check(&pods, place, "u", None);
+        check(&pods, place, "w", Some("d"));
     }
 
     #[test]
     fn a_pod_is_found_by_its_names_and_leaves_no_trace() {
         let mut pods = Pods::default();
-        pods.insert(pod("a", "u"));
+        put(&mut pods, pod("a", "u"));
         assert_eq!(pods.get("n", "a").map(|pod| &*pod.uid), Some("u"));
         assert_eq!(pods.get("a", "n"), None);
-        assert_eq!(pods.insert(pod("a", "")).1.map(|pod| pod.uid.clone()), Some("u".into()));
+        assert_eq!(put(&mut pods, pod("a", "")).map(|pod| pod.uid.clone()), Some("u".into()));
         assert_eq!(pods.of_uid("u"), None);
         assert_eq!(pods.of_uid(""), None);
-        assert!(pods.remove("n", "a").is_some());
+        assert!(remove(&mut pods, "a").is_some());
         assert_eq!(pods.iter().count(), 0);
     }
 }

@@ -1,5 +1,5 @@
 //! The histograms of what AppWrappers request, told to a replica that starts and learnt by it. Owns which AppWrappers are
-//! counted already, so that none is counted by two.
+//! counted already, so that none is counted by two, or twice by one.
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use mcad_wire::seed::Requests;
 
 use super::Cluster;
 use crate::histogram::RequestHistograms;
+use crate::object::Served;
 use crate::resource::Triple;
 
 /// How many AppWrappers that are gone are remembered by UID. Of two replicas one hears of an end a moment before the other;
@@ -20,6 +21,9 @@ pub(super) struct Counted {
     gone: VecDeque<Arc<str>>,
     /// Those that another replica counted and that are not here, yet or any more. As many as a seed has.
     elsewhere: HashSet<Arc<str>>,
+    /// Those that went because the API server served their kind no longer. One that starts says so of kinds that it has not
+    /// read yet, and then they are back. Of each kind those of the last time.
+    unserved: [HashSet<Arc<str>>; Served::ALL.len()],
 }
 
 impl Counted {
@@ -32,9 +36,25 @@ impl Counted {
         self.gone.push_back(uid);
     }
 
-    /// One is there; whether another replica counted it.
+    /// These went with their kind.
+    pub(super) fn went_unserved(&mut self, served: Served, uids: impl IntoIterator<Item = Arc<str>>) {
+        self.unserved[served as usize] = uids.into_iter().collect();
+    }
+
+    /// One is there; whether it was counted before, here or by another replica.
     pub(super) fn came(&mut self, uid: &str) -> bool {
-        self.elsewhere.remove(uid)
+        let gone = self.gone.iter().position(|gone| **gone == *uid);
+        if let Some(at) = gone {
+            self.gone.remove(at);
+        }
+        // Of each: two kinds may be of one object.
+        let kinds = self.unserved.iter_mut().filter_map(|uids| uids.take(uid)).count();
+        self.elsewhere.remove(uid) || gone.is_some() || kinds > 0
+    }
+
+    /// All that are counted and not there.
+    fn absent(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.gone.iter().chain(&self.elsewhere).chain(self.unserved.iter().flatten())
     }
 }
 
@@ -43,7 +63,7 @@ impl Cluster {
     pub fn tell(&mut self) -> Requests {
         self.observe();
         let there = self.appwrappers.values().filter_map(|entry| entry.observed.as_ref());
-        let all = there.chain(&self.counted.gone).chain(&self.counted.elsewhere);
+        let all = there.chain(self.counted.absent());
         self.histograms.tell(all.map(ToString::to_string).collect())
     }
 
@@ -62,7 +82,7 @@ impl Cluster {
         // What came and went here, and was never seen there.
         histograms.rise_to(&self.histograms);
         self.histograms = histograms;
-        for uid in &self.counted.gone {
+        for uid in self.counted.absent() {
             elsewhere.remove(uid);
         }
         self.counted.elsewhere.extend(elsewhere);
@@ -154,6 +174,39 @@ mod tests {
         assert_eq!(counted(&mut fresh), (2, 11));
         let name = AppWrapperName { namespace: "a".into(), name: "a".into() };
         assert!(fresh.appwrapper(&name).is_some());
+    }
+
+    #[test]
+    fn those_of_a_kind_that_is_served_again_count_once_however_many_they_are() {
+        let served = Served::McadV1Beta1;
+        let objects: Vec<_> = (0..=REMEMBERED).map(|at| appwrapper(&at.to_string(), &format!("uid-{at}"), 1)).collect();
+        let all = objects.len() as u64;
+        let mut cluster = Cluster::default();
+        let list = Event::Reset(Source::AppWrappers(served), objects);
+        for _ in 0..3 {
+            cluster.serve([served]);
+            cluster.apply(list.clone());
+            assert_eq!(counted(&mut cluster), (all, i128::from(all)));
+            // As an API server does that has not read its definitions yet.
+            cluster.serve([]);
+            assert_eq!((cluster.appwrappers().count(), counted(&mut cluster).0), (0, all));
+        }
+        // A replica that starts in between learns of them, too.
+        let mut fresh = Cluster::default();
+        fresh.learn(&cluster.tell());
+        fresh.serve([served]);
+        fresh.apply(list);
+        assert_eq!(counted(&mut fresh), (all, i128::from(all)));
+    }
+
+    #[test]
+    fn one_that_is_listed_again_after_its_end_counts_once() {
+        let a = appwrapper("a", "1", 1);
+        let mut cluster = cluster([a.clone()]);
+        end(&mut cluster, a.clone());
+        // An API server that lags behind the one before may list what has ended.
+        cluster.apply(Event::Apply(a));
+        assert_eq!(counted(&mut cluster), (1, 1));
     }
 
     #[test]

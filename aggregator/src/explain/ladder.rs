@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 
 use crate::ladder::{self, Reason};
-use crate::merge::{Figures, Used};
+use crate::measure::Used;
+use crate::merge::Figures;
 use crate::resource::{Amounts, NVIDIA_GPU, Resource, Triple};
 
 /// One value for each resource, under names that say the unit of what is in it.

@@ -9,7 +9,7 @@ use super::ladder::{ByResource, Rung};
 use crate::measure::Device;
 use crate::merge::{self, AgentHealth, Snapshot};
 use crate::object::{Effect, Taint};
-use crate::snapshot::GpuMetrics;
+use crate::options::GpuMetrics;
 use crate::views::NodeView;
 
 /// One node.

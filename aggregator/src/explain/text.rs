@@ -1,7 +1,11 @@
-//! An explanation as text for people: which lines there are and what they say. How they are set is [`super::table`]'s.
+//! An explanation as text for people: which lines there are and what they say. How they are set is [`mcad_terminal`]'s.
 //!
 //! All that comes from outside goes through [`printable`].
 use std::collections::BTreeMap;
+
+use mcad_terminal::bar;
+use mcad_terminal::paint::{Paint, Tone};
+use mcad_terminal::table::{self, Row};
 
 use super::Answer;
 use super::amount::{Rounding, count, list, number, printable, span, unit, words};
@@ -9,7 +13,6 @@ use super::appwrapper::AppWrapper;
 use super::cluster::{Cluster, OnNodes};
 use super::ladder::{ByResource, Rung, UsedBy};
 use super::node::{Gpu, Node};
-use super::table::{self, Paint, Row, Tone};
 use crate::ladder::{NodeState, Reason};
 use crate::resource::Resource;
 
@@ -109,6 +112,7 @@ fn write_ladder(
         _ => format!("{name}, in {}", unit(resource)),
     };
     line(out, &format!("\n{}", paint.tone(Tone::Title, &title)));
+    out.push_str(&bar::line(&parts(rung), paint));
     let on = |reason: &str| on.and_then(|on| on.get(reason)).map(|on| places(resource, on)).unwrap_or_default();
     let mut rows = vec![row(resource, "installed", rung.installed, String::new(), Tone::Normal)];
     // Without Kubernetes there is no ladder to stand on, and its rungs are not unknown: there are none.
@@ -142,6 +146,19 @@ fn write_ladder(
     }
     rows.push(used(resource, rung.used.as_ref(), measured));
     table::write(out, &rows, paint);
+}
+
+/// What makes up all that is installed: requested, withheld by reason, free; where it is not known, what is healthy and what isn't.
+fn parts(rung: &Rung) -> Vec<bar::Part> {
+    let (Some(requested), Some(withheld), Some(free)) = (&rung.requested, &rung.withheld, rung.free) else {
+        let healthy = rung.installed.zip(rung.healthy);
+        let parts = healthy.map(|(installed, healthy)| [(Tone::Good, healthy), (Tone::Bad, installed - healthy)]);
+        return parts.into_iter().flatten().map(|(tone, amount)| (tone, amount as f64)).collect();
+    };
+    let reasons = Reason::ALL.into_iter().map(|reason| (tone(reason), withheld.get(reason)));
+    let requested = [(Tone::Normal, requested.appwrapper), (Tone::Quiet, requested.other)];
+    let parts = requested.into_iter().chain(reasons).chain([(Tone::Good, free)]);
+    parts.map(|(tone, amount)| (tone, amount as f64)).collect()
 }
 
 fn tone(reason: Reason) -> Tone {

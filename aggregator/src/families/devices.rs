@@ -78,7 +78,7 @@ pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
     });
     let mut lines = out.family(&ASSIGNED);
     each(nodes, |labels, node, device| {
-        for [namespace, pod, container] in device.holders.iter().flatten() {
+        for [namespace, pod, container] in device.holders.iter().flat_map(|holders| &**holders) {
             labels.cut(0).push("container", container).push("gpu", &device.uuid).push("namespace", namespace);
             lines.line(labels.push("node", node).push("pod", pod), Value::Unsigned(1));
         }

@@ -1,7 +1,7 @@
 //! Section B of the metrics contract: the ladder of every node, and of the cluster.
 use crate::exposition::{Exposition, Family, Labels, Lines, Value};
 use crate::ladder::Rung;
-use crate::merge::Used;
+use crate::measure::Used;
 use crate::snapshot::Nodes;
 use crate::views::NodeView;
 

@@ -124,13 +124,13 @@ fn a_cluster_without_nodes_has_no_sums_and_none_measured() {
 }
 
 #[test]
-fn a_cgroup_that_was_made_again_during_the_walk_is_there_once() {
+fn a_cgroup_that_was_made_again_during_the_walk_is_there_once_and_one_without_a_path_is_not() {
     let mut twice = report("n", 1);
-    twice.cgroups = Some(cgroups(&[("/b", 5), ("/a", 7), ("/b", 1)]));
+    twice.cgroups = Some(cgroups(&[("/b", 5), ("/a", 7), ("", 9), ("/b", 1)]));
     let snapshot = snapshot(vec![(twice, at(0))], at(0));
     let cgroups = snapshot.nodes[0].cgroups.as_ref().unwrap();
     assert_eq!(cgroups.cpu_ns, [("/a".to_owned(), 7), ("/b".to_owned(), 1)]);
-    assert_eq!((cgroups.seen, cgroups.dropped), (Some(3), Some(0)));
+    assert_eq!((cgroups.seen, cgroups.dropped), (Some(4), Some(0)));
 }
 
 #[test]

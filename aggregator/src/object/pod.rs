@@ -1,4 +1,5 @@
 //! A Pod, decoded: where it runs, for whom, and how much it asks for. Its containers are added up and forgotten.
+use std::mem::swap;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -85,24 +86,41 @@ impl Pod {
         self.node.as_ref().filter(|_| !self.phase.is_terminal())
     }
 
-    /// It asks for the same, for the same AppWrapper, on the same node, as an earlier state of it.
+    /// It asks for the same, for the same AppWrapper, as an earlier state of it.
     pub(crate) fn is_same_work(&self, before: &Self) -> bool {
         self.uid == before.uid
             && self.cgroup_uid == before.cgroup_uid
-            && self.node == before.node
             && self.owner == before.owner
             && self.requests == before.requests
     }
 
-    /// Takes what [`Self::is_same_work`] compares, and its name, from the earlier state: in memory once, and at hand.
-    pub(crate) fn share_names(&mut self, before: &Self) {
-        self.namespace.clone_from(&before.namespace);
-        self.name.clone_from(&before.name);
-        self.uid.clone_from(&before.uid);
-        self.cgroup_uid.clone_from(&before.cgroup_uid);
-        self.node.clone_from(&before.node);
-        self.owner.clone_from(&before.owner);
-        self.requests.clone_from(&before.requests);
+    /// The rest is as in an earlier state of it.
+    pub(crate) fn is_as_far(&self, before: &Self) -> bool {
+        // Every field is named, so that a new one is in one of the two.
+        #[rustfmt::skip]
+        let Self {
+            namespace: _, name: _, uid: _, cgroup_uid: _, owner: _, requests: _,
+            node, phase, dispatcher_v1, dispatcher_v2, marks, unreadable,
+        } = self;
+        *node == before.node
+            && *phase == before.phase
+            && *dispatcher_v1 == before.dispatcher_v1
+            && *dispatcher_v2 == before.dispatcher_v2
+            && *marks == before.marks
+            && *unreadable == before.unreadable
+    }
+
+    /// Trades what [`Self::is_as_far`] compares with another state of it.
+    pub(crate) fn trade_progress(&mut self, other: &mut Self) {
+        // One that stays where it is keeps the name that it shares with the node's other pods.
+        if self.node != other.node {
+            swap(&mut self.node, &mut other.node);
+        }
+        swap(&mut self.phase, &mut other.phase);
+        swap(&mut self.dispatcher_v1, &mut other.dispatcher_v1);
+        swap(&mut self.dispatcher_v2, &mut other.dispatcher_v2);
+        swap(&mut self.marks, &mut other.marks);
+        swap(&mut self.unreadable, &mut other.unreadable);
     }
 }
 

@@ -1,52 +1,109 @@
-//! Tests of the page: a snapshot in, HTML out.
+//! Tests of the page: a snapshot in, HTML out. What a browser makes of it is `tests/browser/`'s.
 
 use super::*;
 use crate::fixtures::{at, gpu, gpus, report, snapshot};
+use crate::page::wanted::Query;
+
+fn show(wanted: &Wanted, snapshot: &Snapshot, now: Now) -> Result<String, Missing> {
+    render(wanted, &Shown { snapshot, history: &History::default() }, now)
+}
 
 fn page(reports: Vec<(mcad_wire::report::Report, Now)>, now: Now) -> String {
-    render(&snapshot(reports, now), now)
+    let front = Wanted::Cluster(Query { page: 1, ..Query::default() });
+    show(&front, &snapshot(reports, now), now).unwrap()
 }
 
 fn check_contains(html: &str, expected: &str) {
     assert!(html.contains(expected), "{expected} is not in\n{html}");
 }
 
+/// What one reads of it, without tags.
+fn text(html: &str) -> String {
+    let mut text = String::new();
+    for piece in html.split('<') {
+        text.push_str(piece.split_once('>').map_or("", |(_, text)| text));
+    }
+    text
+}
+
 #[test]
-fn a_node_is_a_row_for_each_resource() {
+fn one_sentence_tells_what_there_is() {
     let html = page(vec![(report("n-1", 1), at(0)), (report("n-1", 2), at(10))], at(12));
-    check_contains(&html, "1 of 1 agents report");
-    let row = "<tr><td>n-1</td><td>up, 2 s ago</td><td>cpu</td><td class=\"n\">2 cores</td><td class=\"n\">2 cores</td>\
-               <td class=\"n\">1.00 cores</td></tr>";
-    check_contains(&html, row);
-    check_contains(&html, "<td class=\"n\">8.0 GiB</td><td class=\"n\">8.0 GiB</td><td class=\"n\">5.0 GiB</td>");
+    check_contains(&text(&html), "2 cores installed, 2 work, 1 busy.");
+    check_contains(&text(&html), "this is what 1 of 1 agents measure");
+    check_contains(&html, "<a class=\"f\" href=\"/docs/metrics#mcad_cluster_used\">1</a> busy");
 }
 
 #[test]
-fn what_is_unknown_is_a_dash_and_not_a_zero() {
+fn what_is_unknown_is_called_so_and_is_no_zero() {
     let html = page(vec![(report("n-1", 1), at(0))], at(0));
-    check_contains(&html, "<td class=\"n\">2 cores</td><td class=\"n\">–</td></tr>");
+    check_contains(&text(&html), "2 work, busy unknown.");
+    check_contains(&html, "<a class=\"f unknown\" href=\"/docs/metrics#mcad_node_used\">unknown</a>");
 }
 
 #[test]
-fn a_silent_agent_is_said_to_be_down() {
+fn the_age_of_the_snapshot_is_on_every_page() {
+    let shown = snapshot(vec![(report("n-1", 1), at(0))], at(0));
+    for path in ["/", "/node/n-1", "/docs/metrics"] {
+        let wanted = Wanted::parse(path, "").unwrap().unwrap();
+        check_contains(&text(&show(&wanted, &shown, at(7)).unwrap()), "snapshot 7 s old");
+    }
+}
+
+#[test]
+fn a_silent_agent_is_trouble() {
     let html = page(vec![(report("n-1", 1), at(0))], at(100));
-    check_contains(&html, "0 of 1 agents report");
-    check_contains(&html, "<span class=\"down\">down for 100 s</span>");
+    check_contains(&text(&html), "this is what 0 of 1 agents measure");
+    check_contains(&html, "<span class=\"tag bad\">agent silent for 1 min</span>");
 }
 
 #[test]
 fn a_name_cannot_bring_markup() {
     let html = page(vec![(report("<script>&\"", 1), at(0))], at(0));
-    check_contains(&html, "<td>&lt;script&gt;&amp;&quot;</td>");
-    assert!(!html.contains("<script"), "{html}");
+    check_contains(
+        &html,
+        "<a href=\"/node/%3Cscript%3E%26%22\"><bdi class=\"name\">&lt;script&gt;&amp;&quot;</bdi></a>",
+    );
+    assert_eq!(html.matches("<script").count(), 1, "{html}");
 }
 
 #[test]
 fn gpus_that_are_made_up_are_said_to_be() {
     let mut with = report("n-1", 1);
     with.gpus = Some(mcad_wire::report::Gpus { fake: true, ..gpus(vec![gpu("GPU-1", None)]) });
-    let html = page(vec![(with.clone(), at(0))], at(0));
-    check_contains(&html, "<td>up, 0 s ago, <span class=\"down\">FAKE GPUs</span></td><td>nvidia.com/gpu</td>");
+    check_contains(&text(&page(vec![(with.clone(), at(0))], at(0))), "n-1 FAKE GPUs");
     with.gpus.as_mut().unwrap().fake = false;
     assert!(!page(vec![(with, at(0))], at(0)).contains("FAKE"));
+}
+
+#[test]
+fn a_replica_that_stands_by_says_so_and_what_it_means() {
+    let mut shown = snapshot(vec![(report("n-1", 1), at(0))], at(0));
+    let front = Wanted::Cluster(Query { page: 1, ..Query::default() });
+    assert!(!show(&front, &shown, at(0)).unwrap().contains("not the leader"));
+    shown.role = Role::Standby;
+    check_contains(
+        &text(&show(&front, &shown, at(0)).unwrap()),
+        "This replica is not the leader. Another one holds the Lease",
+    );
+}
+
+#[test]
+fn what_is_not_there_is_said_in_words() {
+    let shown = snapshot(Vec::new(), at(0));
+    let missing = |path| show(&Wanted::parse(path, "").unwrap().unwrap(), &shown, at(0)).unwrap_err().to_string();
+    assert_eq!(missing("/node/gpu-99"), "no node is called gpu-99");
+    assert_eq!(missing("/docs/secrets"), "no document is called secrets");
+}
+
+#[test]
+fn nothing_is_loaded_from_elsewhere() {
+    let html = page(vec![(report("n-1", 1), at(0))], at(0));
+    for mark in ["http:", "https:", "//", "style=", "onload", "onclick"] {
+        let inside = html.replace("<!DOCTYPE", "");
+        assert!(!inside.contains(mark), "{mark} is in\n{inside}");
+    }
+    for (name, text) in [("page.css", STYLE), ("page.js", SCRIPT)] {
+        assert!(!text.contains("http") && !text.contains("@import"), "{name} loads something");
+    }
 }

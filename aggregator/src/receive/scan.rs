@@ -2,37 +2,38 @@
 //! are none, and the limits that must hold before memory is given out; knows tags of the report, no meaning.
 use std::mem::size_of;
 
-use mcad_wire::report::{Cgroup, CgroupDetail, EndedPod, GpuUse, REPORT_VERSION, XidErrors};
+use mcad_wire::reading::{Cgroup, CgroupDetail, EndedPod, Fields, GpuUse, Malformed, Value, XidErrors};
+use mcad_wire::report::REPORT_VERSION;
 
 use super::{
     Listed, MAX_ABSENCES, MAX_ASSIGNMENTS, MAX_CGROUPS, MAX_DECODED_BYTES, MAX_DEVICES, MAX_ENDED_PODS, Refusal,
-    at_most,
+    at_most, not_protobuf,
 };
 
 /// Tags of wire's `Report`; tags never change (docs/report.md).
-const VERSION: u64 = 1;
-const CGROUPS: u64 = 11;
-const GPUS: u64 = 12;
-const ASSIGNMENTS: u64 = 13;
-const ABSENCES: u64 = 14;
+const VERSION: u32 = 1;
+const CGROUPS: u32 = 11;
+const GPUS: u32 = 12;
+const ASSIGNMENTS: u32 = 13;
+const ABSENCES: u32 = 14;
 /// The list within `Cgroups` and within `Gpus`.
-const LIST: u64 = 2;
-const MIG_INSTANCES: u64 = 5;
+const LIST: u32 = 2;
+const MIG_INSTANCES: u32 = 5;
 /// Within `Cgroups`.
-const ENDED_PODS: u64 = 6;
+const ENDED_PODS: u32 = 6;
 /// The lists within `Assignments`.
-const ASSIGNED: u64 = 1;
-const ALLOCATABLE: u64 = 2;
+const ASSIGNED: u32 = 1;
+const ALLOCATABLE: u32 = 2;
 /// A cgroup in memory.
 const CGROUP_BYTES: usize = size_of::<Cgroup>() + size_of::<CgroupDetail>();
 /// The largest element of the other lists in memory: every field is taken for one.
-pub(super) const ELEMENT_BYTES: usize = max(max(size_of::<GpuUse>(), size_of::<XidErrors>()), size_of::<String>());
+pub(super) const ELEMENT_BYTES: usize = max(max(size_of::<GpuUse>(), size_of::<XidErrors>()), size_of::<&str>());
 
-/// Refuses what must not be decoded: cut, not protobuf, another version, too much.
-pub(super) fn scan(body: &[u8]) -> Result<(), Refusal> {
+/// Refuses what must not be decoded: cut, not protobuf, another version, too much. How many cgroups it lists.
+pub(super) fn scan(body: &[u8]) -> Result<usize, Refusal> {
     let (mut version, mut listed) = (0, Counts::default());
-    let mut fields = Fields { rest: body, depth: Depth::Top };
-    while let Some((tag, value)) = fields.next()? {
+    let mut fields = Fields::of(body);
+    while let Some((tag, value)) = fields.next_field().map_err(at_top)? {
         match (tag, value) {
             // As protobuf has it, the last one counts.
             (VERSION, Value::Varint(value)) => version = value,
@@ -55,7 +56,7 @@ pub(super) fn scan(body: &[u8]) -> Result<(), Refusal> {
         + listed.cgroups * CGROUP_BYTES
         + listed.ended_pods * size_of::<EndedPod>()
         + listed.elements * ELEMENT_BYTES;
-    if bytes > MAX_DECODED_BYTES { Err(Refusal::DecodedOversized) } else { Ok(()) }
+    if bytes > MAX_DECODED_BYTES { Err(Refusal::DecodedOversized) } else { Ok(listed.cgroups) }
 }
 
 /// How much a message lists.
@@ -122,9 +123,9 @@ impl Counts {
     }
 }
 
-fn for_each<'a>(message: &'a [u8], mut take: impl FnMut(u64, Value<'a>) -> Result<(), Refusal>) -> Result<(), Refusal> {
-    let mut fields = Fields { rest: message, depth: Depth::Nested };
-    while let Some((tag, value)) = fields.next()? {
+fn for_each<'a>(message: &'a [u8], mut take: impl FnMut(u32, Value<'a>) -> Result<(), Refusal>) -> Result<(), Refusal> {
+    let mut fields = Fields::of(message);
+    while let Some((tag, value)) = fields.next_field().map_err(not_protobuf)? {
         take(tag, value)?;
     }
     Ok(())
@@ -134,80 +135,10 @@ const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-/// The fields of one message.
-struct Fields<'a> {
-    rest: &'a [u8],
-    depth: Depth,
-}
-
-/// Where a field that runs over the end is a cut message, and where it is a wrong length.
-#[derive(Clone, Copy)]
-enum Depth {
-    Top,
-    Nested,
-}
-
-enum Value<'a> {
-    Varint(u64),
-    Fixed,
-    Bytes(&'a [u8]),
-}
-
-impl<'a> Fields<'a> {
-    fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, Refusal> {
-        if self.rest.is_empty() {
-            return Ok(None);
-        }
-        let key = self.varint()?;
-        let tag = key >> 3;
-        if tag == 0 {
-            return Err(wrong("field 0"));
-        }
-        let value = match key & 7 {
-            0 => Value::Varint(self.varint()?),
-            1 => self.take(8).map(|_| Value::Fixed)?,
-            2 => {
-                let length = self.varint()?;
-                Value::Bytes(self.take(length)?)
-            }
-            5 => self.take(4).map(|_| Value::Fixed)?,
-            // 3 and 4 are groups, which a report never had; 6 and 7 are nothing.
-            _ => return Err(wrong("a wire type that no report has")),
-        };
-        Ok(Some((tag, value)))
+/// Where a message is whole, so are its parts: only at the top is one that runs over the end cut, and not a wrong length.
+fn at_top(malformed: Malformed) -> Refusal {
+    match malformed {
+        Malformed::Cut => Refusal::Truncated,
+        Malformed::Wrong(_) => not_protobuf(malformed),
     }
-
-    fn varint(&mut self) -> Result<u64, Refusal> {
-        let mut value = 0_u64;
-        for at in 0..10 {
-            let Some((byte, rest)) = self.rest.split_first() else { return Err(self.over()) };
-            self.rest = rest;
-            if at == 9 && *byte > 1 {
-                break;
-            }
-            value |= u64::from(byte & 0x7f) << (7 * at);
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(wrong("a number of more than 64 bits"))
-    }
-
-    fn take(&mut self, length: u64) -> Result<&'a [u8], Refusal> {
-        let split = usize::try_from(length).ok().and_then(|length| self.rest.split_at_checked(length));
-        let (taken, rest) = split.ok_or_else(|| self.over())?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    fn over(&self) -> Refusal {
-        match self.depth {
-            Depth::Top => Refusal::Truncated,
-            Depth::Nested => wrong("a length beyond its message"),
-        }
-    }
-}
-
-fn wrong(what: &str) -> Refusal {
-    Refusal::NotProtobuf(what.to_owned())
 }

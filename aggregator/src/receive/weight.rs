@@ -1,38 +1,40 @@
-//! How much memory a report takes. An estimate from what it lists; never much below the truth, as its strings are as long as
-//! on the wire and its structures as large as the compiler makes them.
+//! How much memory a report takes. An estimate from what it lists; never much below the truth, as its texts are
+//! those of its bytes and its structures as large as the compiler makes them.
 use std::mem::size_of;
 
-use mcad_wire::report::{
+use mcad_wire::reading::{
     Absence, Assignment, Cgroup, CgroupDetail, DeviceIds, Gpu, GpuUse, MigInstance, Report, XidErrors,
 };
 
-/// Of a report that has so many bytes on the wire.
-pub(super) fn weight(report: &Report, wire_bytes: usize) -> u64 {
+use super::Received;
+
+/// About how many bytes of memory a report takes.
+pub(crate) fn weight(Received { report, encoded, .. }: &Received<'_>) -> u64 {
     let cgroups = report.cgroups.iter().map(|cgroups| {
         let details = cgroups.cgroups.iter().filter(|cgroup| cgroup.detail.is_some()).count();
-        list::<Cgroup>(&cgroups.cgroups) + details * size_of::<CgroupDetail>() + list::<String>(&cgroups.from_files)
+        list::<Cgroup<'_>>(&cgroups.cgroups) + details * size_of::<CgroupDetail>() + list::<&str>(&cgroups.from_files)
     });
     let gpus = report.gpus.iter().map(|gpus| {
         let each = gpus.devices.iter().map(|gpu| {
             let instances = gpu.mig_instances.iter();
-            let instances = instances.map(|mig| list::<String>(&mig.unhealthy_reasons) + list::<GpuUse>(&mig.uses));
-            list::<MigInstance>(&gpu.mig_instances)
+            let instances = instances.map(|mig| list::<&str>(&mig.unhealthy_reasons) + list::<GpuUse<'_>>(&mig.uses));
+            list::<MigInstance<'_>>(&gpu.mig_instances)
                 + instances.sum::<usize>()
-                + list::<String>(&gpu.unhealthy_reasons)
+                + list::<&str>(&gpu.unhealthy_reasons)
                 + list::<XidErrors>(&gpu.xid_errors)
-                + list::<GpuUse>(&gpu.uses)
+                + list::<GpuUse<'_>>(&gpu.uses)
         });
-        list::<Gpu>(&gpus.devices) + each.sum::<usize>() + list::<String>(&gpus.lost_bus_ids)
+        list::<Gpu<'_>>(&gpus.devices) + each.sum::<usize>() + list::<&str>(&gpus.lost_bus_ids)
     });
     let assignments = report.assignments.iter().map(|assignments| {
-        let assigned = assignments.assigned.iter().map(|assigned| list::<String>(&assigned.device_ids));
-        let allocatable = assignments.allocatable.iter().map(|ids| list::<String>(&ids.device_ids));
-        list::<Assignment>(&assignments.assigned)
-            + list::<DeviceIds>(&assignments.allocatable)
+        let assigned = assignments.assigned.iter().map(|assigned| list::<&str>(&assigned.device_ids));
+        let allocatable = assignments.allocatable.iter().map(|ids| list::<&str>(&ids.device_ids));
+        list::<Assignment<'_>>(&assignments.assigned)
+            + list::<DeviceIds<'_>>(&assignments.allocatable)
             + assigned.chain(allocatable).sum::<usize>()
     });
     let parts = cgroups.chain(gpus).chain(assignments).sum::<usize>();
-    (size_of::<Report>() + wire_bytes + list::<Absence>(&report.absences) + parts) as u64
+    (size_of::<Report<'_>>() + encoded.len() + list::<Absence<'_>>(&report.absences) + parts) as u64
 }
 
 fn list<T>(elements: &[T]) -> usize {

@@ -2,7 +2,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mcad_wire::report::{Cgroups, EndedPod};
+use mcad_wire::report::{Cgroup, Cgroups, EndedPod, REPORT_VERSION, Report};
+use prost::Message as _;
 use serde_json::json;
 
 use super::*;
@@ -30,13 +31,46 @@ fn of_ended_pods_only_those_are_kept_that_the_cluster_has_or_had() {
     let kept = || {
         let ended_pods = ["known", "stranger"].map(|uid| EndedPod { uid: uid.into(), ..EndedPod::default() }).into();
         let cgroups = Some(Cgroups { ended_pods, ..Cgroups::default() });
-        let mut report = Report { cgroups, ..Report::default() };
-        kubernetes.leave_out_strangers(&mut report);
-        report.cgroups.unwrap().ended_pods.into_iter().map(|pod| pod.uid).collect::<Vec<_>>()
+        let body = body(Report { cgroups, ..Report::default() });
+        let mut received = receive::receive(&body).unwrap();
+        kubernetes.leave_out_unshown(&mut received);
+        received.report.to_owned().cgroups.unwrap().ended_pods.into_iter().map(|pod| pod.uid).collect::<Vec<_>>()
     };
     assert_eq!(kept(), ["known"]);
     kubernetes.apply(Event::Delete(pod), at(0));
     assert_eq!(kept(), ["known"]);
+}
+
+/// One that says what every report must.
+fn body(report: Report) -> Vec<u8> {
+    Report { version: REPORT_VERSION, node: "n".into(), interval_ms: 10_000, ..report }.encode_to_vec()
+}
+
+#[test]
+fn of_cgroups_only_what_pods_have_of_their_own_is_kept_and_weighed() {
+    let kubernetes = Kubernetes::new(Cluster::from_objects([]), Options::default(), Ages::Count);
+    let cgroup = |id, pod: &str, container: &str, path: &str| Cgroup {
+        id,
+        path: path.into(),
+        pod_uid: pod.into(),
+        container_id: container.into(),
+        cpu_ns: Some(7),
+        detail: Some(Box::default()),
+        ..Cgroup::default()
+    };
+    let of = |cgroups: Vec<Cgroup>| {
+        body(Report { cgroups: Some(Cgroups { cgroups, ..Cgroups::default() }), ..Report::default() })
+    };
+    let listed = of(vec![
+        cgroup(1, "", "", "/"),
+        cgroup(2, "u", "", "/u"),
+        cgroup(3, "u", "c", "/u/c"),
+        cgroup(4, "u", "c", "/u/c/x"),
+    ]);
+    let mut left = receive::receive(&listed).unwrap();
+    kubernetes.leave_out_unshown(&mut left);
+    let bare = |id, pod| Cgroup { detail: None, ..cgroup(id, pod, "", "") };
+    assert_eq!(left, receive::receive(&of(vec![bare(1, ""), bare(2, "u")])).unwrap());
 }
 
 /// One of several, by a clock that moves on by so many seconds with each look at it.

@@ -5,16 +5,15 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
-    ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
-    RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY,
+    WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use prost::Message as _;
 
 use super::scrape::{self, Chunks, Encoding};
-use super::{Phase, Shared, Side, api};
+use super::{Phase, Shared, Side, api, pages};
 use crate::api::ROOT;
-use crate::page;
 use crate::peer;
 use crate::receive::{MAX_BODY_BYTES, NodeName, Refusal};
 use crate::trust::verdict::Distrust;
@@ -24,20 +23,17 @@ pub(super) type Answer = Response<Either<Full<Bytes>, Chunks>>;
 
 const PROTOBUF: &str = "application/x-protobuf";
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-/// The page has a style of its own, and nothing else may load.
-const PAGE_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
 /// How much of a body that is too large is still read, so that its sender gets to the answer instead of a reset.
-const DISCARDED_BYTES: usize = 8 * MAX_BODY_BYTES;
+pub(super) const DISCARDED_BYTES: usize = 8 * MAX_BODY_BYTES;
 
-pub(super) async fn answer(request: Request<Incoming>, side: Side, shared: &Shared) -> Answer {
+pub(super) async fn answer(request: Request<Incoming>, side: Side, shared: &Arc<Shared>) -> Answer {
     let wanted = match (side, request.uri().path()) {
-        (Side::Metrics, "/metrics" | "/" | "/live" | "/ready") => Method::GET,
-        (Side::Metrics, path) if path.starts_with(ROOT) => Method::GET,
+        (Side::Metrics, "/metrics" | "/live" | "/ready") => Method::GET,
+        (Side::Metrics, path) if path.starts_with(ROOT) || pages::is_at(path) => Method::GET,
         (Side::Reports, "/v1/report") => Method::POST,
-        // The past is for replicas alone, and who asks can't be told where not everybody is trusted.
-        (Side::Reports, peer::PATH) if shared.guard.is_open() => Method::GET,
+        // The past is for replicas alone.
+        (Side::Reports, peer::PATH) if shared.guard.tells_past() => Method::GET,
         (Side::Metrics, _) => {
             return text(StatusCode::NOT_FOUND, "here are /metrics, /, /api/v1/cluster, /live and /ready");
         }
@@ -53,7 +49,10 @@ pub(super) async fn answer(request: Request<Incoming>, side: Side, shared: &Shar
     match request.uri().path() {
         "/metrics" => metrics(request.headers(), shared).await,
         "/v1/report" => report(request, shared).await,
-        peer::PATH => seed(shared).await,
+        peer::PATH => match peer(request.headers(), shared).await {
+            Ok(()) => seed(shared).await,
+            Err(refusal) => refused(&refusal),
+        },
         "/live" => text(StatusCode::OK, "live"),
         "/ready" => match *shared.phase.borrow() {
             Phase::Serving if shared.replica.is_ready() => text(StatusCode::OK, "ready"),
@@ -61,12 +60,7 @@ pub(super) async fn answer(request: Request<Incoming>, side: Side, shared: &Shar
             Phase::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
         },
         path if path.starts_with(ROOT) => api::answer(request.uri(), shared).await,
-        _ => {
-            let html = page::render(&shared.replica.snapshot(), shared.replica.now());
-            let mut answer = whole(StatusCode::OK, HTML, html);
-            answer.headers_mut().insert(CONTENT_SECURITY_POLICY, PAGE_POLICY);
-            answer
-        }
+        _ => pages::answer(request.uri(), shared).await,
     }
 }
 
@@ -85,6 +79,13 @@ async fn metrics(headers: &HeaderMap, shared: &Shared) -> Answer {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     answer
+}
+
+/// Whether whoever asks for the past is another replica.
+async fn peer(headers: &HeaderMap, shared: &Shared) -> Result<(), Refusal> {
+    let Some(peers) = &shared.guard.peers else { return Ok(()) };
+    peers.bearer(token(headers), |asked| shared.replica.figures().token_reviewed(asked)).await?;
+    Ok(())
 }
 
 /// What another replica that starts asks for.
@@ -139,11 +140,14 @@ async fn report(request: Request<Incoming>, shared: &Shared) -> Answer {
 /// The node whose agent sends this. Absent: nobody asks who it is.
 async fn sender(headers: &HeaderMap, shared: &Shared) -> Result<Option<NodeName>, Refusal> {
     let Some(tokens) = &shared.guard.tokens else { return Ok(None) };
-    let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let bearer = tokens.bearer(token, |asked| shared.replica.figures().token_reviewed(asked)).await?;
+    let bearer = tokens.bearer(token(headers), |asked| shared.replica.figures().token_reviewed(asked)).await?;
     let node = shared.replica.node_of(bearer)?;
     shared.replica.admit_one_more(&node)?;
     Ok(Some(node))
+}
+
+fn token(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
 }
 
 fn refused(refusal: &Refusal) -> Answer {
@@ -209,7 +213,9 @@ async fn discard(body: Incoming, limit: Duration) {
 
 /// Keeps so many bytes of a body, and reads some more so that its sender gets to the answer.
 async fn collect(mut body: Incoming, kept: usize) -> Result<Vec<u8>, Refusal> {
-    let mut all = Vec::new();
+    // Of a body that says how long it is; for so much there is room.
+    let said = body.size_hint().exact().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+    let mut all = Vec::with_capacity(said.min(kept));
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         // A body that ends before its length does, or whose chunks are broken.

@@ -27,10 +27,11 @@ pub(super) enum Encoding {
 
 /// The body while it is written.
 #[derive(Debug)]
-pub(super) struct Chunks(mpsc::Receiver<Piece>);
+pub(super) struct Chunks(pub(super) mpsc::Receiver<Piece>);
 
+/// A part of a body.
 #[derive(Debug)]
-enum Piece {
+pub(super) enum Piece {
     Chunk(Vec<u8>),
     /// All of it was sent. Without this a body that was cut would look like a whole one, and series would seem to end.
     End,

@@ -71,3 +71,31 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stall<S> {
         self.watched(cx, polled)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+    const WITHIN: Duration = Duration::from_millis(4999);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_a_byte_within_the_limit_is_waited_for_and_one_that_does_not_is_given_up_then() {
+        let (ours, mut theirs) = tokio::io::duplex(4);
+        let mut stall = Stall::new(ours, LIMIT);
+        stall.write_all(b"full").await.unwrap();
+        let takes = async {
+            for _ in 0..3 {
+                sleep(WITHIN).await;
+                theirs.read_u8().await.unwrap();
+            }
+        };
+        let (written, ()) = tokio::join!(stall.write_all(b"one"), takes);
+        written.unwrap();
+        let began = Instant::now();
+        let refusal = stall.write_all(b"more").await.unwrap_err();
+        assert_eq!((refusal.kind(), began.elapsed().as_secs()), (io::ErrorKind::TimedOut, LIMIT.as_secs()));
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -40,6 +41,9 @@ const PATIENT: Limits = Limits {
     body: NEVER,
     stall: NEVER,
     drain: NEVER,
+    event_streams: 2,
+    beat: NEVER,
+    history_step: NEVER,
 };
 
 async fn serve(limits: Limits) -> Served {
@@ -53,8 +57,11 @@ async fn serve_guarded(limits: Limits, guard: Guard) -> Served {
     let store = Store::new(store::Limits::LOCAL);
     let replica = Arc::new(Replica::new(clock, Mode::Local, store, SelfMetrics::new().unwrap()));
     let any = "127.0.0.1:0";
-    let listeners =
-        Listeners { metrics: TcpListener::bind(any).await.unwrap(), reports: TcpListener::bind(any).await.unwrap() };
+    let listeners = Listeners {
+        metrics: TcpListener::bind(any).await.unwrap(),
+        reports: TcpListener::bind(any).await.unwrap(),
+        report_runtime: Handle::current(),
+    };
     let (metrics, reports) = (listeners.metrics.local_addr().unwrap(), listeners.reports.local_addr().unwrap());
     let (shutdown, asked) = oneshot::channel();
     let ended = tokio::spawn(run(listeners, replica, guard, limits, async { drop(asked.await) }));
@@ -174,7 +181,7 @@ async fn a_report_appears_in_metrics_and_on_the_page() {
     }
     let (head, page) = served.get("/", "").await;
     assert!(head.contains("content-type: text/html") && head.contains("content-security-policy: default-src 'none'"));
-    assert!(String::from_utf8(page).unwrap().contains("1 of 1 agents report"));
+    assert!(String::from_utf8(page).unwrap().contains("this is what 1 of 1 agents measure"));
     served.end().await;
 }
 
@@ -441,4 +448,6 @@ async fn a_scrape_more_than_there_may_be_waits_for_its_turn() {
     served.end().await;
 }
 
+mod limit_tests;
+mod page_tests;
 mod trust_tests;

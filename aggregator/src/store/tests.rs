@@ -6,8 +6,9 @@ use super::*;
 use crate::fixtures::{at, cgroups, report};
 use crate::receive::check;
 
+#[expect(clippy::needless_pass_by_value, reason = "tests make it where they send it")]
 fn insert(store: &mut Store, report: Report, now: Now) -> Result<Outcome, Refusal> {
-    store.insert(check(report).unwrap(), now)
+    store.insert(&check(&report.encode_to_vec()).unwrap(), now)
 }
 
 fn local() -> Store {
@@ -26,7 +27,7 @@ fn check_news(change: impl FnOnce(&mut Report), expected: Outcome, stored: u64) 
     let mut new = report("n", 3);
     change(&mut new);
     assert_eq!(insert(&mut store, new, at(10)), Ok(expected));
-    assert_eq!(only(&mut store, at(10)).report.sequence, stored);
+    assert_eq!(only(&mut store, at(10)).report().sequence, stored);
 }
 
 #[test]
@@ -175,18 +176,23 @@ fn a_report_that_was_kept_from_a_boot_that_is_over_is_no_news() {
     for number in 2..=5 {
         assert_eq!(insert(&mut store, boot(number), at(9)), Ok(Outcome::Dropped(NoNews::Older)), "{number}");
     }
-    assert_eq!(only(&mut store, at(9)).report.boot_id, "boot-6");
+    assert_eq!(only(&mut store, at(9)).report().boot_id, "boot-6");
 }
 
 #[test]
 fn reports_take_as_much_memory_as_they_may_and_a_byte_more_is_refused() {
-    let first = check(report("a", 1)).unwrap().weight;
+    let alone = |report: Report| {
+        let mut store = local();
+        insert(&mut store, report, at(0)).unwrap();
+        store.bytes
+    };
+    let first = alone(report("a", 1));
     let grown = |sequence| {
         let mut grown = report("b", sequence);
         grown.cgroups = Some(cgroups(&[("/a", 1), ("/b", 2)]));
         grown
     };
-    let bytes = first + check(grown(1)).unwrap().weight;
+    let bytes = first + alone(grown(1));
     let mut store = Store::new(Limits { bytes: bytes - 1, ..Limits::LOCAL });
     insert(&mut store, report("a", 1), at(0)).unwrap();
     assert_eq!(insert(&mut store, grown(1), at(0)), Err(Refusal::NoRoom(bytes - 1)));
@@ -229,7 +235,7 @@ proptest! {
             taken = taken.max(*sequence);
         }
         let stored = only(&mut store, at(0));
-        prop_assert_eq!(stored.report.sequence, taken);
+        prop_assert_eq!(stored.report().sequence, taken);
         // A core was busy all the time, so it is over any two reports.
         let expected = stored.baseline.as_ref().map(|_| 1_000_000_000);
         prop_assert_eq!(stored.cpu_busy_nanocores(), expected);

@@ -5,13 +5,13 @@
 //! total holds, and of each counter what was seen later: no total is then above what was counted up to there by one of
 //! the two, and what comes is counted from there on. Where it can't be told what was seen later, because node or cgroup
 //! began anew between the two, nothing is learnt; a moment later both have seen it.
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use mcad_wire::seed::{self, Counter, Seed};
 
+use super::devices::{Device, NodeGpus, PodName};
 use super::since::{Life, Since};
-use super::{Device, Known, NodeGpus, PodCgroup, PodName, Total, Totals};
+use super::{Known, PodCgroup, Total, Totals};
 use crate::cluster::Cluster;
 use crate::object::AppWrapperName;
 
@@ -26,12 +26,12 @@ impl Totals {
         seed.totals = self.appwrappers.iter().map(|(name, known)| told_total(name, known)).collect();
         seed.pods = self.cgroups.iter().map(|(uid, pod)| told_pod(uid, pod)).collect();
         let held = self.devices.iter().flat_map(|((namespace, pod), devices)| {
-            devices.held_ns.iter().map(move |((container, resource), held)| seed::Held {
+            devices.all().iter().map(move |held| seed::Held {
                 namespace: namespace.to_string(),
                 pod: pod.to_string(),
-                container: container.clone(),
-                resource: resource.clone(),
-                held: held.tell(),
+                container: held.container.to_string(),
+                resource: held.resource.to_string(),
+                held: held.held_ns.tell(),
             })
         });
         seed.held = held.collect();
@@ -49,8 +49,7 @@ impl Totals {
         }
         for held in &seed.held {
             let name: PodName = (held.namespace.as_str().into(), held.pod.as_str().into());
-            let of_container = (held.container.clone(), held.resource.clone());
-            let known = self.devices.entry(name).or_default().held_ns.entry(of_container).or_default();
+            let known = self.devices.entry(name).or_default().of_mut(&held.container, &held.resource);
             known.learn(held.held.as_ref());
         }
         for told in &seed.totals {
@@ -81,8 +80,7 @@ impl Totals {
         }
         for held in &seed.held {
             let name: PodName = (held.namespace.as_str().into(), held.pod.as_str().into());
-            let of_container = (held.container.clone(), held.resource.clone());
-            let known = self.devices.get(&name).and_then(|known| known.held_ns.get(&of_container));
+            let known = self.devices.get(&name).and_then(|known| known.of(&held.container, &held.resource));
             if known.is_some_and(|known| known.is_of_another_boot(held.held.as_ref())) {
                 return Err(Differ(format!("the node of pod {}/{}", held.namespace, held.pod)));
             }
@@ -95,22 +93,18 @@ impl Totals {
         let (Some(life), Some(node)) = (told.life.as_ref().map(Life::told), cluster.node(&told.name)) else { return };
         let known = self.nodes.remove(&*node.name);
         let is_ours_later = known.as_ref().is_some_and(|known| known.life.is_later_than(&life));
-        let (our_life, mut ours) = known.map_or((None, HashMap::new()), |known| (Some(known.life), known.devices));
-        let mut devices = HashMap::new();
-        for told in &told.devices {
-            let told_device = Device::told(told);
-            match ours.remove(&told.uuid) {
-                Some(device) => {
-                    let later = if device.busy_ns.is_later_than(&told_device.busy_ns) { device } else { told_device };
-                    devices.insert(told.uuid.clone(), later);
-                }
-                // Whoever heard of the node later, and knows nothing of it, knows that nobody holds it.
-                None if is_ours_later => {}
-                None => drop(devices.insert(told.uuid.clone(), told_device)),
-            }
+        let (our_life, mut devices) = known.map_or((None, Vec::new()), |known| (Some(known.life), known.devices));
+        // Whoever heard of the node later, and knows nothing of a device, knows that nobody holds it.
+        if !is_ours_later {
+            devices.retain(|device| told.devices.iter().any(|told| *told.uuid == *device.uuid));
         }
-        if is_ours_later {
-            devices.extend(ours);
+        for told in told.devices.iter().map(Device::told) {
+            match devices.binary_search_by(|device| device.uuid.cmp(&told.uuid)) {
+                Ok(at) if devices[at].busy_ns.is_later_than(&told.busy_ns) => {}
+                Ok(at) => devices[at] = told,
+                Err(_) if is_ours_later => {}
+                Err(free) => devices.insert(free, told),
+            }
         }
         let life = our_life.filter(|_| is_ours_later).unwrap_or(life);
         self.nodes.insert(node.name.clone(), NodeGpus { life, devices });
@@ -178,8 +172,8 @@ fn told_pod(uid: &Arc<str>, pod: &PodCgroup) -> seed::Pod {
 }
 
 fn told_node(name: &Arc<str>, node: &NodeGpus) -> seed::Node {
-    let devices = node.devices.iter().map(|(uuid, device)| seed::Device {
-        uuid: uuid.clone(),
+    let devices = node.devices.iter().map(|device| seed::Device {
+        uuid: device.uuid.to_string(),
         busy: device.busy_ns.tell(),
         holders: device
             .holders
@@ -205,10 +199,10 @@ impl Device {
     fn told(told: &seed::Device) -> Self {
         let mut busy_ns = Since::default();
         busy_ns.learn(told.busy.as_ref());
-        Self {
-            busy_ns,
-            holders: told.holders.iter().map(|holder| (holder.pod.as_str().into(), holder.parts)).collect(),
-        }
+        let mut holders: Vec<_> =
+            told.holders.iter().map(|holder| (holder.pod.as_str().into(), holder.parts)).collect();
+        holders.sort_unstable();
+        Self { uuid: told.uuid.as_str().into(), busy_ns, holders: holders.into() }
     }
 }
 

@@ -2,7 +2,7 @@
 //! keeper was started anew, comes to: never more than the truth.
 use std::sync::Arc;
 
-use mcad_wire::report::Report;
+use mcad_wire::reading::Report;
 
 /// When a report was made: in which life of its node, and of its agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,9 +17,11 @@ pub(super) struct Life {
 pub(super) struct Since(Option<(u64, Life)>);
 
 impl Life {
-    pub(super) fn of(report: &Report) -> Self {
+    /// `known` is what was last known of the node: mostly of the same boot.
+    pub(super) fn of(report: &Report<'_>, known: Option<&Self>) -> Self {
+        let same = known.filter(|known| *known.boot == *report.boot_id);
         Self {
-            boot: report.boot_id.as_str().into(),
+            boot: same.map_or_else(|| report.boot_id.into(), |known| known.boot.clone()),
             agent_started_at_ms: report.started_at_ms,
             uptime_ns: report.uptime_ns,
         }

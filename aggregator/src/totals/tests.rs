@@ -1,12 +1,15 @@
 //! Tests of the rules of docs/accounting.md §6, one by one; in [`simulated`], of what holds whatever happens.
 mod simulated;
 
-use mcad_wire::report::{Assignments, Cgroups, Gpu, Gpus, MigInstance};
+use mcad_wire::reading;
+use mcad_wire::report::{Assignment, Assignments, Cgroup, Cgroups, EndedPod, Gpu, Gpus, MigInstance, Report};
+use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::cluster::Event;
 use crate::fixtures::at;
+use crate::measure::{Places, own_cgroups};
 use crate::object::{Kind, Object, decode};
 
 fn object(json: &Value) -> Object {
@@ -111,7 +114,9 @@ impl World {
     }
 
     fn take(&mut self, report: &Report) -> Total {
-        self.totals.take(&self.cluster, report, self.now);
+        let bytes = report.encode_to_vec();
+        let report = reading::Report::read(&bytes).unwrap();
+        self.totals.take(&self.cluster, &report, &own_cgroups(&self.cluster, &report, &Places::default()), self.now);
         self.total()
     }
 

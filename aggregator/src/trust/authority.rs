@@ -312,6 +312,9 @@ fn name(step: &Step) -> &'static str {
 }
 
 #[cfg(test)]
+mod limits;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

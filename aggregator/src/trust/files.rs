@@ -125,7 +125,8 @@ impl Files {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, FilesError> {
+/// What is in a file, which has a length of its kind.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, FilesError> {
     let failed = |source| FilesError::Read { path: path.to_owned(), source };
     if std::fs::metadata(path).map_err(failed)?.len() > MAX_BYTES {
         return Err(FilesError::TooLong(path.to_owned()));
@@ -177,6 +178,8 @@ mod tests {
         assert!(refusal().ends_with("tls.key has no private key in PEM"), "{}", refusal());
         std::fs::write(&files.key, &authority.key).unwrap();
         std::fs::write(&files.certificate, "").unwrap();
+        assert!(refusal().ends_with("tls.crt has no certificate in PEM"), "{}", refusal());
+        std::fs::write(&files.certificate, vec![b'x'; MAX_BYTES as usize]).unwrap();
         assert!(refusal().ends_with("tls.crt has no certificate in PEM"), "{}", refusal());
         std::fs::write(&files.certificate, vec![b'x'; MAX_BYTES as usize + 1]).unwrap();
         assert!(refusal().contains("longer than"), "{}", refusal());

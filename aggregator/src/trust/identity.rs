@@ -1,6 +1,5 @@
 //! Who bears a token: asked of the API server once a token, remembered until the token expires. Owns that memory, the way
 //! to the API server and how much is asked of it at once; what an answer means is `verdict`'s.
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,11 +7,14 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::api::PostParams;
 use kube::{Api, Client};
 use ring::digest;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 use super::claims::Claims;
 use super::verdict::{AUDIENCE, Bearer, Distrust, verdict};
 use crate::clock::{Clock, Now};
+use crate::table::Table;
 
 /// How much is asked and remembered.
 #[derive(Clone, Copy, Debug)]
@@ -35,21 +37,29 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            // Six times the largest cluster that Kubernetes promises to work with, at 300 bytes each.
-            accepted: 32_768,
-            refused: 4096,
-            // A token does not become better; a pod that was deleted and made anew has another one.
-            refused_for: Duration::from_secs(10),
-            // Kubelet renews a token before it is a day old.
-            accepted_for: Duration::from_hours(24),
-            // 5,000 agents that meet a new aggregator are through in seconds at 5 ms each, and no API server minds.
-            asking: 32,
-            // Together less than the 5 s that an agent waits for its answer.
-            turn: Duration::from_secs(1),
-            answer: Duration::from_secs(3),
-        }
+        Self::AGENTS
     }
+}
+
+impl Limits {
+    /// Of agents' tokens.
+    pub const AGENTS: Self = Self {
+        // Six times the largest cluster that Kubernetes promises to work with, at 300 bytes each.
+        accepted: 32_768,
+        refused: 4096,
+        // A token does not become better; a pod that was deleted and made anew has another one.
+        refused_for: Duration::from_secs(10),
+        // Kubelet renews a token before it is a day old.
+        accepted_for: Duration::from_hours(24),
+        // 5,000 agents that meet a new aggregator are through in seconds at 5 ms each, and no API server minds.
+        asking: 32,
+        // Together less than the 5 s that an agent waits for its answer.
+        turn: Duration::from_secs(1),
+        answer: Duration::from_secs(3),
+    };
+
+    /// Of replicas' tokens: there are a few, and who floods with others must not keep agents' from being asked about.
+    pub const PEERS: Self = Self { accepted: 64, refused: 64, asking: 2, ..Self::AGENTS };
 }
 
 /// What came of asking, to be counted.
@@ -81,6 +91,7 @@ impl Asked {
 #[derive(Debug)]
 pub struct Tokens {
     reviews: Api<TokenReview>,
+    runtime: Handle,
     service_account: String,
     clock: Clock,
     limits: Limits,
@@ -95,10 +106,21 @@ type Verdict = Result<Bearer, Distrust>;
 #[derive(Debug, Default)]
 struct Known {
     /// And until when, by the clock that never jumps.
-    accepted: HashMap<Hash, (Bearer, Duration)>,
-    refused: HashMap<Hash, (Distrust, Duration)>,
+    accepted: Table<Hash, (Bearer, Duration)>,
+    refused: Table<Hash, (Distrust, Duration)>,
     /// Tokens that are being asked about; not more than there are connections.
-    asked: HashMap<Hash, watch::Receiver<Option<Verdict>>>,
+    asked: Table<Hash, watch::Receiver<Option<Verdict>>>,
+}
+
+impl Known {
+    /// What was said of a token, for as long as it holds.
+    fn verdict(&self, hash: &Hash, now: Duration) -> Option<Verdict> {
+        if let Some((bearer, _)) = self.accepted.get(hash).filter(|(_, until)| *until > now) {
+            return Some(Ok(bearer.clone()));
+        }
+        let (distrust, _) = self.refused.get(hash).filter(|(_, until)| *until > now)?;
+        Some(Err(distrust.clone()))
+    }
 }
 
 enum Found<'a> {
@@ -123,18 +145,24 @@ impl Drop for Asking<'_> {
 }
 
 impl Tokens {
-    /// Believes tokens of this ServiceAccount, `system:serviceaccount:NAMESPACE:NAME`.
+    /// Believes tokens of this ServiceAccount, `system:serviceaccount:NAMESPACE:NAME`. Whoever waits for an answer, it is asked for
+    /// on the runtime that this is called on, where the client has its connections.
     pub fn new(client: Client, service_account: String, clock: Clock, limits: Limits) -> Self {
         let turns = Semaphore::new(limits.asking);
-        Self { reviews: Api::all(client), service_account, clock, limits, known: Mutex::default(), turns }
+        let (reviews, runtime) = (Api::all(client), Handle::current());
+        Self { reviews, runtime, service_account, clock, limits, known: Mutex::default(), turns }
     }
 
     /// Who bears this token. `count` is told of each question to the API server.
     pub async fn bearer(&self, token: Option<&str>, count: impl Fn(Asked)) -> Result<Bearer, Distrust> {
         let token = token.ok_or(Distrust::NoToken)?;
-        let claims = Claims::read(token).ok_or(Distrust::Garbage)?;
         let mut hash = Hash::default();
         hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        // Mostly it was asked about before, and read then.
+        if let Some(verdict) = self.known().verdict(&hash, self.clock.now().since_start) {
+            return verdict;
+        }
+        let claims = Claims::read(token).ok_or(Distrust::Garbage)?;
         loop {
             match self.find(hash) {
                 Found::Known(verdict) => return verdict,
@@ -163,11 +191,8 @@ impl Tokens {
     fn find(&self, hash: Hash) -> Found<'_> {
         let now = self.clock.now().since_start;
         let mut known = self.known();
-        if let Some((bearer, _)) = known.accepted.get(&hash).filter(|(_, until)| *until > now) {
-            return Found::Known(Ok(bearer.clone()));
-        }
-        if let Some((distrust, _)) = known.refused.get(&hash).filter(|(_, until)| *until > now) {
-            return Found::Known(Err(distrust.clone()));
+        if let Some(verdict) = known.verdict(&hash, now) {
+            return Found::Known(verdict);
         }
         if let Some(answer) = known.asked.get(&hash) {
             return Found::Asked(answer.clone());
@@ -185,14 +210,17 @@ impl Tokens {
             ..TokenReview::default()
         };
         let parameters = PostParams::default();
-        let asked = self.reviews.create(&parameters, &review);
-        let review = match tokio::time::timeout(self.limits.answer, asked).await {
-            Ok(Ok(review)) => review,
-            Ok(Err(error)) => {
+        let reviews = self.reviews.clone();
+        // A set of one, which ends with whoever waits.
+        let mut asked = JoinSet::new();
+        asked.spawn_on(async move { reviews.create(&parameters, &review).await }, &self.runtime);
+        let review = match tokio::time::timeout(self.limits.answer, asked.join_next()).await {
+            Ok(Some(Ok(Ok(review)))) => review,
+            Ok(Some(Ok(Err(error)))) => {
                 tracing::debug!(%error, "TokenReview failed");
                 return Err(Distrust::Unavailable);
             }
-            Err(_) => return Err(Distrust::Unavailable),
+            Ok(Some(Err(_)) | None) | Err(_) => return Err(Distrust::Unavailable),
         };
         let now_s = self.clock.now().unix_ms / 1000;
         verdict(&review.status.unwrap_or_default(), claims, &self.service_account, now_s)
@@ -225,7 +253,7 @@ impl Tokens {
 }
 
 /// Takes out what is over, and if that is not enough what is over soonest.
-fn make_room<T>(entries: &mut HashMap<Hash, (T, Duration)>, limit: usize, now: Duration) {
+fn make_room<T>(entries: &mut Table<Hash, (T, Duration)>, limit: usize, now: Duration) {
     if entries.len() < limit {
         return;
     }

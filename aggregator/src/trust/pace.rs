@@ -1,10 +1,10 @@
 //! How often a node may report. Owns one bucket of tokens a node; asks no clock.
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Now;
 use crate::receive::NodeName;
+use crate::table::Table;
 
 /// Between two reports, on average. An agent sends at most ten a second (`--interval 100ms`), and as many again where it tries
 /// anew.
@@ -18,7 +18,7 @@ const MAX_NODES: usize = 65_536;
 #[derive(Debug, Default)]
 pub struct Pace {
     /// When each node's bucket will be full again.
-    nodes: Mutex<HashMap<NodeName, Duration>>,
+    nodes: Mutex<Table<NodeName, Duration>>,
 }
 
 impl Pace {

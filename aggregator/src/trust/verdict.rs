@@ -51,7 +51,9 @@ pub enum Distrust {
     #[error("the API server does not accept the token")]
     Rejected,
     /// It is somebody else's.
-    #[error("the token is that of {0:?}, and not of the agents' ServiceAccount; see --agent-service-account")]
+    #[error(
+        "the token is that of {0:?}, a ServiceAccount that is not believed here; agents' is --agent-service-account"
+    )]
     ServiceAccount(String),
     /// It is bound to no pod.
     #[error("the token is bound to no pod: an agent's is projected into its pod")]

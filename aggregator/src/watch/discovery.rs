@@ -1,4 +1,7 @@
 //! Which groups and versions of AppWrappers the API server serves, asked again and again, with one watch on each that is.
+//!
+//! An API server that starts answers before it has read its definitions, so that a kind is served no longer is believed when
+//! it is said for the second time. Its watch breaks meanwhile, and what it last said stands for as long as it does for every watch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,12 +23,14 @@ pub struct Discovery<'a> {
     tell: &'a mpsc::Sender<Told>,
     /// What was told last. Nothing, before the API server has answered for the first time.
     served: Option<BTreeSet<Served>>,
+    /// Those of it that were not in the last answer.
+    missing: BTreeSet<Served>,
 }
 
 impl<'a> Discovery<'a> {
     /// A discovery that has asked nothing yet.
     pub(super) fn new(client: &'a Client, settings: Settings, tell: &'a mpsc::Sender<Told>) -> Self {
-        Self { client, settings, tell, served: None }
+        Self { client, settings, tell, served: None, missing: BTreeSet::new() }
     }
 
     /// Asks, tells and watches until nobody listens. The watches are tasks, so that a slow answer holds none of them up; they
@@ -41,7 +46,8 @@ impl<'a> Discovery<'a> {
                 Some(_) = watches.join_next() => continue,
                 () = self.tell.closed() => return,
             }
-            let served = self.ask().await;
+            let answer = self.ask().await;
+            let served = believed(self.served.as_ref(), &mut self.missing, &answer);
             if self.served.as_ref() == Some(&served) {
                 continue;
             }
@@ -87,5 +93,44 @@ impl<'a> Discovery<'a> {
             }
         }
         served
+    }
+}
+
+/// What an answer comes to after the others: a kind that was served is gone when it is missing for the second time in a row.
+fn believed(
+    known: Option<&BTreeSet<Served>>,
+    missing: &mut BTreeSet<Served>,
+    answer: &BTreeSet<Served>,
+) -> BTreeSet<Served> {
+    let missing_now = known.map(|known| known - answer).unwrap_or_default();
+    let missing_before = std::mem::replace(missing, missing_now);
+    let doubted = &*missing - &missing_before;
+    answer | &doubted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_gone_when_it_is_missing_twice_in_a_row() {
+        let [old, new, mcad] = Served::ALL;
+        let (mut known, mut missing) = (None, BTreeSet::new());
+        let mut check = |answer: &[Served], expected: &[Served]| {
+            let served = believed(known.as_ref(), &mut missing, &answer.iter().copied().collect());
+            assert_eq!(served, expected.iter().copied().collect(), "{answer:?}");
+            known = Some(served);
+        };
+        // Nothing was known: there is nothing to hold on to.
+        check(&[], &[]);
+        check(&[old, mcad], &[old, mcad]);
+        check(&[old], &[old, mcad]);
+        check(&[old, mcad], &[old, mcad]);
+        // One is missing for the first time, the other for the second.
+        check(&[old], &[old, mcad]);
+        check(&[new], &[old, new]);
+        check(&[], &[new]);
+        check(&[], &[]);
+        check(&[old], &[old]);
     }
 }

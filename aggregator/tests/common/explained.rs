@@ -8,11 +8,12 @@ use mcad_aggregator::cluster::Cluster;
 use mcad_aggregator::dump::Dump;
 use mcad_aggregator::merge::{Ages, Snapshot};
 use mcad_aggregator::object::Object;
+use mcad_aggregator::options::Options;
 use mcad_aggregator::receive;
 use mcad_aggregator::replica::Kubernetes;
-use mcad_aggregator::snapshot::Options;
 use mcad_aggregator::store::{Limits, Store};
 use mcad_wire::report::Report;
+use prost::Message as _;
 use serde_json::Value;
 
 use super::NOW_MS;
@@ -43,7 +44,7 @@ pub(crate) fn check_golden(file: &str, actual: &str) {
 pub(crate) fn snapshot_of(cluster: Cluster, reports: Vec<Report>) -> Snapshot {
     let mut store = Store::new(Limits::REPLAY);
     for report in reports {
-        store.insert(receive::check(report).unwrap(), NOW).unwrap();
+        store.insert(&receive::check(&report.encode_to_vec()).unwrap(), NOW).unwrap();
     }
     let reports = store.reports(NOW);
     let kubernetes = Kubernetes::new(cluster, Options::default(), Ages::DoNot);

@@ -14,12 +14,14 @@ use mcad_aggregator::dump::Dump;
 use mcad_aggregator::exposition::Exposition;
 use mcad_aggregator::merge::Ages;
 use mcad_aggregator::object::Object;
+use mcad_aggregator::options::Options;
 use mcad_aggregator::replica::Kubernetes;
-use mcad_aggregator::snapshot::{Options, Snapshot};
+use mcad_aggregator::snapshot::Snapshot;
 use mcad_aggregator::store::{Limits, Store};
 use mcad_aggregator::views::Views;
 use mcad_aggregator::{families, fit, metrics, receive};
 use mcad_wire::report::Report;
+use prost::Message as _;
 use serde_json::Value;
 
 /// The time of all tests: 2026-01-05T10:00:00Z.
@@ -62,7 +64,7 @@ pub(crate) fn print_with(objects: Vec<Object>, reports: Vec<Report>, options: &O
     let mut store = Store::new(Limits::REPLAY);
     let kubernetes = Kubernetes::new(Cluster::from_objects(objects), options.clone(), Ages::DoNot);
     for report in reports {
-        kubernetes.replay(&mut store, receive::check(report).unwrap(), now).unwrap();
+        kubernetes.replay(&mut store, &receive::check(&report.encode_to_vec()).unwrap(), now).unwrap();
     }
     let reports = store.reports(now);
     kubernetes.refit(&reports, now);

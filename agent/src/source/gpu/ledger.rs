@@ -182,6 +182,22 @@ mod tests {
     }
 
     #[test]
+    fn of_more_uses_than_are_kept_those_that_ended_first_are_dropped() {
+        let mut ledger = Ledger::default();
+        let user = |at: usize| GpuUser { container_id: format!("{at:05}"), ..GpuUser::default() };
+        for at in 0..=USES_AT_MOST {
+            // Those of the highest names ended first.
+            let seen_ns = (USES_AT_MOST - at) as u64;
+            ledger.uses.insert(("g".into(), user(at)), Use { seen_ns, ..Use::default() });
+        }
+        ledger.begin_round(SECOND);
+        assert_eq!(ledger.uses.len(), USES_AT_MOST);
+        assert_eq!(ledger.uses.last_key_value().map(|((_, last), _)| last), Some(&user(USES_AT_MOST - 1)));
+        ledger.begin_round(SECOND);
+        assert_eq!(ledger.uses.len(), USES_AT_MOST, "as many as may be stay");
+    }
+
+    #[test]
     fn in_mig_mode_a_process_is_on_its_instance_and_on_no_other() {
         let mut ledger = Ledger::default();
         let mut users = Users::new(Path::new("/nonexistent"));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const NAME: &str = "libnvidia-ml.so.1";
 
 /// Where drivers are kept that are not in the loader's path: the GPU operator's driver container, Container-Optimized OS.
-const DIRECTORIES: [&str; 7] = [
+const DIRECTORIES: [&str; 10] = [
     "/run/nvidia/driver/usr/lib64",
     "/run/nvidia/driver/usr/lib/x86_64-linux-gnu",
     "/run/nvidia/driver/usr/lib/aarch64-linux-gnu",
@@ -14,6 +14,10 @@ const DIRECTORIES: [&str; 7] = [
     "/home/kubernetes/bin/nvidia/lib64",
     "/usr/lib/x86_64-linux-gnu/nvidia/current",
     "/usr/lib/wsl/lib",
+    // Where a container runtime that goes by the host's habits puts it, in an image whose loader has others.
+    "/usr/lib64",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
 ];
 
 /// What to try, in this order. A path that was given is the only one.

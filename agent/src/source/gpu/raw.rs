@@ -212,3 +212,26 @@ fn list<T: Copy>(
     }
     (ATTEMPTS as u32, Err(NvmlError::InsufficientSize(None)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_grows_as_far_as_it_may_and_no_further() {
+        let ask = |entries: u32| {
+            let mut room = Vec::new();
+            let asked = list(&mut room, 4, 0_u8, |count, _| {
+                // SAFETY: `list` hands out a number of its own.
+                let count = unsafe { &mut *count };
+                let fits = *count >= entries;
+                *count = entries;
+                if fits { nv::nvmlReturn_enum_NVML_SUCCESS } else { nv::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE }
+            });
+            (asked.0, asked.1.ok(), room.len() as u32)
+        };
+        assert_eq!(ask(4), (1, Some(4), 4));
+        assert_eq!(ask(LIST_AT_MOST), (2, Some(LIST_AT_MOST as usize), LIST_AT_MOST + LIST_AT_MOST / 2));
+        assert_eq!(ask(LIST_AT_MOST + 1), (1, None, 4), "nobody has as many processes");
+    }
+}

@@ -98,4 +98,23 @@ mod tests {
     fn when_the_number_changes_the_smaller_one_counts() {
         check(&[(0, 1, Some(0)), (10, 3, Some(10)), (20, 3, Some(40)), (30, 2, Some(60))]);
     }
+
+    #[test]
+    fn as_many_totals_are_kept_as_may_be_and_the_oldest_goes_first() {
+        let holder = |number: usize| Holder {
+            namespace: "ns".into(),
+            pod: number.to_string(),
+            container: "main".into(),
+            resource: "nvidia.com/gpu".into(),
+        };
+        let mut held = Held::default();
+        let listed = |numbers: std::ops::Range<usize>| {
+            numbers.map(|number| (holder(number), vec!["GPU-1".to_owned()])).collect::<BTreeMap<_, _>>()
+        };
+        held.note(listed(0..1), 0);
+        held.note(listed(1..TOTALS_AT_MOST), SECOND);
+        assert_eq!((held.totals.len(), held.totals.contains_key(&holder(0))), (TOTALS_AT_MOST, true));
+        held.note(listed(1..TOTALS_AT_MOST + 1), 2 * SECOND);
+        assert_eq!((held.totals.len(), held.totals.contains_key(&holder(0))), (TOTALS_AT_MOST, false));
+    }
 }

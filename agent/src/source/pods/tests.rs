@@ -148,16 +148,30 @@ fn errors_of_kubelet_have_their_reasons() {
 }
 
 #[test]
-fn an_answer_that_is_too_large_or_says_too_much_is_refused() {
+fn an_answer_that_is_too_large_is_refused() {
     let mut says = Says::default();
     let id = "x".repeat(1 << 20);
     says.assign("a", "b", "c", "vendor.example/vf", &[&*id; 17]);
     assert_eq!(Node::new(says).try_read(), Err(Reason::Malformed));
+}
 
-    let mut says = Says::default();
-    let ids: Vec<String> = (0..=IDS_AT_MOST).map(|id| format!("GPU-{id}")).collect();
-    says.assign("a", "b", "c", "nvidia.com/gpu", &ids.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(Node::new(says).try_read(), Err(Reason::Malformed));
+#[test]
+fn an_answer_says_as_much_as_it_may() {
+    let of_containers = |count: usize| {
+        let mut says = Says::default();
+        (0..count).for_each(|number| says.assign("a", &number.to_string(), "c", "nvidia.com/gpu", &["GPU-1"]));
+        Node::new(says).try_read().map(|sample| sample.assigned.len())
+    };
+    assert_eq!(of_containers(HOLDERS_AT_MOST), Ok(HOLDERS_AT_MOST));
+    assert_eq!(of_containers(HOLDERS_AT_MOST + 1), Err(Reason::Malformed));
+    let of_devices = |count: usize| {
+        let mut says = Says::default();
+        let ids: Vec<String> = (0..count).map(|id| format!("GPU-{id}")).collect();
+        says.assign("a", "b", "c", "nvidia.com/gpu", &ids.iter().map(String::as_str).collect::<Vec<_>>());
+        Node::new(says).try_read().map(|sample| sample.assigned[0].device_ids.len())
+    };
+    assert_eq!(of_devices(IDS_AT_MOST), Ok(IDS_AT_MOST));
+    assert_eq!(of_devices(IDS_AT_MOST + 1), Err(Reason::Malformed));
 }
 
 #[test]

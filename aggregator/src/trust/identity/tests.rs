@@ -163,11 +163,63 @@ async fn no_more_are_asked_about_at_once_than_may_be() {
     asked.check(&two, Ok("b")).await;
 }
 
+/// A limit under test: shorter than the API client's own, and longer than a busy machine takes for anything.
+const LIMIT: Duration = Duration::from_secs(200);
+
+/// Asserts that something came to its end when the limit was over. Time leaps once it stands.
+async fn check_ends_at_the_limit(ends: impl Future<Output = ()>) {
+    let began = tokio::time::Instant::now();
+    tokio::time::pause();
+    ends.await;
+    tokio::time::resume();
+    assert_eq!(began.elapsed().as_secs(), LIMIT.as_secs());
+}
+
+/// Most of the limit passes, and the rest is real.
+async fn within_the_limit() {
+    tokio::time::pause();
+    tokio::time::sleep(LIMIT / 2).await;
+    tokio::time::resume();
+}
+
 #[tokio::test]
-async fn an_answer_that_does_not_come_is_not_waited_for() {
+async fn an_answer_is_waited_for_as_long_as_it_may_take_and_no_longer() {
     let reviewer = Reviewer::hesitant().await;
-    let asked = asking(&reviewer, Limits { answer: Duration::from_millis(20), ..Limits::default() });
-    asked.check(&token(1, unix_s(3600)), Err("token_review_unavailable")).await;
+    let asked = asking(&reviewer, Limits { answer: LIMIT, ..Limits::default() });
+    let one = token(1, unix_s(3600));
+    reviewer.know(&one, "n");
+    let answered = async {
+        reviewer.until_asked(1).await;
+        within_the_limit().await;
+        reviewer.answer(1);
+    };
+    tokio::join!(asked.check(&one, Ok("n")), answered);
+    check_ends_at_the_limit(asked.check(&token(2, unix_s(3600)), Err("token_review_unavailable"))).await;
+}
+
+#[tokio::test]
+async fn a_turn_is_waited_for_as_long_as_it_may_take_and_no_longer() {
+    let reviewer = Reviewer::hesitant().await;
+    let asked = asking(&reviewer, Limits { asking: 1, turn: LIMIT, answer: LIMIT * 1000, ..Limits::default() });
+    let tokens = [1, 2, 3].map(|number| token(number, unix_s(3600)));
+    for token in &tokens {
+        reviewer.know(token, "n");
+    }
+    let [one, two, three] = tokens;
+    let turns = async {
+        reviewer.until_asked(1).await;
+        // The second waits for its turn, which comes in time.
+        let in_turn = async {
+            within_the_limit().await;
+            reviewer.answer(1);
+            reviewer.until_asked(2).await;
+            // The third waits for the second, which gets no answer meanwhile.
+            check_ends_at_the_limit(asked.check(&three, Err("token_review_busy"))).await;
+            reviewer.answer(1);
+        };
+        tokio::join!(asked.check(&two, Ok("n")), in_turn);
+    };
+    tokio::join!(asked.check(&one, Ok("n")), turns);
 }
 
 #[tokio::test]

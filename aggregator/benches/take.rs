@@ -1,0 +1,100 @@
+//! What a report costs from its bytes to its node's view, step by step, without a network: `cargo bench -p mcad-aggregator --bench
+//! take`.
+//!
+//! The cluster is that of `cargo xtask bench-load`, whose figure is this one, and beside it what it takes to receive anything.
+//! Of few nodes all is near the processor; of 10,000 nothing is.
+#![allow(clippy::unwrap_used, reason = "what is unwrapped was made here")]
+#[path = "load/objects.rs"]
+mod objects;
+#[path = "load/report.rs"]
+mod report;
+mod support;
+
+use std::time::{Duration, Instant};
+
+use mcad_aggregator::clock::Clock;
+use mcad_aggregator::cluster::Cluster;
+use mcad_aggregator::measure::{Places, own_cgroups};
+use mcad_aggregator::object::{Kind, decode};
+use mcad_aggregator::options::Options;
+use mcad_aggregator::receive::receive;
+use mcad_aggregator::store::{Limits, Store};
+use mcad_aggregator::totals::Totals;
+use mcad_aggregator::views::Views;
+use prost::Message as _;
+use support::{begin, figure, resident_bytes, spell};
+
+/// The aggregator's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const STEPS: [&str; 6] = [
+    "decoded and checked",
+    "stored, if it is news",
+    "its cgroups joined with their pods",
+    "totals of AppWrappers",
+    "its node's view",
+    "dropped",
+];
+
+/// Reports of each node before it is measured: each finds the one before then, and a view to replace.
+const WARM: u64 = 2;
+
+/// Prime, so that every node has its turn.
+const STRIDE: usize = 7_919;
+
+fn main() {
+    begin("take: a report of 8 GPUs and 40 pods, from its bytes to its node's view");
+    for nodes in [100, 10_000] {
+        measure(nodes);
+    }
+}
+
+fn measure(nodes: usize) {
+    let objects = objects::all(nodes);
+    let objects = objects.map(|(api_version, kind, object)| decode(Kind::named(api_version, kind).unwrap(), object));
+    let cluster = Cluster::from_objects(objects.map(Result::unwrap));
+    let (clock, mut store) = (Clock::system(), Store::new(Limits::KUBERNETES));
+    let (mut totals, mut views) = (Totals::default(), Views::new(Options::default()));
+    let before = resident_bytes();
+    let mut spent = [Duration::ZERO; STEPS.len()];
+    let last = WARM + (100_000 / nodes) as u64;
+    for sequence in 1..=last {
+        for node in 0..nodes {
+            // Agents have their turns in no order, so neither is what is known of a node where the last one's was.
+            let node = node * STRIDE % nodes;
+            let body = report::report(node, sequence, 0, 10_000).encode_to_vec();
+            let now = clock.now();
+            let mut began = Instant::now();
+            let mut step = |at: usize| {
+                let ended = Instant::now();
+                spent[at] += if sequence > WARM { ended - began } else { Duration::ZERO };
+                began = ended;
+            };
+            let received = receive(&body).unwrap();
+            step(0);
+            store.insert(&received, now).unwrap();
+            let stored = store.latest(&received.node).unwrap();
+            step(1);
+            let report = &received.report;
+            let own = own_cgroups(&cluster, report, views.places(report.node).unwrap_or(&Places::default()));
+            step(2);
+            totals.take(&cluster, report, &own, now);
+            step(3);
+            views.take(&cluster, &stored, report, &own);
+            step(4);
+            drop(own);
+            drop((received, stored));
+            step(5);
+        }
+    }
+    let reports = (last - WARM) as u32 * nodes as u32;
+    figure(&format!("of {nodes} nodes, a report"), spell(spent.iter().sum::<Duration>() / reports), "");
+    for (what, spent) in STEPS.iter().zip(spent) {
+        figure(&format!("  {what}"), spell(spent / reports), "");
+    }
+    let kept = resident_bytes().saturating_sub(before) as f64 / 1024.0 / nodes as f64;
+    if nodes == 10_000 {
+        figure("  kept of it and made of it", format!("{kept:.1} KiB"), "budget 32 KiB, with its token");
+    }
+}

@@ -1,0 +1,200 @@
+//! The front page: one sentence with the truth, the ladder of each resource, who waits and why, and the nodes.
+use maud::{Markup, html};
+
+use super::Shown;
+use super::amount::{UNKNOWN, count, family, grouped, in_words, named, shown};
+use super::bars::{Of, card, in_use, legend};
+use super::lines::lines;
+use super::nodes::Nodes;
+use super::wanted::{Query, encoded};
+use crate::clock::Now;
+use crate::explain::amount::{list, span};
+use crate::explain::appwrapper::AppWrapper;
+use crate::explain::cluster::{Agents, Cluster};
+use crate::explain::ladder::{ByResource, Rung};
+use crate::explain::why::Places;
+use crate::history::order;
+use crate::merge::{GpuSource, Snapshot};
+use crate::resource::Resource;
+use crate::snapshot::AppWrapperView;
+
+/// AppWrappers that wait, on one page: the rest are at `/api/v1`.
+const WAITING: usize = 25;
+
+/// Resources with a card of their own: nodes may declare any number.
+const CARDS: usize = 12;
+
+/// What the page says.
+pub(super) fn front(shown: &Shown<'_>, query: &Query, now: Now) -> Markup {
+    let snapshot = shown.snapshot;
+    let cluster = Cluster::new(snapshot);
+    let mut resources: Vec<Resource> = cluster.ladder.iter().flat_map(ByResource::iter).map(|(r, _)| r).collect();
+    resources.sort_by_key(order);
+    let nodes = Nodes::new(snapshot, query, &resources);
+    let in_all = cluster.agents.up + cluster.agents.down;
+    html! {
+        section.truth #truth data-live {
+            p.sentence role="status" { (truth(&cluster)) }
+            p.quiet { (about(snapshot, &cluster)) }
+        }
+        (legend())
+        div.cards {
+            @for resource in resources.iter().take(CARDS) {
+                @if let Some(rung) = cluster.ladder.as_ref().and_then(|ladder| ladder.get(resource)) {
+                    @let on = cluster.nodes_by_reason.as_ref().and_then(|by| by.get(resource));
+                    @let measured = cluster.nodes_measured.get(resource).copied().filter(|n| *n < in_all);
+                    @let measured = measured.map(|n| format!("on {} of {} nodes", count(n), count(in_all)));
+                    (card(resource, rung, on, measured.as_deref(), Of::Cluster, &lines(resource, shown.history, now)))
+                }
+            }
+        }
+        @if resources.len() > CARDS { p.quiet { (count((resources.len() - CARDS) as u64)) " more resources are at " a href="/metrics" { "/metrics" } "." } }
+        (waiting(snapshot, &cluster))
+        section #nodes aria-labelledby="nodes-h" {
+            h2 #nodes-h { "Nodes" }
+            @match &nodes {
+                None => p.unknown { "Nodes and pods are not known yet, or out of reach." },
+                Some(nodes) => {
+                    (nodes.filter(&resources))
+                    div #node-list data-live {
+                        @if nodes.in_trouble() > 0 { p { strong.bad { (count(nodes.in_trouble())) " of " (count(in_all)) @if in_all == 1 { " node" } @else { " nodes" } " in trouble." } } }
+                        (nodes.groups())
+                        (nodes.table())
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The one sentence.
+fn truth(cluster: &Cluster) -> Markup {
+    let Some(ladder) = &cluster.ladder else {
+        return html! { "Nodes and pods are " b.unknown { (UNKNOWN) } ": not listed yet, or out of reach." };
+    };
+    let resource = if ladder.get(&Resource::Gpu).is_some() { Resource::Gpu } else { Resource::Cpu };
+    let Some(rung) = ladder.get(&resource) else { return html! { "No node is known." } };
+    let what = if resource == Resource::Gpu { "GPUs" } else { "cores" };
+    if let Some(allocatable) = rung.allocatable {
+        return of_kubernetes(cluster, &resource, rung, what, allocatable);
+    }
+    html! {
+        (said(&resource, rung.installed, "installed")) " " (what) " installed, "
+        (said(&resource, rung.healthy, "healthy")) " work, " (busy(&resource, rung)) "."
+    }
+}
+
+fn of_kubernetes(cluster: &Cluster, resource: &Resource, rung: &Rung, what: &str, allocatable: i64) -> Markup {
+    let held = rung.requested.map(|requested| requested.appwrapper.saturating_add(requested.other));
+    let block = cluster.gpu_largest_free_block_devices.filter(|_| *resource == Resource::Gpu);
+    html! {
+        (said(resource, Some(allocatable), "allocatable")) " " (what) " advertised, "
+        (said(resource, rung.healthy, "healthy")) " work, "
+        (said(resource, held, "requested")) " held, "
+        (busy(resource, rung)) "; "
+        (said(resource, rung.free, "free")) " free"
+        @if let Some(block) = block {
+            ", largest block " a.f href=(family("mcad_gpu_largest_free_block")) { (grouped(&block.to_string())) }
+        }
+        "."
+    }
+}
+
+fn said(resource: &Resource, amount: Option<i64>, name: &str) -> Markup {
+    super::amount::figure(resource, amount, &Of::Cluster.family(name))
+}
+
+fn busy(resource: &Resource, rung: &Rung) -> Markup {
+    let name = Of::Cluster.family("used");
+    html! {
+        @match &rung.used {
+            Some(used) => { a.f href=(family(&name)) { (shown(resource, (in_use(used) * 10.0).round() / 10.0)) } " busy" },
+            None => { "busy " a.f.unknown href=(family(&name)) { (UNKNOWN) } },
+        }
+    }
+}
+
+/// Where the figures come from.
+fn about(snapshot: &Snapshot, cluster: &Cluster) -> Markup {
+    let Agents { up, down } = cluster.agents;
+    let in_all = up + down;
+    let fake = snapshot.nodes.iter().filter(|node| node.gpu_source == Some(GpuSource::Fake)).count();
+    let slots: Vec<_> = cluster
+        .gpu_slots
+        .iter()
+        .flatten()
+        .map(|slots| format!("{} of {}", count(u64::try_from(slots.pods).unwrap_or(0)), slots.gpus))
+        .collect();
+    let has_gpus = cluster.ladder.as_ref().is_some_and(|ladder| ladder.get(&Resource::Gpu).is_some());
+    html! {
+        @if cluster.ladder.is_some() {
+            @match (up, snapshot.kubernetes.is_some()) {
+                (_, false) => { "No Kubernetes: this is what " (count(up)) " of " (count(in_all)) " agents measure. " },
+                (0, true) => { "No agent reports: hardware is as kubelets declare it, and what is in use is unknown. " },
+                (up, true) if up == in_all => { "Agents report from all " (count(in_all)) " nodes. " },
+                (up, true) => { "Agents report from " a href=(family("mcad_node_agent_up")) { (count(up)) " of " (count(in_all)) } " nodes; of the others, hardware is as kubelets declare it. " },
+            }
+        }
+        @if has_gpus && !slots.is_empty() {
+            "Pods that could start now, by GPUs each: " a href=(family("mcad_gpu_slots")) { (list(&slots)) } ". "
+        }
+        @if let Some(sum) = &cluster.mcad_allocatable {
+            "MCAD believes it can hand out "
+            (list(&sum.iter().map(|(resource, amount)| in_words(&resource, *amount)).collect::<Vec<_>>()))
+            " (" a href=(family("mcad_allocatable_capacity_gpu")) { "its own sum" } "). "
+        }
+        @if fake > 0 { strong.tag.bad { "FAKE GPUs on " (count(fake as u64)) @if fake == 1 { " node" } @else { " nodes" } } }
+    }
+}
+
+fn waiting(snapshot: &Snapshot, cluster: &Cluster) -> Markup {
+    let Some(kubernetes) = &snapshot.kubernetes else { return html! {} };
+    let Some(all) = &kubernetes.appwrappers else {
+        return html! { section #appwrappers data-live { h2 { "AppWrappers" } p.unknown { "AppWrappers are " (UNKNOWN) ": not listed yet, or out of reach." } } };
+    };
+    let mut waiting: Vec<&AppWrapperView> = all.appwrappers.iter().filter(|view| view.waiting.is_some()).collect();
+    // Who waits longest comes first, who waits since an unknown time last.
+    let since = |view: &AppWrapperView| view.waiting.as_ref().and_then(|waiting| waiting.seconds).unwrap_or(-1.0);
+    waiting.sort_by(|a, b| since(b).total_cmp(&since(a)));
+    let mut places = Places::new(kubernetes);
+    let told: Vec<_> = waiting.iter().take(WAITING).map(|view| AppWrapper::new(view, &mut places)).collect();
+    let more = waiting.len() - told.len();
+    let in_all = cluster.appwrappers.as_ref().map_or(0, |counts| counts.count);
+    html! {
+        section #appwrappers aria-labelledby="appwrappers-h" data-live {
+            h2 #appwrappers-h { "AppWrappers" }
+            p { a href=(family("mcad_appwrappers")) { (count(in_all)) } ", of which " (count(waiting.len() as u64)) " wait" @if waiting.len() == 1 { "s" } "." }
+            @if !told.is_empty() {
+                table.waiting {
+                    caption.hidden { "AppWrappers that wait, the longest first" }
+                    thead { tr { th scope="col" { "AppWrapper" } th.n scope="col" { "Waits for" } th scope="col" { "Why" } th scope="col" { "Asks for" } } }
+                    tbody { @for appwrapper in &told { (waits(appwrapper)) } }
+                }
+            }
+            @if more > 0 { p.quiet { (count(more as u64)) " more are at " a href="/api/v1/appwrappers?waiting=true" { "/api/v1/appwrappers" } "." } }
+        }
+    }
+}
+
+fn waits(appwrapper: &AppWrapper) -> Markup {
+    let AppWrapper { namespace, name, requested, queue, .. } = appwrapper;
+    let asked: Vec<_> =
+        requested.iter().filter(|(_, amount)| **amount != 0).map(|(r, amount)| in_words(&r, *amount)).collect();
+    let at = format!("/api/v1/appwrappers/{}/{}", encoded(namespace), encoded(name));
+    html! {
+        @if let Some(waiting) = &appwrapper.waiting {
+            tr {
+                th scope="row" { span.quiet { (named(namespace)) "/" } a href=(at) { (named(name)) } @if !queue.is_empty() { " " small { "queue " (named(queue)) } } }
+                td.n { a.f href=(family("mcad_appwrapper_waiting_seconds")) { (waiting.seconds.map_or_else(|| UNKNOWN.to_owned(), span)) } }
+                td.why {
+                    (named(&waiting.why))
+                    @if !waiting.shortfall.is_empty() {
+                        @let short: Vec<_> = waiting.shortfall.iter().map(|(r, amount)| in_words(&r, *amount)).collect();
+                        " " span.tag.held { "short of " (list(&short)) }
+                    }
+                }
+                td.asks { @if asked.is_empty() { "nothing" } @else { (named(&list(&asked))) } }
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What pages are made of, and the streams that tell them anew. Owns the last hour, the beat at which open pages are renewed, and
+//! how many may be open; what a page says is [`crate::page`]'s.
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::Either;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::Shared;
+use super::draining;
+use super::routes::{Answer, text};
+use super::scrape::{Chunks, Piece};
+use crate::clock::Now;
+use crate::history::History;
+use crate::merge::Snapshot;
+use crate::page::wanted::Wanted;
+use crate::page::{self, Shown};
+use crate::replica::Replica;
+
+/// Pieces between a stream and its reader: one that reads slowly is told of the newest snapshot next, not of all between.
+const PIECES_AHEAD: usize = 1;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Board {
+    history: Mutex<Arc<History>>,
+    /// What open pages are told next. Absent: there was no beat yet.
+    posted: watch::Sender<Option<Arc<Posted>>>,
+    streams: Arc<Semaphore>,
+    most_streams: usize,
+}
+
+/// One instant, for all who look.
+#[derive(Debug)]
+pub(super) struct Posted {
+    snapshot: Snapshot,
+    history: Arc<History>,
+}
+
+impl Posted {
+    pub(super) fn shown(&self) -> Shown<'_> {
+        Shown { snapshot: &self.snapshot, history: &self.history }
+    }
+}
+
+impl Board {
+    pub(super) fn new(streams: usize) -> Self {
+        Self {
+            history: Mutex::default(),
+            posted: watch::Sender::new(None),
+            streams: Arc::new(Semaphore::new(streams)),
+            most_streams: streams,
+        }
+    }
+
+    fn is_watched(&self) -> bool {
+        self.streams.available_permits() < self.most_streams
+    }
+
+    /// A snapshot of now with the hour before it. Takes a while.
+    pub(super) fn look(&self, replica: &Replica) -> Posted {
+        Posted { snapshot: replica.snapshot(), history: Arc::clone(&self.history()) }
+    }
+
+    fn remember(&self, snapshot: &Snapshot) {
+        // Who draws the hour holds on to the one before.
+        Arc::make_mut(&mut self.history()).add(snapshot);
+    }
+
+    /// Every change is whole before it can panic.
+    fn history(&self) -> std::sync::MutexGuard<'_, Arc<History>> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks once a beat while somebody watches, and for the hour's points, until the drain.
+pub(super) async fn keep(shared: &Arc<Shared>) {
+    let mut phase = shared.phase.clone();
+    let mut beats = tokio::time::interval(shared.limits.beat);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut remembered: Option<Now> = None;
+    loop {
+        tokio::select! {
+            () = draining(&mut phase) => return,
+            _ = beats.tick() => {}
+        }
+        // Half a beat early is nearer than half a beat late.
+        let step = shared.limits.history_step.saturating_sub(shared.limits.beat / 2);
+        let due = remembered.is_none_or(|at| shared.replica.now().since(at) >= step);
+        if !due && !shared.board.is_watched() {
+            continue;
+        }
+        let Ok(turn) = Arc::clone(&shared.scrape_turn).acquire_owned().await else { return };
+        let looking = Arc::clone(shared);
+        let looked = tokio::task::spawn_blocking(move || {
+            let snapshot = looking.replica.snapshot();
+            if due {
+                looking.board.remember(&snapshot);
+            }
+            drop(turn);
+            Posted { snapshot, history: Arc::clone(&looking.board.history()) }
+        });
+        // It panicked, which was printed; the next may not.
+        let Ok(posted) = looked.await else { continue };
+        if due {
+            remembered = Some(posted.snapshot.made);
+        }
+        let posted = shared.board.is_watched().then(|| Arc::new(posted));
+        // With nobody there it is not kept: a snapshot of a large cluster is large.
+        shared.board.posted.send_replace(posted);
+    }
+}
+
+/// Begins a stream of what a page says anew.
+pub(super) fn stream(wanted: Wanted, shared: &Arc<Shared>) -> Answer {
+    let Ok(place) = Arc::clone(&shared.board.streams).try_acquire_owned() else {
+        return text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "as many pages are kept current as may be; this one can be reloaded",
+        );
+    };
+    let (pieces, receiver) = mpsc::channel(PIECES_AHEAD);
+    // Nobody joins it: it ends when its reader leaves or the drain begins, and its reader sees that.
+    drop(tokio::spawn(tell(wanted, Arc::clone(shared), pieces, place)));
+    let mut answer = Response::new(Either::Right(Chunks(receiver)));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+async fn tell(wanted: Wanted, shared: Arc<Shared>, pieces: mpsc::Sender<Piece>, _place: OwnedSemaphorePermit) {
+    let (mut phase, mut posted) = (shared.phase.clone(), shared.board.posted.subscribe());
+    // What was posted before may be older than the page that asks.
+    posted.mark_unchanged();
+    let wanted = Arc::new(wanted);
+    let mut told = None;
+    let mut event = format!("retry: {}\n\n", shared.limits.beat.max(Duration::from_secs(1)).as_millis());
+    loop {
+        tokio::select! {
+            () = draining(&mut phase) => break,
+            sent = pieces.send(Piece::Chunk(event.into_bytes())) => if sent.is_err() { return },
+        }
+        let next = tokio::select! {
+            () = draining(&mut phase) => break,
+            () = pieces.closed() => return,
+            changed = posted.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                posted.borrow_and_update().clone()
+            }
+        };
+        event = String::new();
+        let Some(next) = next else { continue };
+        let (asked, now) = (Arc::clone(&wanted), shared.replica.now());
+        let rendered = tokio::task::spawn_blocking(move || page::renew(&asked, &next.shown(), now).ok());
+        // A node that is gone has nothing to say any more, and its page says so when it is loaded again.
+        let Ok(Some(html)) = rendered.await else { continue };
+        let mut hasher = DefaultHasher::new();
+        html.hash(&mut hasher);
+        let hash = hasher.finish();
+        event = if told.replace(hash) == Some(hash) { "event: same\ndata: 0\n\n".to_owned() } else { spelled(&html) };
+    }
+    // Its reader is there or is not.
+    let _ = pieces.try_send(Piece::End);
+}
+
+/// As the format has it: each line of the data by itself.
+fn spelled(html: &str) -> String {
+    let mut event = String::with_capacity(html.len() + 64);
+    event.push_str("event: page\n");
+    for line in html.split(['\n', '\r']) {
+        event.push_str("data: ");
+        event.push_str(line);
+        event.push('\n');
+    }
+    event.push('\n');
+    event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_of_a_page_ends_an_event() {
+        assert_eq!(spelled("a\nevent: x\r\rb"), "event: page\ndata: a\ndata: event: x\ndata: \ndata: b\n\n");
+    }
+}

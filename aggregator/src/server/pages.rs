@@ -1,0 +1,70 @@
+//! Requests for pages. Owns their status codes and headers; what they say is [`crate::page`]'s, what they are made of the board's.
+use std::sync::Arc;
+
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue};
+use hyper::{StatusCode, Uri};
+
+use super::Shared;
+use super::board;
+use super::routes::{Answer, text, whole};
+use crate::page::wanted::Wanted;
+use crate::page::{self, EVENTS, SCRIPT, SCRIPT_PATH, STYLE, STYLE_PATH};
+
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
+const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
+
+/// Whether a page, or a part of one, is at that path.
+pub(super) fn is_at(path: &str) -> bool {
+    matches!(path, STYLE_PATH | SCRIPT_PATH) || Wanted::parse(path.strip_prefix(EVENTS).unwrap_or(path), "").is_some()
+}
+
+pub(super) async fn answer(uri: &Uri, shared: &Arc<Shared>) -> Answer {
+    let (path, query) = (uri.path(), uri.query().unwrap_or_default());
+    match path {
+        STYLE_PATH => return whole(StatusCode::OK, CSS, STYLE.to_owned()),
+        SCRIPT_PATH => return whole(StatusCode::OK, JAVASCRIPT, SCRIPT.to_owned()),
+        _ => {}
+    }
+    let (path, streams) = path.strip_prefix(EVENTS).map_or((path, false), |path| (path, true));
+    match Wanted::parse(path, query) {
+        None | Some(Ok(Wanted::Document(_))) if streams => text(StatusCode::NOT_FOUND, "nothing changes there"),
+        None => text(StatusCode::NOT_FOUND, "no page is there"),
+        Some(Err(refused)) => text(StatusCode::BAD_REQUEST, &refused.to_string()),
+        Some(Ok(wanted)) if streams => board::stream(wanted, shared),
+        Some(Ok(wanted)) => page(wanted, shared).await,
+    }
+}
+
+async fn page(wanted: Wanted, shared: &Arc<Shared>) -> Answer {
+    let Ok(turn) = Arc::clone(&shared.scrape_turn).acquire_owned().await else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
+    };
+    let looking = Arc::clone(shared);
+    // A snapshot of a large cluster takes a while: other connections wait for none of it.
+    let made = tokio::task::spawn_blocking(move || {
+        let posted = looking.board.look(&looking.replica);
+        let (shown, now) = (posted.shown(), looking.replica.now());
+        let answer = match page::render(&wanted, &shown, now) {
+            Ok(html) => html_answer(StatusCode::OK, html),
+            Err(missing) => html_answer(StatusCode::NOT_FOUND, page::missing(&missing, &shown, now)),
+        };
+        drop(turn);
+        answer
+    });
+    made.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a page could not be made");
+        text(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made")
+    })
+}
+
+fn html_answer(status: StatusCode, html: String) -> Answer {
+    let mut answer = whole(status, HTML, html);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::POLICY));
+    // Older than it says, it would lie about its age.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    headers.insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));
+    answer
+}

@@ -1,0 +1,111 @@
+//! The page of whole clusters: what it says of every kind of trouble, and how large it gets.
+#![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
+mod common;
+
+use common::explained::{LATER, NOW, dumped, root, snapshot, snapshot_of};
+use mcad_aggregator::cluster::Cluster;
+use mcad_aggregator::history::History;
+use mcad_aggregator::merge::Snapshot;
+use mcad_aggregator::page::wanted::Wanted;
+use mcad_aggregator::page::{PER_PAGE, Shown, render};
+use serde_json::json;
+
+fn page(snapshot: &Snapshot, path: &str, query: &str) -> String {
+    let wanted = Wanted::parse(path, query).unwrap().unwrap();
+    render(&wanted, &Shown { snapshot, history: &History::default() }, LATER).unwrap()
+}
+
+/// What one reads of it, without tags.
+fn text(html: &str) -> String {
+    html.split('<').filter_map(|piece| piece.split_once('>')).map(|(_, text)| text).collect()
+}
+
+fn check(html: &str, expected: &str) {
+    assert!(text(html).contains(expected), "{expected:?} is not in\n{}", text(html));
+}
+
+fn scene() -> Snapshot {
+    let reports = std::fs::read_to_string(root().join("tests/scene/reports.json")).unwrap();
+    let reports = reports.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    snapshot_of(Cluster::from_objects(dumped("scene/cluster.yaml")), reports)
+}
+
+#[test]
+fn the_front_page_tells_where_the_gpus_are_and_why_who_waits() {
+    let html = page(&scene(), "/", "");
+    check(&html, "69 GPUs advertised, 70 work, 40 held, 24.8 busy; 10 free, largest block 4.");
+    check(&html, "1 phantom: declared to the scheduler, and no healthy hardware stands behind. gpu-13 (1)");
+    check(&html, "vit-huge3 h 30 minneeds 8 GPUs; 10 free, but at most 4 on one node; it fits MCAD's sum");
+    check(&html, "6 of 11 nodes in trouble.");
+    assert!(!html.contains("does not add up"));
+}
+
+#[test]
+fn nodes_with_trouble_come_first_and_can_be_chosen() {
+    let snapshot = scene();
+    let names = |query: &str| {
+        let html = page(&snapshot, "/", query);
+        let rows = html.split("<table class=\"nodes\">").nth(1).unwrap_or_default();
+        let rows = rows.split("<tr><th scope=\"row\"><a href=\"/node/").skip(1);
+        rows.filter_map(|row| row.split('"').next()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(names("")[..3], ["gpu-13", "gpu-14", "gpu-17"]);
+    assert_eq!(names("show=cordoned"), ["gpu-15"]);
+    assert_eq!(names("show=unadvertised"), ["gpu-19"]);
+    assert_eq!(names("name=cpu"), ["cpu-1"]);
+    assert_eq!(names("sort=name")[0], "cpu-1");
+    assert_eq!(names("sort=held")[..2], ["gpu-11", "gpu-12"]);
+    assert_eq!(names("name=nothing"), [] as [String; 0]);
+}
+
+#[test]
+fn the_page_of_a_node_shows_its_devices() {
+    let html = page(&scene(), "/node/gpu-14", "");
+    check(&html, "Node gpu-14");
+    check(&html, "xid_79");
+    check(&html, "team-nlp/llama-sft-worker-2");
+    let html = page(&scene(), "/node/gpu-17", "");
+    check(&html, "No agent reports: hardware is as kubelet declares it, and what is in use is unknown.");
+    let html = page(&scene(), "/node/gpu-20", "");
+    check(&html, "MIG 1g.10gb");
+}
+
+#[test]
+fn what_could_not_be_listed_is_unknown() {
+    let html = page(&snapshot_of(Cluster::default(), Vec::new()), "/", "");
+    check(&html, "Nodes and pods are unknown: not listed yet, or out of reach.");
+    check(&html, "AppWrappers are unknown");
+}
+
+#[test]
+fn ten_thousand_nodes_are_a_page_of_half_a_megabyte_at_most() {
+    let node = |at: usize| {
+        let amounts = json!({"cpu": "96", "memory": "1Ti", "nvidia.com/gpu": "8"});
+        let ready = if at.is_multiple_of(97) { "False" } else { "True" };
+        json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": format!("gpu-node-{at:05}.eu-west-1.compute.internal"), "uid": format!("n-{at}")},
+            "spec": {"unschedulable": at.is_multiple_of(31)},
+            "status": {"capacity": amounts, "allocatable": amounts, "conditions": [{"type": "Ready", "status": ready}]},
+        })
+    };
+    let waiting = |at: usize| {
+        let requests = json!({"cpu": "64", "memory": "512Gi", "nvidia.com/gpu": "9"});
+        json!({
+            "apiVersion": "workload.codeflare.dev/v1beta1", "kind": "AppWrapper",
+            "metadata": {"name": format!("waiting-{at}"), "namespace": "a", "uid": format!("w-{at}"), "creationTimestamp": "2026-01-05T08:00:00Z"},
+            "spec": {"resources": {"GenericItems": [{"generictemplate": {}, "custompodresources": [{"replicas": 2, "requests": requests}]}]}},
+            "status": {"state": "Pending"},
+        })
+    };
+    let objects: Vec<_> = (0..10_000).map(node).chain((0..500).map(waiting)).collect();
+    let snapshot = snapshot(&objects, Vec::new());
+    let html = page(&snapshot, "/", "");
+    assert!(html.len() <= 500_000, "{} bytes", html.len());
+    assert_eq!(html.matches("<tr><th scope=\"row\"><a href=\"/node/").count(), PER_PAGE);
+    check(&html, "page 1 of 200, 10\u{202f}000 nodes");
+    check(&html, "104 not ready");
+    check(&html, "475 more are at /api/v1/appwrappers.");
+    check(&page(&snapshot, "/", "page=200"), "gpu-node-09999");
+    assert!(NOW.since_start < LATER.since_start);
+}

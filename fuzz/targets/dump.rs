@@ -1,0 +1,40 @@
+//! A dump: an error that says where, or a cluster whose ladder adds up on every node and for every resource.
+#![no_main]
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+use mcad_aggregator::cluster::Cluster;
+use mcad_aggregator::dump::Dump;
+use mcad_aggregator::exposition::Exposition;
+use mcad_aggregator::ladder::Rung;
+use mcad_aggregator::options::Options;
+use mcad_aggregator::snapshot::Snapshot;
+use mcad_aggregator::views::Views;
+use mcad_aggregator::{families, fit};
+
+fn adds_up(rung: &Rung) {
+    let requested = rung.requested.appwrapper + rung.requested.other;
+    let handed_out = requested + rung.free + rung.withheld.total();
+    assert_eq!(rung.installed + rung.overcommitted, handed_out, "{rung:?}");
+}
+
+fuzz_target!(|text: &str| {
+    let mut dump = Dump::default();
+    if dump.add(Path::new("fuzz.yaml"), text).is_err() {
+        return;
+    }
+    let cluster = Cluster::from_objects(dump.objects);
+    let options = Options::default();
+    let views = Views::new(options.clone()).all(&cluster, &[], |_| true);
+    let mut snapshot = Snapshot::new(&cluster, views, 1_767_607_200_000, &options);
+    let fits = fit::fits(&snapshot);
+    snapshot.with_fits(&fits);
+    if let Some(nodes) = &snapshot.nodes {
+        nodes.nodes.iter().flat_map(|node| &node.rungs).for_each(|(_, rung)| adds_up(rung));
+        nodes.sums.values().for_each(adds_up);
+    }
+    let mut text = Vec::new();
+    let mut out = Exposition::new(&mut text);
+    families::write(&snapshot, &mut out);
+    out.finish().expect("a sink takes all");
+});

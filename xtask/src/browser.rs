@@ -1,0 +1,73 @@
+//! What tests of the page need: a browser with its driver, from Debian, and axe-core, by npm into the target folder. Nothing of
+//! either is part of the repository.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{facts, workspace};
+
+/// Where the versions of what npm brings are pinned, with what their bytes must come to.
+const MANIFESTS: [&str; 2] = ["package.json", "package-lock.json"];
+
+/// Brings what is missing. Where that can't be, says so: tests that need it are then skipped.
+pub(crate) fn ensure_or_say() {
+    for (what, outcome) in [("a browser", chromium()), ("axe-core", axe()), ("what examples use", of_examples())] {
+        if let Err(error) = outcome {
+            println!("test: WITHOUT {what}, tests that need it are skipped: {error:#}");
+        }
+    }
+}
+
+/// Chromium and its driver, installed: they need too many libraries to be unpacked somewhere.
+pub(crate) fn chromium() -> Result<()> {
+    if facts::on_path("chromedriver").is_some() && facts::on_path("chromium").is_some() {
+        return Ok(());
+    }
+    install(&["chromium", "chromium-driver"])
+}
+
+/// What people pipe into in documents and `--help`, and what gives a test a network of its own.
+fn of_examples() -> Result<()> {
+    let missing: Vec<_> = [("jq", "jq"), ("curl", "curl"), ("ip", "iproute2")]
+        .into_iter()
+        .filter(|(program, _)| facts::on_path(program).is_none())
+        .map(|(_, package)| package)
+        .collect();
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let line = format!("apt-get install --yes --no-install-recommends {}", packages.join(" "));
+    ensure!(
+        facts::on_path("apt-get").is_some(),
+        "there is no apt-get on this machine to install {}",
+        packages.join(", ")
+    );
+    ensure!(workspace::is_root(), "not root; run: sudo {line}");
+    println!("test: $ {line}");
+    workspace::run(Command::new("apt-get").args(["update", "--quiet=2"]))?;
+    let mut command = Command::new("apt-get");
+    command.args(["install", "--yes", "--quiet=2", "--no-install-recommends"]).args(packages);
+    workspace::run(command.env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+fn axe() -> Result<()> {
+    let folder: PathBuf = workspace::target().join("axe");
+    if folder.join("node_modules/axe-core/axe.min.js").is_file() {
+        return Ok(());
+    }
+    if facts::on_path("npm").is_none() {
+        install(&["npm"])?;
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for name in MANIFESTS {
+        let pinned = workspace::root().join("xtask/axe").join(name);
+        std::fs::copy(&pinned, folder.join(name)).with_context(|| format!("cannot copy {}", pinned.display()))?;
+    }
+    println!("test: bringing axe-core, by npm, to {}", folder.display());
+    // `ci` takes what the lock file names, checks it against its hash, and runs no script of a package.
+    let words = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
+    workspace::run(Command::new("npm").args(words).current_dir(&folder))
+}
