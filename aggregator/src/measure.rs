@@ -2,6 +2,8 @@
 //!
 //! Owns the joins: cgroups to pods by UID, devices to pods by the names kubelet lists; and what is used, by whom. What names
 //! no pod of the node is dropped here, whatever a report says. Pure.
+mod devices;
+mod held;
 mod own;
 mod pods;
 mod share;
@@ -9,15 +11,17 @@ mod share;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mcad_wire::reading::{Assignments, Cgroup, EndedPod, Gpus as ReportedGpus, Report};
+use mcad_wire::reading::{Cgroup, EndedPod, Gpus as ReportedGpus, Report};
 
 use crate::cluster::Cluster;
-use crate::hardware::{DeviceIds, Facts, Found, Gpu, Gpus, Health, Instance, uuid_of};
+use crate::hardware::{DeviceIds, Facts, Found, Gpu, Gpus, Health, Instance};
 use crate::object::{AppWrapperName, Node, Pod};
 use crate::options::PodMetrics;
 use crate::resource::Resource;
 use crate::store::Stored;
 
+pub use devices::Device;
+use held::HeldDevices;
 pub use own::{OwnCgroup, Places, own_cgroups};
 pub use pods::PodFigures;
 pub use share::Share;
@@ -60,43 +64,18 @@ pub struct Usage {
     pub nanodevices: Option<u64>,
 }
 
-/// A GPU or a MIG instance.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Device {
-    /// Its UUID.
-    pub uuid: Arc<str>,
-    /// Product name; of an instance, its parent's.
-    pub model: Arc<str>,
-    /// PCI address; of an instance, its parent's.
-    pub bus_id: Arc<str>,
-    /// The parent and profile of a MIG instance.
-    pub mig: Option<(Arc<str>, Arc<str>)>,
-    /// Why it should not be used; none: it is healthy.
-    pub unhealthy_reasons: Box<[Arc<str>]>,
-    /// Part of the last sampling period in which a kernel ran on it.
-    pub utilization_ratio: Option<f64>,
-    /// Memory in use.
-    pub memory_used_bytes: Option<u64>,
-    /// Memory it has.
-    pub memory_total_bytes: Option<u64>,
-    /// Xid events by code.
-    pub xid_errors: Box<[(u64, u64)]>,
-    /// Who holds it: namespace, pod, container; in order, each once. Absent: unknown.
-    pub holders: Option<Arc<[[Arc<str>; 3]]>>,
-}
-
-/// Joins a node's report, whose [`own_cgroups`] are these, to the cluster: the hardware, and what was measured. What was measured
-/// `before` makes no difference but in time.
+/// Joins a node's report, whose [`own_cgroups`] are these, to the cluster: the hardware, and what was measured. The devices that
+/// were `known` before make no difference but in time.
 pub fn measure<'a>(
     cluster: &'a Cluster,
     node: &'a Node,
     (stored, report): (&'a Stored, &'a Report<'a>),
     own: &[OwnCgroup<'a>],
-    before: Option<&MeasuredNode>,
+    known: Box<[Device]>,
     pod_metrics: PodMetrics,
 ) -> (Found<'a>, MeasuredNode) {
     let joined = Joined::new(cluster, node, (stored, report), own);
-    let measured = joined.measured(before, pod_metrics);
+    let measured = joined.measured(known, pod_metrics);
     (joined.found, measured)
 }
 
@@ -113,22 +92,12 @@ struct Joined<'a> {
     /// Those whose cgroup is gone.
     ended_pods: Vec<(&'a Pod, &'a EndedPod<'a>)>,
     /// Absent: kubelet could not be asked.
-    held: Option<Vec<HeldDevice<'a>>>,
+    held: Option<HeldDevices<'a>>,
 }
 
 struct JoinedPod<'a> {
     pod: &'a Pod,
     cgroup: &'a Cgroup<'a>,
-}
-
-struct HeldDevice<'a> {
-    pod: &'a Pod,
-    container: &'a str,
-    resource: &'a str,
-    /// As kubelet writes it.
-    id: &'a str,
-    /// The device that it is of.
-    uuid: &'a str,
 }
 
 /// A device that is handed out, as the driver lists it.
@@ -145,8 +114,8 @@ impl<'a> Joined<'a> {
         (stored, report): (&'a Stored, &'a Report<'a>),
         own: &[OwnCgroup<'a>],
     ) -> Self {
-        let held = report.assignments.as_ref().map(|assignments| held(cluster, node, assignments));
-        let facts = facts(report, held.as_deref());
+        let held = report.assignments.as_ref().map(|assignments| HeldDevices::new(cluster, node, assignments));
+        let facts = facts(report, held.as_ref());
         Self {
             found: Found::new(&facts, node),
             pods: joined_pods(node, own),
@@ -158,7 +127,7 @@ impl<'a> Joined<'a> {
         }
     }
 
-    fn measured(&self, before: Option<&MeasuredNode>, pod_metrics: PodMetrics) -> MeasuredNode {
+    fn measured(&self, known: Box<[Device]>, pod_metrics: PodMetrics) -> MeasuredNode {
         let mut used: BTreeMap<Resource, Used> = self.gpus_used();
         used.insert(Resource::Cpu, self.cpu_used());
         used.insert(Resource::Memory, self.memory_used());
@@ -167,7 +136,7 @@ impl<'a> Joined<'a> {
             PodMetrics::On => self.pod_figures().into(),
             PodMetrics::Off => Box::default(),
         };
-        let devices = self.devices(before.map_or(&[], |before| &before.devices));
+        let devices = devices::as_told(known, self.report, self.held.as_ref());
         MeasuredNode { used, devices, appwrappers: self.appwrappers(), pods }
     }
 
@@ -218,15 +187,12 @@ impl<'a> Joined<'a> {
                 continue;
             };
             let busy = (ratio * NANO).round() as u64;
-            let (mut holders, mut ours) = (0, 0);
-            for device in held.iter().filter(|device| device.uuid == *uuid) {
-                holders += 1;
-                ours += u64::from(device.pod.owner.is_some());
-            }
-            let appwrapper = (busy * ours).checked_div(holders).unwrap_or(0);
+            let holders = held.of(uuid);
+            let ours = holders.iter().filter(|device| device.pod.owner.is_some()).count() as u64;
+            let appwrapper = (busy * ours).checked_div(holders.len() as u64).unwrap_or(0);
             let add = |sum: &mut Option<u64>, more: u64| *sum = sum.map(|sum| sum + more);
             add(&mut sums.appwrapper, appwrapper);
-            add(if holders == 0 { &mut sums.system } else { &mut sums.other }, busy - appwrapper);
+            add(if holders.is_empty() { &mut sums.system } else { &mut sums.other }, busy - appwrapper);
         }
         used.retain(|resource, _| !unknown.contains(resource));
         used
@@ -249,116 +215,19 @@ impl<'a> Joined<'a> {
     /// A pod's share of what its devices do: with time slices, one part of as many as hold the device.
     fn pod_nanodevices(&self, pod: &Pod) -> Option<u64> {
         let held = self.held.as_ref()?;
-        let mut holds = held.iter().filter(|device| std::ptr::eq(device.pod, pod)).peekable();
+        let mut holds = held.all().iter().filter(|device| std::ptr::eq(device.pod, pod)).peekable();
         if holds.peek().is_none() {
             return Some(0);
         }
         let mut sum = 0;
-        for HeldDevice { uuid, .. } in holds {
+        for held::HeldDevice { uuid, .. } in holds {
             // What NVML does not list is no GPU, or a lost one: it is not busy.
             let Some(listed) = self.devices.iter().rfind(|listed| listed.uuid == *uuid) else { continue };
-            let holders = held.iter().filter(|other| other.uuid == *uuid).count() as u64;
+            let holders = held.of(uuid).len() as u64;
             sum += (listed.utilization_ratio? * NANO).round() as u64 / holders;
         }
         Some(sum)
     }
-
-    /// Texts that were there before are not made anew.
-    fn devices(&self, before: &[Device]) -> Box<[Device]> {
-        let gpus = self.report.gpus.iter().flat_map(|gpus| &gpus.devices);
-        let count = gpus.clone().map(|gpu| 1 + gpu.mig_instances.len()).sum();
-        let mut devices: Vec<Device> = Vec::with_capacity(count);
-        for gpu in gpus {
-            let was = find(before, gpu.uuid);
-            // The GPUs of a node are mostly of one model.
-            let was_model = was.or(devices.last()).map(|device| &device.model);
-            let model = again(was_model, gpu.model);
-            let bus_id = again(was.map(|device| &device.bus_id), gpu.bus_id);
-            for instance in &gpu.mig_instances {
-                let was = find(before, instance.uuid);
-                let was_mig = was.and_then(|device| device.mig.as_ref());
-                let mut reasons: Vec<_> = instance.unhealthy_reasons.iter().chain(&gpu.unhealthy_reasons).collect();
-                reasons.sort_unstable();
-                reasons.dedup();
-                devices.push(Device {
-                    uuid: again(was.map(|device| &device.uuid), instance.uuid),
-                    model: model.clone(),
-                    bus_id: bus_id.clone(),
-                    mig: Some((
-                        again(was_mig.map(|(parent, _)| parent), gpu.uuid),
-                        again(was_mig.map(|(_, profile)| profile), instance.profile),
-                    )),
-                    unhealthy_reasons: reasons.into_iter().map(|reason| (*reason).into()).collect(),
-                    utilization_ratio: instance.utilization_ratio,
-                    memory_used_bytes: instance.memory_used_bytes,
-                    memory_total_bytes: instance.memory_total_bytes,
-                    xid_errors: Box::default(),
-                    holders: self.holders(instance.uuid, was),
-                });
-            }
-            devices.push(Device {
-                uuid: again(was.map(|device| &device.uuid), gpu.uuid),
-                model,
-                bus_id,
-                mig: None,
-                unhealthy_reasons: gpu.unhealthy_reasons.iter().map(|reason| (*reason).into()).collect(),
-                utilization_ratio: gpu.utilization_ratio,
-                memory_used_bytes: gpu.memory_used_bytes,
-                memory_total_bytes: gpu.memory_total_bytes,
-                xid_errors: gpu.xid_errors.iter().map(|errors| (errors.xid, errors.count)).collect(),
-                holders: self.holders(gpu.uuid, was),
-            });
-        }
-        devices.sort_by(|a, b| a.uuid.cmp(&b.uuid));
-        // A UUID is one device, whatever the driver says.
-        devices.dedup_by(|a, b| a.uuid == b.uuid);
-        devices.into()
-    }
-
-    fn holders(&self, uuid: &str, was: Option<&Device>) -> Option<Arc<[[Arc<str>; 3]]>> {
-        let mut held: Vec<_> = self.held.as_ref()?.iter().filter(|device| device.uuid == uuid).collect();
-        held.sort_unstable_by_key(|device| device.holder());
-        held.dedup_by_key(|device| device.holder());
-        let was = was.and_then(|device| device.holders.as_ref());
-        let same = was.filter(|was| was.iter().map(texts).eq(held.iter().map(|device| device.holder())));
-        let who = |d: &HeldDevice<'_>| [d.pod.namespace.clone(), d.pod.name.clone(), d.container.into()];
-        Some(same.map_or_else(|| held.into_iter().map(who).collect(), Arc::clone))
-    }
-}
-
-impl<'a> HeldDevice<'a> {
-    /// Namespace, pod, container.
-    fn holder(&self) -> [&'a str; 3] {
-        [&self.pod.namespace, &self.pod.name, self.container]
-    }
-}
-
-fn texts(holder: &[Arc<str>; 3]) -> [&str; 3] {
-    holder.each_ref().map(|text| &**text)
-}
-
-/// The device of this UUID; they are in order of it.
-fn find<'d>(devices: &'d [Device], uuid: &str) -> Option<&'d Device> {
-    let at = devices.binary_search_by(|device| (*device.uuid).cmp(uuid)).ok()?;
-    Some(&devices[at])
-}
-
-/// The text, and no new one where it is what it was.
-fn again(was: Option<&Arc<str>>, text: &str) -> Arc<str> {
-    was.filter(|was| ***was == *text).map_or_else(|| text.into(), Arc::clone)
-}
-
-/// What kubelet gave to bound, unfinished pods of this node; the rest of its list is of pods that have ended.
-fn held<'a>(cluster: &'a Cluster, node: &Node, assignments: &'a Assignments<'a>) -> Vec<HeldDevice<'a>> {
-    let mut held = Vec::new();
-    for assigned in &assignments.assigned {
-        let pod = cluster.pod(assigned.namespace, assigned.pod);
-        let Some(pod) = pod.filter(|pod| pod.held_node() == Some(&node.name)) else { continue };
-        let (container, resource) = (assigned.container, assigned.resource);
-        let device = |id| HeldDevice { pod, container, resource, id, uuid: uuid_of(id) };
-        held.extend(assigned.device_ids.iter().map(|id| device(id)));
-    }
-    held
 }
 
 /// Those of this node.
@@ -379,11 +248,11 @@ fn ended_pods<'a>(cluster: &'a Cluster, node: &Node, report: &'a Report<'a>) -> 
     report.cgroups.iter().flat_map(|all| &all.ended_pods).filter_map(join).collect()
 }
 
-fn facts<'a>(report: &'a Report<'a>, held: Option<&[HeldDevice<'a>]>) -> Facts<'a> {
+fn facts<'a>(report: &'a Report<'a>, held: Option<&HeldDevices<'a>>) -> Facts<'a> {
     let machine = report.machine.clone().unwrap_or_default();
     let assigned = held.map(|held| {
         let mut ids = DeviceIds::new();
-        for device in held {
+        for device in held.all() {
             ids.entry(device.resource).or_default().push(device.id);
         }
         ids

@@ -3,6 +3,7 @@
 //! Owns when a node's view is made: as its report arrives, and before a snapshot where its objects have changed since, or
 //! its report no longer counts. A snapshot of a large cluster is then mostly views that are there already. Pure: (what was
 //! kept, the cluster, reports) to views, and what is kept makes no difference to them but in time.
+use std::mem::take;
 use std::sync::Arc;
 
 use mcad_wire::reading::Report;
@@ -10,7 +11,7 @@ use mcad_wire::reading::Report;
 use crate::cluster::{Cluster, Held, Revision};
 use crate::hardware::Found;
 use crate::ladder::{self, ByOwner, NodeState, Rung};
-use crate::measure::{MeasuredNode, OwnCgroup, Places, measure, own_cgroups};
+use crate::measure::{Device, MeasuredNode, OwnCgroup, Places, measure, own_cgroups};
 use crate::object::Node;
 use crate::options::Options;
 use crate::receive::NodeName;
@@ -95,8 +96,8 @@ impl Views {
     /// Takes in a report that has come from a node, whose [`own_cgroups`] are these.
     pub fn take(&mut self, cluster: &Cluster, stored: &Arc<Stored>, report: &Report<'_>, own: &[OwnCgroup<'_>]) {
         if let Some((node, held, revision)) = cluster.node_and_revision(report.node) {
-            let before = self.kept.get(&node.name).and_then(|kept| kept.view.measured.as_ref());
-            let kept = Kept::new(cluster, (node, held, revision), Some((stored, report, own)), before, &self.options);
+            let known = self.kept.get_mut(&node.name).map(Kept::take_devices).unwrap_or_default();
+            let kept = Kept::new(cluster, (node, held, revision), Some((stored, report, own)), known, &self.options);
             match self.kept.get_mut(&node.name) {
                 Some(known) => *known = kept,
                 None => drop(self.kept.insert(node.name.clone(), kept)),
@@ -121,8 +122,8 @@ impl Views {
                     let decoded = report.map(|stored| stored.reading()).unwrap_or_default();
                     let own = own_cgroups(cluster, &decoded, &Places::default());
                     let report = report.map(|stored| (stored, &decoded, &*own));
-                    let before = self.kept.get(&node.name).and_then(|kept| kept.view.measured.as_ref());
-                    let kept = Kept::new(cluster, (node, held, revision), report, before, &self.options);
+                    let known = self.kept.get_mut(&node.name).map(Kept::take_devices).unwrap_or_default();
+                    let kept = Kept::new(cluster, (node, held, revision), report, known, &self.options);
                     let view = kept.view.clone();
                     self.kept.insert(node.name.clone(), kept);
                     view
@@ -142,18 +143,29 @@ impl Kept {
         cluster: &Cluster,
         (node, held, revision): (&Arc<Node>, &Held, Revision),
         report: Option<(&Arc<Stored>, &Report<'_>, &[OwnCgroup<'_>])>,
-        before: Option<&MeasuredNode>,
+        known: Box<[Device]>,
         options: &Options,
     ) -> Self {
         let view = match report {
             Some((stored, report, own)) => {
-                let (found, measured) = measure(cluster, node, (stored, report), own, before, options.pod_metrics);
+                let (found, measured) = measure(cluster, node, (stored, report), own, known, options.pod_metrics);
                 NodeView::new(node, held, &found, Some(measured), options)
             }
             None => NodeView::without_report(node, held, options),
         };
         let places = report.map(|(.., own)| Places::of(own)).unwrap_or_default();
         Self { revision, report: report.map(|(stored, ..)| stored.clone()), view: Arc::new(view), places }
+    }
+
+    /// The devices that are shown now, for the view that takes the place of this one. A snapshot that still has it keeps its own.
+    fn take_devices(&mut self) -> Box<[Device]> {
+        // Whatever comes between, this one is of no report any more.
+        self.report = None;
+        match Arc::get_mut(&mut self.view) {
+            Some(view) => view.measured.as_mut().map(|measured| take(&mut measured.devices)),
+            None => self.view.measured.as_ref().map(|measured| measured.devices.clone()),
+        }
+        .unwrap_or_default()
     }
 
     fn is_of(&self, revision: Revision, report: Option<&Arc<Stored>>) -> bool {

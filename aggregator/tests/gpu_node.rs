@@ -189,7 +189,7 @@ fn after_a_pod_ends_its_gpus_are_unassigned_whatever_kubelet_still_lists() {
     let holders = |cluster: &Cluster| {
         let report = stored.reading();
         let (node, own) = (cluster.node("gpu-17").unwrap(), own_cgroups(cluster, &report, &Places::default()));
-        let (_, measured) = measure(cluster, node, (stored, &report), &own, None, PodMetrics::Off);
+        let (_, measured) = measure(cluster, node, (stored, &report), &own, Box::default(), PodMetrics::Off);
         let device = measured.devices.iter().find(|device| *device.uuid == *BROKEN).unwrap();
         device.holders.as_ref().unwrap().len()
     };

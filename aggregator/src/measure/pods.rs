@@ -1,6 +1,7 @@
 //! Pods one by one: what a report says of each that the cluster has.
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::held::HeldDevices;
 use super::{Joined, JoinedPod, NANO, PodName, working_set_bytes};
 use crate::object::Pod;
 
@@ -42,7 +43,7 @@ impl Joined<'_> {
         }
         let listed: BTreeSet<&str> = self.devices.iter().map(|device| device.uuid).collect();
         let mut gpus: BTreeMap<PodName, (&Pod, BTreeSet<&str>)> = BTreeMap::new();
-        for device in self.held.iter().flatten().filter(|device| listed.contains(device.uuid)) {
+        for device in self.held.iter().flat_map(HeldDevices::all).filter(|device| listed.contains(device.uuid)) {
             gpus.entry(name(device.pod)).or_insert((device.pod, BTreeSet::new())).1.insert(device.uuid);
         }
         for (name, (pod, uuids)) in gpus {
