@@ -2,7 +2,8 @@
 //! take`.
 //!
 //! The cluster is that of `cargo xtask bench-load`, whose figure is this one, and beside it what it takes to receive anything.
-//! Of few nodes all is near the processor; of 10,000 nothing is.
+//! Of few nodes all is near the processor; of 10,000 nothing is; and after a rest, as the thread has that takes reports, not even
+//! the program is.
 #![allow(clippy::unwrap_used, reason = "what is unwrapped was made here")]
 #[path = "load/objects.rs"]
 mod objects;
@@ -10,6 +11,7 @@ mod objects;
 mod report;
 mod support;
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mcad_aggregator::clock::Clock;
@@ -45,12 +47,19 @@ const STRIDE: usize = 7_919;
 
 fn main() {
     begin("take: a report of 8 GPUs and 40 pods, from its bytes to its node's view");
-    for nodes in [100, 10_000] {
-        measure(nodes);
-    }
+    measure(100, Rests::No);
+    measure(10_000, Rests::No);
+    measure(10_000, Rests::BeforeTen);
 }
 
-fn measure(nodes: usize) {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rests {
+    No,
+    /// Before every ten reports as long as it takes until ten more have come, where 10,000 agents report every 10 s.
+    BeforeTen,
+}
+
+fn measure(nodes: usize, rests: Rests) {
     let objects = objects::all(nodes);
     let objects = objects.map(|(api_version, kind, object)| decode(Kind::named(api_version, kind).unwrap(), object));
     let cluster = Cluster::from_objects(objects.map(Result::unwrap));
@@ -58,12 +67,16 @@ fn measure(nodes: usize) {
     let (mut totals, mut views) = (Totals::default(), Views::new(Options::default()));
     let before = resident_bytes();
     let mut spent = [Duration::ZERO; STEPS.len()];
-    let last = WARM + (100_000 / nodes) as u64;
+    let reports = if rests == Rests::No { 100_000 } else { 20_000 };
+    let last = WARM + (reports / nodes) as u64;
     for sequence in 1..=last {
         for node in 0..nodes {
             // Agents have their turns in no order, so neither is what is known of a node where the last one's was.
             let node = node * STRIDE % nodes;
             let body = report::report(node, sequence, 0, 10_000).encode_to_vec();
+            if rests == Rests::BeforeTen && sequence > WARM && node.is_multiple_of(10) {
+                thread::sleep(Duration::from_millis(10));
+            }
             let now = clock.now();
             let mut began = Instant::now();
             let mut step = |at: usize| {
@@ -89,12 +102,13 @@ fn measure(nodes: usize) {
         }
     }
     let reports = (last - WARM) as u32 * nodes as u32;
-    figure(&format!("of {nodes} nodes, a report"), spell(spent.iter().sum::<Duration>() / reports), "");
+    let between = if rests == Rests::No { "" } else { ", 10 ms of rest before every ten" };
+    figure(&format!("of {nodes} nodes{between}, a report"), spell(spent.iter().sum::<Duration>() / reports), "");
     for (what, spent) in STEPS.iter().zip(spent) {
         figure(&format!("  {what}"), spell(spent / reports), "");
     }
     let kept = resident_bytes().saturating_sub(before) as f64 / 1024.0 / nodes as f64;
-    if nodes == 10_000 {
+    if nodes == 10_000 && rests == Rests::No {
         figure("  kept of it and made of it", format!("{kept:.1} KiB"), "budget 32 KiB, with its token");
     }
 }

@@ -126,7 +126,7 @@ impl Device {
         let Some(held) = held else { return self.holders = None };
         let known =
             self.holders.iter().flat_map(|holders| &**holders).map(|holder| holder.each_ref().map(|text| &**text));
-        let same = self.holders.is_some() && known.eq(held.holders_of(&self.uuid).map(|device| device.holder()));
+        let same = self.holders.is_some() && known.eq(held.holders_of(&self.uuid).map(HeldDevice::holder));
         if !same {
             self.holders = Some(held.holders_of(&self.uuid).map(HeldDevice::kept_holder).collect());
         }
