@@ -14,7 +14,7 @@ use mcad_aggregator::clock::Now;
 use mcad_aggregator::cluster::Cluster;
 use mcad_aggregator::exposition::{Closed, Exposition, Sink};
 use mcad_aggregator::fit::Fits;
-use mcad_aggregator::measure::{Places, own_cgroups};
+use mcad_aggregator::measure::{NamedPods, Places};
 use mcad_aggregator::merge::{Ages, Snapshot, View, merge};
 use mcad_aggregator::metrics;
 use mcad_aggregator::options::{GpuMetrics, Options};
@@ -64,7 +64,7 @@ fn main() {
         let held = held_bytes();
         let mut take = |stored: &Arc<Stored>| {
             let report = stored.reading();
-            views.take(&cluster, stored, &report, &own_cgroups(&cluster, &report, &Places::default()));
+            views.take(&cluster, stored, &report, &NamedPods::find(&cluster, &report, &Places::default()));
         };
         let taken = reports.iter().map(|(_, stored)| timed(|| take(stored)).0);
         let taken = Times::new(taken.collect());

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use mcad_aggregator::clock::Clock;
 use mcad_aggregator::cluster::Cluster;
-use mcad_aggregator::measure::{Places, own_cgroups};
+use mcad_aggregator::measure::{NamedPods, Places};
 use mcad_aggregator::object::{Kind, decode};
 use mcad_aggregator::options::Options;
 use mcad_aggregator::receive::receive;
@@ -33,7 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const STEPS: [&str; 6] = [
     "decoded and checked",
     "stored, if it is news",
-    "its cgroups joined with their pods",
+    "the pods that it names found",
     "totals of AppWrappers",
     "its node's view",
     "dropped",
@@ -90,13 +90,13 @@ fn measure(nodes: usize, rests: Rests) {
             let stored = store.latest(&received.node).unwrap();
             step(1);
             let report = &received.report;
-            let own = own_cgroups(&cluster, report, views.places(report.node).unwrap_or(&Places::default()));
+            let named = NamedPods::find(&cluster, report, views.places(report.node).unwrap_or(&Places::default()));
             step(2);
-            totals.take(&cluster, report, &own, now);
+            totals.take(&cluster, report, &named, now);
             step(3);
-            views.take(&cluster, &stored, report, &own);
+            views.take(&cluster, &stored, report, &named);
             step(4);
-            drop(own);
+            drop(named);
             drop((received, stored));
             step(5);
         }

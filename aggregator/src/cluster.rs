@@ -192,6 +192,14 @@ impl Cluster {
         }
     }
 
+    /// The pod of that name, and where it is; it is looked for first where one `was`, if that is known.
+    pub fn find_pod(&self, namespace: &str, name: &str, was: Option<Place>) -> Option<(Place, &Pod)> {
+        match was {
+            Some(place) => self.pods.find_at(namespace, name, place),
+            None => self.pods.find(namespace, name),
+        }
+    }
+
     /// The node of that name.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.get(name)?.node.as_deref()

@@ -4,7 +4,7 @@
 //! no pod of the node is dropped here, whatever a report says. Pure.
 mod devices;
 mod held;
-mod own;
+mod named;
 mod pods;
 mod share;
 
@@ -22,7 +22,7 @@ use crate::store::Stored;
 
 pub use devices::Device;
 use held::HeldDevices;
-pub use own::{OwnCgroup, Places, own_cgroups};
+pub use named::{Assigned, NamedPods, OwnCgroup, Places};
 pub use pods::PodFigures;
 pub use share::Share;
 
@@ -64,17 +64,17 @@ pub struct Usage {
     pub nanodevices: Option<u64>,
 }
 
-/// Joins a node's report, whose [`own_cgroups`] are these, to the cluster: the hardware, and what was measured. The devices that
-/// were `known` before make no difference but in time.
+/// What a node's report, which names these pods, says of its hardware, and what was measured. The devices that were `known` before
+/// make no difference but in time.
 pub fn measure<'a>(
     cluster: &'a Cluster,
     node: &'a Node,
     (stored, report): (&'a Stored, &'a Report<'a>),
-    own: &[OwnCgroup<'a>],
+    named: &NamedPods<'a>,
     known: Box<[Device]>,
     pod_metrics: PodMetrics,
 ) -> (Found<'a>, MeasuredNode) {
-    let joined = Joined::new(cluster, node, (stored, report), own);
+    let joined = Joined::new(cluster, node, (stored, report), named);
     let measured = joined.measured(known, pod_metrics);
     (joined.found, measured)
 }
@@ -98,6 +98,7 @@ struct Joined<'a> {
 struct JoinedPod<'a> {
     pod: &'a Pod,
     cgroup: &'a Cgroup<'a>,
+    nanocores: Option<u64>,
 }
 
 /// A device that is handed out, as the driver lists it.
@@ -112,13 +113,13 @@ impl<'a> Joined<'a> {
         cluster: &'a Cluster,
         node: &'a Node,
         (stored, report): (&'a Stored, &'a Report<'a>),
-        own: &[OwnCgroup<'a>],
+        named: &NamedPods<'a>,
     ) -> Self {
-        let held = report.assignments.as_ref().map(|assignments| HeldDevices::new(cluster, node, assignments));
+        let held = named.assigned.as_deref().map(HeldDevices::new);
         let facts = facts(report, held.as_ref());
         Self {
             found: Found::new(&facts, node),
-            pods: joined_pods(node, own),
+            pods: joined_pods(node, stored, &named.cgroups),
             devices: devices_of(report),
             ended_pods: ended_pods(cluster, node, report),
             stored,
@@ -142,7 +143,7 @@ impl<'a> Joined<'a> {
 
     fn cpu_used(&self) -> Used {
         let total = self.stored.cpu_busy_nanocores();
-        self.by_owner(total, |joined| pod_nanocores(self.stored, joined.cgroup))
+        self.by_owner(total, |joined| joined.nanocores)
     }
 
     fn memory_used(&self) -> Used {
@@ -201,10 +202,10 @@ impl<'a> Joined<'a> {
     /// What pods that are bound and unfinished use, by their AppWrapper.
     fn appwrappers(&self) -> Box<[(AppWrapperName, Share)]> {
         let mut shares: BTreeMap<&AppWrapperName, Share> = BTreeMap::new();
-        for JoinedPod { pod, cgroup } in self.pods.iter().filter(|joined| joined.pod.held_node().is_some()) {
+        for JoinedPod { pod, cgroup, nanocores } in self.pods.iter().filter(|joined| joined.pod.held_node().is_some()) {
             let Some(owner) = &pod.owner else { continue };
             shares.entry(owner).or_default().put(Usage {
-                nanocores: pod_nanocores(self.stored, cgroup),
+                nanocores: *nanocores,
                 bytes: working_set_bytes(cgroup),
                 nanodevices: self.pod_nanodevices(pod),
             });
@@ -231,12 +232,13 @@ impl<'a> Joined<'a> {
 }
 
 /// Those of this node.
-fn joined_pods<'a>(node: &Node, own: &[OwnCgroup<'a>]) -> Vec<JoinedPod<'a>> {
-    let join = |OwnCgroup { cgroup, pod, .. }: &OwnCgroup<'a>| {
-        let pod = pod.filter(|pod| pod.node.as_ref() == Some(&node.name))?;
-        Some(JoinedPod { pod, cgroup })
-    };
-    own.iter().filter_map(join).collect()
+fn joined_pods<'a>(node: &Node, stored: &Stored, own: &[OwnCgroup<'a>]) -> Vec<JoinedPod<'a>> {
+    let mut joined = Vec::with_capacity(own.len());
+    for OwnCgroup { cgroup, pod, .. } in own {
+        let Some(pod) = pod.filter(|pod| pod.node.as_ref() == Some(&node.name)) else { continue };
+        joined.push(JoinedPod { pod, cgroup, nanocores: pod_nanocores(stored, cgroup) });
+    }
+    joined
 }
 
 /// The pods of this node that the cluster has and whose cgroup is gone.

@@ -69,8 +69,8 @@ impl<'a> Received<'a> {
     }
 
     /// Takes something out of its cgroups; `cut` says whether there was anything.
-    pub fn leave_out(&mut self, cut: impl FnOnce(&mut Cgroups<'a>) -> bool) {
-        if self.report.cgroups.as_mut().is_some_and(cut) {
+    pub fn leave_out(&mut self, cut: impl FnOnce(&NodeName, &mut Cgroups<'a>) -> bool) {
+        if self.report.cgroups.as_mut().is_some_and(|cgroups| cut(&self.node, cgroups)) {
             self.encoded = self.report.to_owned().encode_to_vec().into();
         }
     }

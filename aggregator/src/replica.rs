@@ -14,7 +14,7 @@ use crate::exposition::{Closed, Exposition, Sink};
 use crate::fit::{self, Fits};
 use crate::leader::Leadership;
 use crate::leader::election::Standing;
-use crate::measure::{Places, own_cgroups};
+use crate::measure::{NamedPods, Places};
 use crate::merge::{self, Ages, Role, Snapshot, View};
 use crate::metrics;
 use crate::object::Object;
@@ -95,7 +95,7 @@ impl Kubernetes {
     /// it, and none is shown by its path. Ended pods that the cluster does not have, nor had within the hour, are strangers; agents
     /// tell of them again.
     fn leave_out_unshown(&self, received: &mut Received<'_>) {
-        received.leave_out(|cgroups| {
+        received.leave_out(|node, cgroups| {
             let (all, all_ended) = (cgroups.cgroups.len(), cgroups.ended_pods.len());
             cgroups.cgroups.retain(|cgroup| cgroup.container_id.is_empty());
             let mut is_cut = cgroups.cgroups.len() < all;
@@ -105,7 +105,8 @@ impl Kubernetes {
             }
             if all_ended > 0 {
                 let (cluster, totals) = (lock(&self.cluster), lock(&self.totals));
-                cgroups.ended_pods.retain(|pod| cluster.pod_of_uid(pod.uid).is_some() || totals.remembers(pod.uid));
+                let is_known = |uid| cluster.pod_of_uid(uid).is_some() || totals.remembers(node.as_str(), uid);
+                cgroups.ended_pods.retain(|pod| is_known(pod.uid));
             }
             is_cut || cgroups.ended_pods.len() < all_ended
         });
@@ -114,9 +115,9 @@ impl Kubernetes {
     /// Takes in a report that is news: what it tells of totals, and its node's view.
     fn add(&self, stored: &Arc<Stored>, report: &Report<'_>, now: Now) {
         let (cluster, mut totals, mut views) = (lock(&self.cluster), lock(&self.totals), lock(&self.views));
-        let own = own_cgroups(&cluster, report, views.places(report.node).unwrap_or(&Places::default()));
-        totals.take(&cluster, report, &own, now);
-        views.take(&cluster, stored, report, &own);
+        let named = NamedPods::find(&cluster, report, views.places(report.node).unwrap_or(&Places::default()));
+        totals.take(&cluster, report, &named, now);
+        views.take(&cluster, stored, report, &named);
     }
 
     /// Whether all that figures rest on has been listed, and is not lost.

@@ -5,7 +5,6 @@
 //! of that, in one piece; what is asked of it again and again is kept beside it.
 mod head;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use prost::Message as _;
 
 use crate::clock::Now;
 use crate::receive::{NodeName, Received, Refusal};
+use crate::table::Table;
 use head::Head;
 pub use head::{CgroupSource, GpuSource, Sources};
 
@@ -53,7 +53,8 @@ impl Limits {
 #[derive(Debug)]
 pub struct Store {
     limits: Limits,
-    nodes: BTreeMap<NodeName, Arc<Stored>>,
+    /// In no order, which is made where it is asked for: a report looks up one.
+    nodes: Table<NodeName, Arc<Stored>>,
     /// What they take together.
     bytes: u64,
 }
@@ -126,7 +127,7 @@ impl NoNews {
 impl Store {
     /// An empty one.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, nodes: BTreeMap::new(), bytes: 0 }
+        Self { limits, nodes: Table::default(), bytes: 0 }
     }
 
     /// Takes a report if it is news.
@@ -162,7 +163,9 @@ impl Store {
     /// All nodes, by name; those silent for too long are forgotten first.
     pub fn reports(&mut self, now: Now) -> Vec<(NodeName, Arc<Stored>)> {
         self.forget(now);
-        self.nodes.iter().map(|(name, stored)| (name.clone(), Arc::clone(stored))).collect()
+        let mut reports: Vec<_> = self.nodes.iter().map(|(name, stored)| (name.clone(), Arc::clone(stored))).collect();
+        reports.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        reports
     }
 
     fn forget(&mut self, now: Now) {

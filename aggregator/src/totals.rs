@@ -8,6 +8,9 @@
 //! hour after, because its agent may only then tell the last of them.
 mod devices;
 mod gains;
+mod held;
+mod pods;
+mod row;
 mod seed;
 mod since;
 #[cfg(test)]
@@ -16,17 +19,19 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcad_wire::reading::{Cgroup, EndedPod, Report};
+use mcad_wire::reading::Report;
 
 use crate::clock::Now;
 use crate::cluster::Cluster;
-use crate::measure::OwnCgroup;
+use crate::measure::{NamedPods, OwnCgroup};
 use crate::object::{AppWrapperName, Pod};
 use crate::table::Table;
-use devices::{NodeGpus, PodDevices, PodName};
+use devices::Device;
 use gains::Gains;
+use held::NodeHeld;
+use pods::{Counted, NodePods};
 pub use seed::Differ;
-use since::{Life, of_kernel, of_probe};
+use since::Life;
 
 /// How long the totals of a pod that is gone are waited for. Agents keep them for as long.
 const GONE: Duration = Duration::from_hours(1);
@@ -64,12 +69,7 @@ impl Total {
 #[derive(Debug, Default)]
 pub struct Totals {
     appwrappers: Table<AppWrapperName, Known>,
-    /// Pods by the UID that their cgroups carry.
-    cgroups: Table<Arc<str>, PodCgroup>,
-    /// Pods by name: kubelet lists no UID.
-    devices: Table<PodName, PodDevices>,
-    /// What nodes last said of their GPUs.
-    nodes: Table<Arc<str>, NodeGpus>,
+    nodes: Table<Arc<str>, KnownNode>,
     tidied: Option<Now>,
 }
 
@@ -80,39 +80,15 @@ struct Known {
     total: Total,
 }
 
-/// What was last seen of the cgroup of a pod.
-#[derive(Debug)]
-struct PodCgroup {
-    owner: AppWrapperName,
-    /// The UID of its AppWrapper.
-    owner_uid: Arc<str>,
-    node: Arc<str>,
-    gone: Option<Now>,
-    /// Boot and id of the cgroup that the rest is about.
-    cgroup: Option<(Arc<str>, u64)>,
-    cpu_ns: u64,
-    oom_kills: u64,
-    run_queue_wait_ns: u64,
-}
-
-/// What a report counts of a pod's own cgroup, living or gone.
-struct Counted {
-    id: u64,
-    cpu_ns: Option<u64>,
-    oom_kills: Option<u64>,
-    run_queue_wait_ns: Option<u64>,
-}
-
-impl Counted {
-    fn of_cgroup(cgroup: &Cgroup<'_>) -> Self {
-        let Cgroup { id, cpu_ns, oom_kills, run_queue_wait_ns, .. } = *cgroup;
-        Self { id, cpu_ns, oom_kills, run_queue_wait_ns }
-    }
-
-    fn of_ended(pod: &EndedPod<'_>) -> Self {
-        let EndedPod { id, cpu_ns, oom_kills, run_queue_wait_ns, .. } = *pod;
-        Self { id, cpu_ns, oom_kills, run_queue_wait_ns }
-    }
+/// What was last seen of one node: side by side, as each of its reports tells of all of it.
+#[derive(Debug, Default)]
+struct KnownNode {
+    /// Absent: it has not reported, or the cluster no longer has it.
+    life: Option<Life>,
+    pods: NodePods,
+    held: NodeHeld,
+    /// What somebody holds of its GPUs and MIG instances, in order of UUID.
+    devices: Vec<Device>,
 }
 
 impl Totals {
@@ -121,26 +97,29 @@ impl Totals {
         self.appwrappers.get(name).filter(|known| *known.uid == *uid).map(|known| known.total).unwrap_or_default()
     }
 
-    /// Takes in a report, whose [`own_cgroups`](crate::measure::own_cgroups) are these. One that is older than what is known of its
-    /// node is none.
-    pub fn take(&mut self, cluster: &Cluster, report: &Report<'_>, own: &[OwnCgroup<'_>], now: Now) {
+    /// Takes in a report that names these pods. One that is older than what is known of its node is none.
+    pub fn take(&mut self, cluster: &Cluster, report: &Report<'_>, named: &NamedPods<'_>, now: Now) {
         let Some(node) = cluster.node(report.node) else { return };
-        let node = &node.name;
-        let known = self.nodes.get(node).map(|known| &known.life);
-        let life = Life::of(report, known);
-        if known.is_some_and(|known| known.is_later_than(&life)) {
+        let name = &node.name;
+        let node = match self.nodes.get_mut(name) {
+            Some(known) => known,
+            None => self.nodes.entry(name.clone()).or_default(),
+        };
+        let life = Life::of(report, node.life.as_ref());
+        if node.life.as_ref().is_some_and(|known| known.is_later_than(&life)) {
             return;
         }
         let mut gains = Gains::new(cluster);
         // Ended ones first: where a pod's cgroup was made anew, both are listed.
         for pod in report.cgroups.iter().flat_map(|all| &all.ended_pods) {
             let there = cluster.pod_of_uid(pod.uid);
-            self.take_cgroup(&mut gains, node, (pod.uid, there), &Counted::of_ended(pod), &life);
+            node.pods.take(&mut gains, name, (pod.uid, there), &Counted::of_ended(pod), &life);
         }
-        for OwnCgroup { cgroup, pod, .. } in own {
-            self.take_cgroup(&mut gains, node, (cgroup.pod_uid, *pod), &Counted::of_cgroup(cgroup), &life);
+        for OwnCgroup { cgroup, pod, .. } in &named.cgroups {
+            node.pods.take(&mut gains, name, (cgroup.pod_uid, *pod), &Counted::of_cgroup(cgroup), &life);
         }
-        self.take_devices(&mut gains, node, report, life);
+        devices::take(node, &mut gains, report, named, &life);
+        node.life = Some(life);
         for (appwrapper, gained) in gains.all() {
             self.total_of(&appwrapper.name, &appwrapper.uid).add(gained);
         }
@@ -148,16 +127,15 @@ impl Totals {
     }
 
     /// Whether something of this pod is kept, though the cluster may no longer have it.
-    pub fn remembers(&self, uid: &str) -> bool {
-        self.cgroups.contains_key(uid)
+    pub fn remembers(&self, node: &str, uid: &str) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.pods.get(uid).is_some())
     }
 
     /// A pod is about to be gone from the cluster; its agent may still tell what it used.
     pub fn pod_gone(&mut self, cluster: &Cluster, pod: &Pod, now: Now) {
         let (Some(owner), Some(node)) = (&pod.owner, &pod.node) else { return };
         let Some(appwrapper) = cluster.appwrapper(owner).filter(|_| !pod.cgroup_uid.is_empty()) else { return };
-        let new = || PodCgroup::new(owner, &appwrapper.uid, node);
-        self.cgroups.entry(pod.cgroup_uid.clone()).or_insert_with(new).gone.get_or_insert(now);
+        self.nodes.entry(node.clone()).or_default().pods.gone(pod.cgroup_uid.clone(), appwrapper, now);
     }
 
     /// Forgets what the cluster no longer has: AppWrappers at once, pods after an hour.
@@ -167,11 +145,13 @@ impl Totals {
         }
         self.tidied = Some(now);
         self.appwrappers.retain(|name, known| cluster.appwrapper(name).is_some_and(|there| there.uid == known.uid));
-        self.nodes.retain(|name, _| cluster.has_node(name));
-        self.cgroups.retain(|uid, known| kept(&mut known.gone, cluster.pod_of_uid(uid).is_some(), now));
-        self.devices.retain(|(namespace, name), known| {
-            let there = cluster.pod(namespace, name).is_some();
-            kept(&mut known.gone, there, now)
+        self.nodes.retain(|name, known| {
+            known.pods.tidy(cluster, name, now);
+            known.held.tidy(cluster, name, now);
+            if !cluster.has_node(name) {
+                (known.life, known.devices) = (None, Vec::new());
+            }
+            known.life.is_some() || !known.pods.all().is_empty() || !known.held.all().is_empty()
         });
     }
 
@@ -188,84 +168,6 @@ impl Totals {
             *known = new();
         }
         &mut known.total
-    }
-
-    /// Of a pod by its UID, and that pod, wherever it is, where the cluster has it.
-    fn take_cgroup(
-        &mut self,
-        gains: &mut Gains<'_>,
-        node: &Arc<str>,
-        (uid, there): (&str, Option<&Pod>),
-        cgroup: &Counted,
-        life: &Life,
-    ) {
-        let owner = match there {
-            Some(pod) if pod.node.as_ref() == Some(node) => pod.owner.as_ref(),
-            Some(_) => None,
-            None => self.cgroups.get(uid).filter(|gone| gone.node == *node).map(|gone| &gone.owner),
-        };
-        let Some((appwrapper, gained)) = owner.and_then(|owner| gains.of(owner)) else { return };
-        let new = || PodCgroup::new(&appwrapper.name, &appwrapper.uid, node);
-        // By the pod's own text, which is near when it is looked for again.
-        let uid = there.map_or_else(|| uid.into(), |pod| pod.cgroup_uid.clone());
-        let known = self.cgroups.entry(uid).or_insert_with(new);
-        if there.is_some() {
-            known.belong(&appwrapper.name, &appwrapper.uid, node);
-        } else if known.owner_uid != appwrapper.uid {
-            return;
-        }
-        if !known.be(life.boot(), cgroup.id) {
-            return;
-        }
-        let cpu_ns = cgroup.cpu_ns.map(|total| of_kernel(&mut known.cpu_ns, total));
-        let oom_kills = cgroup.oom_kills.map(|total| of_kernel(&mut known.oom_kills, total));
-        let wait_ns = cgroup.run_queue_wait_ns.map(|total| of_probe(&mut known.run_queue_wait_ns, total));
-        add(&mut gained.cpu_ns, cpu_ns);
-        add(&mut gained.oom_kills, oom_kills);
-        add(&mut gained.run_queue_wait_ns, wait_ns);
-    }
-}
-
-impl PodCgroup {
-    fn new(owner: &AppWrapperName, owner_uid: &Arc<str>, node: &Arc<str>) -> Self {
-        Self {
-            owner: owner.clone(),
-            owner_uid: owner_uid.clone(),
-            node: node.clone(),
-            gone: None,
-            cgroup: None,
-            cpu_ns: 0,
-            oom_kills: 0,
-            run_queue_wait_ns: 0,
-        }
-    }
-
-    /// What the cluster says of the pod, which it has.
-    fn belong(&mut self, owner: &AppWrapperName, owner_uid: &Arc<str>, node: &Arc<str>) {
-        if self.owner != *owner {
-            self.owner = owner.clone();
-        }
-        if self.owner_uid != *owner_uid {
-            self.owner_uid = owner_uid.clone();
-        }
-        if self.node != *node {
-            self.node = node.clone();
-        }
-        self.gone = None;
-    }
-
-    /// A pod whose cgroup was made anew, as after a reboot, counts from 0 in it. False of one that it had before: all that is to be
-    /// had of that was added by then, and as ids grow it is known by its id.
-    fn be(&mut self, boot: &Arc<str>, id: u64) -> bool {
-        match &self.cgroup {
-            Some((known_boot, known_id)) if known_boot == boot && id < *known_id => return false,
-            Some((known_boot, known_id)) if known_boot == boot && id == *known_id => {}
-            Some(_) | None => {
-                self.cgroup = Some((boot.clone(), id));
-                (self.cpu_ns, self.oom_kills, self.run_queue_wait_ns) = (0, 0, 0);
-            }
-        }
-        true
     }
 }
 

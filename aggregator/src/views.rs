@@ -11,7 +11,7 @@ use mcad_wire::reading::Report;
 use crate::cluster::{Cluster, Held, Revision};
 use crate::hardware::Found;
 use crate::ladder::{self, ByOwner, NodeState, Rung};
-use crate::measure::{Device, MeasuredNode, OwnCgroup, Places, measure, own_cgroups};
+use crate::measure::{Device, MeasuredNode, NamedPods, Places, measure};
 use crate::object::Node;
 use crate::options::Options;
 use crate::receive::NodeName;
@@ -93,11 +93,11 @@ impl Views {
         self.kept.get(node).map(|kept| &kept.places)
     }
 
-    /// Takes in a report that has come from a node, whose [`own_cgroups`] are these.
-    pub fn take(&mut self, cluster: &Cluster, stored: &Arc<Stored>, report: &Report<'_>, own: &[OwnCgroup<'_>]) {
+    /// Takes in a report that has come from a node and names these pods.
+    pub fn take(&mut self, cluster: &Cluster, stored: &Arc<Stored>, report: &Report<'_>, named: &NamedPods<'_>) {
         if let Some((node, held, revision)) = cluster.node_and_revision(report.node) {
             let known = self.kept.get_mut(&node.name).map(Kept::take_devices).unwrap_or_default();
-            let kept = Kept::new(cluster, (node, held, revision), Some((stored, report, own)), known, &self.options);
+            let kept = Kept::new(cluster, (node, held, revision), Some((stored, report, named)), known, &self.options);
             match self.kept.get_mut(&node.name) {
                 Some(known) => *known = kept,
                 None => drop(self.kept.insert(node.name.clone(), kept)),
@@ -120,8 +120,8 @@ impl Views {
                 Some(kept) if kept.is_of(revision, report) => kept.view.clone(),
                 _ => {
                     let decoded = report.map(|stored| stored.reading()).unwrap_or_default();
-                    let own = own_cgroups(cluster, &decoded, &Places::default());
-                    let report = report.map(|stored| (stored, &decoded, &*own));
+                    let named = NamedPods::find(cluster, &decoded, &Places::default());
+                    let report = report.map(|stored| (stored, &decoded, &named));
                     let known = self.kept.get_mut(&node.name).map(Kept::take_devices).unwrap_or_default();
                     let kept = Kept::new(cluster, (node, held, revision), report, known, &self.options);
                     let view = kept.view.clone();
@@ -142,18 +142,18 @@ impl Kept {
     fn new(
         cluster: &Cluster,
         (node, held, revision): (&Arc<Node>, &Held, Revision),
-        report: Option<(&Arc<Stored>, &Report<'_>, &[OwnCgroup<'_>])>,
+        report: Option<(&Arc<Stored>, &Report<'_>, &NamedPods<'_>)>,
         known: Box<[Device]>,
         options: &Options,
     ) -> Self {
         let view = match report {
-            Some((stored, report, own)) => {
-                let (found, measured) = measure(cluster, node, (stored, report), own, known, options.pod_metrics);
+            Some((stored, report, named)) => {
+                let (found, measured) = measure(cluster, node, (stored, report), named, known, options.pod_metrics);
                 NodeView::new(node, held, &found, Some(measured), options)
             }
             None => NodeView::without_report(node, held, options),
         };
-        let places = report.map(|(.., own)| Places::of(own)).unwrap_or_default();
+        let places = report.map(|(.., named)| Places::of(named)).unwrap_or_default();
         Self { revision, report: report.map(|(stored, ..)| stored.clone()), view: Arc::new(view), places }
     }
 

@@ -11,7 +11,7 @@ use common::build::{self, node_of, pod, with};
 use common::{NOW_MS, check_lines, check_with};
 use mcad_aggregator::clock::Now;
 use mcad_aggregator::cluster::{Cluster, Event};
-use mcad_aggregator::measure::{Places, measure, own_cgroups};
+use mcad_aggregator::measure::{NamedPods, Places, measure};
 use mcad_aggregator::options::PodMetrics;
 use mcad_aggregator::receive;
 use mcad_aggregator::store::{Limits, Store};
@@ -188,8 +188,8 @@ fn after_a_pod_ends_its_gpus_are_unassigned_whatever_kubelet_still_lists() {
     let (_, stored) = &reports[0];
     let holders = |cluster: &Cluster| {
         let report = stored.reading();
-        let (node, own) = (cluster.node("gpu-17").unwrap(), own_cgroups(cluster, &report, &Places::default()));
-        let (_, measured) = measure(cluster, node, (stored, &report), &own, Box::default(), PodMetrics::Off);
+        let (node, named) = (cluster.node("gpu-17").unwrap(), NamedPods::find(cluster, &report, &Places::default()));
+        let (_, measured) = measure(cluster, node, (stored, &report), &named, Box::default(), PodMetrics::Off);
         let device = measured.devices.iter().find(|device| *device.uuid == *BROKEN).unwrap();
         device.holders.as_ref().unwrap().len()
     };

@@ -14,7 +14,7 @@ use mcad_aggregator::cluster::{Cluster, Event, Source};
 use mcad_aggregator::exposition::Exposition;
 use mcad_aggregator::fit::Fits;
 use mcad_aggregator::hardware::{Facts, Found, Gpu, Gpus, Health};
-use mcad_aggregator::measure::{MeasuredNode, Places, own_cgroups};
+use mcad_aggregator::measure::{MeasuredNode, NamedPods, Places};
 use mcad_aggregator::merge::{Ages, View, merge};
 use mcad_aggregator::metrics;
 use mcad_aggregator::object::{Kind, Object, Served, decode, needed};
@@ -182,8 +182,8 @@ proptest! {
                     // It may be no news.
                     let stored = store.latest(&received.node).unwrap();
                     let report = stored.reading();
-                    let own = own_cgroups(&cluster, &report, kept.places(report.node).unwrap_or(&Places::default()));
-                    kept.take(&cluster, &stored, &report, &own);
+                    let named = NamedPods::find(&cluster, &report, kept.places(report.node).unwrap_or(&Places::default()));
+                    kept.take(&cluster, &stored, &report, &named);
                 }
             }
             if shown {

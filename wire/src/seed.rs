@@ -140,6 +140,9 @@ pub struct Held {
     /// For how long.
     #[prost(message, optional, tag = "5")]
     pub held: Option<Counter>,
+    /// The pod's node.
+    #[prost(string, tag = "6")]
+    pub node: String,
 }
 
 /// What a node last said of its GPUs.

@@ -56,6 +56,12 @@ impl Pods {
         Some((place, self.kept.get(place)?))
     }
 
+    /// The same where it was there before: no table is asked then.
+    pub(super) fn find_at(&self, namespace: &str, name: &str, place: Place) -> Option<(Place, &Pod)> {
+        let there = self.kept.get(place).filter(|pod| *pod.name == *name && *pod.namespace == *namespace);
+        there.map(|pod| (place, pod)).or_else(|| self.find(namespace, name))
+    }
+
     /// The pod whose cgroups carry this UID; of several, the first by name. And where it is.
     pub(super) fn of_uid(&self, uid: &str) -> Option<(Place, &Pod)> {
         let bears = |place: &Place| self.kept.get(*place).is_some_and(|pod| *pod.cgroup_uid == *uid);
@@ -244,6 +250,9 @@ mod tests {
         let check = |pods: &Pods, place, uid, expected: Option<&str>| {
             assert_eq!(pods.of_uid_at(uid, place).map(|(_, pod)| &*pod.name), expected, "{uid}");
             assert_eq!(pods.of_uid_at(uid, place), pods.of_uid(uid));
+            for name in ["a", "b", "c", "d"] {
+                assert_eq!(pods.find_at("n", name, place), pods.find("n", name), "{name}");
+            }
         };
         put(&mut pods, pod("b", "u"));
         put(&mut pods, pod("c", "v"));

@@ -150,6 +150,7 @@ mod tests {
     use super::*;
     use crate::cluster::Cluster;
     use crate::fixtures;
+    use crate::measure::{NamedPods, Places};
     use crate::object::{Kind, decode};
 
     const UUIDS: [&str; 4] = ["GPU-a", "GPU-b", "MIG-c", "MIG-d"];
@@ -212,9 +213,8 @@ mod tests {
 
     fn devices(cluster: &Cluster, known: Box<[Device]>, encoded: &[u8]) -> Box<[Device]> {
         let report = Report::read(encoded).unwrap();
-        let node = cluster.node("n").unwrap();
-        let held = report.assignments.as_ref().map(|assignments| HeldDevices::new(cluster, node, assignments));
-        as_told(known, &report, held.as_ref())
+        let named = NamedPods::find(cluster, &report, &Places::default());
+        as_told(known, &report, named.assigned.as_deref().map(HeldDevices::new).as_ref())
     }
 
     proptest! {

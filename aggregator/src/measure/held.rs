@@ -1,14 +1,13 @@
 //! The devices that kubelet gave to pods of a node: who holds which.
 use std::sync::Arc;
 
-use mcad_wire::reading::Assignments;
+use mcad_wire::reading::Assignment;
 
-use crate::cluster::Cluster;
+use super::Assigned;
 use crate::hardware::uuid_of;
-use crate::object::{Node, Pod};
+use crate::object::Pod;
 
-/// What kubelet gave to bound, unfinished pods of a node; the rest of its list is of pods that have ended. In order of device and
-/// holder.
+/// What kubelet gave to pods of a node, in order of device and holder.
 pub(super) struct HeldDevices<'a>(Vec<HeldDevice<'a>>);
 
 /// A device in the hands of a container.
@@ -23,14 +22,12 @@ pub(super) struct HeldDevice<'a> {
 }
 
 impl<'a> HeldDevices<'a> {
-    pub(super) fn new(cluster: &'a Cluster, node: &Node, assignments: &'a Assignments<'a>) -> Self {
-        let mut held = Vec::with_capacity(assignments.assigned.len());
-        for assigned in &assignments.assigned {
-            let pod = cluster.pod(assigned.namespace, assigned.pod);
-            let Some(pod) = pod.filter(|pod| pod.held_node() == Some(&node.name)) else { continue };
-            let (container, resource) = (assigned.container, assigned.resource);
+    pub(super) fn new(assigned: &[Assigned<'a>]) -> Self {
+        let mut held = Vec::with_capacity(assigned.len());
+        for Assigned { assignment, pod, .. } in assigned {
+            let Assignment { container, resource, ref device_ids, .. } = **assignment;
             let device = |id| HeldDevice { pod, container, resource, id, uuid: uuid_of(id) };
-            held.extend(assigned.device_ids.iter().map(|id| device(id)));
+            held.extend(device_ids.iter().map(|id| device(id)));
         }
         held.sort_unstable_by(|a, b| a.uuid.cmp(b.uuid).then_with(|| a.holder().cmp(&b.holder())));
         Self(held)

@@ -34,7 +34,7 @@ impl Joined<'_> {
             figures.run_queue_wait_ns = ended.run_queue_wait_ns;
             figures.oom_kills = ended.oom_kills;
         }
-        for JoinedPod { pod, cgroup } in &self.pods {
+        for JoinedPod { pod, cgroup, .. } in &self.pods {
             let figures = pods.entry(name(pod)).or_default();
             figures.cpu_ns = cgroup.cpu_ns;
             figures.working_set_bytes = working_set_bytes(cgroup);

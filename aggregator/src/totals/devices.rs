@@ -4,62 +4,13 @@ use std::sync::Arc;
 use mcad_wire::reading::{Assignment, Report};
 
 use super::gains::Gains;
+use super::held::{HeldName, NodeHeld};
 use super::since::{Life, Since};
-use super::{Now, Totals, add};
-use crate::cluster::Cluster;
+use super::{KnownNode, add};
 use crate::hardware::{MIG_PREFIX, SHARED, uuid_of};
+use crate::measure::{Assigned, NamedPods};
 use crate::object::Pod;
 use crate::resource::NVIDIA_GPU;
-
-/// Namespace and name.
-pub(super) type PodName = (Arc<str>, Arc<str>);
-
-/// What was last seen of the devices of the pods that had a name, one after the other.
-#[derive(Debug, Default)]
-pub(super) struct PodDevices {
-    pub(super) gone: Option<Now>,
-    /// In order of container and resource.
-    held: Vec<HeldTime>,
-}
-
-/// For how long a container held devices of a resource.
-#[derive(Debug)]
-pub(super) struct HeldTime {
-    pub(super) container: Box<str>,
-    pub(super) resource: Box<str>,
-    pub(super) held_ns: Since,
-}
-
-impl PodDevices {
-    pub(super) fn all(&self) -> &[HeldTime] {
-        &self.held
-    }
-
-    pub(super) fn of(&self, container: &str, resource: &str) -> Option<&Since> {
-        Some(&self.held[self.find(container, resource).ok()?].held_ns)
-    }
-
-    pub(super) fn of_mut(&mut self, container: &str, resource: &str) -> &mut Since {
-        let at = self.find(container, resource).unwrap_or_else(|free| {
-            let (container, resource) = (container.into(), resource.into());
-            self.held.insert(free, HeldTime { container, resource, held_ns: Since::default() });
-            free
-        });
-        &mut self.held[at].held_ns
-    }
-
-    fn find(&self, container: &str, resource: &str) -> Result<usize, usize> {
-        self.held.binary_search_by(|held| (&*held.container, &*held.resource).cmp(&(container, resource)))
-    }
-}
-
-/// What a node last said of its GPUs, and when.
-#[derive(Debug)]
-pub(super) struct NodeGpus {
-    pub(super) life: Life,
-    /// In order of UUID.
-    pub(super) devices: Vec<Device>,
-}
 
 /// A GPU or a MIG instance, as it was last seen.
 #[derive(Debug)]
@@ -82,49 +33,50 @@ impl Device {
     }
 }
 
-impl Totals {
-    pub(super) fn take_devices(&mut self, gains: &mut Gains<'_>, node: &Arc<str>, report: &Report<'_>, life: Life) {
-        let mut devices =
-            self.nodes.get_mut(node).map(|before| std::mem::take(&mut before.devices)).unwrap_or_default();
-        // Where kubelet could not be asked, or the driver, what was last known is what the next report is held against.
-        if let Some(assignments) = &report.assignments {
-            let cluster = gains.cluster();
-            let assigned = assignments.assigned.iter();
-            let held: Vec<_> = assigned.filter_map(|assignment| Held::new(cluster, node, assignment)).collect();
-            for held in &held {
-                self.take_held(gains, held, &life);
-            }
-            let holders = holders(&held);
-            if report.gpus.is_some() {
-                devices.retain(|device| !of_device(&holders, &device.uuid).is_empty());
-            }
-            for (uuid, busy_ns) in busy(report) {
-                // One that nobody holds has nobody to tell of.
-                let holders = of_device(&holders, uuid);
-                if holders.is_empty() {
-                    continue;
-                }
-                let at = devices.binary_search_by(|device| (*device.uuid).cmp(uuid)).unwrap_or_else(|free| {
-                    devices.insert(free, Device::new(uuid));
-                    free
-                });
-                take_busy(gains, &mut devices[at], holders, busy_ns, &life);
-            }
-        }
-        match self.nodes.get_mut(node) {
-            Some(known) => *known = NodeGpus { life, devices },
-            None => drop(self.nodes.insert(node.clone(), NodeGpus { life, devices })),
-        }
+/// Takes in what the report of a node tells of devices, of which it names these in the hands of pods.
+pub(super) fn take(
+    node: &mut KnownNode,
+    gains: &mut Gains<'_>,
+    report: &Report<'_>,
+    named: &NamedPods<'_>,
+    life: &Life,
+) {
+    // Where kubelet could not be asked, or the driver, what was last known is what the next report is held against.
+    let Some(assigned) = &named.assigned else { return };
+    let of_gpus = assigned.iter().filter(|assigned| is_gpu(assigned.assignment.resource));
+    for assigned in of_gpus.clone() {
+        take_held(&mut node.held, gains, assigned, life);
     }
+    let holders = holders(of_gpus);
+    let devices = &mut node.devices;
+    if report.gpus.is_some() {
+        devices.retain(|device| !of_device(&holders, &device.uuid).is_empty());
+    }
+    for (uuid, busy_ns) in busy(report) {
+        // One that nobody holds has nobody to tell of.
+        let holders = of_device(&holders, uuid);
+        if holders.is_empty() {
+            continue;
+        }
+        let at = devices.binary_search_by(|device| (*device.uuid).cmp(uuid)).unwrap_or_else(|free| {
+            devices.insert(free, Device::new(uuid));
+            free
+        });
+        take_busy(gains, &mut devices[at], holders, busy_ns, life);
+    }
+}
 
-    fn take_held(&mut self, gains: &mut Gains<'_>, held: &Held<'_>, life: &Life) {
-        let (Some(held_ns), Some(owner)) = (held.assignment.held_ns, &held.pod.owner) else { return };
-        let Some((_, gained)) = gains.of(owner) else { return };
-        let Assignment { container, resource, device_ids, .. } = held.assignment;
-        let name = (held.pod.namespace.clone(), held.pod.name.clone());
-        let last = self.devices.entry(name).or_default().of_mut(container, resource);
-        add(&mut gained.gpu_held_ns, Some(last.of_agent(held_ns, life, device_ids.len() as u64)));
-    }
+fn take_held(
+    known: &mut NodeHeld,
+    gains: &mut Gains<'_>,
+    Assigned { assignment, pod, .. }: &Assigned<'_>,
+    life: &Life,
+) {
+    let (Some(held_ns), Some(owner)) = (assignment.held_ns, &pod.owner) else { return };
+    let Some((_, gained)) = gains.of(owner) else { return };
+    let Assignment { container, resource, ref device_ids, .. } = **assignment;
+    let last = known.get_or_new(HeldName { namespace: &pod.namespace, pod: &pod.name, container, resource });
+    add(&mut gained.gpu_held_ns, Some(last.of_agent(held_ns, life, device_ids.len() as u64)));
 }
 
 /// Gives what a device did since it was last seen to those who hold it now and held it then: whose work the rest was,
@@ -147,19 +99,6 @@ fn take_busy(gains: &mut Gains<'_>, device: &mut Device, holders: &[Holder<'_>],
     }
 }
 
-/// GPUs in the hands of a container of a bound, unfinished pod.
-struct Held<'a> {
-    pod: &'a Pod,
-    assignment: &'a Assignment<'a>,
-}
-
-impl<'a> Held<'a> {
-    fn new(cluster: &'a Cluster, node: &Arc<str>, assignment: &'a Assignment<'a>) -> Option<Self> {
-        let pod = cluster.pod(assignment.namespace, assignment.pod)?;
-        (is_gpu(assignment.resource) && pod.held_node() == Some(node)).then_some(Self { pod, assignment })
-    }
-}
-
 /// A pod that holds a device, and how many parts of it.
 struct Holder<'a> {
     uuid: &'a str,
@@ -170,9 +109,9 @@ struct Holder<'a> {
 }
 
 /// Who holds which device, in order of both.
-fn holders<'a>(held: &[Held<'a>]) -> Vec<Holder<'a>> {
-    let mut all = Vec::with_capacity(held.len());
-    for Held { pod, assignment } in held {
+fn holders<'a>(assigned: impl Iterator<Item = &'a Assigned<'a>>) -> Vec<Holder<'a>> {
+    let mut all = Vec::with_capacity(assigned.size_hint().1.unwrap_or(0));
+    for Assigned { assignment, pod, .. } in assigned {
         let key = if pod.uid.is_empty() { format!("{}/{}", pod.namespace, pod.name).into() } else { pod.uid.clone() };
         let of = |id| Holder { uuid: uuid_of(id), key: Arc::clone(&key), pod, parts: 1 };
         all.extend(assignment.device_ids.iter().map(|id| of(id)));

@@ -18,10 +18,6 @@ impl<'a> Gains<'a> {
         Self { cluster, by_appwrapper: Vec::new() }
     }
 
-    pub(super) fn cluster(&self) -> &'a Cluster {
-        self.cluster
-    }
-
     /// The AppWrapper of that name, if the cluster has it, and what it gained so far.
     pub(super) fn of(&mut self, name: &AppWrapperName) -> Option<(&'a AppWrapper, &mut Total)> {
         let known = self.by_appwrapper.iter().rposition(|(appwrapper, _)| appwrapper.name == *name);

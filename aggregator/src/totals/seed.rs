@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use mcad_wire::seed::{self, Counter, Seed};
 
-use super::devices::{Device, NodeGpus, PodName};
+use super::devices::Device;
+use super::held::{HeldName, HeldTime};
+use super::pods::PodCgroup;
 use super::since::{Life, Since};
-use super::{Known, PodCgroup, Total, Totals};
+use super::{Known, KnownNode, Total, Totals};
 use crate::cluster::Cluster;
 use crate::object::AppWrapperName;
 
@@ -24,18 +26,13 @@ impl Totals {
     /// All that is known.
     pub fn tell(&self, seed: &mut Seed) {
         seed.totals = self.appwrappers.iter().map(|(name, known)| told_total(name, known)).collect();
-        seed.pods = self.cgroups.iter().map(|(uid, pod)| told_pod(uid, pod)).collect();
-        let held = self.devices.iter().flat_map(|((namespace, pod), devices)| {
-            devices.all().iter().map(move |held| seed::Held {
-                namespace: namespace.to_string(),
-                pod: pod.to_string(),
-                container: held.container.to_string(),
-                resource: held.resource.to_string(),
-                held: held.held_ns.tell(),
-            })
-        });
+        let pods =
+            self.nodes.iter().flat_map(|(node, known)| known.pods.all().iter().map(move |pod| told_pod(node, pod)));
+        seed.pods = pods.collect();
+        let held =
+            self.nodes.iter().flat_map(|(node, known)| known.held.all().iter().map(move |held| told_held(node, held)));
         seed.held = held.collect();
-        seed.nodes = self.nodes.iter().map(|(name, node)| told_node(name, node)).collect();
+        seed.nodes = self.nodes.iter().filter_map(|(name, node)| told_node(name, node)).collect();
     }
 
     /// Takes in what another replica knows, or nothing of it. Of what the cluster does not have, nothing is kept.
@@ -48,9 +45,7 @@ impl Totals {
             self.learn_pod(cluster, pod);
         }
         for held in &seed.held {
-            let name: PodName = (held.namespace.as_str().into(), held.pod.as_str().into());
-            let known = self.devices.entry(name).or_default().of_mut(&held.container, &held.resource);
-            known.learn(held.held.as_ref());
+            self.learn_held(cluster, held);
         }
         for told in &seed.totals {
             self.learn_total(cluster, told);
@@ -63,15 +58,16 @@ impl Totals {
     /// Whether of everything that both have seen it is known what was seen later.
     fn compare(&self, seed: &Seed) -> Result<(), Differ> {
         for node in &seed.nodes {
-            let known = self.nodes.get(node.name.as_str());
+            let known = self.nodes.get(node.name.as_str()).and_then(|known| known.life.as_ref());
             if let (Some(known), Some(told)) = (known, &node.life)
-                && **known.life.boot() != *told.boot_id
+                && **known.boot() != *told.boot_id
             {
                 return Err(Differ(format!("the boot of node {}", node.name)));
             }
         }
         for pod in &seed.pods {
-            let known = self.cgroups.get(pod.uid.as_str()).and_then(|known| known.cgroup.as_ref());
+            let node = self.nodes.get(pod.node.as_str());
+            let known = node.and_then(|node| node.pods.get(&pod.uid)).and_then(|known| known.cgroup.as_ref());
             if let (Some((boot, id)), Some(told)) = (known, &pod.boot_id)
                 && (**boot != **told || *id != pod.cgroup)
             {
@@ -79,8 +75,9 @@ impl Totals {
             }
         }
         for held in &seed.held {
-            let name: PodName = (held.namespace.as_str().into(), held.pod.as_str().into());
-            let known = self.devices.get(&name).and_then(|known| known.of(&held.container, &held.resource));
+            let (namespace, pod) = (held.namespace.as_str().into(), held.pod.as_str().into());
+            let node = self.nodes.get(held.node.as_str());
+            let known = node.and_then(|node| node.held.get(name_of(held, &namespace, &pod)));
             if known.is_some_and(|known| known.is_of_another_boot(held.held.as_ref())) {
                 return Err(Differ(format!("the node of pod {}/{}", held.namespace, held.pod)));
             }
@@ -91,9 +88,8 @@ impl Totals {
     /// A node's last word may have lacked its devices, so what is known of each is as old as it says itself.
     fn learn_node(&mut self, cluster: &Cluster, told: &seed::Node) {
         let (Some(life), Some(node)) = (told.life.as_ref().map(Life::told), cluster.node(&told.name)) else { return };
-        let known = self.nodes.remove(&*node.name);
-        let is_ours_later = known.as_ref().is_some_and(|known| known.life.is_later_than(&life));
-        let (our_life, mut devices) = known.map_or((None, Vec::new()), |known| (Some(known.life), known.devices));
+        let KnownNode { life: our_life, devices, .. } = self.nodes.entry(node.name.clone()).or_default();
+        let is_ours_later = our_life.as_ref().is_some_and(|ours| ours.is_later_than(&life));
         // Whoever heard of the node later, and knows nothing of a device, knows that nobody holds it.
         if !is_ours_later {
             devices.retain(|device| told.devices.iter().any(|told| *told.uuid == *device.uuid));
@@ -106,8 +102,9 @@ impl Totals {
                 Err(free) => devices.insert(free, told),
             }
         }
-        let life = our_life.filter(|_| is_ours_later).unwrap_or(life);
-        self.nodes.insert(node.name.clone(), NodeGpus { life, devices });
+        if !is_ours_later {
+            *our_life = Some(life);
+        }
     }
 
     fn learn_pod(&mut self, cluster: &Cluster, told: &seed::Pod) {
@@ -116,10 +113,8 @@ impl Totals {
         if !is_ours && cluster.pod_of_uid(&told.uid).is_none() {
             return;
         }
-        let node: Arc<str> =
-            cluster.node(&told.node).map_or_else(|| told.node.as_str().into(), |node| node.name.clone());
-        let new = || PodCgroup::new(&owner, &told.appwrapper_uid.as_str().into(), &node);
-        let known = self.cgroups.entry(told.uid.as_str().into()).or_insert_with(new);
+        let pods = &mut self.node_mut(cluster, &told.node).pods;
+        let known = pods.get_or_new(told.uid.as_str().into(), &owner, &told.appwrapper_uid.as_str().into());
         let Some(boot) = &told.boot_id else { return };
         known.cgroup.get_or_insert_with(|| (boot.as_str().into(), told.cgroup));
         // A probe's counter may have begun anew with its agent, so the larger is not always the later. The kernel's time on
@@ -131,6 +126,21 @@ impl Totals {
         };
         known.cpu_ns = known.cpu_ns.max(told.cpu_ns);
         known.oom_kills = known.oom_kills.max(told.oom_kills);
+    }
+
+    fn learn_held(&mut self, cluster: &Cluster, told: &seed::Held) {
+        // Who does not say where the pod is, is of a version that did not know.
+        let there = cluster.pod(&told.namespace, &told.pod).and_then(|pod| pod.node.as_deref());
+        let Some(node) = Some(&*told.node).filter(|node| !node.is_empty()).or(there) else { return };
+        let (namespace, pod) = (told.namespace.as_str().into(), told.pod.as_str().into());
+        let known = self.node_mut(cluster, node).held.get_or_new(name_of(told, &namespace, &pod));
+        known.learn(told.held.as_ref());
+    }
+
+    /// What is known of a node, be it nothing, and be the node not there yet.
+    fn node_mut(&mut self, cluster: &Cluster, name: &str) -> &mut KnownNode {
+        let name = cluster.node(name).map_or_else(|| name.into(), |node| node.name.clone());
+        self.nodes.entry(name).or_default()
     }
 
     fn learn_total(&mut self, cluster: &Cluster, told: &seed::Total) {
@@ -156,13 +166,13 @@ fn told_total(name: &AppWrapperName, known: &Known) -> seed::Total {
     seed::Total { namespace, name, uid, cpu_ns, gpu_held_ns, gpu_busy_ns, oom_kills, run_queue_wait_ns }
 }
 
-fn told_pod(uid: &Arc<str>, pod: &PodCgroup) -> seed::Pod {
+fn told_pod(node: &Arc<str>, pod: &PodCgroup) -> seed::Pod {
     seed::Pod {
-        uid: uid.to_string(),
+        uid: pod.uid.to_string(),
         namespace: pod.owner.namespace.to_string(),
         appwrapper: pod.owner.name.to_string(),
         appwrapper_uid: pod.owner_uid.to_string(),
-        node: pod.node.to_string(),
+        node: node.to_string(),
         boot_id: pod.cgroup.as_ref().map(|(boot, _)| boot.to_string()),
         cgroup: pod.cgroup.as_ref().map_or(0, |(_, id)| *id),
         cpu_ns: pod.cpu_ns,
@@ -171,7 +181,22 @@ fn told_pod(uid: &Arc<str>, pod: &PodCgroup) -> seed::Pod {
     }
 }
 
-fn told_node(name: &Arc<str>, node: &NodeGpus) -> seed::Node {
+fn told_held(node: &Arc<str>, held: &HeldTime) -> seed::Held {
+    seed::Held {
+        namespace: held.namespace.to_string(),
+        pod: held.pod.to_string(),
+        container: held.container.to_string(),
+        resource: held.resource.to_string(),
+        held: held.held_ns.tell(),
+        node: node.to_string(),
+    }
+}
+
+fn name_of<'a>(told: &'a seed::Held, namespace: &'a Arc<str>, pod: &'a Arc<str>) -> HeldName<'a> {
+    HeldName { namespace, pod, container: &told.container, resource: &told.resource }
+}
+
+fn told_node(name: &Arc<str>, node: &KnownNode) -> Option<seed::Node> {
     let devices = node.devices.iter().map(|device| seed::Device {
         uuid: device.uuid.to_string(),
         busy: device.busy_ns.tell(),
@@ -181,7 +206,7 @@ fn told_node(name: &Arc<str>, node: &NodeGpus) -> seed::Node {
             .map(|(pod, parts)| seed::DeviceHolder { pod: pod.to_string(), parts: *parts })
             .collect(),
     });
-    seed::Node { name: name.to_string(), life: Some(node.life.tell()), devices: devices.collect() }
+    Some(seed::Node { name: name.to_string(), life: Some(node.life.as_ref()?.tell()), devices: devices.collect() })
 }
 
 impl Life {

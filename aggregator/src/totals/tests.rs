@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cluster::Event;
 use crate::fixtures::at;
-use crate::measure::{Places, own_cgroups};
+use crate::measure::{NamedPods, Places};
 use crate::object::{Kind, Object, decode};
 
 fn object(json: &Value) -> Object {
@@ -116,7 +116,12 @@ impl World {
     fn take(&mut self, report: &Report) -> Total {
         let bytes = report.encode_to_vec();
         let report = reading::Report::read(&bytes).unwrap();
-        self.totals.take(&self.cluster, &report, &own_cgroups(&self.cluster, &report, &Places::default()), self.now);
+        self.totals.take(
+            &self.cluster,
+            &report,
+            &NamedPods::find(&self.cluster, &report, &Places::default()),
+            self.now,
+        );
         self.total()
     }
 
@@ -282,8 +287,9 @@ fn pods_of_others_of_other_nodes_and_of_no_appwrapper_count_nowhere() {
     }
     let stranger = Report { node: "nowhere".into(), ..of_cgroups(30, &[cgroup(1, "elsewhere", 1)]) };
     assert_eq!(world.take(&stranger), Total::default());
-    let sums = (world.totals.appwrappers.len(), world.totals.cgroups.len(), world.totals.devices.len());
-    assert_eq!((sums, world.totals.nodes.len()), ((0, 0, 0), 1), "what an agent says makes nothing known");
+    let [node] = &world.totals.nodes.values().collect::<Vec<_>>()[..] else { panic!("one node") };
+    let known = (world.totals.appwrappers.len(), node.pods.all().len(), node.held.all().len());
+    assert_eq!(known, (0, 0, 0), "what an agent says makes nothing known");
 }
 
 const S: u64 = 1_000_000_000;
@@ -307,6 +313,19 @@ fn held_seconds_are_the_agents_and_go_on_when_it_is_started_anew() {
         ended
     });
     assert_eq!(world.take(&held(2, 50, 46)).gpu_held_ns, Some(66 * S), "kubelet lists pods that have ended");
+}
+
+#[test]
+fn a_replica_of_before_says_of_no_pod_where_it_is_and_nothing_counts_twice() {
+    let mut theirs = World::with_pods(&["p"]);
+    let held = |uptime_s, s: u64| of_gpus(report(1, uptime_s), &[("p", &["GPU-0"], s * S)], &[]);
+    theirs.take(&held(10, 10));
+    let mut seed = mcad_wire::seed::Seed::default();
+    theirs.totals.tell(&mut seed);
+    assert_eq!(std::mem::take(&mut seed.held[0].node), "n");
+    let mut ours = World::with_pods(&["p"]);
+    ours.totals.learn(&ours.cluster, &seed).unwrap();
+    assert_eq!(ours.take(&held(20, 20)).gpu_held_ns, Some(20 * S));
 }
 
 #[test]

@@ -32,11 +32,15 @@ impl Pace {
                 return false;
             }
         }
-        let full = nodes.get(node).copied().unwrap_or(now).max(now) + EVERY;
+        let known = nodes.get_mut(node);
+        let full = known.as_deref().copied().unwrap_or(now).max(now) + EVERY;
         if full > now + EVERY * AT_ONCE {
             return false;
         }
-        nodes.insert(node.clone(), full);
+        match known {
+            Some(known) => *known = full,
+            None => drop(nodes.insert(node.clone(), full)),
+        }
         true
     }
 }

@@ -1,0 +1,155 @@
+//! The cgroups of a node's pods, as they were last seen. Owns what of a cgroup is counted: nothing twice, also where it was made
+//! anew.
+use std::sync::Arc;
+
+use mcad_wire::reading::{Cgroup, EndedPod};
+
+use super::gains::Gains;
+use super::row::Row;
+use super::since::{Life, of_kernel, of_probe};
+use super::{Now, add, kept};
+use crate::cluster::Cluster;
+use crate::object::{AppWrapper, AppWrapperName, Pod};
+
+/// Those of one node.
+#[derive(Debug, Default)]
+pub(super) struct NodePods(Row<PodCgroup>);
+
+/// What was last seen of the cgroup of a pod of an AppWrapper.
+#[derive(Debug)]
+pub(super) struct PodCgroup {
+    /// The UID that its cgroups carry.
+    pub(super) uid: Arc<str>,
+    pub(super) owner: AppWrapperName,
+    /// The UID of its AppWrapper.
+    pub(super) owner_uid: Arc<str>,
+    gone: Option<Now>,
+    /// Boot and id of the cgroup that the rest is about.
+    pub(super) cgroup: Option<(Arc<str>, u64)>,
+    pub(super) cpu_ns: u64,
+    pub(super) oom_kills: u64,
+    pub(super) run_queue_wait_ns: u64,
+}
+
+/// What a report counts of a pod's own cgroup, living or gone.
+pub(super) struct Counted {
+    id: u64,
+    cpu_ns: Option<u64>,
+    oom_kills: Option<u64>,
+    run_queue_wait_ns: Option<u64>,
+}
+
+impl Counted {
+    pub(super) fn of_cgroup(cgroup: &Cgroup<'_>) -> Self {
+        let Cgroup { id, cpu_ns, oom_kills, run_queue_wait_ns, .. } = *cgroup;
+        Self { id, cpu_ns, oom_kills, run_queue_wait_ns }
+    }
+
+    pub(super) fn of_ended(pod: &EndedPod<'_>) -> Self {
+        let EndedPod { id, cpu_ns, oom_kills, run_queue_wait_ns, .. } = *pod;
+        Self { id, cpu_ns, oom_kills, run_queue_wait_ns }
+    }
+}
+
+impl NodePods {
+    pub(super) fn all(&self) -> &[PodCgroup] {
+        self.0.all()
+    }
+
+    pub(super) fn get(&self, uid: &str) -> Option<&PodCgroup> {
+        self.0.get(|known| (*known.uid).cmp(uid))
+    }
+
+    /// Takes in what a report of this node tells of a pod, by its UID, and that pod, wherever it is, where the cluster has it.
+    pub(super) fn take(
+        &mut self,
+        gains: &mut Gains<'_>,
+        node: &Arc<str>,
+        (uid, there): (&str, Option<&Pod>),
+        counted: &Counted,
+        life: &Life,
+    ) {
+        let owner = match there {
+            Some(pod) if pod.node.as_ref() == Some(node) => pod.owner.as_ref(),
+            Some(_) => None,
+            None => self.get(uid).map(|gone| &gone.owner),
+        };
+        let Some((appwrapper, gained)) = owner.and_then(|owner| gains.of(owner)) else { return };
+        // By the pod's own text, which is near when it is compared again.
+        let uid = there.map_or_else(|| uid.into(), |pod| pod.cgroup_uid.clone());
+        let known = self.get_or_new(uid, &appwrapper.name, &appwrapper.uid);
+        if there.is_some() {
+            known.belong(appwrapper);
+        } else if known.owner_uid != appwrapper.uid {
+            return;
+        }
+        if !known.be(life.boot(), counted.id) {
+            return;
+        }
+        let cpu_ns = counted.cpu_ns.map(|total| of_kernel(&mut known.cpu_ns, total));
+        let oom_kills = counted.oom_kills.map(|total| of_kernel(&mut known.oom_kills, total));
+        let wait_ns = counted.run_queue_wait_ns.map(|total| of_probe(&mut known.run_queue_wait_ns, total));
+        add(&mut gained.cpu_ns, cpu_ns);
+        add(&mut gained.oom_kills, oom_kills);
+        add(&mut gained.run_queue_wait_ns, wait_ns);
+    }
+
+    /// One whose agent may still tell what it used.
+    pub(super) fn gone(&mut self, uid: Arc<str>, appwrapper: &AppWrapper, now: Now) {
+        self.get_or_new(uid, &appwrapper.name, &appwrapper.uid).gone.get_or_insert(now);
+    }
+
+    /// Forgets those that the node no longer has, after an hour.
+    pub(super) fn tidy(&mut self, cluster: &Cluster, node: &str, now: Now) {
+        self.0.retain(|known| {
+            let there = cluster.pod_of_uid(&known.uid).is_some_and(|pod| pod.node.as_deref() == Some(node));
+            kept(&mut known.gone, there, now)
+        });
+    }
+
+    /// What is known of a pod, be it nothing; then it is of this AppWrapper.
+    pub(super) fn get_or_new(&mut self, uid: Arc<str>, owner: &AppWrapperName, owner_uid: &Arc<str>) -> &mut PodCgroup {
+        let (is, order) = (|known: &PodCgroup| known.uid == uid, |known: &PodCgroup| known.uid.cmp(&uid));
+        self.0.get_or_put(is, order, |_| PodCgroup::new(uid.clone(), owner, owner_uid))
+    }
+}
+
+impl PodCgroup {
+    fn new(uid: Arc<str>, owner: &AppWrapperName, owner_uid: &Arc<str>) -> Self {
+        Self {
+            uid,
+            owner: owner.clone(),
+            owner_uid: owner_uid.clone(),
+            gone: None,
+            cgroup: None,
+            cpu_ns: 0,
+            oom_kills: 0,
+            run_queue_wait_ns: 0,
+        }
+    }
+
+    /// What the cluster says of the pod, which it has.
+    fn belong(&mut self, appwrapper: &AppWrapper) {
+        if self.owner != appwrapper.name {
+            self.owner = appwrapper.name.clone();
+        }
+        if self.owner_uid != appwrapper.uid {
+            self.owner_uid = appwrapper.uid.clone();
+        }
+        self.gone = None;
+    }
+
+    /// A pod whose cgroup was made anew, as after a reboot, counts from 0 in it. False of one that it had before: all that is to be
+    /// had of that was added by then, and as ids grow it is known by its id.
+    fn be(&mut self, boot: &Arc<str>, id: u64) -> bool {
+        match &self.cgroup {
+            Some((known_boot, known_id)) if known_boot == boot && id < *known_id => return false,
+            Some((known_boot, known_id)) if known_boot == boot && id == *known_id => {}
+            Some(_) | None => {
+                self.cgroup = Some((boot.clone(), id));
+                (self.cpu_ns, self.oom_kills, self.run_queue_wait_ns) = (0, 0, 0);
+            }
+        }
+        true
+    }
+}
