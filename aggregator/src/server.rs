@@ -32,8 +32,8 @@ use crate::trust::tls::Certificates;
 use board::Board;
 use stall::Stall;
 
-/// A fifth of what an answer may take (docs/benchmarks.md).
-const REST: Duration = Duration::from_millis(10);
+/// Two fifths of what an answer may take (docs/benchmarks.md).
+const REST: Duration = Duration::from_millis(20);
 
 /// Where connections come in.
 #[derive(Debug)]
@@ -216,8 +216,8 @@ pub async fn run(
 
 /// A runtime of one thread for reports, which rests before it waits for more.
 ///
-/// Ten thousand agents send one a millisecond, and nobody waits for the answer. To take up each by itself costs half as much again
-/// as to take up ten that came meanwhile, one after the other, while the way that they all go is still near the processor.
+/// Ten thousand agents send one a millisecond, and nobody waits for the answer. To take up each by itself costs nearly twice as much
+/// as to take up twenty that came meanwhile, one after the other, while the way that they all go is still near the processor.
 pub fn report_runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(1)

@@ -135,7 +135,7 @@ impl Totals {
     pub fn pod_gone(&mut self, cluster: &Cluster, pod: &Pod, now: Now) {
         let (Some(owner), Some(node)) = (&pod.owner, &pod.node) else { return };
         let Some(appwrapper) = cluster.appwrapper(owner).filter(|_| !pod.cgroup_uid.is_empty()) else { return };
-        self.nodes.entry(node.clone()).or_default().pods.gone(pod.cgroup_uid.clone(), appwrapper, now);
+        self.nodes.entry(node.clone()).or_default().pods.gone(&pod.cgroup_uid, appwrapper, now);
     }
 
     /// Forgets what the cluster no longer has: AppWrappers at once, pods after an hour.

@@ -45,9 +45,10 @@ pub struct Places {
 impl Places {
     /// Where these are.
     pub(crate) fn of(named: &NamedPods<'_>) -> Self {
-        let by_uid = named.cgroups.iter().filter_map(|own| Some((leading(own.cgroup.pod_uid), own.place?)));
-        let assigned = named.assigned.iter().flatten().map(|assigned| assigned.place);
-        Self { by_uid: by_uid.collect(), assigned: assigned.collect() }
+        let mut by_uid = Vec::with_capacity(named.cgroups.len());
+        by_uid.extend(named.cgroups.iter().filter_map(|own| Some((leading(own.cgroup.pod_uid), own.place?))));
+        let assigned = named.assigned.as_deref().unwrap_or_default().iter();
+        Self { by_uid: by_uid.into(), assigned: assigned.map(|assigned| assigned.place).collect() }
     }
 }
 

@@ -184,7 +184,7 @@ fn status(refusal: &Refusal) -> StatusCode {
     }
 }
 
-async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Vec<u8>, Refusal> {
+async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Bytes, Refusal> {
     let shown = |value: &[u8]| String::from_utf8_lossy(value).chars().take(100).collect();
     let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if content_type != PROTOBUF.as_bytes() {
@@ -212,24 +212,29 @@ async fn discard(body: Incoming, limit: Duration) {
 }
 
 /// Keeps so many bytes of a body, and reads some more so that its sender gets to the answer.
-async fn collect(mut body: Incoming, kept: usize) -> Result<Vec<u8>, Refusal> {
+async fn collect(mut body: Incoming, kept: usize) -> Result<Bytes, Refusal> {
     // Of a body that says how long it is; for so much there is room.
     let said = body.size_hint().exact().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-    let mut all = Vec::with_capacity(said.min(kept));
+    let mut all = Vec::new();
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         // A body that ends before its length does, or whose chunks are broken.
         let frame = frame.map_err(|_| Refusal::Truncated)?;
         let Some(data) = frame.data_ref() else { continue };
+        if length == 0 && said > 0 && data.len() == said && said <= kept {
+            // Most reports come in one piece, and are read where that lies.
+            return frame.into_data().map_err(|_| Refusal::Truncated);
+        }
         length += data.len();
         if length > DISCARDED_BYTES {
             break;
         }
         if length <= kept {
+            all.reserve(said.min(kept).saturating_sub(all.len()));
             all.extend_from_slice(data);
         }
     }
-    if length > kept { Err(Refusal::Oversized) } else { Ok(all) }
+    if length > kept { Err(Refusal::Oversized) } else { Ok(all.into()) }
 }
 
 /// gzip if it is named, by itself or by `*`, and not with a weight of 0.

@@ -76,7 +76,8 @@ impl NodePods {
         };
         let Some((appwrapper, gained)) = owner.and_then(|owner| gains.of(owner)) else { return };
         // By the pod's own text, which is near when it is compared again.
-        let uid = there.map_or_else(|| uid.into(), |pod| pod.cgroup_uid.clone());
+        let gone = there.is_none().then(|| uid.into());
+        let Some(uid) = there.map(|pod| &pod.cgroup_uid).or(gone.as_ref()) else { return };
         let known = self.get_or_new(uid, &appwrapper.name, &appwrapper.uid);
         if there.is_some() {
             known.belong(appwrapper);
@@ -95,7 +96,7 @@ impl NodePods {
     }
 
     /// One whose agent may still tell what it used.
-    pub(super) fn gone(&mut self, uid: Arc<str>, appwrapper: &AppWrapper, now: Now) {
+    pub(super) fn gone(&mut self, uid: &Arc<str>, appwrapper: &AppWrapper, now: Now) {
         self.get_or_new(uid, &appwrapper.name, &appwrapper.uid).gone.get_or_insert(now);
     }
 
@@ -108,8 +109,13 @@ impl NodePods {
     }
 
     /// What is known of a pod, be it nothing; then it is of this AppWrapper.
-    pub(super) fn get_or_new(&mut self, uid: Arc<str>, owner: &AppWrapperName, owner_uid: &Arc<str>) -> &mut PodCgroup {
-        let (is, order) = (|known: &PodCgroup| known.uid == uid, |known: &PodCgroup| known.uid.cmp(&uid));
+    pub(super) fn get_or_new(
+        &mut self,
+        uid: &Arc<str>,
+        owner: &AppWrapperName,
+        owner_uid: &Arc<str>,
+    ) -> &mut PodCgroup {
+        let (is, order) = (|known: &PodCgroup| known.uid == *uid, |known: &PodCgroup| known.uid.cmp(uid));
         self.0.get_or_put(is, order, |_| PodCgroup::new(uid.clone(), owner, owner_uid))
     }
 }

@@ -114,7 +114,7 @@ impl Totals {
             return;
         }
         let pods = &mut self.node_mut(cluster, &told.node).pods;
-        let known = pods.get_or_new(told.uid.as_str().into(), &owner, &told.appwrapper_uid.as_str().into());
+        let known = pods.get_or_new(&told.uid.as_str().into(), &owner, &told.appwrapper_uid.as_str().into());
         let Some(boot) = &told.boot_id else { return };
         known.cgroup.get_or_insert_with(|| (boot.as_str().into(), told.cgroup));
         // A probe's counter may have begun anew with its agent, so the larger is not always the later. The kernel's time on
