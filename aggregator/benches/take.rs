@@ -49,14 +49,14 @@ fn main() {
     begin("take: a report of 8 GPUs and 40 pods, from its bytes to its node's view");
     measure(100, Rests::No);
     measure(10_000, Rests::No);
-    measure(10_000, Rests::BeforeTen);
+    measure(10_000, Rests::BeforeTwenty);
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rests {
     No,
-    /// Before every ten reports as long as it takes until ten more have come, where 10,000 agents report every 10 s.
-    BeforeTen,
+    /// Before every twenty reports as long as it takes until twenty more have come, where 10,000 agents report every 10 s.
+    BeforeTwenty,
 }
 
 fn measure(nodes: usize, rests: Rests) {
@@ -70,12 +70,12 @@ fn measure(nodes: usize, rests: Rests) {
     let reports = if rests == Rests::No { 100_000 } else { 20_000 };
     let last = WARM + (reports / nodes) as u64;
     for sequence in 1..=last {
-        for node in 0..nodes {
+        for turn in 0..nodes {
             // Agents have their turns in no order, so neither is what is known of a node where the last one's was.
-            let node = node * STRIDE % nodes;
+            let node = turn * STRIDE % nodes;
             let body = report::report(node, sequence, 0, 10_000).encode_to_vec();
-            if rests == Rests::BeforeTen && sequence > WARM && node.is_multiple_of(10) {
-                thread::sleep(Duration::from_millis(10));
+            if rests == Rests::BeforeTwenty && sequence > WARM && turn.is_multiple_of(20) {
+                thread::sleep(Duration::from_millis(20));
             }
             let now = clock.now();
             let mut began = Instant::now();
@@ -102,7 +102,7 @@ fn measure(nodes: usize, rests: Rests) {
         }
     }
     let reports = (last - WARM) as u32 * nodes as u32;
-    let between = if rests == Rests::No { "" } else { ", 10 ms of rest before every ten" };
+    let between = if rests == Rests::No { "" } else { ", 20 ms of rest before every twenty" };
     figure(&format!("of {nodes} nodes{between}, a report"), spell(spent.iter().sum::<Duration>() / reports), "");
     for (what, spent) in STEPS.iter().zip(spent) {
         figure(&format!("  {what}"), spell(spent / reports), "");
