@@ -39,9 +39,9 @@ impl Verdict {
 /// Verdicts on all waiting AppWrappers of one snapshot, each as if it were the only one.
 pub type Fits = BTreeMap<AppWrapperName, Verdict>;
 
-/// Works out the verdicts of a snapshot; none where nodes or AppWrappers are not known.
+/// Works out the verdicts of a snapshot; none where Nodes, Pods or AppWrappers are not known.
 pub fn fits(snapshot: &Snapshot) -> Fits {
-    let (Some(nodes), Some(appwrappers)) = (&snapshot.nodes, &snapshot.appwrappers) else { return Fits::new() };
+    let Some((nodes, appwrappers)) = snapshot.complete() else { return Fits::new() };
     let mut rooms = Rooms::new(nodes.nodes.iter().map(|view| &**view), &snapshot.options.tolerated);
     let waiting = appwrappers.appwrappers.iter().filter(|view| view.waiting.is_some());
     waiting.map(|view| (view.appwrapper.name.clone(), rooms.place(&view.appwrapper))).collect()
@@ -224,7 +224,9 @@ pub(crate) fn takes_pods(view: &NodeView) -> bool {
 pub(crate) fn room(view: &NodeView) -> Amounts {
     let mut room = Amounts::default();
     for (resource, rung) in &view.rungs {
-        room.add(resource, rung.free + rung.withheld.get(Reason::Tainted));
+        if let Some(account) = &rung.account {
+            room.add(resource, account.free + account.withheld.get(Reason::Tainted));
+        }
     }
     room
 }

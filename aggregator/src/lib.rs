@@ -13,6 +13,7 @@ pub mod store;
 
 pub mod trust;
 
+pub mod accelerator;
 pub mod options;
 pub mod quantity;
 pub mod resource;
@@ -32,6 +33,7 @@ pub mod watch;
 
 pub mod capacity;
 pub mod hardware;
+pub mod shares;
 
 pub mod ladder;
 

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use super::amount::{Rounding, count, list, number, words};
+use crate::cluster::Missing;
 use crate::demand::PodGroup;
 use crate::fit::{self, Choice, Verdict};
 use crate::ladder::NodeState;
@@ -85,6 +86,10 @@ impl<'a> Places<'a> {
     /// Why this one waits.
     pub fn why(&mut self, appwrapper: &AppWrapper, waiting: &Waiting) -> Why {
         let mut why = match appwrapper.version {
+            _ if self.snapshot.complete().is_none() => Why {
+                sentence: format!("whether it fits is not known: {} are missing", self.missing()),
+                stopped_by: Vec::new(),
+            },
             Version::V1Beta1 => self.why_with_sum(appwrapper, waiting),
             Version::V1Beta2 => self.why_with_queue(appwrapper, waiting),
         };
@@ -95,10 +100,23 @@ impl<'a> Places<'a> {
         why
     }
 
+    /// The kinds of objects without which no fit is known.
+    fn missing(&self) -> String {
+        let missing = &self.snapshot.missing;
+        let kinds = [(Missing::Nodes, "Nodes"), (Missing::Pods, "Pods")];
+        list(
+            &kinds
+                .into_iter()
+                .filter(|(kind, _)| missing.contains(kind))
+                .map(|(_, name)| name.to_owned())
+                .collect::<Vec<_>>(),
+        )
+    }
+
     /// MCAD decides by its sum, and pods then have to find a node.
     fn why_with_sum(&mut self, appwrapper: &AppWrapper, waiting: &Waiting) -> Why {
         let nodes = waiting.nodes.as_ref().map(|verdict| self.nodes(appwrapper, verdict));
-        let missing = missing(waiting.shortfall);
+        let missing = waiting.shortfall.map(missing).unwrap_or_default();
         let sum = (!missing.is_empty()).then(|| format!("needs {missing} more than MCAD's sum has"));
         let stopped_by = sum.iter().map(|_| StoppedBy::McadSum);
         let stopped_by = stopped_by.chain(nodes.iter().flatten().flat_map(|why| why.stopped_by.clone())).collect();

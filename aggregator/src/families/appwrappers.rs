@@ -130,7 +130,11 @@ pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, out: &mut Exposition
     let mut lines = out.family(&REQUESTED);
     each(all, |view, labels| write_amounts(&mut lines, labels, spelling, &view.appwrapper.demand.total));
     let mut lines = out.family(&ALLOCATED);
-    each(all, |view, labels| write_amounts(&mut lines, labels, spelling, &view.allocated));
+    each(all, |view, labels| {
+        if let Some(allocated) = &view.allocated {
+            write_amounts(&mut lines, labels, spelling, allocated);
+        }
+    });
     let mut lines = out.family(&USED);
     each(all, |view, labels| {
         let Some(used) = &view.used else { return };
@@ -152,8 +156,7 @@ pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, out: &mut Exposition
     write_fit(all, &mut out.family(&FIT));
     let mut lines = out.family(&SHORTFALL);
     each(all, |view, labels| {
-        let missing = view.waiting.iter().flat_map(|waiting| {
-            let missing = waiting.shortfall;
+        let missing = view.waiting.iter().filter_map(|waiting| waiting.shortfall).flat_map(|missing| {
             [(Resource::Cpu, missing.cpu), (Resource::Memory, missing.memory), (Resource::Gpu, missing.gpu)]
         });
         let mark = labels.mark();
@@ -176,7 +179,7 @@ fn write_fit(all: &AppWrappers, lines: &mut Lines<'_, '_>) {
     for AppWrapperView { appwrapper, waiting, .. } in &all.appwrappers {
         let Some(waiting) = waiting else { continue };
         let nodes = waiting.nodes.as_ref().map(crate::fit::Verdict::fits);
-        for (by, fits) in [("aggregate", Some(waiting.fits_aggregate())), ("nodes", nodes)] {
+        for (by, fits) in [("aggregate", waiting.fits_aggregate()), ("nodes", nodes)] {
             let Some(fits) = fits else { continue };
             let name = &appwrapper.name;
             let labels = Labels::of(&[("appwrapper", &name.name), ("by", by), ("namespace", &name.namespace)]);
