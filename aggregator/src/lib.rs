@@ -14,6 +14,7 @@ pub mod store;
 pub mod trust;
 
 pub mod options;
+pub mod others;
 pub mod quantity;
 pub mod resource;
 pub mod selector;
@@ -37,6 +38,7 @@ pub mod ladder;
 pub mod measure;
 pub mod totals;
 
+pub mod room;
 pub mod views;
 
 pub mod fit;

@@ -16,6 +16,7 @@ use crate::object::Node;
 use crate::options::Options;
 use crate::receive::NodeName;
 use crate::resource::Resource;
+use crate::room::Room;
 use crate::store::Stored;
 use crate::table::Table;
 
@@ -28,6 +29,8 @@ pub struct NodeView {
     pub state: NodeState,
     /// Its ladder, in order of resource.
     pub rungs: Vec<(Resource, Rung)>,
+    /// What is left there beside the ladder.
+    pub room: Room,
     /// What its agent measured. Absent: no agent reports.
     pub measured: Option<MeasuredNode>,
 }
@@ -68,7 +71,7 @@ impl NodeView {
         let requested =
             ByOwner { appwrapper: held.requested.appwrapper.amounts(), other: held.requested.other.amounts() };
         let rungs = ladder::of_node(node, state, requested, found);
-        Self { node: node.clone(), state, rungs, measured }
+        Self { node: node.clone(), state, rungs, room: Room::new(node, held), measured }
     }
 
     /// The ladder of one resource.
