@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::histogram::RequestHistograms;
-use crate::object::{AppWrapperName, Node, Object, Pod, Rare, Served};
+use crate::object::{AppWrapperName, Kind, Node, Object, Pod, Rare, Served};
 use crate::room::Nominated;
 use crate::table::Table;
 use appwrappers::AppWrapperEntry;
@@ -52,6 +52,15 @@ impl Source {
     /// Every list there is.
     pub fn all() -> impl Iterator<Item = Self> {
         [Self::Nodes, Self::Pods].into_iter().chain(Served::ALL.map(Self::AppWrappers))
+    }
+
+    /// The kind of its objects.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Nodes => Kind::Node,
+            Self::Pods => Kind::Pod,
+            Self::AppWrappers(_) => Kind::AppWrapper,
+        }
     }
 }
 
@@ -106,13 +115,18 @@ struct NodeEntry {
 impl Cluster {
     /// A cluster of exactly these objects, all of it known.
     pub fn from_objects(objects: impl IntoIterator<Item = Object>) -> Self {
+        Self::from_objects_known(objects, &Kind::ALL.into())
+    }
+
+    /// A cluster of exactly these objects, of which only these kinds are known: a dump may lack one.
+    pub fn from_objects_known(objects: impl IntoIterator<Item = Object>, known: &BTreeSet<Kind>) -> Self {
         let mut cluster = Self::default();
         for object in objects {
             cluster.apply(Event::Apply(object));
         }
-        cluster.known = Source::all().collect();
-        // What was served does not show in a dump.
-        cluster.served = Some(BTreeSet::new());
+        cluster.known = Source::all().filter(|source| known.contains(&source.kind())).collect();
+        // Which versions were served does not show in a dump.
+        cluster.served = known.contains(&Kind::AppWrapper).then(BTreeSet::new);
         cluster.observe();
         cluster
     }

@@ -2,6 +2,7 @@
 //!
 //! Owns files, documents and lists; what an object says is [`crate::object`]'s. A List, several documents, YAML, JSON, and
 //! any mix of them are the same.
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -20,6 +21,8 @@ pub struct Dump {
     pub objects: Vec<Object>,
     /// What should have been an object that counts and was none.
     pub skipped: Vec<Skipped>,
+    /// The kinds of which all objects are here (docs/accounting.md §6): one of it was read, or an empty list of it.
+    pub known: BTreeSet<Kind>,
 }
 
 /// Why a dump cannot be read.
@@ -113,7 +116,10 @@ impl Dump {
             let syntax = |source: E| DumpError::Syntax { file: file.to_owned(), document, source: source.into() };
             for (item, decoded) in read.map_err(syntax)?.objects() {
                 match decoded {
-                    Ok(object) => self.objects.extend(object),
+                    Ok(object) => {
+                        self.known.extend(object.iter().map(Object::kind));
+                        self.objects.extend(object);
+                    }
                     Err(source) => self.skipped.push(Skipped { file: file.to_owned(), document, item, source }),
                 }
             }

@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use crate::demand::PodGroup;
 use crate::ladder::{NodeState, Reason};
-use crate::object::{AppWrapper, AppWrapperName, Constraints};
+use crate::object::{AppWrapper, AppWrapperName, Constraints, Taint};
 use crate::resource::{Amounts, Resource};
 use crate::snapshot::Snapshot;
+use crate::tolerated::{Tolerated, ToleratedTaint};
 use crate::views::NodeView;
 
 use self::columns::Columns;
@@ -41,17 +42,17 @@ pub type Fits = BTreeMap<AppWrapperName, Verdict>;
 /// Works out the verdicts of a snapshot; none where nodes or AppWrappers are not known.
 pub fn fits(snapshot: &Snapshot) -> Fits {
     let (Some(nodes), Some(appwrappers)) = (&snapshot.nodes, &snapshot.appwrappers) else { return Fits::new() };
-    let mut rooms = Rooms::new(nodes.nodes.iter().map(|view| &**view), |key| snapshot.options.tolerated.contains(key));
+    let mut rooms = Rooms::new(nodes.nodes.iter().map(|view| &**view), &snapshot.options.tolerated);
     let waiting = appwrappers.appwrappers.iter().filter(|view| view.waiting.is_some());
     waiting.map(|view| (view.appwrapper.name.clone(), rooms.place(&view.appwrapper))).collect()
 }
 
 /// The nodes that may take pods, and what is left on each.
-struct Rooms<'a, T> {
+struct Rooms<'a> {
     /// Those with least left first, then by name. What is known of a node is known by its place here.
     by_room: Vec<Room>,
     columns: Columns<'a>,
-    tolerated: T,
+    tolerated: &'a Tolerated,
     /// Where pods may go, for each kind of demand on nodes that was met so far.
     selected: HashMap<Choice, Rc<[bool]>>,
     /// Whether a place is in use by the AppWrapper at hand.
@@ -69,8 +70,8 @@ struct Room {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Choice {
     constraints: Arc<Constraints>,
-    /// Resources whose own taint it passes.
-    extended: Vec<Resource>,
+    /// Tolerated taints whose key is a resource that the pod requests.
+    passed: Vec<ToleratedTaint>,
 }
 
 /// GPUs, millicores, bytes.
@@ -79,8 +80,8 @@ pub(crate) type Left = (i128, i128, i128);
 /// What is left on the nodes that have taken pods of the AppWrapper at hand, in the order of the rooms; by place.
 type Taken = BTreeMap<(Left, usize), (usize, Amounts)>;
 
-impl<'a, T: Fn(&str) -> bool> Rooms<'a, T> {
-    fn new(nodes: impl Iterator<Item = &'a NodeView>, tolerated: T) -> Self {
+impl<'a> Rooms<'a> {
+    fn new(nodes: impl Iterator<Item = &'a NodeView>, tolerated: &'a Tolerated) -> Self {
         let room = |(name, view)| (Room { amounts: room(view), name }, &*view.node);
         let mut rooms: Vec<_> = nodes.filter(|view| takes_pods(view)).enumerate().map(room).collect();
         rooms.sort_by_key(|(room, _)| room.key());
@@ -152,7 +153,7 @@ impl<'a, T: Fn(&str) -> bool> Rooms<'a, T> {
     }
 
     fn selected(&mut self, group: &PodGroup) -> Rc<[bool]> {
-        let choice = Choice::of(group, &self.tolerated);
+        let choice = Choice::of(group, self.tolerated);
         if let Some(selected) = self.selected.get(&choice) {
             return selected.clone();
         }
@@ -177,11 +178,11 @@ impl Room {
 }
 
 impl Choice {
-    /// What a group's pods demand, given the taint keys that may name a resource.
-    pub(crate) fn of(group: &PodGroup, tolerated: impl Fn(&str) -> bool) -> Self {
-        let requested = group.requests.iter().filter(|(resource, amount)| resource.is_extended() && *amount > 0);
-        let extended = requested.map(|(resource, _)| resource).filter(|r| tolerated(r.name())).collect();
-        Self { constraints: group.constraints.clone(), extended }
+    /// What a group's pods demand, given the taints that pods pass if they request the resource of that name.
+    pub(crate) fn of(group: &PodGroup, tolerated: &Tolerated) -> Self {
+        let requests = |key: &str| Resource::named(key).is_some_and(|resource| group.requests.get(&resource) > 0);
+        let passed = tolerated.iter().filter(|taint| requests(taint.key())).cloned().collect();
+        Self { constraints: group.constraints.clone(), passed }
     }
 
     /// Whether the pods may go there.
@@ -196,20 +197,20 @@ impl Choice {
 
     /// Whether no taint of the node keeps the pods off.
     fn passes(&self, view: &NodeView) -> bool {
-        let passes = |key: &str| self.extended.iter().any(|resource| resource.name() == key);
-        let mut repelling = view.node.taints.iter().filter(|taint| taint.effect.repels());
-        repelling.all(|taint| self.constraints.tolerates(taint) || passes(&taint.key))
+        self.passes_all(&view.node.taints)
+    }
+
+    fn passes_all(&self, taints: &[Taint]) -> bool {
+        let passes = |taint: &Taint| self.passed.iter().any(|passed| passed.matches(taint));
+        let mut repelling = taints.iter().filter(|taint| taint.effect.repels());
+        repelling.all(|taint| self.constraints.tolerates(taint) || passes(taint))
     }
 
     /// Whether it allows a place, for each.
     fn places(&self, columns: &Columns<'_>) -> Vec<bool> {
-        let passes = |key: &str| self.extended.iter().any(|resource| resource.name() == key);
         let mut nodes = columns.all();
         self.constraints.retain(&mut nodes);
-        nodes.retain_by_taints(|taints| {
-            let mut repelling = taints.iter().filter(|taint| taint.effect.repels());
-            repelling.all(|taint| self.constraints.tolerates(taint) || passes(&taint.key))
-        });
+        nodes.retain_by_taints(|taints| self.passes_all(taints));
         nodes.into_places()
     }
 }

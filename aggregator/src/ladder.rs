@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use crate::hardware::{Found, Hardware};
 use crate::object::Node;
 use crate::resource::{Amounts, Resource};
+use crate::tolerated::Tolerated;
 
 /// Whether a node takes new pods, and if not, why: the first reason that holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,13 +25,13 @@ impl NodeState {
     /// All of them, in the order in which they are shown.
     pub const ALL: [Self; 4] = [Self::Admissible, Self::Cordoned, Self::NotReady, Self::Tainted];
 
-    /// The state of a node, given the taint keys that count for nothing.
-    pub fn of(node: &Node, tolerated: &BTreeSet<String>) -> Self {
+    /// The state of a node, given the taints that keep no pod off.
+    pub fn of(node: &Node, tolerated: &Tolerated) -> Self {
         if !node.ready {
             Self::NotReady
         } else if node.cordoned {
             Self::Cordoned
-        } else if node.taints.iter().any(|taint| taint.effect.repels() && !tolerated.contains(&*taint.key)) {
+        } else if node.taints.iter().any(|taint| taint.effect.repels() && !tolerated.tolerates(taint)) {
             Self::Tainted
         } else {
             Self::Admissible

@@ -19,6 +19,7 @@ pub mod quantity;
 pub mod resource;
 pub mod selector;
 mod table;
+pub mod tolerated;
 
 pub mod object;
 

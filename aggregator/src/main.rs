@@ -309,7 +309,8 @@ fn input(inputs: &Inputs, figures: &Figures, bytes: u64) -> Result<Input> {
     }
     let dump = Dump::read(&files)?;
     let mut store = Store::new(store::Limits::REPLAY);
-    let kubernetes = Kubernetes::new(Cluster::from_objects(dump.objects), figures.options(), Ages::DoNot);
+    let kubernetes =
+        Kubernetes::new(Cluster::from_objects_known(dump.objects, &dump.known), figures.options(), Ages::DoNot);
     replay(Some(&kubernetes), &mut store, &inputs.reports, now)?;
     kubernetes.refit(&store.reports(now), now);
     Ok(Input { mode: Mode::Kubernetes(Box::new(kubernetes)), store, skipped: dump.skipped })

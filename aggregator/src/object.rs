@@ -36,8 +36,19 @@ pub enum Object {
     AppWrapper(AppWrapper),
 }
 
+impl Object {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Node(_) => Kind::Node,
+            Self::Pod(_) => Kind::Pod,
+            Self::AppWrapper(_) => Kind::AppWrapper,
+        }
+    }
+}
+
 /// The kinds of objects that count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// `v1` Node.
     Node,
@@ -48,6 +59,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Node, Self::Pod, Self::AppWrapper];
+
     /// The kind that an object calls itself; absent where it is none of ours.
     pub fn named(api_version: &str, kind: &str) -> Option<Self> {
         match (api_version, kind) {

@@ -1,8 +1,6 @@
 //! By what rules figures are made and which are shown. Owns the choices and their defaults; the flags that set them are `args`'.
-use std::collections::BTreeSet;
-
-use crate::resource::NVIDIA_GPU;
 use crate::selector::Selector;
+use crate::tolerated::Tolerated;
 
 /// What the figures are made by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +13,8 @@ pub struct Options {
     pub pod_metrics: PodMetrics,
     /// Which nodes should have an agent.
     pub agent_nodes: Selector,
-    /// Keys of taints that keep nobody off.
-    pub tolerated: BTreeSet<String>,
+    /// Taints that keep no pod off.
+    pub tolerated: Tolerated,
     /// Cpu that has to be left on a node beside each GPU, in millicores.
     pub slot_millicores_per_gpu: u64,
     /// Memory that has to be left on a node beside each GPU.
@@ -59,8 +57,7 @@ impl Default for Options {
             gpu_metrics: GpuMetrics::On,
             pod_metrics: PodMetrics::Off,
             agent_nodes: Selector::default(),
-            // Device plugins' own taint: pods that want its devices tolerate it.
-            tolerated: [NVIDIA_GPU.to_owned()].into(),
+            tolerated: Tolerated::default(),
             slot_millicores_per_gpu: 1_000,
             slot_bytes_per_gpu: 4 << 30,
         }

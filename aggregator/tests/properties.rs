@@ -321,6 +321,7 @@ fn literal_mcad_v1(objects: &[Value]) -> ([i128; 3], bool) {
 /// Pods placed and needed, by the words of docs/accounting.md §5, one pod after the other.
 fn one_by_one(snapshot: &Snapshot, appwrapper: &mcad_aggregator::object::AppWrapper) -> (u64, u64) {
     use mcad_aggregator::ladder::{NodeState, Reason};
+    use mcad_aggregator::object::{Effect, Taint};
     use mcad_aggregator::resource::Resource;
     let resources: Vec<Resource> =
         ["cpu", "memory", "nvidia.com/gpu", "example.com/fpga"].into_iter().filter_map(Resource::named).collect();
@@ -343,9 +344,11 @@ fn one_by_one(snapshot: &Snapshot, appwrapper: &mcad_aggregator::object::AppWrap
     for (requests, constraints) in pods {
         let fits = |(view, room): &&mut (&NodeView, Vec<i128>)| {
             let taints = view.node.taints.iter().filter(|taint| taint.effect.repels());
-            let passes = |key: &str| key == "nvidia.com/gpu" && requests[2] > 0;
+            let passes = |taint: &Taint| {
+                taint.effect == Effect::NoSchedule && &*taint.key == "nvidia.com/gpu" && requests[2] > 0
+            };
             constraints.select(&view.node)
-                && taints.into_iter().all(|taint| constraints.tolerates(taint) || passes(&taint.key))
+                && taints.into_iter().all(|taint| constraints.tolerates(taint) || passes(taint))
                 && requests.iter().zip(room).all(|(request, room)| *request == 0 || *request <= *room)
         };
         let order = |(view, room): &&mut (&NodeView, Vec<i128>)| (room[2], room[0], room[1], view.node.name.clone());

@@ -176,7 +176,7 @@ impl<'a> Places<'a> {
     }
 
     fn place(&mut self, group: &PodGroup) -> Rc<Place> {
-        let choice = Choice::of(group, |key| self.snapshot.options.tolerated.contains(key));
+        let choice = Choice::of(group, &self.snapshot.options.tolerated);
         if let Some(known) = self.known.get(&choice) {
             return known.clone();
         }

@@ -103,6 +103,11 @@ pub(crate) fn check_with(objects: &[Value], reports: Vec<Report>, lines: &[&str]
     check_lines(&print_with(objects.iter().map(build::object).collect(), reports, &Options::default()), lines);
 }
 
+/// The defaults, with one tolerated taint as `--tolerate-taint` takes it.
+pub(crate) fn tolerating(taint: &str) -> Options {
+    Options { tolerated: [taint.parse().unwrap()].into_iter().collect(), ..Options::default() }
+}
+
 /// The text of objects.
 pub(crate) fn print(objects: Vec<Object>, options: &Options) -> String {
     text(&snapshot(objects, options))
