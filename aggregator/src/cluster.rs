@@ -13,7 +13,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::histogram::RequestHistograms;
-use crate::object::{AppWrapperName, Kind, Node, Object, Pod, Served};
+use crate::object::{AppWrapperName, Kind, Node, Object, Pod, Rare, Served};
+use crate::room::Nominated;
 use crate::table::Table;
 use appwrappers::AppWrapperEntry;
 use seed::Counted;
@@ -102,6 +103,8 @@ pub struct Cluster {
     served: Option<BTreeSet<Served>>,
     /// Names that many objects share, each once.
     names: HashSet<Arc<str>>,
+    /// The same of what many pods have alike.
+    rares: HashSet<Arc<Rare>>,
     /// AppWrappers that the histograms may not have seen yet.
     unobserved: Vec<AppWrapperName>,
     histograms: RequestHistograms,
@@ -305,6 +308,7 @@ impl Cluster {
         }
         self.known.insert(source);
         self.names.retain(|name| Arc::strong_count(name) > 1);
+        self.rares.retain(|rare| Arc::strong_count(rare) > 1);
     }
 
     fn share(&mut self, name: &Arc<str>) -> Arc<str> {
@@ -327,6 +331,7 @@ impl Cluster {
         }
         node.capacity.share_names(|name| self.share(name));
         node.allocatable.share_names(|name| self.share(name));
+        node.other_allocatable.share_names(|name| self.share(name));
         let (name, unreadable, revision) = (node.name.clone(), node.unreadable, self.revision.next());
         let entry = self.nodes.entry(name).or_default();
         entry.revision = revision;
@@ -382,12 +387,14 @@ impl Cluster {
         if moves {
             self.share_node(&mut pod);
         }
+        self.share_rare(&mut pod);
         let Some(after) = self.pods.advance(place, &mut pod) else { return };
         let (before, unreadable) = (pod, after.unreadable);
         let states = [(Change::Comes, after), (Change::Goes, &before)];
         for of_one_node in states.chunks(if moves { 1 } else { states.len() }) {
             account_on_node(&mut self.nodes, of_one_node, &mut self.revision);
         }
+        account_nominations(&mut self.nodes, &states, &mut self.revision);
         account_for_owner(&mut self.appwrappers, &states);
         self.note_unreadable(Source::Pods, before.unreadable, unreadable);
         self.touch_rivals(self.pods.have_rivals(), &before.cgroup_uid);
@@ -409,6 +416,19 @@ impl Cluster {
             None => self.share(&pod.namespace),
         };
         pod.requests.share_names(|name| self.share(name));
+        self.share_rare(pod);
+    }
+
+    fn share_rare(&mut self, pod: &mut Pod) {
+        let Some(rare) = &mut pod.rare else { return };
+        // A nomination is one pod's, and over soon.
+        if rare.nominated.is_some() {
+            return;
+        }
+        match self.rares.get(rare) {
+            Some(known) => *rare = known.clone(),
+            None => drop(self.rares.insert(rare.clone())),
+        }
     }
 
     fn share_node(&mut self, pod: &mut Pod) {
@@ -445,6 +465,7 @@ impl Cluster {
     /// Adds a pod to the sums of its node, its AppWrapper and its list, or takes it away.
     fn account(&mut self, change: Change, pod: &Pod) {
         account_on_node(&mut self.nodes, &[(change, pod)], &mut self.revision);
+        account_nominations(&mut self.nodes, &[(change, pod)], &mut self.revision);
         account_for_owner(&mut self.appwrappers, &[(change, pod)]);
         match change {
             Change::Comes => self.note_unreadable(Source::Pods, 0, pod.unreadable),
@@ -476,6 +497,22 @@ fn account_on_node(nodes: &mut Table<Arc<str>, NodeEntry>, states: &[(Change, &P
     }
     if entry.is_forgotten() {
         nodes.remove(name);
+    }
+}
+
+/// Takes states of a pod in or out of the sums of the nodes that are nominated for it.
+fn account_nominations(nodes: &mut Table<Arc<str>, NodeEntry>, states: &[(Change, &Pod)], revision: &mut Revision) {
+    for (change, pod) in states {
+        let Some((name, nominated)) = Nominated::of(pod) else { continue };
+        let entry = match nodes.get_mut(name) {
+            Some(entry) => entry,
+            None => nodes.entry(name.clone()).or_default(),
+        };
+        entry.revision = revision.next();
+        entry.held.account_nominated(nominated, *change);
+        if entry.is_forgotten() {
+            nodes.remove(name);
+        }
     }
 }
 

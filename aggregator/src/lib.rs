@@ -15,6 +15,7 @@ pub mod trust;
 
 pub mod accelerator;
 pub mod options;
+pub mod others;
 pub mod quantity;
 pub mod resource;
 pub mod selector;
@@ -40,6 +41,7 @@ pub mod ladder;
 pub mod measure;
 pub mod totals;
 
+pub mod room;
 pub mod views;
 
 pub mod fit;

@@ -272,7 +272,7 @@ impl Beside {
             bytes: free(Resource::Memory),
             millicores_each: options.slot_millicores_per_gpu.into(),
             bytes_each: options.slot_bytes_per_gpu.into(),
-            pods: view.room_for_pods(),
+            pods: view.room.for_pods(),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::object::Node;
 use crate::options::Options;
 use crate::receive::NodeName;
 use crate::resource::Resource;
+use crate::room::Room;
 use crate::shares::{self, Shares};
 use crate::store::Stored;
 use crate::table::Table;
@@ -31,6 +32,8 @@ pub struct NodeView {
     pub rungs: Vec<(Resource, Rung)>,
     /// Those of its resources that are shares of devices.
     pub shares: Box<[(Resource, Shares)]>,
+    /// What is left there beside the ladder; nothing if Pods are not known.
+    pub room: Room,
     /// What its agent measured. Absent: no agent reports.
     pub measured: Option<MeasuredNode>,
 }
@@ -84,12 +87,8 @@ impl NodeView {
         });
         let rungs = ladder::of_node(node, state, requested, found);
         let shares = shares::of_node(node, &rungs, found);
-        Self { node: node.clone(), state, rungs, shares, measured }
-    }
-
-    /// How many more pods the node takes.
-    pub fn room_for_pods(&self) -> i128 {
-        i128::MAX
+        let room = held.map(|held| Room::new(node, held)).unwrap_or_default();
+        Self { node: node.clone(), state, rungs, shares, room, measured }
     }
 
     /// The ladder of one resource.
