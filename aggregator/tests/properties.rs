@@ -335,7 +335,7 @@ fn one_by_one(snapshot: &Snapshot, appwrapper: &mcad_aggregator::object::AppWrap
     };
     let mut rooms: Vec<(&NodeView, _)> = candidates.map(|view| (&**view, room(view))).collect();
     let mut pods = Vec::new();
-    for group in &appwrapper.demand.groups {
+    for group in appwrapper.demand.groups.iter() {
         for _ in 0..group.count {
             pods.push((resources.iter().map(|r| group.requests.get(r)).collect::<Vec<_>>(), &group.constraints));
         }
