@@ -44,7 +44,7 @@ pub struct Demand {
     /// containers or overhead, or jobs have a parallelism.
     pub total: Amounts,
     /// The kinds of objects in it whose pods are not known, each once.
-    pub unknown_kinds: Box<[Arc<str>]>,
+    pub unknown_kinds: Box<[String]>,
     /// Quantities and templates in it that could not be read.
     pub unreadable: u32,
 }
@@ -174,20 +174,28 @@ pub(crate) fn of_components(components: &[Component]) -> Demand {
 struct Found {
     groups: Vec<PodGroup>,
     total: Amounts,
-    unknown_kinds: Vec<Arc<str>>,
+    unknown_kinds: Vec<String>,
     unreadable: u32,
 }
 
 impl Found {
-    /// The pods of this object are not known.
+    /// The pods of this object are not known, if it has any.
     fn note_unknown(&mut self, object: &Value) {
-        let kind = object["kind"].as_str().unwrap_or_default();
-        let named = || self.unknown_kinds.iter().any(|known| **known == *kind);
-        if !kind.is_empty() && !named() {
-            self.unknown_kinds.push(kind.into());
+        let text = |field: &str| object[field].as_str().unwrap_or_default();
+        let (group, kind) = (text("apiVersion"), text("kind"));
+        let group = group.split_once('/').map_or("", |(group, _)| group);
+        let has_none = PODLESS.contains(&group) && !(group.is_empty() && MAKERS.contains(&kind));
+        if !kind.is_empty() && !has_none && !self.unknown_kinds.iter().any(|known| *known == kind) {
+            self.unknown_kinds.push(kind.to_owned());
         }
     }
 }
+
+/// Groups of the API whose objects make no pods; the core group but for [`MAKERS`].
+const PODLESS: [&str; 6] =
+    ["", "networking.k8s.io", "policy", "rbac.authorization.k8s.io", "route.openshift.io", "scheduling.k8s.io"];
+/// Kinds of the core group that are pods or make some.
+const MAKERS: [&str; 2] = ["Pod", "ReplicationController"];
 
 impl From<Found> for Demand {
     fn from(found: Found) -> Self {

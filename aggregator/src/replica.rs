@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mcad_wire::reading::Report;
@@ -60,6 +61,8 @@ pub struct Kubernetes {
     totals: Mutex<Totals>,
     views: Mutex<Views>,
     fits: Mutex<Fitted>,
+    /// How often something was told that fit may rest on.
+    changes: AtomicU64,
     ages: Ages,
 }
 
@@ -78,6 +81,7 @@ impl Kubernetes {
             totals: Mutex::default(),
             views: Mutex::new(Views::new(options)),
             fits: Mutex::default(),
+            changes: AtomicU64::new(0),
             ages,
         }
     }
@@ -89,6 +93,12 @@ impl Kubernetes {
             lock(&self.totals).pod_gone(&cluster, pod, now);
         }
         cluster.apply(event);
+        self.note_change();
+    }
+
+    /// It is only ever compared with itself, and whoever finds it changed looks at what changed under a lock.
+    fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes out of a report what nobody is shown. Of the cgroups a pod's own alone counts, which has its containers' figures in
@@ -118,6 +128,7 @@ impl Kubernetes {
         let named = NamedPods::find(&cluster, report, views.places(report.node).unwrap_or(&Places::default()));
         totals.take(&cluster, report, &named, now);
         views.take(&cluster, stored, report, &named);
+        self.note_change();
     }
 
     /// Whether all that figures rest on has been listed, and is not lost.
@@ -288,7 +299,10 @@ impl Replica {
                 }
                 kubernetes.apply(event, self.now());
             }
-            Told::Serves(served) => lock(&kubernetes.cluster).serve(served),
+            Told::Serves(served) => {
+                lock(&kubernetes.cluster).serve(served);
+                kubernetes.note_change();
+            }
             Told::Undecodable(source, why) => {
                 tracing::warn!(%source, why, "an object is left out: it can't be decoded");
                 self.figures.undecodable(source);
@@ -299,6 +313,14 @@ impl Replica {
                     tracing::warn!(%source, reason, "a watch broke for the first time for this reason; it is resumed");
                 }
             }
+        }
+    }
+
+    /// How often something was told that fit on nodes may rest on: where this is what it was, fit is what it was.
+    pub fn changes(&self) -> u64 {
+        match &self.mode {
+            Mode::Local => 0,
+            Mode::Kubernetes(kubernetes) => kubernetes.changes.load(Ordering::Relaxed),
         }
     }
 

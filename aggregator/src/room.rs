@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::cluster::Held;
 use crate::object::{AppWrapperName, HostPort, Node, Pod};
 use crate::others::Others;
-use crate::resource::Amounts;
+use crate::resource::{Amounts, Resource};
 
 /// The declared resource that every pod takes one of.
 const PODS: &str = "pods";
@@ -62,6 +62,11 @@ impl Room {
         self.others.get(name).max(0)
     }
 
+    /// What is left of each resource without a ladder that the node declares, in order of name.
+    pub fn others(&self) -> impl Iterator<Item = (&Arc<str>, i128)> {
+        self.others.iter().map(|(name, amount)| (name, amount.max(0)))
+    }
+
     /// The ports of the node that are taken.
     pub fn ports(&self) -> &[HostPort] {
         &self.ports
@@ -88,5 +93,14 @@ impl Nominated {
             ports: rare.ports.clone(),
         };
         Some((node, nominated))
+    }
+
+    /// What it needs room for, `pods` apart. Resources without a ladder are among the extended ones.
+    pub fn needs(&self) -> Amounts {
+        let mut needs = self.requests.clone();
+        for (name, amount) in self.others.iter() {
+            needs.add(&Resource::Extended(name.clone()), amount);
+        }
+        needs
     }
 }

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::capacity;
-use crate::cluster::{Cluster, Missing, Orphans, Source};
+use crate::cluster::{Cluster, Gained, Missing, Orphans, Source};
+use crate::demand::PodGroup;
+use crate::demand::rest::rest;
 use crate::fit::{Fits, Verdict};
 use crate::histogram::RequestHistograms;
 use crate::ladder::Rung;
@@ -112,8 +114,65 @@ pub struct AppWrapperView {
     pub used: Option<Usage>,
     /// What its pods used in all, those that ended included.
     pub total: Total,
+    /// How many pods it asks for, and how many of them have a node.
+    pub pods: PodCounts,
     /// Why and since when it waits. Absent: it does not.
     pub waiting: Option<Waiting>,
+    /// The pods that it still needs a place for: it waits, or is placed in part. Absent: there are none, or they are not known.
+    pub unplaced: Option<Unplaced>,
+}
+
+/// The pods of an AppWrapper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodCounts {
+    /// So many it asks for.
+    pub wanted: u64,
+    /// So many are bound and have not failed. Absent: pods are not known.
+    pub bound: Option<u64>,
+}
+
+impl PodCounts {
+    /// So many of those that it asks for are not bound.
+    pub fn unbound(self) -> Option<u64> {
+        Some(self.wanted.saturating_sub(self.bound?))
+    }
+}
+
+/// Pods of an AppWrapper that need a place.
+#[derive(Clone, Debug)]
+pub struct Unplaced {
+    /// Which of its pods they are.
+    pub part: Part,
+    /// The pods.
+    pub groups: Arc<[PodGroup]>,
+    /// So many of them must be placed.
+    pub needed: u64,
+    /// Whether they fit real nodes. Absent: not yet tried.
+    pub verdict: Option<Verdict>,
+}
+
+/// Which pods of an AppWrapper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of one that waits.
+    All,
+    /// Those without a node of one that was started.
+    Rest,
+}
+
+impl Unplaced {
+    fn of(appwrapper: &AppWrapper, gained: &Gained, cluster: &Cluster) -> Option<Self> {
+        let demand = &appwrapper.demand;
+        let (part, groups, needed) = if appwrapper.is_waiting() {
+            (Part::All, demand.groups.clone(), appwrapper.needed())
+        } else if appwrapper.is_started() && gained.bound < demand.pods() {
+            let bound = cluster.bound_pods_of(&appwrapper.name);
+            (Part::Rest, rest(demand, &appwrapper.name.name, &bound), demand.pods() - gained.bound)
+        } else {
+            return None;
+        };
+        (needed > 0).then_some(Self { part, groups, needed, verdict: None })
+    }
 }
 
 /// An AppWrapper that waits.
@@ -123,8 +182,6 @@ pub struct Waiting {
     pub seconds: Option<f64>,
     /// What is missing from MCAD's sum; nothing: it fits there. `None` if Nodes or Pods are not known.
     pub shortfall: Option<Triple>,
-    /// Whether it fits real nodes. Absent: not yet tried, or Nodes or Pods are not known.
-    pub nodes: Option<Verdict>,
 }
 
 impl Waiting {
@@ -182,8 +239,10 @@ impl Snapshot {
             return;
         }
         for view in self.appwrappers.iter_mut().flat_map(|all| &mut all.appwrappers) {
-            if let Some(waiting) = &mut view.waiting {
-                waiting.nodes = fits.get(&view.appwrapper.name).cloned();
+            if let Some(unplaced) = &mut view.unplaced {
+                // What was found of other pods of it says nothing of these.
+                let verdict = fits.get(&view.appwrapper.name).filter(|verdict| verdict.is_on(unplaced));
+                unplaced.verdict = verdict.cloned();
             }
         }
     }
@@ -318,11 +377,14 @@ impl AppWrappers {
             }
         }
         let available = available.map(Triple::clamped);
-        let view = |(appwrapper, gained): (&Arc<AppWrapper>, &crate::cluster::Gained)| AppWrapperView {
+        // Without Pods it is not known who is placed in part.
+        let is_known = |unplaced: &Unplaced| cluster.knows_pods() || unplaced.part == Part::All;
+        let view = |(appwrapper, gained): (&Arc<AppWrapper>, &Gained)| AppWrapperView {
+            pods: PodCounts { wanted: appwrapper.demand.pods(), bound: cluster.knows_pods().then_some(gained.bound) },
+            unplaced: Unplaced::of(appwrapper, gained, cluster).filter(is_known),
             waiting: appwrapper.is_waiting().then(|| Waiting {
                 seconds: appwrapper.queued_at_ms.map(|since| (now_ms - since).max(0) as f64 / 1000.0),
                 shortfall: available.map(|available| Triple::from(&appwrapper.demand.total).minus(available).clamped()),
-                nodes: None,
             }),
             allocated: cluster.knows_pods().then(|| gained.allocated.amounts().clone()),
             used: shares.get(&appwrapper.name).map(|share| share.of_all(gained.held)),

@@ -116,6 +116,7 @@ fn without_nodes_appwrappers_keep_what_rests_on_them_and_their_pods() {
             "mcad_appwrapper_requested{appwrapper=\"waits\",namespace=\"a\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 99",
             "mcad_appwrapper_allocated{appwrapper=\"runs\",namespace=\"a\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 2",
             "mcad_appwrapper_waiting_seconds{appwrapper=\"waits\",namespace=\"a\"} 60",
+            "mcad_appwrapper_pods{appwrapper=\"runs\",namespace=\"a\",state=\"bound\"} 1",
             "mcad_appwrapper_fit{ absent",
             "mcad_appwrapper_shortfall{ absent",
             "mcad_allocatable_capacity absent",
@@ -139,6 +140,9 @@ fn without_pods_appwrappers_hold_an_unknown_amount_and_no_fit_is_known() {
             "mcad_appwrapper_waiting_seconds{appwrapper=\"waits\",namespace=\"a\"} 60",
             "mcad_appwrappers_count{state=\"Running\"} 1",
             "mcad_cluster_capacity{resource=\"nvidia_com_gpu\",unit=\"integer\"} 16",
+            "mcad_appwrapper_pods{appwrapper=\"waits\",namespace=\"a\",state=\"wanted\"} 1",
+            "mcad_appwrapper_pods{appwrapper=\"waits\",namespace=\"a\",state=\"bound\"} absent",
+            "mcad_appwrapper_pods{appwrapper=\"waits\",namespace=\"a\",state=\"unbound\"} absent",
             "mcad_appwrapper_allocated{ absent",
             "mcad_appwrapper_used{ absent",
             "mcad_appwrapper_fit{ absent",
@@ -160,6 +164,7 @@ fn appwrappers_alone_are_counted_and_nothing_else_is_known() {
             "mcad_appwrapper_info",
             "mcad_appwrapper_requested",
             "mcad_appwrapper_waiting_seconds",
+            "mcad_appwrapper_pods",
         ]
     );
 }

@@ -104,6 +104,8 @@ pub struct Gained {
     pub pods: u64,
     /// Those of them that are bound and unfinished.
     pub held: u64,
+    /// Those of them that are bound and have not failed.
+    pub bound: u64,
     /// Effective requests of those bound and unfinished.
     pub allocated: Sum,
     /// What MCAD v1 takes those for that run or have succeeded.
@@ -114,6 +116,9 @@ impl Gained {
     /// Adds a pod, or takes it away.
     pub(super) fn account(&mut self, pod: &Pod, change: Change) {
         change.count(&mut self.pods);
+        if pod.is_placed() {
+            change.count(&mut self.bound);
+        }
         if pod.held_node().is_some() {
             change.count(&mut self.held);
             change.sum(&mut self.allocated, &pod.requests);

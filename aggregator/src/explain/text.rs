@@ -8,9 +8,9 @@ use mcad_terminal::paint::{Paint, Tone};
 use mcad_terminal::table::{self, Row};
 
 use super::amount::{Rounding, count, list, number, printable, span, unit, words};
-use super::appwrapper::AppWrapper;
+use super::appwrapper::{AppWrapper, PlacedInPart};
 use super::cluster::{Cluster, OnNodes};
-use super::ladder::{Rung, Shares, UsedBy};
+use super::ladder::{ByResource, Rung, Shares, UsedBy};
 use super::node::{Gpu, Node};
 use super::{Answer, missing, truth};
 use crate::cluster::Missing;
@@ -239,23 +239,49 @@ fn write_appwrappers(out: &mut String, cluster: &Cluster, all: Option<&[AppWrapp
         return;
     };
     let mut waiting: Vec<_> = all.iter().filter_map(|view| Some((view, view.waiting.as_ref()?))).collect();
-    let title = match (all.len() as u64, waiting.len()) {
+    let in_part: Vec<_> = all.iter().filter_map(|view| Some((view, view.placed_in_part.as_ref()?))).collect();
+    let mut title = match (all.len() as u64, waiting.len()) {
         (0, _) => "No AppWrappers".to_owned(),
         (in_all, 0) => format!("{}, none of them waits", count(in_all, "AppWrapper", "AppWrappers")),
         (in_all, 1) => format!("{}, 1 waits", count(in_all, "AppWrapper", "AppWrappers")),
         (in_all, waiting) => format!("{}, {waiting} wait", count(in_all, "AppWrapper", "AppWrappers")),
     };
+    if !in_part.is_empty() {
+        let are = if in_part.len() == 1 { "is" } else { "are" };
+        title = format!("{title}, {} {are} placed in part", in_part.len());
+    }
     line(out, &format!("\n{}", paint.tone(Tone::Title, &title)));
     // Who waits longest comes first, who waits since an unknown time last.
     let since = |seconds: Option<f64>| seconds.unwrap_or(-1.0);
     waiting.sort_by(|(_, a), (_, b)| since(b.seconds).total_cmp(&since(a.seconds)));
-    let rows = waiting.into_iter().map(|(view, waits)| Row {
-        label: format!("{}/{}", printable(&view.namespace), printable(&view.name)),
+    let name = |view: &AppWrapper| format!("{}/{}", printable(&view.namespace), printable(&view.name));
+    let waiting = waiting.into_iter().map(|(view, waits)| Row {
+        label: name(view),
         amount: waits.seconds.map_or_else(|| UNKNOWN.to_owned(), span),
         note: printable(&waits.why),
         tone: Tone::Normal,
     });
-    table::write(out, &rows.collect::<Vec<_>>(), paint);
+    let in_part = in_part.into_iter().map(|(view, part)| Row {
+        label: name(view),
+        amount: format!("{} of {} pods", view.pods.saturating_sub(part.pods_unbound), view.pods),
+        note: in_words(view, part),
+        tone: Tone::Bad,
+    });
+    table::write(out, &waiting.chain(in_part).collect::<Vec<_>>(), paint);
+}
+
+/// What an AppWrapper that is placed in part asks for and holds, and why not all of it.
+fn in_words(view: &AppWrapper, part: &PlacedInPart) -> String {
+    let listed = |amounts: &ByResource<i64>| {
+        let named = amounts.iter().filter(|(_, amount)| **amount != 0);
+        let words: Vec<_> = named.map(|(r, amount)| words(&r, i128::from(*amount), Rounding::Nearest)).collect();
+        if words.is_empty() { "nothing".to_owned() } else { list(&words) }
+    };
+    let holds = view.allocated.as_ref().map_or_else(|| UNKNOWN.to_owned(), listed);
+    let asks = listed(&view.requested);
+    let lack = if part.pods_unbound == 1 { "lacks" } else { "lack" };
+    let pods = count(part.pods_unbound, "pod", "pods");
+    format!("asks for {asks}, holds {holds}; {pods} {lack} a node: {}", printable(&part.why))
 }
 
 fn write_node(out: &mut String, node: &Node, paint: Paint) {

@@ -114,6 +114,11 @@ impl Pod {
         self.node.as_ref().filter(|_| !self.phase.is_terminal())
     }
 
+    /// It is bound and has not failed: its AppWrapper waits for no other in its place.
+    pub fn is_placed(&self) -> bool {
+        self.node.is_some() && self.phase != Phase::Failed
+    }
+
     /// It asks for the same, for the same AppWrapper, as an earlier state of it.
     pub(crate) fn is_same_work(&self, before: &Self) -> bool {
         self.uid == before.uid

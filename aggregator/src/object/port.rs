@@ -1,4 +1,6 @@
 //! Ports of the node that a pod takes for itself. No two pods on one node can have the same.
+use std::fmt;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -26,6 +28,16 @@ impl HostPort {
         self.port == other.port
             && self.protocol == other.protocol
             && (self.address == other.address || any(self) || any(other))
+    }
+}
+
+/// As `8080/TCP`, with the address where it is not every one.
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self.address != *EVERY_ADDRESS {
+            write!(f, "{}:", self.address)?;
+        }
+        write!(f, "{}/{}", self.port, self.protocol)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::explain::why::Places;
 use crate::history::order;
 use crate::merge::{GpuSource, Snapshot};
 use crate::resource::Resource;
-use crate::snapshot::AppWrapperView;
+use crate::snapshot::{AppWrapperView, Part};
 
 /// AppWrappers that wait, on one page: the rest are at `/api/v1`.
 const WAITING: usize = 25;
@@ -173,10 +173,14 @@ fn waiting(snapshot: &Snapshot, cluster: &Cluster) -> Markup {
     let told: Vec<_> = waiting.iter().take(WAITING).map(|view| AppWrapper::new(view, &mut places)).collect();
     let more = waiting.len() - told.len();
     let in_all = cluster.appwrappers.as_ref().map_or(0, |counts| counts.count);
+    let in_part = || all.appwrappers.iter().filter(|view| view.unplaced.as_ref().is_some_and(|u| u.part == Part::Rest));
+    let in_part_told: Vec<_> = in_part().take(WAITING).map(|view| AppWrapper::new(view, &mut places)).collect();
+    let in_part_in_all = in_part().count();
     html! {
         section #appwrappers aria-labelledby="appwrappers-h" data-live {
             h2 #appwrappers-h { "AppWrappers" }
-            p { a href=(family("mcad_appwrappers")) { (count(in_all)) } ", of which " (count(waiting.len() as u64)) " wait" @if waiting.len() == 1 { "s" } "." }
+            p { a href=(family("mcad_appwrappers")) { (count(in_all)) } ", of which " (count(waiting.len() as u64)) " wait" @if waiting.len() == 1 { "s" }
+                @if in_part_in_all > 0 { ", and " (count(in_part_in_all as u64)) @if in_part_in_all == 1 { " is" } @else { " are" } " placed in part" } "." }
             @if !told.is_empty() {
                 table.waiting {
                     caption.hidden { "AppWrappers that wait, the longest first" }
@@ -185,19 +189,49 @@ fn waiting(snapshot: &Snapshot, cluster: &Cluster) -> Markup {
                 }
             }
             @if more > 0 { p.quiet { (count(more as u64)) " more are at " a href="/api/v1/appwrappers?waiting=true" { "/api/v1/appwrappers" } "." } }
+            @if !in_part_told.is_empty() {
+                table.waiting {
+                    caption { "Started, but some of their pods have no node" }
+                    thead { tr { th scope="col" { "AppWrapper" } th.n scope="col" { "Pods placed" } th scope="col" { "Why not all" } th scope="col" { "Asks for" } th scope="col" { "Holds" } } }
+                    tbody { @for appwrapper in &in_part_told { (placed_in_part(appwrapper)) } }
+                }
+            }
+            @if in_part_in_all > in_part_told.len() { p.quiet { (count((in_part_in_all - in_part_told.len()) as u64)) " more are at " a href="/api/v1/appwrappers" { "/api/v1/appwrappers" } "." } }
         }
     }
 }
 
-fn waits(appwrapper: &AppWrapper) -> Markup {
-    let AppWrapper { namespace, name, requested, queue, .. } = appwrapper;
-    let asked: Vec<_> =
-        requested.iter().filter(|(_, amount)| **amount != 0).map(|(r, amount)| in_words(&r, *amount)).collect();
+fn placed_in_part(appwrapper: &AppWrapper) -> Markup {
+    html! {
+        @if let Some(part) = &appwrapper.placed_in_part {
+            tr {
+                th scope="row" { (name_of(appwrapper)) }
+                td.n { a.f href=(family("mcad_appwrapper_pods")) { (count(appwrapper.pods.saturating_sub(part.pods_unbound))) " of " (count(appwrapper.pods)) } }
+                td.why { (named(&part.why)) }
+                td.asks { (named(&amounts(&appwrapper.requested))) }
+                td.asks { (named(&appwrapper.allocated.as_ref().map_or_else(|| UNKNOWN.to_owned(), amounts))) }
+            }
+        }
+    }
+}
+
+fn name_of(appwrapper: &AppWrapper) -> Markup {
+    let AppWrapper { namespace, name, queue, .. } = appwrapper;
     let at = format!("/api/v1/appwrappers/{}/{}", encoded(namespace), encoded(name));
+    html! { span.quiet { (named(namespace)) "/" } a href=(at) { (named(name)) } @if !queue.is_empty() { " " small { "queue " (named(queue)) } } }
+}
+
+fn amounts(amounts: &ByResource<i64>) -> String {
+    let named: Vec<_> =
+        amounts.iter().filter(|(_, amount)| **amount != 0).map(|(r, amount)| in_words(&r, *amount)).collect();
+    if named.is_empty() { "nothing".to_owned() } else { list(&named) }
+}
+
+fn waits(appwrapper: &AppWrapper) -> Markup {
     html! {
         @if let Some(waiting) = &appwrapper.waiting {
             tr {
-                th scope="row" { span.quiet { (named(namespace)) "/" } a href=(at) { (named(name)) } @if !queue.is_empty() { " " small { "queue " (named(queue)) } } }
+                th scope="row" { (name_of(appwrapper)) }
                 td.n { a.f href=(family("mcad_appwrapper_waiting_seconds")) { (waiting.seconds.map_or_else(|| UNKNOWN.to_owned(), span)) } }
                 td.why {
                     (named(&waiting.why))
@@ -206,7 +240,7 @@ fn waits(appwrapper: &AppWrapper) -> Markup {
                         " " span.tag.held { "short of " (list(&short)) }
                     }
                 }
-                td.asks { @if asked.is_empty() { "nothing" } @else { (named(&list(&asked))) } }
+                td.asks { (named(&amounts(&appwrapper.requested))) }
             }
         }
     }
