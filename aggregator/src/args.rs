@@ -8,6 +8,7 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use clap::Parser;
 
+use crate::accelerator::Accelerator;
 use crate::options::{GpuMetrics, OperatorMetrics, Options, PodMetrics};
 use crate::quantity::Quantity;
 use crate::selector::Selector;
@@ -163,6 +164,10 @@ pub struct Figures {
     /// these then replace the default.
     #[arg(long, value_name = "KEY[:EFFECT]", default_value = crate::resource::NVIDIA_GPU)]
     pub tolerate_taint: Vec<ToleratedTaint>,
+    /// An extended resource that is an accelerator, besides nvidia.com/*, amd.com/gpu, habana.ai/gaudi, google.com/tpu and
+    /// gpu.intel.com/*: its slots and its largest free block are shown. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub accelerator: Vec<Accelerator>,
     /// Cpu that must be left on a node beside each GPU of a slot.
     #[arg(long, value_name = "QUANTITY", default_value = "1")]
     pub slot_cpu_per_gpu: Quantity,
@@ -211,6 +216,7 @@ impl Figures {
             pod_metrics: if self.pod_metrics { PodMetrics::On } else { PodMetrics::Off },
             agent_nodes: self.agent_nodes.clone(),
             tolerated: self.tolerate_taint.iter().cloned().collect(),
+            accelerators: self.accelerator.iter().cloned().collect(),
             slot_millicores_per_gpu: small(self.slot_cpu_per_gpu.millis()),
             slot_bytes_per_gpu: small(self.slot_memory_per_gpu.units()),
         }
@@ -469,6 +475,14 @@ mod tests {
         let options = given.figures.options();
         assert_eq!(options.tolerated, [taint("team")].into_iter().collect());
         assert_eq!((options.slot_millicores_per_gpu, options.slot_bytes_per_gpu), (1500, 8 << 30));
+    }
+
+    #[test]
+    fn accelerators_are_extended_resources_as_many_as_wanted() {
+        let given = parse(&["--accelerator", "example.com/npu", "--accelerator", "example.com/tpu"]).figures.options();
+        assert!(given.is_accelerator("example.com/npu") && given.is_accelerator("example.com/tpu"));
+        let refused = Args::try_parse_from(["mcad-aggregator", "--accelerator", "npu"]).unwrap_err().to_string();
+        assert!(refused.contains("\"npu\" is not the name of an extended resource"), "{refused}");
     }
 
     #[test]

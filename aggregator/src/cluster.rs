@@ -18,7 +18,7 @@ use crate::object::{AppWrapperName, Kind, Node, Object, Pod, Rare, Served};
 use crate::table::Table;
 use appwrappers::AppWrapperEntry;
 use seed::Counted;
-pub use sums::{Gained, Held};
+pub use sums::{Gained, Held, Orphans};
 
 pub use self::pods::Place;
 use self::pods::{PodName, Pods};
@@ -71,6 +71,22 @@ impl fmt::Display for Source {
             Self::AppWrappers(served) => write!(f, "appwrappers.{}", served.api_version()),
         }
     }
+}
+
+/// A kind of object that is missing from the input: what rests on it is unknown (docs/accounting.md §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// Nodes are not known.
+    Nodes,
+    /// Pods are not known.
+    Pods,
+    /// AppWrappers are not known.
+    #[serde(rename = "appwrappers")]
+    AppWrappers,
+    /// The API server serves no version of AppWrappers: there are none.
+    #[serde(rename = "appwrappers_served")]
+    AppWrappersServed,
 }
 
 /// See the module's documentation.
@@ -148,9 +164,41 @@ impl Cluster {
         }
     }
 
-    /// Whether nodes and pods are all known: without either, no figure of nodes is right.
+    /// Whether all Nodes are known.
     pub fn knows_nodes(&self) -> bool {
-        self.known.contains(&Source::Nodes) && self.known.contains(&Source::Pods)
+        self.known.contains(&Source::Nodes)
+    }
+
+    /// Whether all Pods are known.
+    pub fn knows_pods(&self) -> bool {
+        self.known.contains(&Source::Pods)
+    }
+
+    /// Whether every list that the API server serves is known. AppWrappers that no version is served of are no list.
+    pub fn is_listed(&self) -> bool {
+        self.knows_nodes() && self.knows_pods() && self.lists_appwrappers()
+    }
+
+    /// What is missing (docs/accounting.md §6).
+    pub fn missing(&self) -> BTreeSet<Missing> {
+        let appwrappers = match &self.served {
+            _ if self.knows_appwrappers() => None,
+            Some(served) if served.is_empty() => Some(Missing::AppWrappersServed),
+            _ => Some(Missing::AppWrappers),
+        };
+        let nodes = (!self.knows_nodes()).then_some(Missing::Nodes);
+        let pods = (!self.knows_pods()).then_some(Missing::Pods);
+        [nodes, pods, appwrappers].into_iter().flatten().collect()
+    }
+
+    /// Bound, unfinished pods whose node is not there. Where Nodes are not known, no node is.
+    pub fn orphans(&self) -> Orphans {
+        let known = self.knows_nodes();
+        let mut orphans = Orphans::default();
+        for entry in self.nodes.values().filter(|entry| entry.node.is_none() || !known) {
+            orphans.add(&entry.held);
+        }
+        orphans
     }
 
     /// How many quantities could not be read in each list that is known.

@@ -13,6 +13,7 @@ pub mod store;
 
 pub mod trust;
 
+pub mod accelerator;
 pub mod options;
 pub mod others;
 pub mod quantity;
@@ -33,6 +34,7 @@ pub mod watch;
 
 pub mod capacity;
 pub mod hardware;
+pub mod shares;
 
 pub mod ladder;
 

@@ -1,4 +1,7 @@
 //! By what rules figures are made and which are shown. Owns the choices and their defaults; the flags that set them are `args`'.
+use std::collections::BTreeSet;
+
+use crate::accelerator::{self, Accelerator};
 use crate::selector::Selector;
 use crate::tolerated::Tolerated;
 
@@ -15,6 +18,8 @@ pub struct Options {
     pub agent_nodes: Selector,
     /// Taints that keep no pod off.
     pub tolerated: Tolerated,
+    /// Extended resources that are accelerators beside the well-known ones.
+    pub accelerators: BTreeSet<Accelerator>,
     /// Cpu that has to be left on a node beside each GPU, in millicores.
     pub slot_millicores_per_gpu: u64,
     /// Memory that has to be left on a node beside each GPU.
@@ -58,8 +63,16 @@ impl Default for Options {
             pod_metrics: PodMetrics::Off,
             agent_nodes: Selector::default(),
             tolerated: Tolerated::default(),
+            accelerators: BTreeSet::new(),
             slot_millicores_per_gpu: 1_000,
             slot_bytes_per_gpu: 4 << 30,
         }
+    }
+}
+
+impl Options {
+    /// Whether the extended resource of that name is an accelerator.
+    pub fn is_accelerator(&self, name: &str) -> bool {
+        accelerator::is_well_known(name) || self.accelerators.contains(name)
     }
 }

@@ -134,7 +134,7 @@ impl Kubernetes {
     /// Whether all that figures rest on has been listed, and is not lost.
     pub fn is_known(&self) -> bool {
         let cluster = lock(&self.cluster);
-        cluster.knows_nodes() && cluster.knows_appwrappers()
+        cluster.is_listed()
     }
 
     /// Refuses what comes for a node that the cluster does not have: it must not make a series.
@@ -143,7 +143,8 @@ impl Kubernetes {
         match self.ages {
             // A replayed file is bounded by itself.
             Ages::DoNot => Ok(()),
-            Ages::Count if !cluster.knows_nodes() => Err(Refusal::NotReady),
+            // What it says of pods could not be joined to them.
+            Ages::Count if !(cluster.knows_nodes() && cluster.knows_pods()) => Err(Refusal::NotReady),
             Ages::Count if cluster.has_node(node.as_str()) => Ok(()),
             Ages::Count => Err(Refusal::UnknownNode(node.to_string())),
         }
@@ -183,7 +184,7 @@ impl Kubernetes {
     pub fn refit(&self, reports: &[(NodeName, Arc<Stored>)], now: Now) {
         if let Some(snapshot) = self.snapshot(reports, now).kubernetes {
             // Where the cluster is not known there is nothing that an age could be of.
-            let made = (snapshot.nodes.is_some() && snapshot.appwrappers.is_some()).then_some(now);
+            let made = (snapshot.missing.is_empty()).then_some(now);
             *lock(&self.fits) = Fitted { fits: Arc::new(fit::fits(&snapshot)), made };
         }
     }
@@ -275,7 +276,7 @@ impl Replica {
         };
         let Mode::Kubernetes(kubernetes) = &self.mode else { return Err(Refusal::NotReady) };
         let cluster = lock(&kubernetes.cluster);
-        if !cluster.knows_nodes() {
+        if !cluster.knows_pods() {
             return Err(Refusal::NotReady);
         }
         let found = cluster.pod(&pod.namespace, &pod.name).filter(|found| *found.uid == *pod.uid);

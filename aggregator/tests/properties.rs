@@ -108,20 +108,21 @@ proptest! {
         let cluster = Cluster::from_objects(objects.iter().map(object));
         let options = Options::default();
         let views = cluster.nodes().map(|(node, held)| {
-            let Some(facts) = seen.get(&*node.name) else { return NodeView::without_report(node, held, &options) };
-            NodeView::new(node, held, &Found::new(facts, node), Some(MeasuredNode::default()), &options)
+            let Some(facts) = seen.get(&*node.name) else { return NodeView::without_report(node, Some(held), &options) };
+            NodeView::new(node, Some(held), &Found::new(facts, node), Some(MeasuredNode::default()), &options)
         });
         let snapshot = Snapshot::new(&cluster, views.map(Arc::new).collect(), NOW_MS, &options);
         let nodes = snapshot.nodes.unwrap();
         let rungs = nodes.nodes.iter().flat_map(|view| &view.rungs).map(|(resource, rung)| (resource, rung));
         for (resource, rung) in rungs.chain(&nodes.sums) {
+            let account = rung.account.as_ref().unwrap();
             prop_assert_eq!(
-                rung.installed + rung.overcommitted,
-                rung.requested_in_all() + rung.free + rung.withheld.total(),
+                rung.installed + account.overcommitted,
+                account.requested_in_all() + account.free + account.withheld.total(),
                 "{:?}: {:?}", resource, rung
             );
-            let amounts = rung.withheld.iter().map(|(_, amount)| amount);
-            let amounts = amounts.chain([rung.free, rung.overcommitted, rung.healthy, rung.phantom.unwrap_or(0)]);
+            let amounts = account.withheld.iter().map(|(_, amount)| amount);
+            let amounts = amounts.chain([account.free, account.overcommitted, rung.healthy, rung.phantom.unwrap_or(0)]);
             prop_assert!(amounts.into_iter().all(|amount| amount >= 0), "{:?}: {:?}", resource, rung);
             prop_assert!(rung.healthy <= rung.installed);
         }
@@ -328,7 +329,8 @@ fn one_by_one(snapshot: &Snapshot, appwrapper: &mcad_aggregator::object::AppWrap
     let views = &snapshot.nodes.as_ref().unwrap().nodes;
     let candidates = views.iter().filter(|v| matches!(v.state, NodeState::Admissible | NodeState::Tainted));
     let room = |view: &NodeView| {
-        let of = |r: &Resource| view.rung(r).map_or(0, |rung| rung.free + rung.withheld.get(Reason::Tainted));
+        let account = |r: &Resource| view.rung(r)?.account.as_ref();
+        let of = |r: &Resource| account(r).map_or(0, |a| a.free + a.withheld.get(Reason::Tainted));
         resources.iter().map(of).collect::<Vec<_>>()
     };
     let mut rooms: Vec<(&NodeView, _)> = candidates.map(|view| (&**view, room(view))).collect();

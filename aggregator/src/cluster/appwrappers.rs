@@ -48,8 +48,14 @@ impl Cluster {
         }
     }
 
-    /// Whether AppWrappers of every served version are all known.
+    /// Whether AppWrappers are known: some version is served, and all of every one that is.
     pub fn knows_appwrappers(&self) -> bool {
+        let some = self.known.iter().any(|source| matches!(source, Source::AppWrappers(_)));
+        some && self.lists_appwrappers()
+    }
+
+    /// Whether AppWrappers of every served version are all known.
+    pub(super) fn lists_appwrappers(&self) -> bool {
         let all =
             |served: &BTreeSet<Served>| served.iter().all(|served| self.known.contains(&Source::AppWrappers(*served)));
         self.served.as_ref().is_some_and(all)

@@ -79,6 +79,24 @@ impl Held {
     }
 }
 
+/// Bound, unfinished pods of nodes that are not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orphans {
+    /// How many they are.
+    pub pods: u64,
+    /// Their effective requests.
+    pub requested: Amounts,
+}
+
+impl Orphans {
+    pub(super) fn add(&mut self, held: &Held) {
+        self.pods += held.pods;
+        for of_owner in [&held.requested.appwrapper, &held.requested.other] {
+            self.requested.add_times(of_owner.amounts(), 1);
+        }
+    }
+}
+
 /// What the pods of an AppWrapper got.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Gained {

@@ -33,8 +33,9 @@ pub struct AppWrapper {
     /// Quantities and templates in it that could not be read: it asks for more than is shown.
     #[serde(skip_serializing_if = "is_zero")]
     pub unreadable: u32,
-    /// Effective requests of its bound, unfinished pods.
-    pub allocated: ByResource<i64>,
+    /// Effective requests of its bound, unfinished pods. Absent: Pods are not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated: Option<ByResource<i64>>,
     /// What its pods use. Absent: not all of them are measured.
     #[serde(skip_serializing_if = "ByResource::is_empty")]
     pub used: ByResource<f64>,
@@ -69,9 +70,10 @@ pub struct Waits {
     /// For how long. Absent: since an unknown time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// Whether it fits what MCAD believes to have.
-    pub fits_sum: bool,
-    /// What is missing from that; nothing: it fits.
+    /// Whether it fits what MCAD believes to have. Absent: Nodes or Pods are not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fits_sum: Option<bool>,
+    /// What is missing from that; nothing: it fits, or that is not known.
     #[serde(skip_serializing_if = "ByResource::is_empty")]
     pub shortfall: ByResource<i64>,
     /// Whether it fits real nodes. Absent: not known.
@@ -111,7 +113,7 @@ impl AppWrapper {
             pods_bound: view.pods.bound,
             requested: ByResource::from(&appwrapper.demand.total),
             unreadable: appwrapper.demand.unreadable,
-            allocated: ByResource::from(&view.allocated),
+            allocated: view.allocated.as_ref().map(ByResource::from),
             used: used.collect(),
             waiting: view.waiting.as_ref().map(|waiting| Waits::new(view, waiting, places)),
             placed_in_part: PlacedInPart::new(view, places),
@@ -122,7 +124,7 @@ impl AppWrapper {
 impl Waits {
     fn new(view: &AppWrapperView, waiting: &Waiting, places: &mut Places<'_>) -> Self {
         let Why { sentence, stopped_by } = places.why(view, waiting);
-        let missing = ByResource::<i64>::from(waiting.shortfall);
+        let missing = waiting.shortfall.map(ByResource::<i64>::from).unwrap_or_default();
         let verdict = view.unplaced.as_ref().and_then(|unplaced| unplaced.verdict.as_ref());
         Self {
             seconds: waiting.seconds,

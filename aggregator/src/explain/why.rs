@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use self::place::{Class, NodeRoom, Place, in_order, total};
 use super::amount::{Rounding, count, list, words};
+use crate::cluster::Missing;
 use crate::demand::PodGroup;
 use crate::fit::{self, Choice, Outcome, Verdict};
 use crate::object::{AppWrapper, Version};
@@ -98,6 +99,9 @@ impl<'a> Places<'a> {
 
     fn on_nodes(&mut self, view: &AppWrapperView) -> OnNodes {
         let Some(unplaced) = &view.unplaced else { return OnNodes::Unknown(unknown_pods(&view.appwrapper)) };
+        if self.snapshot.complete().is_none() {
+            return OnNodes::Unknown(format!("whether it fits is not known: {} are missing", self.missing()));
+        }
         let Some(verdict) = &unplaced.verdict else {
             return OnNodes::Unknown("whether it fits the nodes is not known yet".to_owned());
         };
@@ -110,6 +114,14 @@ impl<'a> Places<'a> {
                 verdict.placed,
             )),
         }
+    }
+
+    /// The kinds of objects without which no fit is known.
+    fn missing(&self) -> String {
+        let missing = &self.snapshot.missing;
+        let kinds = [(Missing::Nodes, "Nodes"), (Missing::Pods, "Pods")];
+        let missing = kinds.into_iter().filter(|(kind, _)| missing.contains(kind));
+        list(&missing.map(|(_, name)| name.to_owned()).collect::<Vec<_>>())
     }
 
     /// Why it does not fit the nodes.
@@ -166,7 +178,9 @@ impl<'a> Places<'a> {
 
 /// MCAD decides by its sum, and pods then have to find a node.
 fn why_with_sum(waiting: &Waiting, nodes: OnNodes) -> Why {
-    let missing = missing(waiting.shortfall);
+    // Where the sum is not known, fit on nodes is not either, and the sentence says why.
+    let Some(shortfall) = waiting.shortfall else { return why_with_queue(nodes) };
+    let missing = missing(shortfall);
     let sum = (!missing.is_empty()).then(|| format!("needs {missing} more than MCAD's sum has"));
     let mut stopped_by: Vec<_> = sum.iter().map(|_| StoppedBy::McadSum).collect();
     let sentence = match (sum, nodes) {

@@ -145,7 +145,11 @@ pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, out: &mut Exposition
     let mut lines = out.family(&REQUESTED);
     each(all, |view, labels| write_amounts(&mut lines, labels, spelling, &view.appwrapper.demand.total));
     let mut lines = out.family(&ALLOCATED);
-    each(all, |view, labels| write_amounts(&mut lines, labels, spelling, &view.allocated));
+    each(all, |view, labels| {
+        if let Some(allocated) = &view.allocated {
+            write_amounts(&mut lines, labels, spelling, allocated);
+        }
+    });
     let mut lines = out.family(&USED);
     each(all, |view, labels| {
         let Some(used) = &view.used else { return };
@@ -169,8 +173,7 @@ pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, out: &mut Exposition
     write_pods(all, &mut out.family(&PODS));
     let mut lines = out.family(&SHORTFALL);
     each(all, |view, labels| {
-        let missing = view.waiting.iter().flat_map(|waiting| {
-            let missing = waiting.shortfall;
+        let missing = view.waiting.iter().filter_map(|waiting| waiting.shortfall).flat_map(|missing| {
             [(Resource::Cpu, missing.cpu), (Resource::Memory, missing.memory), (Resource::Gpu, missing.gpu)]
         });
         let mark = labels.mark();
@@ -191,7 +194,7 @@ pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, out: &mut Exposition
 
 fn write_fit(all: &AppWrappers, lines: &mut Lines<'_, '_>) {
     for AppWrapperView { appwrapper, waiting, unplaced, .. } in &all.appwrappers {
-        let aggregate = waiting.as_ref().map(Waiting::fits_aggregate);
+        let aggregate = waiting.as_ref().and_then(Waiting::fits_aggregate);
         let nodes = unplaced.as_ref().and_then(|unplaced| unplaced.verdict.as_ref()?.fits());
         for (by, fits) in [("aggregate", aggregate), ("nodes", nodes)] {
             let Some(fits) = fits else { continue };

@@ -276,7 +276,9 @@ pub(crate) fn takes_pods(view: &NodeView) -> bool {
 pub(crate) fn room(view: &NodeView) -> Amounts {
     let mut room = Amounts::default();
     for (resource, rung) in &view.rungs {
-        room.add(resource, rung.free + rung.withheld.get(Reason::Tainted));
+        if let Some(account) = &rung.account {
+            room.add(resource, account.free + account.withheld.get(Reason::Tainted));
+        }
     }
     for (name, amount) in view.room.others() {
         room.add(&Resource::Extended(name.clone()), amount);
