@@ -67,7 +67,7 @@ impl Verdict {
 /// Verdicts on all AppWrappers of one snapshot that need places, each as if it were the only one.
 pub type Fits = BTreeMap<AppWrapperName, Verdict>;
 
-/// Works out the verdicts of a snapshot; none where nodes, pods or AppWrappers are not known.
+/// Works out the verdicts of a snapshot; none where Nodes, Pods or AppWrappers are not known.
 pub fn fits(snapshot: &Snapshot) -> Fits {
     let Some((nodes, appwrappers)) = snapshot.complete() else { return Fits::new() };
     let mut rooms = Rooms::new(nodes.nodes.iter().map(|view| &**view), &snapshot.options.tolerated);

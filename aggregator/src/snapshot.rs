@@ -165,7 +165,7 @@ impl Unplaced {
         let demand = &appwrapper.demand;
         let (part, groups, needed) = if appwrapper.is_waiting() {
             (Part::All, demand.groups.clone(), appwrapper.needed())
-        } else if appwrapper.is_started() && gained.bound < demand.pods() {
+        } else if cluster.knows_pods() && appwrapper.is_started() && gained.bound < demand.pods() {
             let bound = cluster.bound_pods_of(&appwrapper.name);
             (Part::Rest, rest(demand, &appwrapper.name.name, &bound), demand.pods() - gained.bound)
         } else {
@@ -377,11 +377,9 @@ impl AppWrappers {
             }
         }
         let available = available.map(Triple::clamped);
-        // Without Pods it is not known who is placed in part.
-        let is_known = |unplaced: &Unplaced| cluster.knows_pods() || unplaced.part == Part::All;
         let view = |(appwrapper, gained): (&Arc<AppWrapper>, &Gained)| AppWrapperView {
             pods: PodCounts { wanted: appwrapper.demand.pods(), bound: cluster.knows_pods().then_some(gained.bound) },
-            unplaced: Unplaced::of(appwrapper, gained, cluster).filter(is_known),
+            unplaced: Unplaced::of(appwrapper, gained, cluster),
             waiting: appwrapper.is_waiting().then(|| Waiting {
                 seconds: appwrapper.queued_at_ms.map(|since| (now_ms - since).max(0) as f64 / 1000.0),
                 shortfall: available.map(|available| Triple::from(&appwrapper.demand.total).minus(available).clamped()),

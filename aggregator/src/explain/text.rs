@@ -10,7 +10,7 @@ use mcad_terminal::table::{self, Row};
 use super::amount::{Rounding, count, list, number, printable, span, unit, words};
 use super::appwrapper::{AppWrapper, PlacedInPart};
 use super::cluster::{Cluster, OnNodes};
-use super::ladder::{ByResource, Rung, Shares, UsedBy};
+use super::ladder::{Rung, Shares, UsedBy};
 use super::node::{Gpu, Node};
 use super::{Answer, missing, truth};
 use crate::cluster::Missing;
@@ -272,13 +272,14 @@ fn write_appwrappers(out: &mut String, cluster: &Cluster, all: Option<&[AppWrapp
 
 /// What an AppWrapper that is placed in part asks for and holds, and why not all of it.
 fn in_words(view: &AppWrapper, part: &PlacedInPart) -> String {
-    let listed = |amounts: &ByResource<i64>| {
+    let listed = |amounts: &super::ladder::ByResource<i64>| {
         let named = amounts.iter().filter(|(_, amount)| **amount != 0);
         let words: Vec<_> = named.map(|(r, amount)| words(&r, i128::from(*amount), Rounding::Nearest)).collect();
         if words.is_empty() { "nothing".to_owned() } else { list(&words) }
     };
-    let holds = view.allocated.as_ref().map_or_else(|| UNKNOWN.to_owned(), listed);
+    // It is known to be placed in part only where pods are known, and with them what they hold.
     let asks = listed(&view.requested);
+    let holds = view.allocated.as_ref().map_or_else(|| UNKNOWN.to_owned(), listed);
     let lack = if part.pods_unbound == 1 { "lacks" } else { "lack" };
     let pods = count(part.pods_unbound, "pod", "pods");
     format!("asks for {asks}, holds {holds}; {pods} {lack} a node: {}", printable(&part.why))

@@ -75,9 +75,6 @@ impl<'a> Places<'a> {
 
     /// Why this one waits.
     pub fn why(&mut self, view: &AppWrapperView, waiting: &Waiting) -> Why {
-        if self.snapshot.complete().is_none() {
-            return with_unknown_parts(self.unknown(), &view.appwrapper);
-        }
         let on_nodes = self.on_nodes(view);
         let why = match view.appwrapper.version {
             Version::V1Beta1 => why_with_sum(waiting, on_nodes),
@@ -86,18 +83,9 @@ impl<'a> Places<'a> {
         with_unknown_parts(why, &view.appwrapper)
     }
 
-    /// Without Nodes or Pods no fit is known.
-    fn unknown(&self) -> Why {
-        let kinds = [(Missing::Nodes, "Nodes"), (Missing::Pods, "Pods")];
-        let missing = kinds.into_iter().filter(|(kind, _)| self.snapshot.missing.contains(kind));
-        let missing = list(&missing.map(|(_, name)| name.to_owned()).collect::<Vec<_>>());
-        Why { sentence: format!("whether it fits is not known: {missing} are missing"), stopped_by: Vec::new() }
-    }
-
     /// Why some of its pods have no node, although it was started.
     pub fn why_in_part(&mut self, view: &AppWrapperView) -> Why {
         let why = match self.on_nodes(view) {
-            _ if self.snapshot.complete().is_none() => self.unknown(),
             OnNodes::Fits => {
                 let sentence =
                     "there is room for them on the nodes; their scheduler has not placed them yet".to_owned();
@@ -111,6 +99,9 @@ impl<'a> Places<'a> {
 
     fn on_nodes(&mut self, view: &AppWrapperView) -> OnNodes {
         let Some(unplaced) = &view.unplaced else { return OnNodes::Unknown(unknown_pods(&view.appwrapper)) };
+        if self.snapshot.complete().is_none() {
+            return OnNodes::Unknown(format!("whether it fits is not known: {} are missing", self.missing()));
+        }
         let Some(verdict) = &unplaced.verdict else {
             return OnNodes::Unknown("whether it fits the nodes is not known yet".to_owned());
         };
@@ -123,6 +114,14 @@ impl<'a> Places<'a> {
                 verdict.placed,
             )),
         }
+    }
+
+    /// The kinds of objects without which no fit is known.
+    fn missing(&self) -> String {
+        let missing = &self.snapshot.missing;
+        let kinds = [(Missing::Nodes, "Nodes"), (Missing::Pods, "Pods")];
+        let missing = kinds.into_iter().filter(|(kind, _)| missing.contains(kind));
+        list(&missing.map(|(_, name)| name.to_owned()).collect::<Vec<_>>())
     }
 
     /// Why it does not fit the nodes.
@@ -179,7 +178,9 @@ impl<'a> Places<'a> {
 
 /// MCAD decides by its sum, and pods then have to find a node.
 fn why_with_sum(waiting: &Waiting, nodes: OnNodes) -> Why {
-    let missing = waiting.shortfall.map(missing).unwrap_or_default();
+    // Where the sum is not known, fit on nodes is not either, and the sentence says why.
+    let Some(shortfall) = waiting.shortfall else { return why_with_queue(nodes) };
+    let missing = missing(shortfall);
     let sum = (!missing.is_empty()).then(|| format!("needs {missing} more than MCAD's sum has"));
     let mut stopped_by: Vec<_> = sum.iter().map(|_| StoppedBy::McadSum).collect();
     let sentence = match (sum, nodes) {

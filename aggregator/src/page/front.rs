@@ -209,7 +209,7 @@ fn placed_in_part(appwrapper: &AppWrapper) -> Markup {
                 td.n { a.f href=(family("mcad_appwrapper_pods")) { (count(appwrapper.pods.saturating_sub(part.pods_unbound))) " of " (count(appwrapper.pods)) } }
                 td.why { (named(&part.why)) }
                 td.asks { (named(&amounts(&appwrapper.requested))) }
-                td.asks { (named(&appwrapper.allocated.as_ref().map_or_else(|| UNKNOWN.to_owned(), amounts))) }
+                td.asks { @if let Some(holds) = &appwrapper.allocated { (named(&amounts(holds))) } }
             }
         }
     }
