@@ -58,6 +58,7 @@ pub mod peer;
 pub mod replica;
 pub mod seed;
 
+pub mod list;
 pub mod live;
 
 pub mod self_metrics;

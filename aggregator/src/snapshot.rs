@@ -117,8 +117,13 @@ pub enum Capacity {
 
 impl Snapshot {
     /// Makes the snapshot of an instant from the views of all nodes in order of name, without the fit on nodes, which takes
-    /// longer: [`Self::with_fits`].
-    pub fn new(cluster: &Cluster, views: Vec<Arc<NodeView>>, now_ms: i64, options: &Options) -> Self {
+    /// longer: [`Self::with_fits`]. Ages are told against `now_ms`; where that is absent they are, too.
+    pub fn new(
+        cluster: &Cluster,
+        views: Vec<Arc<NodeView>>,
+        now_ms: impl Into<Option<i64>>,
+        options: &Options,
+    ) -> Self {
         let known = cluster.knows_nodes();
         let capacity = match options.operator_metrics {
             OperatorMetrics::V1 => Capacity::V1(known.then(|| capacity::v1(cluster))),
@@ -127,7 +132,7 @@ impl Snapshot {
         };
         let both_known = known && cluster.knows_appwrappers();
         Self {
-            appwrappers: both_known.then(|| AppWrappers::new(cluster, &views, now_ms)),
+            appwrappers: both_known.then(|| AppWrappers::new(cluster, &views, now_ms.into())),
             pods: if known { pods(&views) } else { Vec::new() },
             nodes: known.then(|| Nodes::new(views, options)),
             capacity,
@@ -200,7 +205,7 @@ impl Nodes {
 }
 
 impl AppWrappers {
-    fn new(cluster: &Cluster, views: &[Arc<NodeView>], now_ms: i64) -> Self {
+    fn new(cluster: &Cluster, views: &[Arc<NodeView>], now_ms: Option<i64>) -> Self {
         let mut shares: HashMap<&AppWrapperName, Share> = HashMap::new();
         for (name, share) in views.iter().filter_map(|view| view.measured.as_ref()).flat_map(|m| &m.appwrappers) {
             shares.entry(name).or_default().add(share);
@@ -222,7 +227,7 @@ impl AppWrappers {
         let available = available.clamped();
         let view = |(appwrapper, gained): (&Arc<AppWrapper>, &crate::cluster::Gained)| AppWrapperView {
             waiting: appwrapper.is_waiting().then(|| Waiting {
-                seconds: appwrapper.queued_at_ms.map(|since| (now_ms - since).max(0) as f64 / 1000.0),
+                seconds: now_ms.zip(appwrapper.queued_at_ms).map(|(now, since)| (now - since).max(0) as f64 / 1000.0),
                 shortfall: Triple::from(&appwrapper.demand.total).minus(available).clamped(),
                 nodes: None,
             }),

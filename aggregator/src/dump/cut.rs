@@ -251,7 +251,8 @@ mod tests {
 
     #[test]
     fn a_list_is_cut_into_what_stands_before_its_items_the_items_and_what_stands_behind() {
-        let [open, items, close] = ["a: v1\nitems: # all\n\n", "- x: |\n\n   - y\n  z: 1\n# no item\n- []\n", "kind: List\n"];
+        let [open, items, close] =
+            ["a: v1\nitems: # all\n\n", "- x: |\n\n   - y\n  z: 1\n# no item\n- []\n", "kind: List\n"];
         let expected = [(Part::Open, open), (Part::Items, items), (Part::Close, close)];
         assert_eq!(pieces(&format!("{open}{items}{close}")), expected);
         // Indented, with the line ends of Windows, as the first field, with nothing behind.

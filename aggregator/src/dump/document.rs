@@ -329,7 +329,9 @@ fn unknown(api_version: &str, kind: &str, fields: &Map<String, Value>) -> Option
     match kind {
         "" => Some(ItemError::NoKind),
         "Table" => Some(ItemError::Table),
-        "PartialObjectMetadata" | "PartialObjectMetadataList" => Some(ItemError::MetadataOnly { kind: kind.to_owned() }),
+        "PartialObjectMetadata" | "PartialObjectMetadataList" => {
+            Some(ItemError::MetadataOnly { kind: kind.to_owned() })
+        }
         "Status" if api_version == "v1" => {
             let text = fields.get("message").and_then(Value::as_str).unwrap_or("no reason is given");
             Some(ItemError::Refused { message: text.to_owned() })

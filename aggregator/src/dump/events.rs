@@ -331,7 +331,8 @@ impl Word {
 
     fn number(text: &str) -> Option<Self> {
         let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-        let base = [("0x", 16), ("0o", 8)].into_iter().find_map(|(mark, base)| Some((unsigned.strip_prefix(mark)?, base)));
+        let base =
+            [("0x", 16), ("0o", 8)].into_iter().find_map(|(mark, base)| Some((unsigned.strip_prefix(mark)?, base)));
         if let Some((digits, base)) = base {
             let is_signed = unsigned.len() < text.len() || digits.starts_with('+');
             return u64::from_str_radix(digits, base).ok().filter(|_| !is_signed).map(Self::Unsigned);
@@ -486,8 +487,31 @@ mod tests {
         check(".5", Word::Float(0.5));
         check("-1e3", Word::Float(-1000.0));
         for text in [
-            "n", "yes", "off", "nUll", "012", "00", "1_000", "4Gi", "500m", "1.2.3.4", "2026-01-05T10:00:00Z", "12:30", "-", "+", ".",
-            "...", "-x", "0x", "0b1", "1e999", "1-2", "e3", ".inf", "infinity", "nan",
+            "n",
+            "yes",
+            "off",
+            "nUll",
+            "012",
+            "00",
+            "1_000",
+            "4Gi",
+            "500m",
+            "1.2.3.4",
+            "2026-01-05T10:00:00Z",
+            "12:30",
+            "-",
+            "+",
+            ".",
+            "...",
+            "-x",
+            "0x",
+            "0b1",
+            "1e999",
+            "1-2",
+            "e3",
+            ".inf",
+            "infinity",
+            "nan",
         ] {
             check(text, Word::Text);
         }

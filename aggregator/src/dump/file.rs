@@ -11,7 +11,8 @@ const AT_ONCE: usize = 256 << 10;
 
 /// Opens a file; `-` is standard input.
 pub(super) fn open(file: &Path) -> io::Result<Box<dyn Read>> {
-    let raw: Box<dyn Read> = if file == Path::new("-") { Box::new(io::stdin().lock()) } else { Box::new(File::open(file)?) };
+    let raw: Box<dyn Read> =
+        if file == Path::new("-") { Box::new(io::stdin().lock()) } else { Box::new(File::open(file)?) };
     let (head, raw) = peek(raw)?;
     if head.starts_with(&[0x1f, 0x8b]) {
         let (head, unpacked) = peek(Box::new(MultiGzDecoder::new(raw)))?;

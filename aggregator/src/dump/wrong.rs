@@ -70,7 +70,9 @@ pub enum ItemError {
     #[error(transparent)]
     Object(#[from] ObjectError),
     /// The file has no document.
-    #[error("the file is empty, which is no empty cluster: kubectl writes nothing where it fails. See what it printed, and {MAKE_ONE}")]
+    #[error(
+        "the file is empty, which is no empty cluster: kubectl writes nothing where it fails. See what it printed, and {MAKE_ONE}"
+    )]
     Empty,
     /// It is no object: it does not say what it is.
     #[error("field `kind` is absent")]
@@ -92,7 +94,9 @@ pub enum ItemError {
         known: String,
     },
     /// What kubectl prints for people, as JSON.
-    #[error("kind `Table` is for people to look at, and has no whole objects: ask for objects, as `kubectl get … -o json` does")]
+    #[error(
+        "kind `Table` is for people to look at, and has no whole objects: ask for objects, as `kubectl get … -o json` does"
+    )]
     Table,
     /// Objects without spec and status.
     #[error("kind `{kind}` has names and labels only: ask for whole objects, as `kubectl get … -o json` does")]
@@ -107,7 +111,9 @@ pub enum ItemError {
         message: String,
     },
     /// A field that lists do not have, such as what kubectl prints when something fails.
-    #[error("`{field}: {text}` is no field of an object: something else was written into the file. With `2>&1` errors are; leave it out")]
+    #[error(
+        "`{field}: {text}` is no field of an object: something else was written into the file. With `2>&1` errors are; leave it out"
+    )]
     Stray {
         /// The field.
         field: String,
@@ -191,7 +197,8 @@ impl From<io::Error> for Trouble {
 /// Whether a line is what kubectl prints beside what it was asked for: errors, warnings, or a line of its log (`E0105 10:00:00 …`).
 fn is_of_kubectl(line: &str) -> bool {
     let mut word = line.bytes();
-    let is_logged = matches!(word.next(), Some(b'E' | b'W' | b'I')) && word.by_ref().take(4).all(|byte| byte.is_ascii_digit());
+    let is_logged =
+        matches!(word.next(), Some(b'E' | b'W' | b'I')) && word.by_ref().take(4).all(|byte| byte.is_ascii_digit());
     ["error:", "Error from server", "Warning:", "Unable to connect"].iter().any(|begin| line.starts_with(begin))
         || is_logged && word.next() == Some(b' ')
 }

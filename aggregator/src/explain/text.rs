@@ -13,6 +13,7 @@ use super::appwrapper::AppWrapper;
 use super::cluster::{Cluster, OnNodes};
 use super::ladder::{ByResource, Rung, UsedBy};
 use super::node::{Gpu, Node};
+use crate::dump::input::Input;
 use crate::ladder::{NodeState, Reason};
 use crate::resource::Resource;
 
@@ -23,10 +24,8 @@ const UNKNOWN: &str = "unknown";
 /// The text of an answer.
 pub fn text(answer: &Answer, paint: Paint) -> String {
     let mut out = String::new();
-    if answer.objects_left_out > 0 {
-        let objects = count(answer.objects_left_out as u64, "object", "objects");
-        let them = if answer.objects_left_out == 1 { "it" } else { "them" };
-        line(&mut out, &paint.tone(Tone::Bad, &format!("{objects} can't be read: the figures are without {them}.")));
+    if let Some(input) = &answer.input {
+        write_input(&mut out, input, paint);
     }
     if let Some(cluster) = &answer.cluster {
         write_cluster(&mut out, cluster, paint);
@@ -36,6 +35,24 @@ pub fn text(answer: &Answer, paint: Paint) -> String {
         write_node(&mut out, node, paint);
     }
     out
+}
+
+/// What is wrong with the input stands before all that is made of it.
+fn write_input(out: &mut String, input: &Input, paint: Paint) {
+    let objects = [
+        count(input.nodes as u64, "Node", "Nodes"),
+        count(input.pods as u64, "Pod", "Pods"),
+        count(input.appwrappers as u64, "AppWrapper", "AppWrappers"),
+    ];
+    let server = input.server_version.as_ref().map(|version| format!(", of Kubernetes {version}")).unwrap_or_default();
+    line(out, &printable(&format!("A dump of {}, {}{server}.", list(&objects), input.as_of)));
+    for complaint in input.complaints() {
+        line(out, &paint.tone(Tone::Bad, &format!("{}.", printable(&complaint))));
+    }
+    for note in &input.notes {
+        line(out, &printable(&format!("Note: {note}.")));
+    }
+    out.push('\n');
 }
 
 fn line(out: &mut String, text: &str) {
