@@ -8,6 +8,7 @@ mod support;
 
 use mcad_aggregator::cluster::Cluster;
 use mcad_aggregator::fit::{Fits, Verdict, fits};
+use mcad_aggregator::ladder::Rung;
 use mcad_aggregator::object::{AppWrapper, Object};
 use mcad_aggregator::options::Options;
 use mcad_aggregator::resource::{Amounts, Resource};
@@ -136,7 +137,7 @@ fn one_by_one(snapshot: &Snapshot, found: &Fits) -> &'static str {
 
 fn place(snapshot: &Snapshot, appwrapper: &AppWrapper) -> Verdict {
     let nodes = &snapshot.nodes.as_ref().unwrap().nodes;
-    let free = |resource| move |view: &NodeView| view.rung(&resource).map_or(0, |rung| rung.free);
+    let free = |resource| move |view: &NodeView| view.rung(&resource).map_or(0, Rung::surely_free);
     let [gpu, cpu, memory] = [Resource::Gpu, Resource::Cpu, Resource::Memory];
     let (gpu, cpu, memory) = (free(gpu), free(cpu), free(memory));
     let mut rooms: Vec<[i128; 3]> = nodes.iter().map(|view| [gpu(view), cpu(view), memory(view)]).collect();

@@ -9,9 +9,11 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use k8s_openapi::jiff::Timestamp;
 
+use crate::accelerator::Accelerator;
 use crate::options::{GpuMetrics, OperatorMetrics, Options, PodMetrics};
 use crate::quantity::Quantity;
 use crate::selector::Selector;
+use crate::tolerated::ToleratedTaint;
 use crate::version;
 
 const EXAMPLES: &str = "\
@@ -196,9 +198,14 @@ pub struct Figures {
     /// `mcad_node_agent_up` has a line for these.
     #[arg(long, value_name = "SELECTOR", default_value = "")]
     pub agent_nodes: Selector,
-    /// Key of a taint that keeps nobody off; may be given several times, and then replaces the default.
-    #[arg(long, value_name = "KEY", default_value = crate::resource::NVIDIA_GPU)]
-    pub tolerate_taint: Vec<String>,
+    /// A taint that keeps no pod off: KEY is NoSchedule alone, KEY:NoExecute the other effect. May be given several times;
+    /// these then replace the default.
+    #[arg(long, value_name = "KEY[:EFFECT]", default_value = crate::resource::NVIDIA_GPU)]
+    pub tolerate_taint: Vec<ToleratedTaint>,
+    /// An extended resource that is an accelerator, besides nvidia.com/*, amd.com/gpu, habana.ai/gaudi, google.com/tpu and
+    /// gpu.intel.com/*: its slots and its largest free block are shown. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub accelerator: Vec<Accelerator>,
     /// Cpu that must be left on a node beside each GPU of a slot.
     #[arg(long, value_name = "QUANTITY", default_value = "1")]
     pub slot_cpu_per_gpu: Quantity,
@@ -247,6 +254,7 @@ impl Figures {
             pod_metrics: if self.pod_metrics { PodMetrics::On } else { PodMetrics::Off },
             agent_nodes: self.agent_nodes.clone(),
             tolerated: self.tolerate_taint.iter().cloned().collect(),
+            accelerators: self.accelerator.iter().cloned().collect(),
             slot_millicores_per_gpu: small(self.slot_cpu_per_gpu.millis()),
             slot_bytes_per_gpu: small(self.slot_memory_per_gpu.units()),
         }
@@ -491,6 +499,10 @@ mod tests {
         assert!(Args::try_parse_from(["mcad-aggregator", "--cluster", "file:a.yaml", "explain"]).is_err());
     }
 
+    fn taint(text: &str) -> ToleratedTaint {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn the_defaults_of_the_figures_are_those_of_the_rules() {
         assert_eq!(parse(&[]).figures.options(), Options::default());
@@ -498,10 +510,20 @@ mod tests {
         assert_eq!((nodes.agent_nodes, nodes.pod_metrics), ("pool in (a, b)".parse().unwrap(), PodMetrics::On));
         let refused = Args::try_parse_from(["mcad-aggregator", "--agent-nodes", "pool in a"]).unwrap_err().to_string();
         assert!(refused.contains("found \"a\" where \"(\" should be"), "{refused}");
+        let refused = Args::try_parse_from(["mcad-aggregator", "--tolerate-taint", "team=a"]).unwrap_err().to_string();
+        assert!(refused.contains("leave out \"=a\""), "{refused}");
         let given = parse(&["--tolerate-taint", "team", "--slot-cpu-per-gpu", "1500m", "--slot-memory-per-gpu", "8Gi"]);
         let options = given.figures.options();
-        assert_eq!(options.tolerated, ["team".to_owned()].into());
+        assert_eq!(options.tolerated, [taint("team")].into_iter().collect());
         assert_eq!((options.slot_millicores_per_gpu, options.slot_bytes_per_gpu), (1500, 8 << 30));
+    }
+
+    #[test]
+    fn accelerators_are_extended_resources_as_many_as_wanted() {
+        let given = parse(&["--accelerator", "example.com/npu", "--accelerator", "example.com/tpu"]).figures.options();
+        assert!(given.is_accelerator("example.com/npu") && given.is_accelerator("example.com/tpu"));
+        let refused = Args::try_parse_from(["mcad-aggregator", "--accelerator", "npu"]).unwrap_err().to_string();
+        assert!(refused.contains("\"npu\" is not the name of an extended resource"), "{refused}");
     }
 
     #[test]

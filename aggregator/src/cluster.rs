@@ -4,6 +4,7 @@
 //! of its object and of the node or AppWrapper it touches, however large the cluster is. The same objects give the same
 //! cluster, whatever the order of their events.
 mod appwrappers;
+mod pod_events;
 mod pods;
 mod seed;
 mod sums;
@@ -13,12 +14,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::histogram::RequestHistograms;
-use crate::object::{AppWrapperName, Kind, Node, Object, Pod, Served};
+use crate::object::{AppWrapperName, Kind, Node, Object, Pod, Rare, Served};
 use crate::table::Table;
 use appwrappers::AppWrapperEntry;
 use seed::Counted;
-use sums::Change;
-pub use sums::{Gained, Held};
+pub use sums::{Gained, Held, Orphans};
 
 pub use self::pods::Place;
 use self::pods::{PodName, Pods};
@@ -73,6 +73,22 @@ impl fmt::Display for Source {
     }
 }
 
+/// A kind of object that is missing from the input: what rests on it is unknown (docs/accounting.md §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// Nodes are not known.
+    Nodes,
+    /// Pods are not known.
+    Pods,
+    /// AppWrappers are not known.
+    #[serde(rename = "appwrappers")]
+    AppWrappers,
+    /// The API server serves no version of AppWrappers: there are none.
+    #[serde(rename = "appwrappers_served")]
+    AppWrappersServed,
+}
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Cluster {
@@ -86,6 +102,8 @@ pub struct Cluster {
     served: Option<BTreeSet<Served>>,
     /// Names that many objects share, each once.
     names: HashSet<Arc<str>>,
+    /// The same of what many pods have alike.
+    rares: HashSet<Arc<Rare>>,
     /// AppWrappers that the histograms may not have seen yet.
     unobserved: Vec<AppWrapperName>,
     histograms: RequestHistograms,
@@ -146,9 +164,41 @@ impl Cluster {
         }
     }
 
-    /// Whether nodes and pods are all known: without either, no figure of nodes is right.
+    /// Whether all Nodes are known.
     pub fn knows_nodes(&self) -> bool {
-        self.known.contains(&Source::Nodes) && self.known.contains(&Source::Pods)
+        self.known.contains(&Source::Nodes)
+    }
+
+    /// Whether all Pods are known.
+    pub fn knows_pods(&self) -> bool {
+        self.known.contains(&Source::Pods)
+    }
+
+    /// Whether every list that the API server serves is known. AppWrappers that no version is served of are no list.
+    pub fn is_listed(&self) -> bool {
+        self.knows_nodes() && self.knows_pods() && self.lists_appwrappers()
+    }
+
+    /// What is missing (docs/accounting.md §6).
+    pub fn missing(&self) -> BTreeSet<Missing> {
+        let appwrappers = match &self.served {
+            _ if self.knows_appwrappers() => None,
+            Some(served) if served.is_empty() => Some(Missing::AppWrappersServed),
+            _ => Some(Missing::AppWrappers),
+        };
+        let nodes = (!self.knows_nodes()).then_some(Missing::Nodes);
+        let pods = (!self.knows_pods()).then_some(Missing::Pods);
+        [nodes, pods, appwrappers].into_iter().flatten().collect()
+    }
+
+    /// Bound, unfinished pods whose node is not there. Where Nodes are not known, no node is.
+    pub fn orphans(&self) -> Orphans {
+        let known = self.knows_nodes();
+        let mut orphans = Orphans::default();
+        for entry in self.nodes.values().filter(|entry| entry.node.is_none() || !known) {
+            orphans.add(&entry.held);
+        }
+        orphans
     }
 
     /// How many quantities could not be read in each list that is known.
@@ -186,6 +236,15 @@ impl Cluster {
     /// The pods, in no order.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.pods.iter()
+    }
+
+    /// The pods of an AppWrapper that are bound and have not failed, in order of name; also those on nodes that are not there.
+    pub fn bound_pods_of(&self, appwrapper: &AppWrapperName) -> Vec<&Pod> {
+        let places = self.appwrappers.get(appwrapper).into_iter().flat_map(|entry| &entry.pods);
+        let mut bound: Vec<&Pod> =
+            places.filter_map(|place| self.pods.at(*place)).filter(|pod| pod.is_placed()).collect();
+        bound.sort_unstable_by(|a, b| (&a.name, &a.namespace).cmp(&(&b.name, &b.namespace)));
+        bound
     }
 
     /// The pod of that name.
@@ -257,6 +316,7 @@ impl Cluster {
         }
         self.known.insert(source);
         self.names.retain(|name| Arc::strong_count(name) > 1);
+        self.rares.retain(|rare| Arc::strong_count(rare) > 1);
     }
 
     fn share(&mut self, name: &Arc<str>) -> Arc<str> {
@@ -279,6 +339,7 @@ impl Cluster {
         }
         node.capacity.share_names(|name| self.share(name));
         node.allocatable.share_names(|name| self.share(name));
+        node.other_allocatable.share_names(|name| self.share(name));
         let (name, unreadable, revision) = (node.name.clone(), node.unreadable, self.revision.next());
         let entry = self.nodes.entry(name).or_default();
         entry.revision = revision;
@@ -295,154 +356,11 @@ impl Cluster {
         self.note_unreadable(Source::Nodes, gone.map_or(0, |node| node.unreadable), 0);
     }
 
-    fn set_pod(&mut self, pod: Pod) {
-        match self.pods.find(&pod.namespace, &pod.name) {
-            None => self.add_pod(pod),
-            Some((place, known)) if !pod.is_same_work(known) => self.replace_pod(place, pod),
-            // Most of what happens to a pod changes nothing that is kept of it.
-            Some((_, known)) if pod.is_as_far(known) => {}
-            Some((place, known)) => {
-                let moves = pod.node != known.node;
-                self.advance_pod(place, pod, moves);
-            }
-        }
-    }
-
-    fn add_pod(&mut self, mut pod: Pod) {
-        self.share_names(&mut pod);
-        self.account(Change::Comes, &pod);
-        let (rivals_before, uid) = (self.pods.have_rivals(), pod.cgroup_uid.clone());
-        self.pods.insert(pod);
-        self.touch_rivals(rivals_before, &uid);
-    }
-
-    /// It asks for something else, or for someone else, than before.
-    fn replace_pod(&mut self, place: Place, mut pod: Pod) {
-        self.share_names(&mut pod);
-        self.account(Change::Comes, &pod);
-        let (rivals_before, uid) = (self.pods.have_rivals(), pod.cgroup_uid.clone());
-        if let Some(before) = self.pods.replace(place, pod) {
-            self.account(Change::Goes, &before);
-            self.touch_rivals(rivals_before, &before.cgroup_uid);
-        }
-        self.touch_rivals(rivals_before, &uid);
-    }
-
-    /// It got further, as to a node, and else is what it was: where both states are of one node or AppWrapper, that is looked up
-    /// once.
-    fn advance_pod(&mut self, place: Place, mut pod: Pod, moves: bool) {
-        if moves {
-            self.share_node(&mut pod);
-        }
-        let Some(after) = self.pods.advance(place, &mut pod) else { return };
-        let (before, unreadable) = (pod, after.unreadable);
-        let states = [(Change::Comes, after), (Change::Goes, &before)];
-        for of_one_node in states.chunks(if moves { 1 } else { states.len() }) {
-            account_on_node(&mut self.nodes, of_one_node, &mut self.revision);
-        }
-        account_for_owner(&mut self.appwrappers, &states);
-        self.note_unreadable(Source::Pods, before.unreadable, unreadable);
-        self.touch_rivals(self.pods.have_rivals(), &before.cgroup_uid);
-    }
-
-    /// Names that many pods share are in memory once. Those of nodes and AppWrappers are keys here already, in tables that the
-    /// pod is looked up in next.
-    fn share_names(&mut self, pod: &mut Pod) {
-        self.share_node(pod);
-        if let Some(owner) = &mut pod.owner {
-            *owner = match self.appwrappers.get_key_value(owner) {
-                Some((known, _)) => known.clone(),
-                None => AppWrapperName { namespace: self.share(&owner.namespace), name: self.share(&owner.name) },
-            };
-        }
-        let owners = pod.owner.as_ref().map(|owner| &owner.namespace).filter(|known| **known == pod.namespace);
-        pod.namespace = match owners {
-            Some(known) => known.clone(),
-            None => self.share(&pod.namespace),
-        };
-        pod.requests.share_names(|name| self.share(name));
-    }
-
-    fn share_node(&mut self, pod: &mut Pod) {
-        if let Some(node) = &mut pod.node {
-            *node = match self.nodes.get_key_value(node) {
-                Some((known, _)) => known.clone(),
-                None => self.share(node),
-            };
-        }
-    }
-
-    fn remove_pod(&mut self, namespace: &str, name: &str, uid: &str) {
-        let rivals_before = self.pods.have_rivals();
-        let found = self.pods.find(namespace, name).filter(|(_, pod)| same(&pod.uid, uid));
-        if let Some(pod) = found.map(|(place, _)| place).and_then(|place| self.pods.remove(place)) {
-            self.account(Change::Goes, &pod);
-            self.touch_rivals(rivals_before, &pod.cgroup_uid);
-        }
-    }
-
-    /// Which of several pods a UID means may have changed, and with it what the report of each one's node tells.
-    fn touch_rivals(&mut self, rivals_before: bool, uid: &str) {
-        if !rivals_before && !self.pods.have_rivals() {
-            return;
-        }
-        let revision = self.revision.next();
-        for pod in self.pods.all_of_uid(uid) {
-            if let Some(entry) = pod.node.as_ref().and_then(|node| self.nodes.get_mut(node)) {
-                entry.revision = revision;
-            }
-        }
-    }
-
-    /// Adds a pod to the sums of its node, its AppWrapper and its list, or takes it away.
-    fn account(&mut self, change: Change, pod: &Pod) {
-        account_on_node(&mut self.nodes, &[(change, pod)], &mut self.revision);
-        account_for_owner(&mut self.appwrappers, &[(change, pod)]);
-        match change {
-            Change::Comes => self.note_unreadable(Source::Pods, 0, pod.unreadable),
-            Change::Goes => self.note_unreadable(Source::Pods, pod.unreadable, 0),
-        }
-    }
-
     fn note_unreadable(&mut self, source: Source, before: u32, after: u32) {
         if before != after {
             let count = self.unreadable.entry(source).or_default();
             *count = (*count + u64::from(after)).saturating_sub(before.into());
         }
-    }
-}
-
-/// Takes states of one pod, all on the same node, in or out of its sums. Also one that holds nothing there may be measured
-/// there, so that the node is not as it was.
-fn account_on_node(nodes: &mut Table<Arc<str>, NodeEntry>, states: &[(Change, &Pod)], revision: &mut Revision) {
-    let Some(name) = states.first().and_then(|(_, pod)| pod.node.as_ref()) else { return };
-    let held = || states.iter().filter(|(_, pod)| pod.held_node().is_some());
-    let entry = match nodes.get_mut(name) {
-        Some(entry) => entry,
-        None if held().next().is_none() => return,
-        None => nodes.entry(name.clone()).or_default(),
-    };
-    entry.revision = revision.next();
-    for (change, pod) in held() {
-        entry.held.account(pod, *change);
-    }
-    if entry.is_forgotten() {
-        nodes.remove(name);
-    }
-}
-
-/// The same for states that are all of the same AppWrapper.
-fn account_for_owner(appwrappers: &mut Table<AppWrapperName, AppWrapperEntry>, states: &[(Change, &Pod)]) {
-    let Some(owner) = states.first().and_then(|(_, pod)| pod.owner.as_ref()) else { return };
-    let entry = match appwrappers.get_mut(owner) {
-        Some(entry) => entry,
-        None => appwrappers.entry(owner.clone()).or_default(),
-    };
-    for (change, pod) in states {
-        entry.gained.account(pod, *change);
-    }
-    if entry.is_forgotten() {
-        appwrappers.remove(owner);
     }
 }
 

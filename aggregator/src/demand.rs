@@ -1,50 +1,55 @@
 //! What an AppWrapper asks for: its pods, by the rules of its version (docs/accounting.md §2).
 //!
-//! Owns the way from a spec to groups of alike pods. Whether they fit is in [`crate::fit`], what they got in
+//! Owns the way from a spec to groups of identical pods. Which of them are left to place is in [`rest`]. Whether they fit is in [`crate::fit`], what they got in
 //! [`crate::cluster`].
+pub mod rest;
+
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::object::constraints::Constraints;
+use crate::object::HostPort;
+use crate::object::constraints::{Added, Constraints};
 use crate::object::meta::nullable;
 use crate::object::quantities::Quantities;
-use crate::object::spec::{Requirements, dispatcher_triple, whole};
+use crate::object::spec::{Effective, Requirements, dispatcher_triple, whole};
 use crate::object::template::{Template, at_path};
+use crate::others::Others;
 use crate::resource::{Amounts, Resource};
 
-/// Pods that are alike in all that matters here.
+/// Identical pods: they are alike in all that decides where they fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodGroup {
     /// How many.
     pub count: u32,
-    /// What each asks for.
+    /// What each needs room for on its node, `pods` apart. Resources without a ladder are among the extended ones.
     pub requests: Amounts,
+    /// The ports of its node that each takes.
+    pub ports: Box<[HostPort]>,
+    /// Their priority.
+    pub priority: i64,
     /// Where each may go.
     pub constraints: Arc<Constraints>,
+    /// The same once the queue has admitted them. Absent: it added nothing.
+    pub admitted: Option<Arc<Constraints>>,
 }
 
 /// The pods an AppWrapper asks for, in the order of its spec.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
-    /// Groups of alike pods.
-    pub groups: Box<[PodGroup]>,
-    /// Their sum.
+    /// Groups of identical pods, as the scheduler counts them. Those of v1beta2 are its pod sets, one by one.
+    pub groups: Arc<[PodGroup]>,
+    /// What the spec asks for: of v1beta1 as MCAD counts it, which is less than the sum of the groups where pods have init
+    /// containers or overhead, or jobs have a parallelism.
     pub total: Amounts,
+    /// The kinds of objects in it whose pods are not known, each once.
+    pub unknown_kinds: Box<[String]>,
     /// Quantities and templates in it that could not be read.
     pub unreadable: u32,
 }
 
 impl Demand {
-    fn new(groups: Vec<PodGroup>, unreadable: u32) -> Self {
-        let mut total = Amounts::default();
-        for group in &groups {
-            total.add_times(&group.requests, group.count.into());
-        }
-        Self { groups: groups.into(), total, unreadable }
-    }
-
     /// Pods in all.
     pub fn pods(&self) -> u64 {
         self.groups.iter().map(|group| u64::from(group.count)).sum()
@@ -78,6 +83,8 @@ pub(crate) struct Component {
     template: Value,
     #[serde(deserialize_with = "nullable")]
     pod_sets: Vec<PodSet>,
+    #[serde(deserialize_with = "nullable")]
+    pod_set_infos: Vec<Added>,
 }
 
 #[derive(Default, Deserialize)]
@@ -89,10 +96,9 @@ struct PodSet {
     replicas: Value,
 }
 
-/// The demand of a v1beta1 AppWrapper, as MCAD counts it.
+/// The demand of a v1beta1 AppWrapper.
 pub(crate) fn of_generic_items(items: &[GenericItem]) -> Demand {
-    let mut groups = Vec::new();
-    let mut unreadable = 0;
+    let mut found = Found::default();
     for item in items {
         // MCAD looks at nothing of an item without a template.
         if item.generictemplate.is_null() {
@@ -101,47 +107,101 @@ pub(crate) fn of_generic_items(items: &[GenericItem]) -> Demand {
         let spec = &item.generictemplate["spec"];
         let pod_spec = if spec["template"].is_object() { &spec["template"]["spec"] } else { spec };
         let template = if pod_spec.is_null() { Some(Template::default()) } else { Template::from_spec(pod_spec) };
-        unreadable += u32::from(template.is_none());
+        found.unreadable += u32::from(template.is_none());
         let template = template.unwrap_or_default();
-        let constraints = &template.constraints;
         // Without a list of containers it is no pod, and there are none of it; with an empty one they ask for nothing.
         //
         // Source: project-codeflare/multi-cluster-app-dispatcher `genericresource.go`, `hasFields`.
-        if item.custompodresources.is_empty() && pod_spec["containers"].is_array() {
-            unreadable += template.work.unreadable();
-            let mut requests = Amounts::default();
-            for container in &template.work.containers {
-                requests.add_times(&dispatcher_amounts(&container.resources), 1);
+        if item.custompodresources.is_empty() {
+            if pod_spec["containers"].is_array() {
+                found.unreadable += template.work.unreadable();
+                let counted_by_mcad = replicas(&spec["replicas"], 1);
+                for container in &template.work.containers {
+                    let amounts = dispatcher_amounts(&container.resources);
+                    found.total.add_times(&amounts, counted_by_mcad.into());
+                }
+                let is_job = is_of(&item.generictemplate, "batch/v1", "Job");
+                let count = if is_job { job_pods(spec) } else { counted_by_mcad };
+                found.groups.push(group(count, template.work.effective_of_template(), &template));
+            } else {
+                found.note_unknown(&item.generictemplate);
             }
-            groups.push(group(replicas(&spec["replicas"], 1), requests, constraints));
         }
         for pods in &item.custompodresources {
-            unreadable += pods.resources.requests.unreadable + pods.resources.limits.unreadable;
-            groups.push(group(replicas(&pods.replicas, 0), dispatcher_amounts(&pods.resources), constraints));
+            let Requirements { requests, limits } = &pods.resources;
+            found.unreadable += requests.unreadable + limits.unreadable;
+            let count = replicas(&pods.replicas, 0);
+            let amounts = dispatcher_amounts(&pods.resources);
+            found.total.add_times(&amounts, count.into());
+            let mut others = requests.clone();
+            others.fill_in_zeros(limits);
+            let each = Effective { amounts, others: Others::from_quantities(&others) };
+            found.groups.push(group(count, each, &template));
         }
     }
-    Demand::new(groups, unreadable)
+    found.into()
 }
 
 /// The demand of a v1beta2 AppWrapper.
 pub(crate) fn of_components(components: &[Component]) -> Demand {
-    let mut groups = Vec::new();
-    let mut unreadable = 0;
+    let mut found = Found::default();
     for component in components {
         let declared = component.pod_sets.iter().map(|set| (set.path.clone(), replicas(&set.replicas, 1)));
         let sets = if component.pod_sets.is_empty() { inferred(&component.template) } else { declared.collect() };
-        for (path, count) in sets {
+        if sets.is_empty() {
+            found.note_unknown(&component.template);
+        }
+        for (at, (path, count)) in sets.into_iter().enumerate() {
             // A path that leads nowhere drops its pods.
             let spec = at_path(&component.template, &path).and_then(|template| template.get("spec"));
             let Some(template) = spec.filter(|spec| spec.is_object()).and_then(Template::from_spec) else {
-                unreadable += 1;
+                found.unreadable += 1;
                 continue;
             };
-            unreadable += template.work.unreadable();
-            groups.push(group(count, template.work.effective_of_template(), &template.constraints));
+            found.unreadable += template.work.unreadable();
+            let each = template.work.effective_of_template();
+            found.total.add_times(&each.amounts, count.into());
+            let added = component.pod_set_infos.get(at).filter(|added| !added.is_empty());
+            let admitted = added.map(|added| Arc::new(template.constraints.with(added)));
+            found.groups.push(PodGroup { admitted, ..group(count, each, &template) });
         }
     }
-    Demand::new(groups, unreadable)
+    found.into()
+}
+
+/// What was found in a spec so far.
+#[derive(Default)]
+struct Found {
+    groups: Vec<PodGroup>,
+    total: Amounts,
+    unknown_kinds: Vec<String>,
+    unreadable: u32,
+}
+
+impl Found {
+    /// The pods of this object are not known, if it has any.
+    fn note_unknown(&mut self, object: &Value) {
+        let text = |field: &str| object[field].as_str().unwrap_or_default();
+        let (group, kind) = (text("apiVersion"), text("kind"));
+        let group = group.split_once('/').map_or("", |(group, _)| group);
+        let has_none = PODLESS.contains(&group) && !(group.is_empty() && MAKERS.contains(&kind));
+        if !kind.is_empty() && !has_none && !self.unknown_kinds.iter().any(|known| *known == kind) {
+            self.unknown_kinds.push(kind.to_owned());
+        }
+    }
+}
+
+/// Groups of the API whose objects make no pods; the core group but for [`MAKERS`].
+const PODLESS: [&str; 6] =
+    ["", "networking.k8s.io", "policy", "rbac.authorization.k8s.io", "route.openshift.io", "scheduling.k8s.io"];
+/// Kinds of the core group that are pods or make some.
+const MAKERS: [&str; 2] = ["Pod", "ReplicationController"];
+
+impl From<Found> for Demand {
+    fn from(found: Found) -> Self {
+        let Found { groups, total, unknown_kinds, unreadable } = found;
+        Self { groups: groups.into(), total, unknown_kinds: unknown_kinds.into(), unreadable }
+    }
 }
 
 /// Path and replicas of the pods of the kinds that the AppWrapper controller knows; none for others.
@@ -199,8 +259,18 @@ fn replicas(value: &Value, absent: u32) -> u32 {
     value.as_i64().or_else(whole).map_or(absent, |count| count.clamp(0, i32::MAX.into()) as u32)
 }
 
-fn group(count: u32, requests: Amounts, constraints: &Arc<Constraints>) -> PodGroup {
-    PodGroup { count, requests, constraints: constraints.clone() }
+fn is_of(object: &Value, api_version: &str, kind: &str) -> bool {
+    object["apiVersion"] == api_version && object["kind"] == kind
+}
+
+fn group(count: u32, each: Effective, template: &Template) -> PodGroup {
+    let Effective { amounts: mut requests, others } = each;
+    for (name, amount) in others.iter() {
+        requests.add(&Resource::Extended(name.clone()), amount);
+    }
+    let work = &template.work;
+    let constraints = template.constraints.clone();
+    PodGroup { count, requests, ports: work.host_ports(), priority: work.priority(), constraints, admitted: None }
 }
 
 /// What MCAD v1 takes one container, or one of `custompodresources`, for: in each dimension its request, or its limit

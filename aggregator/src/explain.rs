@@ -10,7 +10,9 @@ pub mod ladder;
 
 pub mod appwrapper;
 pub mod cluster;
+pub mod missing;
 pub mod node;
+pub mod truth;
 pub mod why;
 
 pub mod text;
@@ -77,8 +79,8 @@ pub enum Unanswered {
     /// There is no such node.
     #[error("no node is called {0}")]
     NoSuchNode(String),
-    /// Nodes or pods are not known.
-    #[error("nodes and pods are not known yet, or out of reach")]
+    /// Nodes are not known.
+    #[error("Nodes are not known: not listed yet, out of reach, or not in the dump")]
     NodesUnknown,
 }
 

@@ -38,7 +38,7 @@ pub fn write(snapshot: &Snapshot, out: &mut Exposition<'_>) {
         appwrappers::write(appwrappers, &spelling, out);
     }
     if let Some(nodes) = &snapshot.nodes {
-        shape::write(nodes, out);
+        shape::write(nodes, snapshot.orphans.as_ref(), &spelling, out);
         if snapshot.options.gpu_metrics == GpuMetrics::On {
             devices::write(nodes, out);
         }
@@ -68,7 +68,8 @@ impl Spelling {
         let always = [Resource::Cpu, Resource::Memory, Resource::Gpu];
         let of_nodes = snapshot.nodes.iter().flat_map(|nodes| nodes.sums.keys().cloned());
         let views = snapshot.appwrappers.iter().flat_map(|all| &all.appwrappers);
-        let amounts = views.flat_map(|view| [&view.appwrapper.demand.total, &view.allocated]);
+        let amounts = views.flat_map(|view| [Some(&view.appwrapper.demand.total), view.allocated.as_ref()]);
+        let amounts = amounts.chain(snapshot.orphans.iter().map(|orphans| Some(&orphans.requested))).flatten();
         let of_appwrappers =
             amounts.flat_map(|amounts| amounts.extended().iter().map(|(name, _)| Resource::Extended(name.clone())));
         let resources: BTreeSet<Resource> = always.into_iter().chain(of_nodes).chain(of_appwrappers).collect();

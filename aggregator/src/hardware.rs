@@ -7,11 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::object::Node;
 use crate::resource::{NVIDIA_GPU, Resource};
+use crate::shares::{SHARED, Shares, base, labelled_replicas};
 
 /// Device plugins' resources for MIG instances begin so, with strategy `mixed`.
 pub(crate) const MIG_PREFIX: &str = "nvidia.com/mig-";
-/// A time-sliced resource may be renamed by this.
-pub(crate) const SHARED: &str = ".shared";
 const MIG_STRATEGY: &str = "nvidia.com/mig.strategy";
 
 /// The hardware behind one resource, in that resource's unit.
@@ -94,6 +93,8 @@ pub enum Health {
 pub struct Found<'a> {
     /// Each resource once: they are few.
     hardware: Vec<(Resource, Hardware)>,
+    /// Those of them that are handed out several times each.
+    shares: Vec<(Resource, Shares)>,
     /// What each device is handed out as, in order of UUID.
     devices: Vec<(&'a str, Resource)>,
 }
@@ -102,6 +103,11 @@ impl<'a> Found<'a> {
     /// The hardware behind a resource.
     pub fn get(&self, resource: &Resource) -> Option<&Hardware> {
         self.hardware.iter().find(|(known, _)| known == resource).map(|(_, hardware)| hardware)
+    }
+
+    /// What it is shares of. Absent: each device is handed out once.
+    pub fn shares(&self, resource: &Resource) -> Option<Shares> {
+        self.shares.iter().find(|(known, _)| known == resource).map(|(_, shares)| *shares)
     }
 
     /// Every resource that was found.
@@ -118,7 +124,7 @@ impl<'a> Found<'a> {
     /// What the facts come to on this node, under the names that it declares.
     pub fn new(facts: &Facts<'a>, node: &Node) -> Self {
         let mut found = Vec::with_capacity(3);
-        let mut devices = Vec::new();
+        let (mut devices, mut shares) = (Vec::new(), Vec::new());
         let whole = |installed: i128| Hardware { installed, ..Hardware::default() };
         if let Some(cpus) = facts.cpus_online {
             found.push((Resource::Cpu, whole(i128::from(cpus) * 1_000)));
@@ -129,7 +135,11 @@ impl<'a> Found<'a> {
         if let Some(gpus) = &facts.gpus {
             let on_node = OnNode { node, facts, gpus };
             for (name, pool) in on_node.pools() {
-                if let Some((resource, hardware)) = on_node.hardware(&name, &pool) {
+                if let Some((resource, hardware, replicas)) = on_node.hardware(&name, &pool) {
+                    if replicas > 1 && hardware.installed > 0 {
+                        let of = Shares { shares: hardware.installed, devices: hardware.installed / replicas };
+                        shares.push((resource.clone(), of));
+                    }
                     devices.extend(pool.devices.iter().map(|(uuid, _)| (*uuid, resource.clone())));
                     found.push((resource, hardware));
                 }
@@ -139,7 +149,7 @@ impl<'a> Found<'a> {
         devices.reverse();
         devices.sort_by_key(|(uuid, _)| *uuid);
         devices.dedup_by(|(later, _), (first, _)| later == first);
-        Self { hardware: found, devices }
+        Self { hardware: found, shares, devices }
     }
 }
 
@@ -225,8 +235,9 @@ impl<'n, 'a> OnNode<'n, 'a> {
         }
     }
 
-    /// Nothing where the name is neither declared nor has devices.
-    fn hardware(&self, name: &str, pool: &Pool<'_>) -> Option<(Resource, Hardware)> {
+    /// The resource, what is behind it, and how often each device is handed out. Nothing where the name is neither declared nor
+    /// has devices.
+    fn hardware(&self, name: &str, pool: &Pool<'_>) -> Option<(Resource, Hardware, i128)> {
         let shared = format!("{name}{SHARED}");
         // Kubelet keeps a name it once knew, at 0, for ever; so being declared alone says nothing.
         let name = if self.declared(&shared) > 0 { &*shared } else { name };
@@ -259,7 +270,7 @@ impl<'n, 'a> OnNode<'n, 'a> {
             lost_assigned: (assigned.iter().filter(|id| unknown(id)).count() as i128).min(lost),
             unhealthy_assigned: (assigned.iter().filter(|id| broken(id)).count() as i128).min(unhealthy),
         };
-        Some((resource, hardware))
+        Some((resource, hardware, replicas))
     }
 
     /// GPUs that NVML does not list and the bus shows, or that are expected.
@@ -275,8 +286,7 @@ impl<'n, 'a> OnNode<'n, 'a> {
         let mut devices: Vec<&str> = ids(self.facts.advertised.as_ref(), name).map(uuid_of).collect();
         devices.sort_unstable();
         let most = devices.chunk_by(|a, b| a == b).map(|of_one| of_one.len() as i128).max();
-        let labelled = || self.node.label(&format!("{}.replicas", base(name)))?.trim().parse::<u32>().ok();
-        most.unwrap_or_else(|| labelled().filter(|n| *n > 0).unwrap_or(1).into())
+        most.or_else(|| labelled_replicas(self.node, base(name))).unwrap_or(1)
     }
 
     fn declared(&self, name: &str) -> i128 {
@@ -298,10 +308,6 @@ fn ids<'n, 'a>(of: Option<&'n DeviceIds<'a>>, name: &str) -> impl Iterator<Item 
 /// As the device plugin names it: `1g.10gb+me` is `nvidia.com/mig-1g.10gb.me`.
 fn mig_resource(profile: &str) -> String {
     format!("{MIG_PREFIX}{}", profile.replace('+', "."))
-}
-
-fn base(name: &str) -> &str {
-    name.strip_suffix(SHARED).unwrap_or(name)
 }
 
 /// The device that a replica is of.

@@ -93,8 +93,8 @@ fn of_nodes(nodes: &crate::snapshot::Nodes) -> Vec<(Resource, Figures)> {
         let figures = Figures {
             installed: Some(rung.installed as f64),
             healthy: Some(rung.healthy as f64),
-            held: Some(rung.requested_in_all() as f64),
-            free: Some(rung.free as f64),
+            held: rung.account.as_ref().map(|account| account.requested_in_all() as f64),
+            free: rung.account.as_ref().map(|account| account.free as f64),
             used,
         };
         (resource.clone(), figures)

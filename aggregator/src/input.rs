@@ -44,8 +44,7 @@ impl Input {
         let instant = dump.instant(inputs.at.map(Timestamp::as_millisecond));
         let said = Arc::new(dump::input::Input::new(&dump, instant));
         let dumped = Dumped { unix_ms: instant.map(|instant| instant.unix_ms), input: Arc::clone(&said) };
-        let cluster = Cluster::from_objects_known(dump.objects, &dump.known);
-        let kubernetes = Kubernetes::new(cluster, figures.options(), Ages::DoNot).of_dump(dumped);
+        let kubernetes = Kubernetes::new(dump.into_cluster(), figures.options(), Ages::DoNot).of_dump(dumped);
         let mut store = Store::new(store::Limits::REPLAY);
         replay(Some(&kubernetes), &mut store, &inputs.reports, now)?;
         kubernetes.refit(&store.reports(now), now);

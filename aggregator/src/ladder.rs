@@ -1,11 +1,13 @@
 //! The ladder of one node and resource: from what is installed to what a new pod could get, by reason (docs/accounting.md §4).
 //!
 //! Pure arithmetic on whole amounts. Where the hardware's figures come from is in [`crate::hardware`].
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use crate::hardware::{Found, Hardware};
 use crate::object::Node;
 use crate::resource::{Amounts, Resource};
+use crate::tolerated::Tolerated;
 
 /// Whether a node takes new pods, and if not, why: the first reason that holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,13 +26,13 @@ impl NodeState {
     /// All of them, in the order in which they are shown.
     pub const ALL: [Self; 4] = [Self::Admissible, Self::Cordoned, Self::NotReady, Self::Tainted];
 
-    /// The state of a node, given the taint keys that count for nothing.
-    pub fn of(node: &Node, tolerated: &BTreeSet<String>) -> Self {
+    /// The state of a node, given the taints that keep no pod off.
+    pub fn of(node: &Node, tolerated: &Tolerated) -> Self {
         if !node.ready {
             Self::NotReady
         } else if node.cordoned {
             Self::Cordoned
-        } else if node.taints.iter().any(|taint| taint.effect.repels() && !tolerated.contains(&*taint.key)) {
+        } else if node.taints.iter().any(|taint| taint.effect.repels() && !tolerated.tolerates(taint)) {
             Self::Tainted
         } else {
             Self::Admissible
@@ -140,6 +142,15 @@ pub struct Rung {
     pub allocatable: i128,
     /// Allocatable where new pods may land.
     pub admissible: i128,
+    /// Who has what is installed. `None` if Pods are not known: then nothing is known to be free.
+    pub account: Option<Account>,
+    /// Allocatable that no healthy hardware stands behind. Absent: no agent has looked.
+    pub phantom: Option<i128>,
+}
+
+/// Who has what is installed: `installed + overcommitted = Σ requested + free + Σ withheld`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
     /// Effective requests of bound, unfinished pods.
     pub requested: ByOwner<i128>,
     /// What a new pod could get.
@@ -148,8 +159,6 @@ pub struct Rung {
     pub withheld: Withheld,
     /// Requests beyond installed.
     pub overcommitted: i128,
-    /// Allocatable that no healthy hardware stands behind. Absent: no agent has looked.
-    pub phantom: Option<i128>,
 }
 
 impl Rung {
@@ -160,6 +169,25 @@ impl Rung {
         self.capacity += other.capacity;
         self.allocatable += other.allocatable;
         self.admissible += other.admissible;
+        match (&mut self.account, &other.account) {
+            (Some(sum), Some(account)) => sum.add(account),
+            // A sum with an unknown part is unknown.
+            (sum, _) => *sum = None,
+        }
+        self.phantom = match (self.phantom, other.phantom) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
+    }
+
+    /// What a new pod could get; 0 where that is not known.
+    pub fn surely_free(&self) -> i128 {
+        self.account.as_ref().map_or(0, |account| account.free)
+    }
+}
+
+impl Account {
+    fn add(&mut self, other: &Self) {
         self.requested.appwrapper += other.requested.appwrapper;
         self.requested.other += other.requested.other;
         self.free += other.free;
@@ -167,10 +195,6 @@ impl Rung {
             *sum += amount;
         }
         self.overcommitted += other.overcommitted;
-        self.phantom = match (self.phantom, other.phantom) {
-            (Some(a), Some(b)) => Some(a + b),
-            (a, b) => a.or(b),
-        };
     }
 
     /// What pods hold, whoever they are.
@@ -179,26 +203,34 @@ impl Rung {
     }
 }
 
-/// The ladder of one node: cpu, memory, and every other resource that it declares or its agent found, in order. A node that
-/// says nothing of its cpu, as a new one may, has none of it.
+/// The ladder of one node: cpu, memory, and every other resource that it declares, its agent found, or its pods request above
+/// 0, in order. A node that says nothing of its cpu, as a new one may, has none of it. `requested` is `None` if Pods are not
+/// known.
 pub fn of_node(
     node: &Node,
     state: NodeState,
-    requested: ByOwner<&Amounts>,
+    requested: Option<ByOwner<&Amounts>>,
     found: &Found<'_>,
 ) -> Vec<(Resource, Rung)> {
     let declared = node.capacity.resources().chain(node.allocatable.resources());
     let always = [&Resource::Cpu, &Resource::Memory];
-    let resources: BTreeSet<&Resource> = always.into_iter().chain(declared).chain(found.resources()).collect();
-    let rung = |resource: &Resource| {
-        let requested =
-            ByOwner { appwrapper: requested.appwrapper.get(resource), other: requested.other.get(resource) };
+    let mut resources: BTreeSet<Cow<'_, Resource>> =
+        always.into_iter().chain(declared).chain(found.resources()).map(Cow::Borrowed).collect();
+    // Pods may hold devices that their node no longer declares: its plugin is gone, the pods are not.
+    for of_owner in requested.iter().flat_map(|requested| [requested.appwrapper, requested.other]) {
+        resources.extend(of_owner.devices().map(Cow::Owned));
+    }
+    let rung = |resource: Cow<'_, Resource>| {
+        let requested = requested.as_ref().map(|requested| ByOwner {
+            appwrapper: requested.appwrapper.get(&resource),
+            other: requested.other.get(&resource),
+        });
         let kubelet = Kubelet {
-            capacity: node.capacity.get(resource).unwrap_or(0),
-            allocatable: node.allocatable.get(resource).unwrap_or(0),
+            capacity: node.capacity.get(&resource).unwrap_or(0),
+            allocatable: node.allocatable.get(&resource).unwrap_or(0),
         };
-        let hardware = found.get(resource);
-        (resource.clone(), of_resource(resource, state, kubelet, requested, hardware))
+        let rung = of_resource(&resource, state, kubelet, requested, found.get(&resource));
+        (resource.into_owned(), rung)
     };
     resources.into_iter().map(rung).collect()
 }
@@ -212,12 +244,12 @@ pub struct Kubelet {
     pub allocatable: i128,
 }
 
-/// The rules of docs/accounting.md §4, by number.
+/// The rules of docs/accounting.md §4, by number. `requested` is `None` if Pods are not known.
 pub fn of_resource(
     resource: &Resource,
     state: NodeState,
     kubelet: Kubelet,
-    requested: ByOwner<i128>,
+    requested: Option<ByOwner<i128>>,
     hardware: Option<&Hardware>,
 ) -> Rung {
     let Kubelet { capacity, allocatable } = kubelet;
@@ -228,10 +260,25 @@ pub fn of_resource(
         unhealthy: if resource.is_extended() { (capacity - allocatable).max(0) } else { 0 },
         ..Hardware::default()
     };
-    let hardware = hardware.copied();
-    let Hardware { installed, lost, unhealthy, lost_assigned, unhealthy_assigned } = hardware.unwrap_or_else(word);
+    let seen = hardware.copied();
+    let hardware = seen.unwrap_or_else(word);
+    let Hardware { installed, lost, unhealthy, .. } = hardware;
     let healthy = (installed - lost - unhealthy).max(0);
+    Rung {
+        installed,
+        healthy,
+        capacity,
+        allocatable,
+        admissible: if state == NodeState::Admissible { allocatable } else { 0 },
+        account: requested.map(|requested| account(state, kubelet, requested, hardware, healthy)),
+        // 4
+        phantom: seen.map(|_| (allocatable - healthy).max(0)),
+    }
+}
 
+fn account(state: NodeState, kubelet: Kubelet, requested: ByOwner<i128>, hardware: Hardware, healthy: i128) -> Account {
+    let Kubelet { capacity, allocatable } = kubelet;
+    let Hardware { installed, lost, unhealthy, lost_assigned, unhealthy_assigned } = hardware;
     // 1
     let all = requested.appwrapper + requested.other;
     let overcommitted = (all - installed).max(0);
@@ -255,17 +302,5 @@ pub fn of_resource(
         NodeState::Cordoned => take(Reason::Cordoned, rest),
         NodeState::Tainted => take(Reason::Tainted, rest),
     };
-    Rung {
-        installed,
-        healthy,
-        capacity,
-        allocatable,
-        admissible: if state == NodeState::Admissible { allocatable } else { 0 },
-        requested,
-        free,
-        withheld,
-        overcommitted,
-        // 4
-        phantom: hardware.map(|_| (allocatable - healthy).max(0)),
-    }
+    Account { requested, free, withheld, overcommitted }
 }

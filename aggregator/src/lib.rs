@@ -13,11 +13,14 @@ pub mod store;
 
 pub mod trust;
 
+pub mod accelerator;
 pub mod options;
+pub mod others;
 pub mod quantity;
 pub mod resource;
 pub mod selector;
 mod table;
+pub mod tolerated;
 
 pub mod object;
 
@@ -31,12 +34,14 @@ pub mod watch;
 
 pub mod capacity;
 pub mod hardware;
+pub mod shares;
 
 pub mod ladder;
 
 pub mod measure;
 pub mod totals;
 
+pub mod room;
 pub mod views;
 
 pub mod fit;

@@ -2,17 +2,20 @@
 //! nodes, on a thread of its own; or only until all of it is known. Owns those lives; what is told and what fits is known
 //! elsewhere.
 
+mod refit;
+
 use std::{
     collections::BTreeMap,
     fmt, io,
     sync::{Arc, mpsc as std_mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use kube::Client;
 use tokio::sync::mpsc;
 
+use self::refit::{LOOK, Last};
 use crate::{
     cluster::{Event, Source},
     replica::Replica,
@@ -21,13 +24,6 @@ use crate::{
 
 /// What is told and not yet heard. The watches wait when it is full: nothing is lost, and nothing grows.
 const TOLD: usize = 1024;
-
-/// The least time between two attempts to place all waiting AppWrappers: an attempt on a large cluster takes a good part of a
-/// second of one core.
-const FIT_EVERY: Duration = Duration::from_secs(10);
-
-/// Until the first attempt there are no verdicts at all, so it follows soon after the cluster is known.
-const FIRST_FIT_EVERY: Duration = Duration::from_millis(200);
 
 /// Watches the cluster for a replica, until it is dropped.
 pub async fn run(client: Client, settings: Settings, replica: Arc<Replica>) -> io::Result<()> {
@@ -142,9 +138,16 @@ impl Fitting {
     fn start(replica: Arc<Replica>) -> io::Result<Self> {
         let (end, ended) = std_mpsc::channel();
         let thread = thread::Builder::new().name("fit".to_owned()).spawn(move || {
-            let mut pause = FIRST_FIT_EVERY;
-            while ended.recv_timeout(pause) == Err(std_mpsc::RecvTimeoutError::Timeout) {
-                pause = if replica.refit() { FIT_EVERY } else { FIRST_FIT_EVERY };
+            let mut last: Option<(Last, Instant)> = None;
+            while ended.recv_timeout(LOOK) == Err(std_mpsc::RecvTimeoutError::Timeout) {
+                // What is told while it is worked out may not be in it.
+                let changes = replica.changes();
+                if last.is_some_and(|(last, ended)| !last.is_over(changes, ended.elapsed())) {
+                    continue;
+                }
+                let begun = Instant::now();
+                // Until the cluster is known there are no verdicts at all, so the first attempts follow soon.
+                last = replica.refit().then(|| (Last { changes, cost: begun.elapsed() }, Instant::now()));
             }
         })?;
         Ok(Self { end: Some(end), thread: Some(thread) })

@@ -79,6 +79,12 @@ pub fn measure<'a>(
     (joined.found, measured)
 }
 
+/// The same where Pods are not known: who uses what is unknown then, and who holds which device.
+pub fn measure_hardware<'a>(node: &Node, report: &'a Report<'a>, known: Box<[Device]>) -> (Found<'a>, MeasuredNode) {
+    let devices = devices::as_told(known, report, None);
+    (Found::new(&facts(report, None), node), MeasuredNode { devices, ..MeasuredNode::default() })
+}
+
 /// Namespace and name.
 pub type PodName = (Arc<str>, Arc<str>);
 

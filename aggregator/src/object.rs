@@ -11,6 +11,7 @@ pub(crate) mod meta;
 pub(crate) mod needed;
 pub(crate) mod node;
 pub(crate) mod pod;
+pub(crate) mod port;
 pub(crate) mod quantities;
 pub(crate) mod spec;
 pub(crate) mod template;
@@ -23,7 +24,8 @@ use thiserror::Error;
 pub use appwrapper::{AppWrapper, AppWrapperName, Served, Version};
 pub use constraints::Constraints;
 pub use node::{Declared, Effect, Node, Taint};
-pub use pod::{Marks, Phase, Pod};
+pub use pod::{Marks, Phase, Pod, Rare};
+pub use port::HostPort;
 
 use crate::quantity::{QuantityError, Spelled};
 use crate::resource::Resource;

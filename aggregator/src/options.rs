@@ -1,8 +1,9 @@
 //! By what rules figures are made and which are shown. Owns the choices and their defaults; the flags that set them are `args`'.
 use std::collections::BTreeSet;
 
-use crate::resource::NVIDIA_GPU;
+use crate::accelerator::{self, Accelerator};
 use crate::selector::Selector;
+use crate::tolerated::Tolerated;
 
 /// What the figures are made by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +16,10 @@ pub struct Options {
     pub pod_metrics: PodMetrics,
     /// Which nodes should have an agent.
     pub agent_nodes: Selector,
-    /// Keys of taints that keep nobody off.
-    pub tolerated: BTreeSet<String>,
+    /// Taints that keep no pod off.
+    pub tolerated: Tolerated,
+    /// Extended resources that are accelerators beside the well-known ones.
+    pub accelerators: BTreeSet<Accelerator>,
     /// Cpu that has to be left on a node beside each GPU, in millicores.
     pub slot_millicores_per_gpu: u64,
     /// Memory that has to be left on a node beside each GPU.
@@ -59,10 +62,17 @@ impl Default for Options {
             gpu_metrics: GpuMetrics::On,
             pod_metrics: PodMetrics::Off,
             agent_nodes: Selector::default(),
-            // Device plugins' own taint: pods that want its devices tolerate it.
-            tolerated: [NVIDIA_GPU.to_owned()].into(),
+            tolerated: Tolerated::default(),
+            accelerators: BTreeSet::new(),
             slot_millicores_per_gpu: 1_000,
             slot_bytes_per_gpu: 4 << 30,
         }
+    }
+}
+
+impl Options {
+    /// Whether the extended resource of that name is an accelerator.
+    pub fn is_accelerator(&self, name: &str) -> bool {
+        accelerator::is_well_known(name) || self.accelerators.contains(name)
     }
 }

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mcad_wire::reading::Report;
@@ -61,6 +62,8 @@ pub struct Kubernetes {
     totals: Mutex<Totals>,
     views: Mutex<Views>,
     fits: Mutex<Fitted>,
+    /// How often something was told that fit may rest on.
+    changes: AtomicU64,
     ages: Ages,
     /// Absent: they are watched.
     dump: Option<Dumped>,
@@ -90,6 +93,7 @@ impl Kubernetes {
             totals: Mutex::default(),
             views: Mutex::new(Views::new(options)),
             fits: Mutex::default(),
+            changes: AtomicU64::new(0),
             ages,
             dump: None,
         }
@@ -107,6 +111,12 @@ impl Kubernetes {
             lock(&self.totals).pod_gone(&cluster, pod, now);
         }
         cluster.apply(event);
+        self.note_change();
+    }
+
+    /// It is only ever compared with itself, and whoever finds it changed looks at what changed under a lock.
+    fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes out of a report what nobody is shown. Of the cgroups a pod's own alone counts, which has its containers' figures in
@@ -136,12 +146,13 @@ impl Kubernetes {
         let named = NamedPods::find(&cluster, report, views.places(report.node).unwrap_or(&Places::default()));
         totals.take(&cluster, report, &named, now);
         views.take(&cluster, stored, report, &named);
+        self.note_change();
     }
 
     /// Whether all that figures rest on has been listed, and is not lost.
     pub fn is_known(&self) -> bool {
         let cluster = lock(&self.cluster);
-        cluster.knows_nodes() && cluster.knows_appwrappers()
+        cluster.is_listed()
     }
 
     /// Refuses what comes for a node that the cluster does not have: it must not make a series.
@@ -150,7 +161,8 @@ impl Kubernetes {
         match self.ages {
             // A replayed file is bounded by itself.
             Ages::DoNot => Ok(()),
-            Ages::Count if !cluster.knows_nodes() => Err(Refusal::NotReady),
+            // What it says of pods could not be joined to them.
+            Ages::Count if !(cluster.knows_nodes() && cluster.knows_pods()) => Err(Refusal::NotReady),
             Ages::Count if cluster.has_node(node.as_str()) => Ok(()),
             Ages::Count => Err(Refusal::UnknownNode(node.to_string())),
         }
@@ -194,7 +206,7 @@ impl Kubernetes {
     pub fn refit(&self, reports: &[(NodeName, Arc<Stored>)], now: Now) {
         if let Some(snapshot) = self.snapshot(reports, now).kubernetes {
             // Where the cluster is not known there is nothing that an age could be of.
-            let made = (snapshot.nodes.is_some() && snapshot.appwrappers.is_some()).then_some(now);
+            let made = (snapshot.missing.is_empty()).then_some(now);
             *lock(&self.fits) = Fitted { fits: Arc::new(fit::fits(&snapshot)), made };
         }
     }
@@ -286,7 +298,7 @@ impl Replica {
         };
         let Mode::Kubernetes(kubernetes) = &self.mode else { return Err(Refusal::NotReady) };
         let cluster = lock(&kubernetes.cluster);
-        if !cluster.knows_nodes() {
+        if !cluster.knows_pods() {
             return Err(Refusal::NotReady);
         }
         let found = cluster.pod(&pod.namespace, &pod.name).filter(|found| *found.uid == *pod.uid);
@@ -309,7 +321,10 @@ impl Replica {
                 }
                 kubernetes.apply(event, self.now());
             }
-            Told::Serves(served) => lock(&kubernetes.cluster).serve(served),
+            Told::Serves(served) => {
+                lock(&kubernetes.cluster).serve(served);
+                kubernetes.note_change();
+            }
             Told::Undecodable(source, why) => {
                 tracing::warn!(%source, why, "an object is left out: it can't be decoded");
                 self.figures.undecodable(source);
@@ -320,6 +335,14 @@ impl Replica {
                     tracing::warn!(%source, reason, "a watch broke for the first time for this reason; it is resumed");
                 }
             }
+        }
+    }
+
+    /// How often something was told that fit on nodes may rest on: where this is what it was, fit is what it was.
+    pub fn changes(&self) -> u64 {
+        match &self.mode {
+            Mode::Local => 0,
+            Mode::Kubernetes(kubernetes) => kubernetes.changes.load(Ordering::Relaxed),
         }
     }
 

@@ -125,6 +125,13 @@ impl Amounts {
             .chain(self.extended.iter().map(|(name, amount)| (Resource::Extended(name.clone()), *amount)))
     }
 
+    /// The extended resources, `nvidia.com/gpu` among them, of which there is more than 0.
+    pub fn devices(&self) -> impl Iterator<Item = Resource> + '_ {
+        let others = self.extended.iter().filter(|(_, amount)| *amount > 0);
+        let gpu = (self.gpus > 0).then_some(Resource::Gpu);
+        gpu.into_iter().chain(others.map(|(name, _)| Resource::Extended(name.clone())))
+    }
+
     /// Replaces every name by the one `share` answers, so that equal names are one allocation.
     pub fn share_names(&mut self, mut share: impl FnMut(&Arc<str>) -> Arc<str>) {
         for (name, _) in &mut self.extended {

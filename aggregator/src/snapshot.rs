@@ -2,11 +2,13 @@
 //!
 //! Pure: from the cluster, what agents found, the time and the options to one immutable value. It holds no text and no
 //! labels; [`crate::families`] makes those.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::capacity;
-use crate::cluster::{Cluster, Source};
+use crate::cluster::{Cluster, Gained, Missing, Orphans, Source};
+use crate::demand::PodGroup;
+use crate::demand::rest::rest;
 use crate::fit::{Fits, Verdict};
 use crate::histogram::RequestHistograms;
 use crate::ladder::Rung;
@@ -14,19 +16,25 @@ use crate::measure::{PodFigures, Share, Usage, Used};
 use crate::object::{AppWrapper, AppWrapperName, Version};
 use crate::options::{OperatorMetrics, Options};
 use crate::resource::{Amounts, Resource, Triple};
+use crate::shares::Shares;
 use crate::totals::{Total, Totals};
 use crate::views::NodeView;
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// What rests on nodes and pods. Absent: they are not known.
+    /// What rests on Nodes, and on Pods as far as they are known. `None` if Nodes are not known.
     pub nodes: Option<Nodes>,
-    /// What rests on AppWrappers. Absent: they, or nodes and pods, are not known.
+    /// What rests on AppWrappers, and on Nodes and Pods as far as they are known. `None` if AppWrappers are not known.
     pub appwrappers: Option<AppWrappers>,
+    /// Bound, unfinished pods whose node is not there; where Nodes are not known, all that are bound. `None` if Pods are not
+    /// known.
+    pub orphans: Option<Orphans>,
+    /// What is missing from the input: figures that rest on it are absent.
+    pub missing: BTreeSet<Missing>,
     /// Pods one by one, in order of namespace and name, where they were measured and asked for.
     pub pods: Vec<PodFigures>,
-    /// MCAD's own figures of capacity.
+    /// MCAD's own figures of capacity. They rest on Nodes and Pods.
     pub capacity: Capacity,
     /// Quantities that could not be read, by the list that they are in.
     pub unreadable: Vec<(Source, u64)>,
@@ -45,10 +53,34 @@ pub struct Nodes {
     pub used: BTreeMap<Resource, UsedInAll>,
     /// How many are in each state, in the order of [`NodeState::ALL`](crate::ladder::NodeState::ALL).
     pub states: [u64; 4],
-    /// Pods of `k` GPUs that could start now, by `k`.
+    /// Resources that are shares of devices, added up over the nodes that have such.
+    pub shares: BTreeMap<Resource, Shares>,
+    /// The shape of what is free. `None` if Pods are not known.
+    pub shapes: Option<Shapes>,
+}
+
+/// The shape of what is free of each accelerator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shapes {
+    /// Of `nvidia.com/gpu`.
+    pub gpu: Shape,
+    /// Of each other accelerator that a node's ladder has.
+    pub others: BTreeMap<Resource, Shape>,
+}
+
+/// How what is free of one accelerator is spread over nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Pods of `k` devices that could start now, by `k`.
     pub slots: [(u32, i128); 4],
-    /// The most free GPUs on one admissible node.
-    pub largest_free_block: i128,
+    /// The most free devices on one admissible node.
+    pub largest_block: i128,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { slots: [1, 2, 4, 8].map(|count| (count, 0)), largest_block: 0 }
+    }
 }
 
 /// What is used on all nodes that were measured.
@@ -76,14 +108,71 @@ pub struct AppWrappers {
 pub struct AppWrapperView {
     /// The AppWrapper as declared.
     pub appwrapper: Arc<AppWrapper>,
-    /// Effective requests of its bound, unfinished pods.
-    pub allocated: Amounts,
+    /// Effective requests of its bound, unfinished pods. `None` if Pods are not known.
+    pub allocated: Option<Amounts>,
     /// What its pods use. Absent: none of them is measured.
     pub used: Option<Usage>,
     /// What its pods used in all, those that ended included.
     pub total: Total,
+    /// How many pods it asks for, and how many of them have a node.
+    pub pods: PodCounts,
     /// Why and since when it waits. Absent: it does not.
     pub waiting: Option<Waiting>,
+    /// The pods that it still needs a place for: it waits, or is placed in part. Absent: there are none, or they are not known.
+    pub unplaced: Option<Unplaced>,
+}
+
+/// The pods of an AppWrapper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodCounts {
+    /// So many it asks for.
+    pub wanted: u64,
+    /// So many are bound and have not failed. Absent: pods are not known.
+    pub bound: Option<u64>,
+}
+
+impl PodCounts {
+    /// So many of those that it asks for are not bound.
+    pub fn unbound(self) -> Option<u64> {
+        Some(self.wanted.saturating_sub(self.bound?))
+    }
+}
+
+/// Pods of an AppWrapper that need a place.
+#[derive(Clone, Debug)]
+pub struct Unplaced {
+    /// Which of its pods they are.
+    pub part: Part,
+    /// The pods.
+    pub groups: Arc<[PodGroup]>,
+    /// So many of them must be placed.
+    pub needed: u64,
+    /// Whether they fit real nodes. Absent: not yet tried.
+    pub verdict: Option<Verdict>,
+}
+
+/// Which pods of an AppWrapper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of one that waits.
+    All,
+    /// Those without a node of one that was started.
+    Rest,
+}
+
+impl Unplaced {
+    fn of(appwrapper: &AppWrapper, gained: &Gained, cluster: &Cluster) -> Option<Self> {
+        let demand = &appwrapper.demand;
+        let (part, groups, needed) = if appwrapper.is_waiting() {
+            (Part::All, demand.groups.clone(), appwrapper.needed())
+        } else if cluster.knows_pods() && appwrapper.is_started() && gained.bound < demand.pods() {
+            let bound = cluster.bound_pods_of(&appwrapper.name);
+            (Part::Rest, rest(demand, &appwrapper.name.name, &bound), demand.pods() - gained.bound)
+        } else {
+            return None;
+        };
+        (needed > 0).then_some(Self { part, groups, needed, verdict: None })
+    }
 }
 
 /// An AppWrapper that waits.
@@ -91,16 +180,14 @@ pub struct AppWrapperView {
 pub struct Waiting {
     /// For how long. Absent: since an unknown time.
     pub seconds: Option<f64>,
-    /// What is missing from MCAD's sum; nothing: it fits there.
-    pub shortfall: Triple,
-    /// Whether it fits real nodes. Absent: not yet tried.
-    pub nodes: Option<Verdict>,
+    /// What is missing from MCAD's sum; nothing: it fits there. `None` if Nodes or Pods are not known.
+    pub shortfall: Option<Triple>,
 }
 
 impl Waiting {
-    /// It fits MCAD's sum.
-    pub fn fits_aggregate(&self) -> bool {
-        self.shortfall == Triple::default()
+    /// Whether it fits MCAD's sum. `None` if the sum is not known.
+    pub fn fits_aggregate(&self) -> Option<bool> {
+        self.shortfall.map(|missing| missing == Triple::default())
     }
 }
 
@@ -124,35 +211,52 @@ impl Snapshot {
         now_ms: impl Into<Option<i64>>,
         options: &Options,
     ) -> Self {
-        let known = cluster.knows_nodes();
+        let known = cluster.knows_nodes() && cluster.knows_pods();
         let capacity = match options.operator_metrics {
             OperatorMetrics::V1 => Capacity::V1(known.then(|| capacity::v1(cluster))),
             OperatorMetrics::V2 => Capacity::V2(known.then(|| capacity::v2(cluster))),
             OperatorMetrics::None => Capacity::None,
         };
-        let both_known = known && cluster.knows_appwrappers();
         Self {
-            appwrappers: both_known.then(|| AppWrappers::new(cluster, &views, now_ms.into())),
-            pods: if known { pods(&views) } else { Vec::new() },
-            nodes: known.then(|| Nodes::new(views, options)),
+            appwrappers: cluster.knows_appwrappers().then(|| AppWrappers::new(cluster, &views, now_ms.into())),
+            orphans: cluster.knows_pods().then(|| cluster.orphans()),
+            missing: cluster.missing(),
+            pods: pods(&views),
+            nodes: cluster
+                .knows_nodes()
+                .then(|| Nodes::new(views, cluster.knows_pods().then(Shapes::default), options)),
             capacity,
             unreadable: cluster.unreadable().collect(),
             options: options.clone(),
         }
     }
 
+    /// Nodes and AppWrappers, if these and Pods are all known: only then can it be known what fits.
+    pub fn complete(&self) -> Option<(&Nodes, &AppWrappers)> {
+        let nodes = self.nodes.as_ref().filter(|_| self.orphans.is_some())?;
+        Some((nodes, self.appwrappers.as_ref()?))
+    }
+
     /// Adds what was found about fit on nodes, from this snapshot or an earlier one. Those that were not looked at then
     /// stay without.
     pub fn with_fits(&mut self, fits: &Fits) {
+        if self.complete().is_none() {
+            return;
+        }
         for view in self.appwrappers.iter_mut().flat_map(|all| &mut all.appwrappers) {
-            if let Some(waiting) = &mut view.waiting {
-                waiting.nodes = fits.get(&view.appwrapper.name).cloned();
+            if let Some(unplaced) = &mut view.unplaced {
+                // What was found of other pods of it says nothing of these.
+                let verdict = fits.get(&view.appwrapper.name).filter(|verdict| verdict.is_on(unplaced));
+                unplaced.verdict = verdict.cloned();
             }
         }
     }
 
     /// Adds what the pods of AppWrappers used in all.
     pub fn with_totals(&mut self, totals: &Totals) {
+        if self.orphans.is_none() {
+            return;
+        }
         for view in self.appwrappers.iter_mut().flat_map(|all| &mut all.appwrappers) {
             view.total = totals.of(&view.appwrapper.name, &view.appwrapper.uid);
         }
@@ -160,14 +264,14 @@ impl Snapshot {
 }
 
 impl Nodes {
-    fn new(views: Vec<Arc<NodeView>>, options: &Options) -> Self {
+    fn new(views: Vec<Arc<NodeView>>, shapes: Option<Shapes>, options: &Options) -> Self {
         let mut all = Self {
             nodes: Vec::new(),
             sums: BTreeMap::new(),
             used: BTreeMap::new(),
             states: [0; 4],
-            slots: [1, 2, 4, 8].map(|gpus| (gpus, 0)),
-            largest_free_block: 0,
+            shares: BTreeMap::new(),
+            shapes,
         };
         for view in &views {
             all.add(view, options);
@@ -179,8 +283,11 @@ impl Nodes {
     fn add(&mut self, view: &NodeView, options: &Options) {
         self.states[view.state as usize] += 1;
         for (resource, rung) in &view.rungs {
-            self.sums.entry(resource.clone()).or_default().add(rung);
-            if let Some(measured) = &view.measured {
+            match self.sums.get_mut(resource) {
+                Some(sum) => sum.add(rung),
+                None => drop(self.sums.insert(resource.clone(), rung.clone())),
+            }
+            if let Some(measured) = view.measured.as_ref().filter(|_| rung.account.is_some()) {
                 let all = self.used.entry(resource.clone()).or_default();
                 if let Some(used) = measured.used.get(resource) {
                     all.used.add(used);
@@ -188,18 +295,65 @@ impl Nodes {
                 }
             }
         }
-        let free = |resource| view.rung(&resource).map_or(0, |rung| rung.free);
-        let (gpus, millicores, bytes) = (free(Resource::Gpu), free(Resource::Cpu), free(Resource::Memory));
-        self.largest_free_block = self.largest_free_block.max(gpus);
-        for (size, slots) in &mut self.slots {
-            let size = i128::from(*size);
-            // Nothing beside a GPU means that any number fits.
-            let beside = |free: i128, per_gpu: u64| match size * i128::from(per_gpu) {
-                0 => i128::MAX,
-                each => free / each,
-            };
-            let by_cpu = beside(millicores, options.slot_millicores_per_gpu);
-            *slots += (gpus / size).min(by_cpu).min(beside(bytes, options.slot_bytes_per_gpu));
+        for (resource, shares) in &view.shares {
+            self.shares.entry(resource.clone()).or_default().add(*shares);
+        }
+        if let Some(shapes) = &mut self.shapes {
+            shapes.add(view, options);
+        }
+    }
+}
+
+impl Shapes {
+    fn add(&mut self, view: &NodeView, options: &Options) {
+        let beside = Beside::of(view, options);
+        for (resource, rung) in &view.rungs {
+            match resource {
+                Resource::Gpu => self.gpu.add(rung.surely_free(), &beside),
+                Resource::Extended(name) if options.is_accelerator(name) => {
+                    self.others.entry(resource.clone()).or_default().add(rung.surely_free(), &beside);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What is left on a node beside its accelerators, in devices that it suffices for.
+struct Beside {
+    millicores: i128,
+    bytes: i128,
+    millicores_each: i128,
+    bytes_each: i128,
+    pods: i128,
+}
+
+impl Beside {
+    fn of(view: &NodeView, options: &Options) -> Self {
+        let free = |resource| view.rung(&resource).map_or(0, Rung::surely_free);
+        Self {
+            millicores: free(Resource::Cpu),
+            bytes: free(Resource::Memory),
+            millicores_each: options.slot_millicores_per_gpu.into(),
+            bytes_each: options.slot_bytes_per_gpu.into(),
+            pods: view.room.for_pods(),
+        }
+    }
+
+    /// How many pods of so many devices each have room.
+    fn pods_of(&self, count: i128) -> i128 {
+        // Nothing beside a device means that any number fits.
+        let of = |free: i128, each: i128| free.checked_div(each * count).unwrap_or(i128::MAX);
+        of(self.millicores, self.millicores_each).min(of(self.bytes, self.bytes_each)).min(self.pods)
+    }
+}
+
+impl Shape {
+    fn add(&mut self, free: i128, beside: &Beside) {
+        self.largest_block = self.largest_block.max(free);
+        for (count, slots) in self.slots.iter_mut().filter(|_| free > 0) {
+            let count = i128::from(*count);
+            *slots += (free / count).min(beside.pods_of(count));
         }
     }
 }
@@ -217,21 +371,25 @@ impl AppWrappers {
             }
         }
         // What MCAD has promised to others and not yet seen running, taken from what it believes to have (§2).
-        let mut available = capacity::v1(cluster);
+        let mut available = (cluster.knows_nodes() && cluster.knows_pods()).then(|| capacity::v1(cluster));
         for (appwrapper, gained) in cluster.appwrappers() {
             *states.entry((appwrapper.version, appwrapper.state.clone())).or_default() += 1;
-            if appwrapper.version == Version::V1Beta1 && appwrapper.can_run {
-                available = available.minus(Triple::from(&appwrapper.demand.total).minus(gained.dispatched).clamped());
+            if let Some(available) = &mut available
+                && appwrapper.version == Version::V1Beta1
+                && appwrapper.can_run
+            {
+                *available = available.minus(Triple::from(&appwrapper.demand.total).minus(gained.dispatched).clamped());
             }
         }
-        let available = available.clamped();
-        let view = |(appwrapper, gained): (&Arc<AppWrapper>, &crate::cluster::Gained)| AppWrapperView {
+        let available = available.map(Triple::clamped);
+        let view = |(appwrapper, gained): (&Arc<AppWrapper>, &Gained)| AppWrapperView {
+            pods: PodCounts { wanted: appwrapper.demand.pods(), bound: cluster.knows_pods().then_some(gained.bound) },
+            unplaced: Unplaced::of(appwrapper, gained, cluster),
             waiting: appwrapper.is_waiting().then(|| Waiting {
                 seconds: now_ms.zip(appwrapper.queued_at_ms).map(|(now, since)| (now - since).max(0) as f64 / 1000.0),
-                shortfall: Triple::from(&appwrapper.demand.total).minus(available).clamped(),
-                nodes: None,
+                shortfall: available.map(|available| Triple::from(&appwrapper.demand.total).minus(available).clamped()),
             }),
-            allocated: gained.allocated.amounts().clone(),
+            allocated: cluster.knows_pods().then(|| gained.allocated.amounts().clone()),
             used: shares.get(&appwrapper.name).map(|share| share.of_all(gained.held)),
             total: Total::default(),
             appwrapper: appwrapper.clone(),

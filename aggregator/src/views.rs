@@ -11,11 +11,13 @@ use mcad_wire::reading::Report;
 use crate::cluster::{Cluster, Held, Revision};
 use crate::hardware::Found;
 use crate::ladder::{self, ByOwner, NodeState, Rung};
-use crate::measure::{Device, MeasuredNode, NamedPods, Places, measure};
+use crate::measure::{Device, MeasuredNode, NamedPods, Places, measure, measure_hardware};
 use crate::object::Node;
 use crate::options::Options;
 use crate::receive::NodeName;
 use crate::resource::Resource;
+use crate::room::Room;
+use crate::shares::{self, Shares};
 use crate::store::Stored;
 use crate::table::Table;
 
@@ -28,6 +30,10 @@ pub struct NodeView {
     pub state: NodeState,
     /// Its ladder, in order of resource.
     pub rungs: Vec<(Resource, Rung)>,
+    /// Those of its resources that are shares of devices.
+    pub shares: Box<[(Resource, Shares)]>,
+    /// What is left there beside the ladder; nothing if Pods are not known.
+    pub room: Room,
     /// What its agent measured. Absent: no agent reports.
     pub measured: Option<MeasuredNode>,
 }
@@ -38,6 +44,16 @@ pub struct Views {
     options: Options,
     /// By node.
     kept: Table<Arc<str>, Kept>,
+    /// Whether Pods were known when these were made.
+    with_pods: WithPods,
+}
+
+/// Whether Pods are known: without them, what of a node is requested, free and used is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum WithPods {
+    #[default]
+    Unknown,
+    Known,
 }
 
 /// A view and what it was made from.
@@ -51,24 +67,28 @@ struct Kept {
 }
 
 impl NodeView {
-    /// The view of a node that holds so much, without a report.
-    pub fn without_report(node: &Arc<Node>, held: &Held, options: &Options) -> Self {
+    /// The view of a node whose pods hold so much, without a report.
+    pub fn without_report(node: &Arc<Node>, held: Option<&Held>, options: &Options) -> Self {
         Self::new(node, held, &Found::default(), None, options)
     }
 
-    /// The same with what its agent found and measured.
+    /// The same with what its agent found and measured. `held` is `None` if Pods are not known.
     pub fn new(
         node: &Arc<Node>,
-        held: &Held,
+        held: Option<&Held>,
         found: &Found<'_>,
         measured: Option<MeasuredNode>,
         options: &Options,
     ) -> Self {
         let state = NodeState::of(node, &options.tolerated);
-        let requested =
-            ByOwner { appwrapper: held.requested.appwrapper.amounts(), other: held.requested.other.amounts() };
+        let requested = held.map(|held| ByOwner {
+            appwrapper: held.requested.appwrapper.amounts(),
+            other: held.requested.other.amounts(),
+        });
         let rungs = ladder::of_node(node, state, requested, found);
-        Self { node: node.clone(), state, rungs, measured }
+        let shares = shares::of_node(node, &rungs, found);
+        let room = held.map(|held| Room::new(node, held)).unwrap_or_default();
+        Self { node: node.clone(), state, rungs, shares, room, measured }
     }
 
     /// The ladder of one resource.
@@ -80,7 +100,7 @@ impl NodeView {
 impl Views {
     /// None yet; all are made by these options.
     pub fn new(options: Options) -> Self {
-        Self { options, kept: Table::default() }
+        Self { options, kept: Table::default(), with_pods: WithPods::default() }
     }
 
     /// By what they are made.
@@ -95,6 +115,7 @@ impl Views {
 
     /// Takes in a report that has come from a node and names these pods.
     pub fn take(&mut self, cluster: &Cluster, stored: &Arc<Stored>, report: &Report<'_>, named: &NamedPods<'_>) {
+        self.forget_unless(WithPods::of(cluster));
         if let Some((node, held, revision)) = cluster.node_and_revision(report.node) {
             let known = self.kept.get_mut(&node.name).map(Kept::take_devices).unwrap_or_default();
             let kept = Kept::new(cluster, (node, held, revision), Some((stored, report, named)), known, &self.options);
@@ -112,6 +133,7 @@ impl Views {
         reports: &[(NodeName, Arc<Stored>)],
         counts: impl Fn(&Stored) -> bool,
     ) -> Vec<Arc<NodeView>> {
+        self.forget_unless(WithPods::of(cluster));
         let mut reports = reports;
         let mut views = Vec::with_capacity(self.kept.len());
         for (node, held, revision) in cluster.nodes_and_revisions() {
@@ -136,6 +158,20 @@ impl Views {
         }
         views
     }
+
+    /// Forgets all views where Pods became known or unknown since they were made.
+    fn forget_unless(&mut self, with_pods: WithPods) {
+        if self.with_pods != with_pods {
+            self.with_pods = with_pods;
+            self.kept.clear();
+        }
+    }
+}
+
+impl WithPods {
+    fn of(cluster: &Cluster) -> Self {
+        if cluster.knows_pods() { Self::Known } else { Self::Unknown }
+    }
 }
 
 impl Kept {
@@ -146,9 +182,13 @@ impl Kept {
         known: Box<[Device]>,
         options: &Options,
     ) -> Self {
+        let held = cluster.knows_pods().then_some(held);
         let view = match report {
             Some((stored, report, named)) => {
-                let (found, measured) = measure(cluster, node, (stored, report), named, known, options.pod_metrics);
+                let (found, measured) = match held {
+                    Some(_) => measure(cluster, node, (stored, report), named, known, options.pod_metrics),
+                    None => measure_hardware(node, report, known),
+                };
                 NodeView::new(node, held, &found, Some(measured), options)
             }
             None => NodeView::without_report(node, held, options),

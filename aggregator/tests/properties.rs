@@ -14,12 +14,14 @@ use mcad_aggregator::cluster::{Cluster, Event, Source};
 use mcad_aggregator::exposition::Exposition;
 use mcad_aggregator::fit::Fits;
 use mcad_aggregator::hardware::{Facts, Found, Gpu, Gpus, Health};
+use mcad_aggregator::ladder::Account;
 use mcad_aggregator::measure::{MeasuredNode, NamedPods, Places};
 use mcad_aggregator::merge::{Ages, View, merge};
 use mcad_aggregator::metrics;
 use mcad_aggregator::object::{Kind, Object, Served, decode, needed};
 use mcad_aggregator::options::{Options, PodMetrics};
 use mcad_aggregator::receive::{self, NodeName};
+use mcad_aggregator::resource::Amounts;
 use mcad_aggregator::snapshot::Snapshot;
 use mcad_aggregator::store::{Limits, Store, Stored};
 use mcad_aggregator::totals::Totals;
@@ -116,20 +118,31 @@ proptest! {
         let cluster = Cluster::from_objects(objects.iter().map(object));
         let options = Options::default();
         let views = cluster.nodes().map(|(node, held)| {
-            let Some(facts) = seen.get(&*node.name) else { return NodeView::without_report(node, held, &options) };
-            NodeView::new(node, held, &Found::new(facts, node), Some(MeasuredNode::default()), &options)
+            let Some(facts) = seen.get(&*node.name) else { return NodeView::without_report(node, Some(held), &options) };
+            NodeView::new(node, Some(held), &Found::new(facts, node), Some(MeasuredNode::default()), &options)
         });
         let snapshot = Snapshot::new(&cluster, views.map(Arc::new).collect(), NOW_MS, &options);
-        let nodes = snapshot.nodes.unwrap();
+        let (nodes, orphans) = (snapshot.nodes.unwrap(), snapshot.orphans.unwrap());
+        // What pods request is on their node, whether that declares it or not, or their node is not there.
+        let mut held = Amounts::default();
+        for pod in cluster.pods().filter(|pod| pod.held_node().is_some()) {
+            held.add_times(&pod.requests, 1);
+        }
+        for (resource, amount) in held.iter() {
+            let account = nodes.sums.get(&resource).and_then(|sum| sum.account.as_ref());
+            let on_nodes = account.map_or(0, Account::requested_in_all);
+            prop_assert_eq!(on_nodes + orphans.requested.get(&resource), amount, "{:?}", resource);
+        }
         let rungs = nodes.nodes.iter().flat_map(|view| &view.rungs).map(|(resource, rung)| (resource, rung));
         for (resource, rung) in rungs.chain(&nodes.sums) {
+            let account = rung.account.as_ref().unwrap();
             prop_assert_eq!(
-                rung.installed + rung.overcommitted,
-                rung.requested_in_all() + rung.free + rung.withheld.total(),
+                rung.installed + account.overcommitted,
+                account.requested_in_all() + account.free + account.withheld.total(),
                 "{:?}: {:?}", resource, rung
             );
-            let amounts = rung.withheld.iter().map(|(_, amount)| amount);
-            let amounts = amounts.chain([rung.free, rung.overcommitted, rung.healthy, rung.phantom.unwrap_or(0)]);
+            let amounts = account.withheld.iter().map(|(_, amount)| amount);
+            let amounts = amounts.chain([account.free, account.overcommitted, rung.healthy, rung.phantom.unwrap_or(0)]);
             prop_assert!(amounts.into_iter().all(|amount| amount >= 0), "{:?}: {:?}", resource, rung);
             prop_assert!(rung.healthy <= rung.installed);
         }
@@ -203,6 +216,31 @@ proptest! {
     }
 
     #[test]
+    fn what_is_missing_takes_lines_away_and_changes_none(objects in random::cluster(), missing in 0..8_u8) {
+        let whole = shown(&Cluster::from_objects(objects.iter().map(object)));
+        let whole: BTreeSet<&str> = whole.lines().collect();
+        let known: BTreeSet<_> =
+            Kind::ALL.into_iter().enumerate().filter(|(at, _)| missing & (1 << at) == 0).map(|(_, kind)| kind).collect();
+        let there = objects.iter().map(object).filter(|object| known.contains(&object.kind()));
+        let shown = shown(&Cluster::from_objects_known(there, &known));
+        for line in shown.lines() {
+            prop_assert!(whole.contains(line), "{:?} known: {}", known, line);
+            let rests_on = |kinds: &[Kind]| kinds.iter().all(|kind| known.contains(kind));
+            let family = line.split(['{', ' ']).next().unwrap();
+            let is_known = match family {
+                "mcad_nodes" => rests_on(&[Kind::Node]),
+                "mcad_node_free" | "mcad_cluster_requested" | "mcad_allocatable_capacity_gpu" | "mcad_gpu_slots"
+                | "mcad_orphaned_pods" => rests_on(&[Kind::Node, Kind::Pod]),
+                "mcad_appwrapper_allocated" => rests_on(&[Kind::Pod, Kind::AppWrapper]),
+                "mcad_appwrapper_fit" | "mcad_appwrapper_shortfall" => rests_on(&Kind::ALL),
+                family if family.starts_with("mcad_appwrapper") => rests_on(&[Kind::AppWrapper]),
+                _ => true,
+            };
+            prop_assert!(is_known, "{:?} known: {}", known, line);
+        }
+    }
+
+    #[test]
     fn equal_state_gives_equal_bytes_and_every_line_once(objects in random::cluster()) {
         let once = print(objects.iter().map(object).collect(), &Options::default());
         let again = print(objects.iter().rev().map(object).collect(), &Options::default());
@@ -228,32 +266,6 @@ proptest! {
         let mcad_aggregator::snapshot::Capacity::V1(Some(shown)) = shown.capacity else { panic!("not shown") };
         prop_assume!(!overdrawn);
         prop_assert_eq!([shown.cpu, shown.memory, shown.gpu], expected);
-    }
-
-    #[test]
-    fn alike_pods_placed_at_once_land_as_they_would_one_by_one(
-        objects in random::cluster(),
-        groups in proptest::collection::vec((0..9_u8, random::pod_spec()), 0..4),
-        min in 0..6_u8,
-    ) {
-        let components: Vec<_> = groups
-            .iter()
-            .map(|(n, spec)| serde_json::json!({"podSets": [{"path": "template.t", "replicas": n}], "template": {"t": {"spec": spec}}}))
-            .collect();
-        let waiting = serde_json::json!({
-            "apiVersion": "workload.codeflare.dev/v1beta2", "kind": "AppWrapper",
-            "metadata": {"name": "waiting", "namespace": "z"},
-            "spec": {"components": components, "schedulingSpec": {"minAvailable": min}},
-        });
-        let objects = objects.iter().chain([&waiting]).map(object).collect();
-        let snapshot = snapshot(objects, &Options::default());
-        for view in &snapshot.appwrappers.as_ref().unwrap().appwrappers {
-            if let Some(waiting) = &view.waiting {
-                let (placed, needed) = one_by_one(&snapshot, &view.appwrapper);
-                let verdict = waiting.nodes.as_ref().unwrap();
-                prop_assert_eq!((verdict.placed, verdict.needed), (placed, needed));
-            }
-        }
     }
 }
 
@@ -324,43 +336,4 @@ fn literal_mcad_v1(objects: &[Value]) -> ([i128; 3], bool) {
         }
     }
     (total, overdrawn)
-}
-
-/// Pods placed and needed, by the words of docs/accounting.md §5, one pod after the other.
-fn one_by_one(snapshot: &Snapshot, appwrapper: &mcad_aggregator::object::AppWrapper) -> (u64, u64) {
-    use mcad_aggregator::ladder::{NodeState, Reason};
-    use mcad_aggregator::resource::Resource;
-    let resources: Vec<Resource> =
-        ["cpu", "memory", "nvidia.com/gpu", "example.com/fpga"].into_iter().filter_map(Resource::named).collect();
-    let views = &snapshot.nodes.as_ref().unwrap().nodes;
-    let candidates = views.iter().filter(|v| matches!(v.state, NodeState::Admissible | NodeState::Tainted));
-    let room = |view: &NodeView| {
-        let of = |r: &Resource| view.rung(r).map_or(0, |rung| rung.free + rung.withheld.get(Reason::Tainted));
-        resources.iter().map(of).collect::<Vec<_>>()
-    };
-    let mut rooms: Vec<(&NodeView, _)> = candidates.map(|view| (&**view, room(view))).collect();
-    let mut pods = Vec::new();
-    for group in &appwrapper.demand.groups {
-        for _ in 0..group.count {
-            pods.push((resources.iter().map(|r| group.requests.get(r)).collect::<Vec<_>>(), &group.constraints));
-        }
-    }
-    let needed = appwrapper.min_available.map_or(pods.len() as u64, u64::from);
-    pods.sort_by_key(|(requests, _)| std::cmp::Reverse((requests[2], requests[0], requests[1])));
-    let mut placed = 0;
-    for (requests, constraints) in pods {
-        let fits = |(view, room): &&mut (&NodeView, Vec<i128>)| {
-            let taints = view.node.taints.iter().filter(|taint| taint.effect.repels());
-            let passes = |key: &str| key == "nvidia.com/gpu" && requests[2] > 0;
-            constraints.select(&view.node)
-                && taints.into_iter().all(|taint| constraints.tolerates(taint) || passes(&taint.key))
-                && requests.iter().zip(room).all(|(request, room)| *request == 0 || *request <= *room)
-        };
-        let order = |(view, room): &&mut (&NodeView, Vec<i128>)| (room[2], room[0], room[1], view.node.name.clone());
-        if let Some((_, room)) = rooms.iter_mut().filter(fits).min_by_key(order) {
-            (0..4).for_each(|at| room[at] -= requests[at]);
-            placed += 1;
-        }
-    }
-    (placed, needed)
 }

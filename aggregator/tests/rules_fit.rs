@@ -4,7 +4,7 @@
 mod common;
 
 use common::build::{node, pod, v1beta1, v1beta2, with};
-use common::{check, check_by};
+use common::{check, check_by, tolerating};
 use mcad_aggregator::options::Options;
 use serde_json::{Value, json};
 
@@ -107,7 +107,8 @@ fn a_tainted_node_takes_pods_that_tolerate_it() {
 fn a_generally_tolerated_taint_passes_for_pods_that_ask_for_its_resource_only() {
     check_fit(&[tainted("nvidia.com/gpu", "NoSchedule"), waiting(&[(1, gpus(1))])], 1);
     check_fit(&[tainted("nvidia.com/gpu", "NoSchedule"), waiting(&[(1, spec(json!({"cpu": "1"})))])], 0);
-    let team = Options { tolerated: ["team".to_owned()].into(), ..Options::default() };
+    check_fit(&[tainted("nvidia.com/gpu", "NoExecute"), waiting(&[(1, gpus(1))])], 0);
+    let team = tolerating("team");
     let no = "mcad_appwrapper_fit{appwrapper=\"w\",by=\"nodes\",namespace=\"a\"} 0";
     check_by(&[tainted("team", "NoSchedule"), waiting(&[(1, gpus(1))])], &team, &[no]);
 }

@@ -4,8 +4,7 @@
 mod common;
 
 use common::build::{advertised, assigned, broken, gpu_report, gpus, node, node_of, pod, report, with};
-use common::{check, check_by, check_with};
-use mcad_aggregator::options::Options;
+use common::{check, check_by, check_with, tolerating};
 use mcad_wire::report::{Gpu, Gpus, Machine, MigInstance, Report};
 use serde_json::{Value, json};
 
@@ -350,12 +349,18 @@ fn what_is_left_on_a_node_that_takes_no_pods_goes_to_the_first_state_that_holds(
 #[test]
 fn a_generally_tolerated_taint_and_a_mere_hint_keep_nobody_off() {
     let taint = |key: &str, effect: &str| with(gpu_node(2, 2), "/spec/taints", json!([{"key": key, "effect": effect}]));
-    for node in [taint("nvidia.com/gpu", "NoExecute"), taint("team", "PreferNoSchedule")] {
+    for node in [taint("nvidia.com/gpu", "NoSchedule"), taint("team", "PreferNoSchedule")] {
         check_gpus(&[node], vec![], &[gpu("free", 2), gpu("admissible", 2)]);
     }
-    let others = Options { tolerated: ["team".to_owned()].into(), ..Options::default() };
+    // As ExtendedResourceToleration has it: a key alone is NoSchedule alone.
+    check_gpus(&[taint("nvidia.com/gpu", "NoExecute")], vec![], &[gpu("free", 0), withheld("tainted", 2)]);
+    let others = tolerating("team");
     check_by(&[taint("team", "NoSchedule")], &others, &[&gpu("free", 2)]);
+    check_by(&[taint("team", "NoExecute")], &others, &[&gpu("free", 0)]);
     check_by(&[taint("nvidia.com/gpu", "NoSchedule")], &others, &[&gpu("free", 0)]);
+    let others = tolerating("team:NoExecute");
+    check_by(&[taint("team", "NoSchedule")], &others, &[&gpu("free", 0)]);
+    check_by(&[taint("team", "NoExecute")], &others, &[&gpu("free", 2)]);
 }
 
 #[test]

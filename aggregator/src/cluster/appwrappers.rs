@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::pods::Place;
 use super::sums::Gained;
 use super::{Cluster, Source, same};
 use crate::histogram::RequestHistograms;
@@ -10,11 +11,13 @@ use crate::object::{AppWrapper, AppWrapperName, Served, Version};
 use crate::resource::Triple;
 
 /// An AppWrapper as each source tells it, and its pods; pods of one that is not there wait here for it.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct AppWrapperEntry {
     /// In the order of [`Served`].
     pub(super) views: [Option<Arc<AppWrapper>>; 3],
     pub(super) gained: Gained,
+    /// Where its pods are, in no order.
+    pub(super) pods: Vec<Place>,
     /// The UID that the histograms have seen.
     pub(super) observed: Option<Arc<str>>,
 }
@@ -45,8 +48,14 @@ impl Cluster {
         }
     }
 
-    /// Whether AppWrappers of every served version are all known.
+    /// Whether AppWrappers are known: some version is served, and all of every one that is.
     pub fn knows_appwrappers(&self) -> bool {
+        let some = self.known.iter().any(|source| matches!(source, Source::AppWrappers(_)));
+        some && self.lists_appwrappers()
+    }
+
+    /// Whether AppWrappers of every served version are all known.
+    pub(super) fn lists_appwrappers(&self) -> bool {
         let all =
             |served: &BTreeSet<Served>| served.iter().all(|served| self.known.contains(&Source::AppWrappers(*served)));
         self.served.as_ref().is_some_and(all)

@@ -86,6 +86,11 @@ impl Pods {
         self.of_uid(uid).map(|(_, pod)| pod).into_iter().chain(rivals)
     }
 
+    /// The pod there.
+    pub(super) fn at(&self, place: Place) -> Option<&Pod> {
+        self.kept.get(place)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pod> {
         self.kept.iter()
     }
@@ -97,13 +102,14 @@ impl Pods {
         Some(known)
     }
 
-    /// Puts in a pod whose name is not known.
-    pub(super) fn insert(&mut self, pod: Pod) {
+    /// Puts in a pod whose name is not known, and says where.
+    pub(super) fn insert(&mut self, pod: Pod) -> Place {
         let by_name = |pod: &Pod| self.hasher.hash_one((&*pod.namespace, &*pod.name));
         let hash = by_name(&pod);
         let place = self.kept.put(pod);
         self.by_name.insert_unique(hash, place, |place| self.kept.get(*place).map_or(0, by_name));
         self.learn_uid(place);
+        place
     }
 
     /// Puts a pod in the place of the one of its name, which is answered.

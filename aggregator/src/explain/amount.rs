@@ -32,6 +32,7 @@ pub fn number(resource: &Resource, amount: f64, rounding: Rounding) -> String {
     let (amount, digits) = match resource {
         Resource::Cpu => (amount / 1000.0, 3),
         Resource::Memory => (amount / GIB, 2),
+        Resource::Extended(name) if is_in_bytes(name) => (amount / GIB, 2),
         Resource::Gpu | Resource::Extended(_) => (amount, 2),
     };
     let scale = 10_f64.powi(digits);
@@ -54,9 +55,15 @@ pub fn words(resource: &Resource, amount: i128, rounding: Rounding) -> String {
     let unit = match (resource, number.as_str()) {
         (Resource::Cpu, "1") => "core",
         (Resource::Gpu, "1") => "GPU",
+        (Resource::Extended(name), _) if is_in_bytes(name) => &format!("GiB of {name}"),
         _ => unit(resource),
     };
     format!("{number} {}", printable(unit))
+}
+
+/// Resources without a ladder that are amounts of memory.
+fn is_in_bytes(name: &str) -> bool {
+    name == "ephemeral-storage" || name.starts_with("hugepages-")
 }
 
 #[cfg(test)]
@@ -74,6 +81,7 @@ mod tests {
         check(&Resource::Memory, 3 << 29, "1.5 GiB");
         check(&Resource::Gpu, 1, "1 GPU");
         check(&Resource::Gpu, 0, "0 GPUs");
+        check(&Resource::Extended("hugepages-2Mi".into()), 3 << 29, "1.5 GiB of hugepages-2Mi");
         check(&Resource::Extended("nvidia.com/mig-1g.10gb".into()), 2, "2 nvidia.com/mig-1g.10gb");
     }
 

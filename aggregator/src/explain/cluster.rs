@@ -1,14 +1,16 @@
 //! The cluster as it is told: the ladder added up, where what is withheld sits, what could start.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::ladder::{ByResource, Rung, whole};
+use super::ladder::{ByResource, Rung, Shares, whole};
 use super::node::Node;
+use crate::accelerator::is_well_known;
+use crate::cluster::Missing;
 use crate::ladder::{self, NodeState, Reason};
 use crate::merge::{AgentHealth, Snapshot};
 use crate::resource::Resource;
-use crate::snapshot::{AppWrappers, Capacity, Nodes};
+use crate::snapshot::{self, AppWrappers, Capacity, Nodes};
 
 /// So many nodes are named for each reason; a person reads no more, and an answer stays small on any cluster.
 const NAMED: usize = 20;
@@ -19,12 +21,19 @@ pub type ByReason<T> = BTreeMap<&'static str, T>;
 /// The cluster.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cluster {
+    /// What is missing from the input: what rests on it is absent.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub missing: BTreeSet<Missing>,
+    /// Bound, unfinished pods whose node is not there; where Nodes are missing, all that are bound. Absent: Pods are missing, or
+    /// there is no Kubernetes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orphans: Option<Orphans>,
     /// Nodes by whether they take new pods. Absent: nodes are not known, or there is no Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<BTreeMap<&'static str, u64>>,
     /// Nodes by whether their agent reports.
     pub agents: Agents,
-    /// The ladder, added up over the nodes. Absent: nodes or pods are not known.
+    /// The ladder, added up over the nodes. Absent: Nodes are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ladder: Option<ByResource<Rung>>,
     /// Where what is withheld, phantom or overcommitted sits.
@@ -39,6 +48,15 @@ pub struct Cluster {
     /// The most free GPUs on one admissible node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_largest_free_block_devices: Option<i64>,
+    /// The same of every other accelerator that a node has, by the name that nodes declare.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub other_accelerators: BTreeMap<String, Shape>,
+    /// Resources that are shares of devices, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub shares: BTreeMap<String, Shares>,
+    /// The accelerators of which the nodes have something, or pods ask for.
+    #[serde(skip)]
+    pub accelerators: Vec<Resource>,
     /// What MCAD believes it can hand out: its allocatable capacity. Absent: not known, or not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mcad_allocatable: Option<ByResource<i64>>,
@@ -83,6 +101,33 @@ pub struct Slots {
     pub pods: i64,
 }
 
+/// How what is free of an accelerator is spread over nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shape {
+    /// Pods that could start now, by how many devices they ask for.
+    pub slots: Vec<DeviceSlots>,
+    /// The most free devices on one admissible node.
+    pub largest_free_block_devices: i64,
+}
+
+/// Pods of so many devices that could start now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceSlots {
+    /// Devices that each asks for.
+    pub count: u32,
+    /// How many of them could start.
+    pub pods: i64,
+}
+
+/// Bound, unfinished pods whose node is not there.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Orphans {
+    /// How many they are.
+    pub pods: u64,
+    /// What they request.
+    pub requested: ByResource<i64>,
+}
+
 /// How many AppWrappers there are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -111,6 +156,8 @@ impl Cluster {
         let up = snapshot.nodes.iter().filter(|node| node.agent.health == AgentHealth::Up).count() as u64;
         let in_all = Node::count(snapshot).unwrap_or(snapshot.nodes.len()) as u64;
         let mut cluster = Self {
+            missing: BTreeSet::new(),
+            orphans: None,
             nodes: None,
             agents: Agents { up, down: in_all.saturating_sub(up) },
             ladder: None,
@@ -118,15 +165,25 @@ impl Cluster {
             nodes_measured: ByResource::default(),
             gpu_slots: None,
             gpu_largest_free_block_devices: None,
+            other_accelerators: BTreeMap::new(),
+            shares: BTreeMap::new(),
+            accelerators: Vec::new(),
             mcad_allocatable: None,
             appwrappers: None,
         };
         let Some(kubernetes) = &snapshot.kubernetes else {
             cluster.add_local(snapshot);
+            cluster.note_accelerators(is_well_known);
             return cluster;
         };
+        cluster.missing.clone_from(&kubernetes.missing);
+        cluster.orphans = kubernetes
+            .orphans
+            .as_ref()
+            .map(|orphans| Orphans { pods: orphans.pods, requested: ByResource::from(&orphans.requested) });
         if let Some(nodes) = &kubernetes.nodes {
             cluster.add_nodes(nodes);
+            cluster.note_accelerators(|name| kubernetes.options.is_accelerator(name));
         }
         if let Capacity::V1(Some(sum)) = &kubernetes.capacity {
             cluster.mcad_allocatable = Some(ByResource::from(*sum));
@@ -156,17 +213,57 @@ impl Cluster {
         self.nodes_by_reason = Some(by_reason(nodes));
         let measured = nodes.used.iter().filter(|(_, all)| all.nodes > 0);
         self.nodes_measured = measured.map(|(resource, all)| (resource.clone(), all.nodes)).collect();
-        self.gpu_slots =
-            Some(nodes.slots.iter().map(|(gpus, pods)| Slots { gpus: *gpus, pods: whole(*pods) }).collect());
-        self.gpu_largest_free_block_devices = Some(whole(nodes.largest_free_block));
+        let shares = nodes.shares.iter();
+        self.shares = shares.map(|(resource, shares)| (resource.name().to_owned(), (*shares).into())).collect();
+        let Some(shapes) = &nodes.shapes else { return };
+        let gpu_slots = shapes.gpu.slots.iter().map(|(gpus, pods)| Slots { gpus: *gpus, pods: whole(*pods) });
+        self.gpu_slots = Some(gpu_slots.collect());
+        self.gpu_largest_free_block_devices = Some(whole(shapes.gpu.largest_block));
+        let others = shapes.others.iter();
+        self.other_accelerators =
+            others.map(|(resource, shape)| (resource.name().to_owned(), Shape::new(shape))).collect();
+    }
+
+    fn note_accelerators(&mut self, is_one: impl Fn(&str) -> bool) {
+        let ladder = self.ladder.iter().flat_map(ByResource::iter);
+        let there = ladder.filter(|(resource, rung)| is_one(resource.name()) && !rung.is_nothing());
+        self.accelerators = there.map(|(resource, _)| resource).collect();
+    }
+
+    /// The most free devices of an accelerator on one admissible node. Absent: not known, or it is none.
+    pub fn largest_free_block(&self, resource: &Resource) -> Option<i64> {
+        match resource {
+            Resource::Gpu => self.gpu_largest_free_block_devices,
+            other => Some(self.other_accelerators.get(other.name())?.largest_free_block_devices),
+        }
+    }
+
+    /// Pods of an accelerator that could start now, by how many devices they ask for. Absent: not known, or it is none.
+    pub fn slots(&self, resource: &Resource) -> Option<Vec<DeviceSlots>> {
+        match resource {
+            Resource::Gpu => {
+                let slots = self.gpu_slots.as_ref()?.iter();
+                Some(slots.map(|slots| DeviceSlots { count: slots.gpus, pods: slots.pods }).collect())
+            }
+            other => Some(self.other_accelerators.get(other.name())?.slots.clone()),
+        }
+    }
+}
+
+impl Shape {
+    fn new(shape: &snapshot::Shape) -> Self {
+        let slots = shape.slots.iter().map(|(count, pods)| DeviceSlots { count: *count, pods: whole(*pods) });
+        Self { slots: slots.collect(), largest_free_block_devices: whole(shape.largest_block) }
     }
 }
 
 /// What can sit on a node and is worth a look: its label, and how much of a rung it is.
 fn reasons(rung: &ladder::Rung) -> impl Iterator<Item = (&'static str, i128)> {
-    let withheld = Reason::ALL.map(|reason| (reason.label(), rung.withheld.get(reason)));
-    let beside = [("overcommitted", rung.overcommitted), ("phantom", rung.phantom.unwrap_or(0))];
-    withheld.into_iter().chain(beside).filter(|(_, amount)| *amount != 0)
+    let account = rung.account.as_ref();
+    let withheld = account.map(|account| Reason::ALL.map(|reason| (reason.label(), account.withheld.get(reason))));
+    let overcommitted = account.map(|account| ("overcommitted", account.overcommitted));
+    let phantom = rung.phantom.map(|phantom| ("phantom", phantom));
+    withheld.into_iter().flatten().chain(overcommitted).chain(phantom).filter(|(_, amount)| *amount != 0)
 }
 
 fn by_reason(nodes: &Nodes) -> ByResource<ByReason<OnNodes>> {

@@ -7,6 +7,7 @@ use crate::ladder::{self, Reason};
 use crate::measure::Used;
 use crate::merge::Figures;
 use crate::resource::{Amounts, NVIDIA_GPU, Resource, Triple};
+use crate::shares;
 
 /// One value for each resource, under names that say the unit of what is in it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,16 +41,16 @@ pub struct Rung {
     /// Allocatable where new pods may land.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admissible: Option<i64>,
-    /// Effective requests of bound, unfinished pods.
+    /// Effective requests of bound, unfinished pods. Absent: Pods are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requested: Option<Requested>,
-    /// What a new pod could get.
+    /// What a new pod could get. Absent: Pods are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub free: Option<i64>,
-    /// Neither requested nor free.
+    /// Neither requested nor free. Absent: Pods are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub withheld: Option<Withheld>,
-    /// Requests beyond installed.
+    /// Requests beyond installed. Absent: Pods are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overcommitted: Option<i64>,
     /// Allocatable that no healthy hardware stands behind. Absent: no agent has looked.
@@ -81,6 +82,21 @@ pub struct Withheld {
     pub not_ready: i64,
     pub cordoned: i64,
     pub tainted: i64,
+}
+
+/// Shares of devices that are handed out several times each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Shares {
+    /// How many are handed out.
+    pub shares: i64,
+    /// Of how many devices.
+    pub devices: i64,
+}
+
+impl From<shares::Shares> for Shares {
+    fn from(shares: shares::Shares) -> Self {
+        Self { shares: whole(shares.shares), devices: whole(shares.devices) }
+    }
 }
 
 /// What is used, by whom; of millicores and devices a part may be in use. Absent: not measured.
@@ -160,32 +176,30 @@ impl From<Triple> for ByResource<i64> {
 impl Rung {
     /// With Kubernetes.
     pub fn new(resource: &Resource, rung: &ladder::Rung, used: Option<&Used>) -> Self {
-        let of = |reason| whole(rung.withheld.get(reason));
+        let account = rung.account.as_ref();
         Self {
             installed: Some(whole(rung.installed)),
             healthy: Some(whole(rung.healthy)),
             capacity: Some(whole(rung.capacity)),
             allocatable: Some(whole(rung.allocatable)),
             admissible: Some(whole(rung.admissible)),
-            requested: Some(Requested {
-                appwrapper: whole(rung.requested.appwrapper),
-                other: whole(rung.requested.other),
+            requested: account.map(|account| Requested {
+                appwrapper: whole(account.requested.appwrapper),
+                other: whole(account.requested.other),
             }),
-            free: Some(whole(rung.free)),
-            withheld: Some(Withheld {
-                lost: of(Reason::Lost),
-                unhealthy: of(Reason::Unhealthy),
-                unadvertised: of(Reason::Unadvertised),
-                reserved: of(Reason::Reserved),
-                stranded: of(Reason::Stranded),
-                not_ready: of(Reason::NotReady),
-                cordoned: of(Reason::Cordoned),
-                tainted: of(Reason::Tainted),
-            }),
-            overcommitted: Some(whole(rung.overcommitted)),
+            free: account.map(|account| whole(account.free)),
+            withheld: account.map(|account| Withheld::new(&account.withheld)),
+            overcommitted: account.map(|account| whole(account.overcommitted)),
             phantom: rung.phantom.map(whole),
             used: used.and_then(|used| UsedBy::new(resource, used)),
         }
+    }
+
+    /// Whether there is none of it, and nobody requests any.
+    pub fn is_nothing(&self) -> bool {
+        let requested = self.requested.map(|requested| requested.appwrapper.saturating_add(requested.other));
+        let amounts = [self.installed, self.capacity, self.allocatable, requested];
+        amounts.into_iter().flatten().all(|amount| amount == 0)
     }
 
     /// Without Kubernetes: what agents measured.
@@ -201,6 +215,20 @@ impl Rung {
 }
 
 impl Withheld {
+    fn new(withheld: &ladder::Withheld) -> Self {
+        let of = |reason| whole(withheld.get(reason));
+        Self {
+            lost: of(Reason::Lost),
+            unhealthy: of(Reason::Unhealthy),
+            unadvertised: of(Reason::Unadvertised),
+            reserved: of(Reason::Reserved),
+            stranded: of(Reason::Stranded),
+            not_ready: of(Reason::NotReady),
+            cordoned: of(Reason::Cordoned),
+            tainted: of(Reason::Tainted),
+        }
+    }
+
     /// How much for that reason.
     pub fn get(&self, reason: Reason) -> i64 {
         match reason {
@@ -222,6 +250,11 @@ impl Withheld {
 }
 
 impl UsedBy {
+    /// All that is measured to be in use.
+    pub fn in_all(&self) -> f64 {
+        [self.appwrapper, self.other, self.system].into_iter().flatten().sum()
+    }
+
     /// Nothing where nothing was measured.
     pub fn new(resource: &Resource, used: &Used) -> Option<Self> {
         let of = |amount: Option<u64>| amount.map(|amount| in_unit(resource, amount));

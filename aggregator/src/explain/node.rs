@@ -1,11 +1,12 @@
 //! One node as it is told: whether it takes pods, its ladder, its devices.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::Unanswered;
-use super::ladder::{ByResource, Rung};
+use super::ladder::{ByResource, Rung, Shares};
 use crate::measure::Device;
 use crate::merge::{self, AgentHealth, Snapshot};
 use crate::object::{Effect, Taint};
@@ -27,6 +28,9 @@ pub struct Node {
     pub agent: Agent,
     /// The ladder.
     pub ladder: ByResource<Rung>,
+    /// Resources that are shares of devices, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub shares: BTreeMap<String, Shares>,
     /// GPUs and MIG instances in order of UUID. Absent: no agent reports them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpus: Option<Vec<Gpu>>,
@@ -121,7 +125,8 @@ impl Node {
         let Some(view) = view_at(at, snapshot) else {
             let figures = of_agent.iter().flat_map(|node| &node.figures);
             let ladder = figures.map(|(resource, figures)| (resource.clone(), Rung::local(resource, figures)));
-            return Self { name, state: None, taints: Vec::new(), agent, ladder: ladder.collect(), gpus: None };
+            let (ladder, shares) = (ladder.collect(), BTreeMap::new());
+            return Self { name, state: None, taints: Vec::new(), agent, ladder, shares, gpus: None };
         };
         let with_gpus = snapshot.kubernetes.as_ref().is_some_and(|k| k.options.gpu_metrics == GpuMetrics::On);
         let measured = view.measured.as_ref().filter(|_| with_gpus);
@@ -132,6 +137,7 @@ impl Node {
             taints: repelling.map(spelled).collect(),
             agent,
             ladder: ladder(view),
+            shares: view.shares.iter().map(|(resource, of)| (resource.name().to_owned(), (*of).into())).collect(),
             gpus: measured.map(|measured| measured.devices.iter().map(Gpu::new).collect()),
         }
     }

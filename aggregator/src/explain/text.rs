@@ -7,12 +7,13 @@ use mcad_terminal::bar;
 use mcad_terminal::paint::{Paint, Tone};
 use mcad_terminal::table::{self, Row};
 
-use super::Answer;
 use super::amount::{Rounding, count, list, number, printable, span, unit, words};
-use super::appwrapper::AppWrapper;
+use super::appwrapper::{AppWrapper, PlacedInPart};
 use super::cluster::{Cluster, OnNodes};
-use super::ladder::{ByResource, Rung, UsedBy};
+use super::ladder::{Rung, Shares, UsedBy};
 use super::node::{Gpu, Node};
+use super::{Answer, missing, truth};
+use crate::cluster::Missing;
 use crate::dump::input::Input;
 use crate::ladder::{NodeState, Reason};
 use crate::resource::Resource;
@@ -28,7 +29,7 @@ pub fn text(answer: &Answer, paint: Paint) -> String {
         write_input(&mut out, input, paint);
     }
     if let Some(cluster) = &answer.cluster {
-        write_cluster(&mut out, cluster, paint);
+        write_cluster(&mut out, cluster, answer.input.as_deref(), paint);
         write_appwrappers(&mut out, cluster, answer.appwrappers.as_deref(), paint);
     }
     if let Some(node) = &answer.node {
@@ -60,11 +61,15 @@ fn line(out: &mut String, text: &str) {
     out.push('\n');
 }
 
-fn write_cluster(out: &mut String, cluster: &Cluster, paint: Paint) {
-    let Some(ladder) = &cluster.ladder else {
-        line(out, "Nodes and pods: unknown.");
-        return;
-    };
+fn write_cluster(out: &mut String, cluster: &Cluster, input: Option<&Input>, paint: Paint) {
+    for missing in missing::lines(cluster, input) {
+        line(out, &paint.tone(Tone::Bad, &missing));
+    }
+    let Some(ladder) = &cluster.ladder else { return };
+    let truth = truth::sentences(cluster);
+    if !truth.is_empty() {
+        line(out, &truth);
+    }
     let in_all = cluster.agents.up + cluster.agents.down;
     let mut title = count(in_all, "node", "nodes");
     if let Some(states) = cluster.nodes.as_ref().filter(|_| in_all > 0) {
@@ -86,21 +91,23 @@ fn write_cluster(out: &mut String, cluster: &Cluster, paint: Paint) {
         let on = cluster.nodes_by_reason.as_ref().and_then(|by_resource| by_resource.get(&resource));
         let measured = cluster.nodes_measured.get(&resource).copied();
         let measured = measured.filter(|measured| *measured < in_all).map(|n| format!("on {n} of {in_all} nodes"));
-        write_ladder(out, &resource, rung, on, measured.as_deref(), paint);
+        let beside = Beside { on, measured: measured.as_deref(), shares: cluster.shares.get(resource.name()).copied() };
+        write_ladder(out, &resource, rung, &beside, paint);
     }
-    let slots = cluster.gpu_slots.iter().flatten();
-    let slots: Vec<_> = slots.map(|slots| format!("{} of {}", slots.pods, slots.gpus)).collect();
-    if ladder.get(&Resource::Gpu).is_some() && !slots.is_empty() {
-        let block = cluster.gpu_largest_free_block_devices.unwrap_or(0);
-        let block = words(&Resource::Gpu, block.into(), Rounding::Nearest);
-        line(
-            out,
-            &format!(
-                "\nPods by GPUs each that could start now: {} GPUs; at most {block} free on one node.",
-                list(&slots)
-            ),
-        );
+    for (at, resource) in cluster.accelerators.iter().enumerate() {
+        if at == 0 {
+            line(out, "");
+        }
+        write_slots(out, cluster, resource);
     }
+}
+
+fn write_slots(out: &mut String, cluster: &Cluster, resource: &Resource) {
+    let (Some(slots), Some(block)) = (cluster.slots(resource), cluster.largest_free_block(resource)) else { return };
+    let slots: Vec<_> = slots.iter().map(|slots| format!("{} of {}", slots.pods, slots.count)).collect();
+    let (unit, slots) = (printable(unit(resource)), list(&slots));
+    let block = words(resource, block.into(), Rounding::Nearest);
+    line(out, &format!("Pods by {unit} each that could start now: {slots} {unit}; at most {block} free on one node."));
 }
 
 fn agents(cluster: &Cluster) -> String {
@@ -115,14 +122,18 @@ fn agents(cluster: &Cluster) -> String {
     }
 }
 
-fn write_ladder(
-    out: &mut String,
-    resource: &Resource,
-    rung: &Rung,
-    on: Option<&BTreeMap<&'static str, OnNodes>>,
-    measured: Option<&str>,
-    paint: Paint,
-) {
+/// What is told of a resource beside its ladder.
+#[derive(Default)]
+struct Beside<'a> {
+    /// Where what is withheld sits.
+    on: Option<&'a BTreeMap<&'static str, OnNodes>>,
+    /// On which nodes `used` was measured. Absent: on all.
+    measured: Option<&'a str>,
+    /// Of how many devices it is shares.
+    shares: Option<Shares>,
+}
+
+fn write_ladder(out: &mut String, resource: &Resource, rung: &Rung, beside: &Beside<'_>, paint: Paint) {
     let name = printable(resource.name());
     let title = match resource {
         Resource::Extended(_) => name,
@@ -130,8 +141,9 @@ fn write_ladder(
     };
     line(out, &format!("\n{}", paint.tone(Tone::Title, &title)));
     out.push_str(&bar::line(&parts(rung), paint));
-    let on = |reason: &str| on.and_then(|on| on.get(reason)).map(|on| places(resource, on)).unwrap_or_default();
-    let mut rows = vec![row(resource, "installed", rung.installed, String::new(), Tone::Normal)];
+    let on = |reason: &str| beside.on.and_then(|on| on.get(reason)).map(|on| places(resource, on)).unwrap_or_default();
+    let shares = beside.shares.map(|shares| truth::shares_in_words(resource, shares)).unwrap_or_default();
+    let mut rows = vec![row(resource, "installed", rung.installed, shares, Tone::Normal)];
     // Without Kubernetes there is no ladder to stand on, and its rungs are not unknown: there are none.
     if let (Some(requested), Some(withheld)) = (&rung.requested, &rung.withheld) {
         if rung.overcommitted != Some(0) {
@@ -147,9 +159,13 @@ fn write_ladder(
             rows.push(row(resource, &label, Some(withheld.get(reason)), on(reason.label()), tone(reason)));
         }
         rows.push(row(resource, "free", rung.free, String::new(), Tone::Good));
+    } else if rung.capacity.is_some() {
+        for label in ["requested", "withheld", "free"] {
+            rows.push(row(resource, label, None, "Pods are not known".to_owned(), Tone::Normal));
+        }
     }
     rows.push(row(resource, "healthy", rung.healthy, String::new(), Tone::Quiet));
-    if rung.requested.is_some() {
+    if rung.capacity.is_some() {
         rows.push(row(resource, "capacity", rung.capacity, "as kubelet declares".to_owned(), Tone::Quiet));
         rows.push(row(resource, "allocatable", rung.allocatable, "as kubelet declares".to_owned(), Tone::Quiet));
         rows.push(row(resource, "admissible", rung.admissible, "where new pods may land".to_owned(), Tone::Quiet));
@@ -161,7 +177,11 @@ fn write_ladder(
         let tone = if rung.phantom.is_some_and(|phantom| phantom != 0) { Tone::Bad } else { Tone::Quiet };
         rows.push(row(resource, "phantom", rung.phantom, note, tone));
     }
-    rows.push(used(resource, rung.used.as_ref(), measured));
+    let unmeasured = match (rung.capacity, rung.requested) {
+        (Some(_), None) => "Pods are not known",
+        _ => "no agent has measured",
+    };
+    rows.push(used(resource, rung.used.as_ref(), beside.measured, unmeasured));
     table::write(out, &rows, paint);
 }
 
@@ -198,9 +218,9 @@ fn after(mark: &str, text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{mark}{text}") }
 }
 
-fn used(resource: &Resource, used: Option<&UsedBy>, measured: Option<&str>) -> Row {
+fn used(resource: &Resource, used: Option<&UsedBy>, measured: Option<&str>, unmeasured: &str) -> Row {
     let Some(UsedBy { appwrapper, other, system }) = used else {
-        return row(resource, "used", None, "no agent has measured".to_owned(), Tone::Quiet);
+        return row(resource, "used", None, unmeasured.to_owned(), Tone::Quiet);
     };
     let owners = [("by AppWrappers", appwrapper), ("by other pods", other), ("by no pod", system)];
     let shown = owners.iter().filter_map(|(owner, used)| Some((owner, used.as_ref().copied()?)));
@@ -228,29 +248,58 @@ fn places(resource: &Resource, on: &OnNodes) -> String {
 fn write_appwrappers(out: &mut String, cluster: &Cluster, all: Option<&[AppWrapper]>, paint: Paint) {
     let Some(all) = all else {
         // Without Kubernetes there are none.
-        if cluster.nodes.is_some() || cluster.ladder.is_none() {
+        if cluster.missing.contains(&Missing::AppWrappersServed) {
+            line(out, "\nAppWrappers: none are served.");
+        } else if cluster.nodes.is_some() || cluster.ladder.is_none() {
             line(out, "\nAppWrappers: unknown.");
         }
         return;
     };
     let mut waiting: Vec<_> = all.iter().filter_map(|view| Some((view, view.waiting.as_ref()?))).collect();
-    let title = match (all.len() as u64, waiting.len()) {
+    let in_part: Vec<_> = all.iter().filter_map(|view| Some((view, view.placed_in_part.as_ref()?))).collect();
+    let mut title = match (all.len() as u64, waiting.len()) {
         (0, _) => "No AppWrappers".to_owned(),
         (in_all, 0) => format!("{}, none of them waits", count(in_all, "AppWrapper", "AppWrappers")),
         (in_all, 1) => format!("{}, 1 waits", count(in_all, "AppWrapper", "AppWrappers")),
         (in_all, waiting) => format!("{}, {waiting} wait", count(in_all, "AppWrapper", "AppWrappers")),
     };
+    if !in_part.is_empty() {
+        let are = if in_part.len() == 1 { "is" } else { "are" };
+        title = format!("{title}, {} {are} placed in part", in_part.len());
+    }
     line(out, &format!("\n{}", paint.tone(Tone::Title, &title)));
     // Who waits longest comes first, who waits since an unknown time last.
     let since = |seconds: Option<f64>| seconds.unwrap_or(-1.0);
     waiting.sort_by(|(_, a), (_, b)| since(b.seconds).total_cmp(&since(a.seconds)));
-    let rows = waiting.into_iter().map(|(view, waits)| Row {
-        label: format!("{}/{}", printable(&view.namespace), printable(&view.name)),
+    let name = |view: &AppWrapper| format!("{}/{}", printable(&view.namespace), printable(&view.name));
+    let waiting = waiting.into_iter().map(|(view, waits)| Row {
+        label: name(view),
         amount: waits.seconds.map_or_else(|| UNKNOWN.to_owned(), span),
         note: printable(&waits.why),
         tone: Tone::Normal,
     });
-    table::write(out, &rows.collect::<Vec<_>>(), paint);
+    let in_part = in_part.into_iter().map(|(view, part)| Row {
+        label: name(view),
+        amount: format!("{} of {} pods", view.pods.saturating_sub(part.pods_unbound), view.pods),
+        note: in_words(view, part),
+        tone: Tone::Bad,
+    });
+    table::write(out, &waiting.chain(in_part).collect::<Vec<_>>(), paint);
+}
+
+/// What an AppWrapper that is placed in part asks for and holds, and why not all of it.
+fn in_words(view: &AppWrapper, part: &PlacedInPart) -> String {
+    let listed = |amounts: &super::ladder::ByResource<i64>| {
+        let named = amounts.iter().filter(|(_, amount)| **amount != 0);
+        let words: Vec<_> = named.map(|(r, amount)| words(&r, i128::from(*amount), Rounding::Nearest)).collect();
+        if words.is_empty() { "nothing".to_owned() } else { list(&words) }
+    };
+    // It is known to be placed in part only where pods are known, and with them what they hold.
+    let asks = listed(&view.requested);
+    let holds = view.allocated.as_ref().map_or_else(|| UNKNOWN.to_owned(), listed);
+    let lack = if part.pods_unbound == 1 { "lacks" } else { "lack" };
+    let pods = count(part.pods_unbound, "pod", "pods");
+    format!("asks for {asks}, holds {holds}; {pods} {lack} a node: {}", printable(&part.why))
 }
 
 fn write_node(out: &mut String, node: &Node, paint: Paint) {
@@ -269,18 +318,15 @@ fn write_node(out: &mut String, node: &Node, paint: Paint) {
             (_, None) => "No agent reports: hardware is as kubelet declares it.".to_owned(),
         },
     );
-    write_rungs(out, &node.ladder, paint);
+    for (resource, rung) in node.ladder.iter() {
+        let shares = node.shares.get(resource.name()).copied();
+        write_ladder(out, &resource, rung, &Beside { shares, ..Beside::default() }, paint);
+    }
     let gpus = node.gpus.iter().flatten();
     let rows: Vec<_> = gpus.map(gpu).collect();
     if !rows.is_empty() {
         line(out, &format!("\n{}", paint.tone(Tone::Title, "GPUs one by one")));
         table::write(out, &rows, paint);
-    }
-}
-
-fn write_rungs(out: &mut String, ladder: &ByResource<Rung>, paint: Paint) {
-    for (resource, rung) in ladder.iter() {
-        write_ladder(out, &resource, rung, None, None, paint);
     }
 }
 

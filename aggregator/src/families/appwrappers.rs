@@ -1,7 +1,8 @@
 //! Section C of the metrics contract: AppWrappers, how many and one by one.
 use crate::exposition::{Exposition, Family, Labels, Lines, Value};
+use crate::fit::Outcome;
 use crate::resource::{Amounts, Resource};
-use crate::snapshot::{AppWrapperView, AppWrappers};
+use crate::snapshot::{AppWrapperView, AppWrappers, Waiting};
 use crate::totals::Total;
 
 use super::{BY_LABEL, Spelling, counter, gauge};
@@ -41,7 +42,19 @@ static FIT: Family = gauge(
     "mcad_appwrapper_fit",
     &["appwrapper", "by", "namespace"],
     "0 or 1",
-    "Whether a waiting AppWrapper fits: MCAD's sum, real nodes.",
+    "Whether a waiting AppWrapper fits: MCAD's sum, real nodes. Of one placed in part: whether the rest of its pods fits real nodes.",
+);
+static FIT_UNKNOWN: Family = gauge(
+    "mcad_appwrapper_fit_unknown",
+    &["appwrapper", "namespace", "reason"],
+    "1",
+    "Whether it fits real nodes is not known: the search for a placement was cut short.",
+);
+static PODS: Family = gauge(
+    "mcad_appwrapper_pods",
+    &["appwrapper", "namespace", "state"],
+    "pods",
+    "Pods that the AppWrapper asks for, pods of it that are bound and have not failed, and how many are not bound.",
 );
 static SHORTFALL: Family = gauge(
     "mcad_appwrapper_shortfall",
@@ -90,6 +103,8 @@ pub static FAMILIES: &[&Family] = &[
     &USED,
     &WAITING,
     &FIT,
+    &FIT_UNKNOWN,
+    &PODS,
     &SHORTFALL,
     &CPU_SECONDS,
     &GPU_HELD_SECONDS,
@@ -130,7 +145,11 @@ pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, out: &mut Exposition
     let mut lines = out.family(&REQUESTED);
     each(all, |view, labels| write_amounts(&mut lines, labels, spelling, &view.appwrapper.demand.total));
     let mut lines = out.family(&ALLOCATED);
-    each(all, |view, labels| write_amounts(&mut lines, labels, spelling, &view.allocated));
+    each(all, |view, labels| {
+        if let Some(allocated) = &view.allocated {
+            write_amounts(&mut lines, labels, spelling, allocated);
+        }
+    });
     let mut lines = out.family(&USED);
     each(all, |view, labels| {
         let Some(used) = &view.used else { return };
@@ -150,10 +169,11 @@ pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, out: &mut Exposition
         }
     });
     write_fit(all, &mut out.family(&FIT));
+    write_fit_unknown(all, &mut out.family(&FIT_UNKNOWN));
+    write_pods(all, &mut out.family(&PODS));
     let mut lines = out.family(&SHORTFALL);
     each(all, |view, labels| {
-        let missing = view.waiting.iter().flat_map(|waiting| {
-            let missing = waiting.shortfall;
+        let missing = view.waiting.iter().filter_map(|waiting| waiting.shortfall).flat_map(|missing| {
             [(Resource::Cpu, missing.cpu), (Resource::Memory, missing.memory), (Resource::Gpu, missing.gpu)]
         });
         let mark = labels.mark();
@@ -173,16 +193,40 @@ pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, out: &mut Exposition
 }
 
 fn write_fit(all: &AppWrappers, lines: &mut Lines<'_, '_>) {
-    for AppWrapperView { appwrapper, waiting, .. } in &all.appwrappers {
-        let Some(waiting) = waiting else { continue };
-        let nodes = waiting.nodes.as_ref().map(crate::fit::Verdict::fits);
-        for (by, fits) in [("aggregate", Some(waiting.fits_aggregate())), ("nodes", nodes)] {
+    for AppWrapperView { appwrapper, waiting, unplaced, .. } in &all.appwrappers {
+        let aggregate = waiting.as_ref().and_then(Waiting::fits_aggregate);
+        let nodes = unplaced.as_ref().and_then(|unplaced| unplaced.verdict.as_ref()?.fits());
+        for (by, fits) in [("aggregate", aggregate), ("nodes", nodes)] {
             let Some(fits) = fits else { continue };
             let name = &appwrapper.name;
             let labels = Labels::of(&[("appwrapper", &name.name), ("by", by), ("namespace", &name.namespace)]);
             lines.line(&labels, Value::Unsigned(fits.into()));
         }
     }
+}
+
+fn write_fit_unknown(all: &AppWrappers, lines: &mut Lines<'_, '_>) {
+    each(all, |view, labels| {
+        let verdict = view.unplaced.as_ref().and_then(|unplaced| unplaced.verdict.as_ref());
+        if verdict.is_some_and(|verdict| verdict.outcome == Outcome::Unproven) {
+            lines.line(labels.push("reason", "search"), Value::Unsigned(1));
+        }
+    });
+}
+
+fn write_pods(all: &AppWrappers, lines: &mut Lines<'_, '_>) {
+    each(all, |view, labels| {
+        let pods = view.pods;
+        // Where it is not known what it asks for, all that can be said is what is there.
+        let of_wanted = |count: Option<u64>| count.filter(|_| pods.wanted > 0);
+        let states =
+            [("wanted", of_wanted(Some(pods.wanted))), ("bound", pods.bound), ("unbound", of_wanted(pods.unbound()))];
+        let mark = labels.mark();
+        for (state, count) in states {
+            let Some(count) = count else { continue };
+            lines.line(labels.cut(mark).push("state", state), Value::Unsigned(count));
+        }
+    });
 }
 
 fn write_amounts(lines: &mut Lines<'_, '_>, labels: &mut Labels, spelling: &Spelling, amounts: &Amounts) {

@@ -1,6 +1,6 @@
 //! Section B of the metrics contract: the ladder of every node, and of the cluster.
 use crate::exposition::{Exposition, Family, Labels, Lines, Value};
-use crate::ladder::Rung;
+use crate::ladder::{Account, Rung};
 use crate::measure::Used;
 use crate::snapshot::Nodes;
 use crate::views::NodeView;
@@ -35,16 +35,16 @@ const ADMISSIBLE_HELP: &str = "Allocatable where new pods may land, else 0.";
 const FREE_HELP: &str = "What a new pod could get now.";
 const USED_HELP: &str = "Measured: cores busy between the last two reports, working-set bytes, GPUs busy. Of the cluster, over the nodes that mcad_cluster_nodes_measured counts.";
 
-type Figure = fn(&Rung) -> i128;
+type Figure = fn(&Rung) -> Option<i128>;
 
 /// Families with one line a resource, of the cluster and of a node, and the figure they show.
 static PLAIN: [(&Family, &Family, Figure); 6] = [
-    (&CLUSTER_INSTALLED, &NODE_INSTALLED, |rung| rung.installed),
-    (&CLUSTER_HEALTHY, &NODE_HEALTHY, |rung| rung.healthy),
-    (&CLUSTER_CAPACITY, &NODE_CAPACITY, |rung| rung.capacity),
-    (&CLUSTER_ALLOCATABLE, &NODE_ALLOCATABLE, |rung| rung.allocatable),
-    (&CLUSTER_ADMISSIBLE, &NODE_ADMISSIBLE, |rung| rung.admissible),
-    (&CLUSTER_FREE, &NODE_FREE, |rung| rung.free),
+    (&CLUSTER_INSTALLED, &NODE_INSTALLED, |rung| Some(rung.installed)),
+    (&CLUSTER_HEALTHY, &NODE_HEALTHY, |rung| Some(rung.healthy)),
+    (&CLUSTER_CAPACITY, &NODE_CAPACITY, |rung| Some(rung.capacity)),
+    (&CLUSTER_ALLOCATABLE, &NODE_ALLOCATABLE, |rung| Some(rung.allocatable)),
+    (&CLUSTER_ADMISSIBLE, &NODE_ADMISSIBLE, |rung| Some(rung.admissible)),
+    (&CLUSTER_FREE, &NODE_FREE, |rung| Some(rung.account.as_ref()?.free)),
 ];
 
 pub(crate) static NODE_USED: Family = gauge("mcad_node_used", NODE_OWNER, BY_LABEL, USED_HELP);
@@ -103,23 +103,27 @@ fn write_cluster(nodes: &Nodes, spelling: &Spelling, out: &mut Exposition<'_>) {
     for (family, _, figure) in &PLAIN {
         let mut lines = out.family(family);
         for (resource, rung) in &sums {
-            lines.line(&resource.labels, resource.value(figure(rung)));
+            if let Some(amount) = figure(rung) {
+                lines.line(&resource.labels, resource.value(amount));
+            }
         }
     }
+    let accounts: Vec<_> =
+        sums.iter().filter_map(|(resource, rung)| Some((resource, rung.account.as_ref()?))).collect();
     let mut lines = out.family(&CLUSTER_REQUESTED);
-    for (resource, rung) in &sums {
-        write_requested(&mut lines, &mut Labels::new(), resource, rung);
+    for (resource, account) in &accounts {
+        write_requested(&mut lines, &mut Labels::new(), resource, account);
     }
     let mut lines = out.family(&CLUSTER_WITHHELD);
-    for (resource, rung) in &sums {
-        for (reason, amount) in rung.withheld.iter() {
+    for (resource, account) in &accounts {
+        for (reason, amount) in account.withheld.iter() {
             let mut labels = Labels::of(&[("reason", reason.label())]);
             lines.line(labels.extend(&resource.labels), resource.value(amount));
         }
     }
     let mut lines = out.family(&CLUSTER_OVERCOMMITTED);
-    for (resource, rung) in &sums {
-        lines.line(&resource.labels, resource.value(rung.overcommitted));
+    for (resource, account) in &accounts {
+        lines.line(&resource.labels, resource.value(account.overcommitted));
     }
     let mut lines = out.family(&CLUSTER_PHANTOM);
     for (resource, rung) in &sums {
@@ -142,23 +146,25 @@ fn write_nodes(nodes: &Nodes, spelling: &Spelling, out: &mut Exposition<'_>) {
     for (_, family, figure) in &PLAIN {
         let mut lines = out.family(family);
         each(nodes, spelling, |labels, resource, rung| {
-            lines.line(labels.extend(&resource.labels), resource.value(figure(rung)));
+            if let Some(amount) = figure(rung) {
+                lines.line(labels.extend(&resource.labels), resource.value(amount));
+            }
         });
     }
     let mut lines = out.family(&NODE_REQUESTED);
-    each(nodes, spelling, |labels, resource, rung| write_requested(&mut lines, labels, resource, rung));
+    each_account(nodes, spelling, |labels, resource, account| write_requested(&mut lines, labels, resource, account));
     let mut lines = out.family(&NODE_WITHHELD);
-    each(nodes, spelling, |labels, resource, rung| {
+    each_account(nodes, spelling, |labels, resource, account| {
         let mark = labels.mark();
-        for (reason, amount) in rung.withheld.iter().filter(|(_, amount)| *amount != 0) {
+        for (reason, amount) in account.withheld.iter().filter(|(_, amount)| *amount != 0) {
             labels.cut(mark).push("reason", reason.label()).extend(&resource.labels);
             lines.line(labels, resource.value(amount));
         }
     });
     let mut lines = out.family(&NODE_OVERCOMMITTED);
-    each(nodes, spelling, |labels, resource, rung| {
-        if rung.overcommitted != 0 {
-            lines.line(labels.extend(&resource.labels), resource.value(rung.overcommitted));
+    each_account(nodes, spelling, |labels, resource, account| {
+        if account.overcommitted != 0 {
+            lines.line(labels.extend(&resource.labels), resource.value(account.overcommitted));
         }
     });
     let mut lines = out.family(&NODE_PHANTOM);
@@ -179,9 +185,9 @@ fn write_nodes(nodes: &Nodes, spelling: &Spelling, out: &mut Exposition<'_>) {
     }
 }
 
-fn write_requested(lines: &mut Lines<'_, '_>, labels: &mut Labels, resource: &Spelled, rung: &Rung) {
+fn write_requested(lines: &mut Lines<'_, '_>, labels: &mut Labels, resource: &Spelled, account: &Account) {
     let mark = labels.mark();
-    for (owner, amount) in [("appwrapper", rung.requested.appwrapper), ("other", rung.requested.other)] {
+    for (owner, amount) in [("appwrapper", account.requested.appwrapper), ("other", account.requested.other)] {
         labels.cut(mark).push("owner", owner).extend(&resource.labels);
         lines.line(labels, resource.value(amount));
     }
@@ -196,6 +202,15 @@ pub(crate) fn write_used(lines: &mut Lines<'_, '_>, labels: &mut Labels, resourc
             lines.line(labels, resource.used(used));
         }
     }
+}
+
+/// Calls `write` with the label `node` for each node and resource whose account is known.
+fn each_account(nodes: &Nodes, spelling: &Spelling, mut write: impl FnMut(&mut Labels, &Spelled, &Account)) {
+    each(nodes, spelling, |labels, resource, rung| {
+        if let Some(account) = &rung.account {
+            write(labels, resource, account);
+        }
+    });
 }
 
 /// Calls `write` with the label `node` for each node and resource.

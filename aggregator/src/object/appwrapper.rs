@@ -41,7 +41,7 @@ pub struct AppWrapper {
     pub queue: Arc<str>,
     /// When it was first queued, in ms since the Unix epoch.
     pub queued_at_ms: Option<i64>,
-    /// How many pods must be placed for it to start; absent: all.
+    /// `minAvailable`: so many pods must be placed for it to start. Absent: all.
     pub min_available: Option<u32>,
     /// What it asks for.
     pub demand: Demand,
@@ -124,6 +124,20 @@ impl AppWrapper {
             Version::V1Beta1 => matches!(&*self.state, "" | "Pending") && !self.can_run,
             Version::V1Beta2 => matches!(&*self.state, "" | "Suspended"),
         }
+    }
+
+    /// It was started and has not ended: all its pods should have a node.
+    pub fn is_started(&self) -> bool {
+        match self.version {
+            Version::V1Beta1 => *self.state == *"Running",
+            Version::V1Beta2 => matches!(&*self.state, "Resuming" | "Running"),
+        }
+    }
+
+    /// How many of its pods must be placed for it to start.
+    pub fn needed(&self) -> u64 {
+        let pods = self.demand.pods();
+        self.min_available.map_or(pods, |min| u64::from(min).min(pods))
     }
 }
 

@@ -83,6 +83,14 @@ impl Constraints {
         }
     }
 
+    /// These, and what is added to them: both must hold.
+    pub(crate) fn with(&self, added: &Added) -> Self {
+        let mut both = self.clone();
+        both.selector.extend(added.node_selector.iter().map(|(key, value)| (key.clone(), value.clone())));
+        both.tolerations.extend(added.tolerations.iter().cloned());
+        both
+    }
+
     /// Whether a pod under these constraints tolerates the taint.
     pub fn tolerates(&self, taint: &Taint) -> bool {
         self.tolerations.iter().any(|toleration| toleration.tolerates(taint))
@@ -159,6 +167,22 @@ impl Toleration {
                 "" | "Equal" => !self.key.is_empty() && *self.value == *taint.value,
                 _ => false,
             }
+    }
+}
+
+/// What a queue adds to a pod set when it admits it (`podSetInfos`). It refuses one whose own selector says otherwise.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Added {
+    #[serde(deserialize_with = "nullable")]
+    node_selector: BTreeMap<String, String>,
+    #[serde(deserialize_with = "nullable")]
+    tolerations: Vec<Toleration>,
+}
+
+impl Added {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.node_selector.is_empty() && self.tolerations.is_empty()
     }
 }
 

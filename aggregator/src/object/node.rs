@@ -7,6 +7,7 @@ use super::meta::{Meta, nullable};
 use super::needed::Needed::{self, Fields, Whole};
 use super::quantities::Quantities;
 use super::spec::{dispatcher_triple, exact_triple, whole};
+use crate::others::Others;
 use crate::resource::{Resource, Triple};
 
 /// How many GPUs an administrator says a node has.
@@ -31,6 +32,8 @@ pub struct Node {
     pub capacity: Declared,
     /// `status.allocatable`; where a Node has none, its capacity.
     pub allocatable: Declared,
+    /// The same of resources without a ladder: `pods`, `ephemeral-storage`, hugepages, volumes.
+    pub other_allocatable: Others,
     /// Allocatable as MCAD v1 reads it.
     pub dispatcher_v1: Triple,
     /// Allocatable as MCAD v2 reads it.
@@ -208,6 +211,7 @@ impl From<RawNode> for Node {
             capacity: Declared::from_quantities(&capacity),
             dispatcher_v1: dispatcher_triple(&allocatable),
             dispatcher_v2: exact_triple(&allocatable),
+            other_allocatable: Others::from_quantities(&allocatable),
             allocatable: Declared::from_quantities(&allocatable),
             unreadable,
         }

@@ -7,8 +7,10 @@ use serde::Deserialize;
 use super::AppWrapperName;
 use super::meta::{Meta, nullable};
 use super::needed::Needed::{self, Fields, Whole};
+use super::port::HostPort;
 use super::quantities::Quantities;
-use super::spec::{Container, Requirements, Work};
+use super::spec::{Container, Effective, Requirements, Work};
+use crate::others::Others;
 use crate::resource::{Amounts, Triple};
 
 /// The label that the successor puts on the pods of an AppWrapper.
@@ -17,6 +19,8 @@ const OWNER: &str = "workload.codeflare.dev/appwrapper";
 const OWNER_V1: &str = "appwrapper.mcad.ibm.com";
 /// The label that names the AppWrapper's namespace where it is not the pod's own.
 const OWNER_NAMESPACE: &str = "appwrapper.mcad.ibm.com/namespace";
+/// The label by which Kueue names the pod set that a pod is of.
+const POD_SET: &str = "kueue.x-k8s.io/podset";
 /// The UID under which kubelet runs a static pod, on the mirror pod that stands for it.
 const STATIC_POD_UID: &str = "kubernetes.io/config.hash";
 /// The label that MCAD v1 looks for in its own sums: a slip of the pen, kept (docs/accounting.md §1).
@@ -47,8 +51,23 @@ pub struct Pod {
     pub dispatcher_v2: Triple,
     /// The two dispatchers' labels on it.
     pub marks: Marks,
+    /// What most pods have nothing of, or the same as many others.
+    pub rare: Option<Arc<Rare>>,
     /// Quantities that could not be read.
     pub unreadable: u32,
+}
+
+/// See [`Pod::rare`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Rare {
+    /// Effective requests of resources without a ladder.
+    pub others: Others,
+    /// Host ports, in order.
+    pub ports: Box<[HostPort]>,
+    /// Of a pod that is neither bound nor finished: the node that is nominated for it, and its priority.
+    pub nominated: Option<(Arc<str>, i64)>,
+    /// The pod set that it is of, as Kueue names it.
+    pub pod_set: Option<Arc<str>>,
 }
 
 /// Labels by which MCAD leaves a pod out of its sums.
@@ -74,6 +93,15 @@ pub enum Phase {
 }
 
 impl Phase {
+    fn named(name: &str) -> Self {
+        match name {
+            "Running" => Self::Running,
+            "Succeeded" => Self::Succeeded,
+            "Failed" => Self::Failed,
+            _ => Self::Other,
+        }
+    }
+
     /// It holds nothing any more.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
@@ -84,6 +112,11 @@ impl Pod {
     /// The node whose resources it holds; absent: it is not bound, or finished.
     pub fn held_node(&self) -> Option<&Arc<str>> {
         self.node.as_ref().filter(|_| !self.phase.is_terminal())
+    }
+
+    /// It is bound and has not failed: its AppWrapper waits for no other in its place.
+    pub fn is_placed(&self) -> bool {
+        self.node.is_some() && self.phase != Phase::Failed
     }
 
     /// It asks for the same, for the same AppWrapper, as an earlier state of it.
@@ -100,13 +133,14 @@ impl Pod {
         #[rustfmt::skip]
         let Self {
             namespace: _, name: _, uid: _, cgroup_uid: _, owner: _, requests: _,
-            node, phase, dispatcher_v1, dispatcher_v2, marks, unreadable,
+            node, phase, dispatcher_v1, dispatcher_v2, marks, rare, unreadable,
         } = self;
         *node == before.node
             && *phase == before.phase
             && *dispatcher_v1 == before.dispatcher_v1
             && *dispatcher_v2 == before.dispatcher_v2
             && *marks == before.marks
+            && *rare == before.rare
             && *unreadable == before.unreadable
     }
 
@@ -120,6 +154,9 @@ impl Pod {
         swap(&mut self.dispatcher_v1, &mut other.dispatcher_v1);
         swap(&mut self.dispatcher_v2, &mut other.dispatcher_v2);
         swap(&mut self.marks, &mut other.marks);
+        if self.rare != other.rare {
+            swap(&mut self.rare, &mut other.rare);
+        }
         swap(&mut self.unreadable, &mut other.unreadable);
     }
 }
@@ -133,7 +170,16 @@ pub(crate) const NEEDED: Needed = Fields(&[
             ("namespace", Whole),
             ("uid", Whole),
             ("resourceVersion", Whole),
-            ("labels", Fields(&[(OWNER, Whole), (OWNER_V1, Whole), (OWNER_NAMESPACE, Whole), (MISTYPED_OWNER, Whole)])),
+            (
+                "labels",
+                Fields(&[
+                    (OWNER, Whole),
+                    (OWNER_V1, Whole),
+                    (OWNER_NAMESPACE, Whole),
+                    (MISTYPED_OWNER, Whole),
+                    (POD_SET, Whole),
+                ]),
+            ),
             ("annotations", Fields(&[(STATIC_POD_UID, Whole)])),
         ]),
     ),
@@ -145,19 +191,23 @@ pub(crate) const NEEDED: Needed = Fields(&[
             ("initContainers", CONTAINER),
             ("overhead", Whole),
             ("resources", Whole),
+            ("hostNetwork", Whole),
+            ("priority", Whole),
         ]),
     ),
     (
         "status",
         Fields(&[
             ("phase", Whole),
+            ("nominatedNodeName", Whole),
             ("conditions", Fields(&[("type", Whole), ("reason", Whole)])),
             ("containerStatuses", CONTAINER_STATUS),
             ("initContainerStatuses", CONTAINER_STATUS),
         ]),
     ),
 ]);
-const CONTAINER: Needed = Fields(&[("name", Whole), ("resources", Whole), ("restartPolicy", Whole)]);
+const CONTAINER: Needed = Fields(&[("name", Whole), ("resources", Whole), ("restartPolicy", Whole), ("ports", PORT)]);
+const PORT: Needed = Fields(&[("containerPort", Whole), ("hostPort", Whole), ("protocol", Whole), ("hostIP", Whole)]);
 const CONTAINER_STATUS: Needed = Fields(&[("name", Whole), ("resources", Whole), ("allocatedResources", Whole)]);
 
 #[derive(Deserialize)]
@@ -174,6 +224,8 @@ pub(crate) struct RawPod {
 struct RawStatus {
     #[serde(deserialize_with = "nullable")]
     phase: String,
+    #[serde(deserialize_with = "nullable")]
+    nominated_node_name: String,
     #[serde(deserialize_with = "nullable")]
     conditions: Vec<RawCondition>,
     #[serde(deserialize_with = "nullable")]
@@ -208,25 +260,30 @@ impl From<RawPod> for Pod {
             namespace: metadata.label(OWNER_NAMESPACE).unwrap_or(&metadata.namespace).into(),
             name: name.into(),
         });
-        let uid: Arc<str> = metadata.uid.into();
+        let uid: Arc<str> = metadata.uid.as_str().into();
         let static_uid = metadata.annotations.get(STATIC_POD_UID).filter(|uid| !uid.is_empty());
+        let phase = Phase::named(&status.phase);
+        let Effective { amounts, others } = work.effective(|container| status.requests(container));
+        let nominates = work.node_name.is_empty() && !phase.is_terminal() && !status.nominated_node_name.is_empty();
+        let rare = Rare {
+            others,
+            ports: work.host_ports(),
+            nominated: nominates.then(|| (status.nominated_node_name.as_str().into(), work.priority())),
+            pod_set: metadata.label(POD_SET).map(Into::into),
+        };
         Self {
             cgroup_uid: static_uid.map_or_else(|| uid.clone(), |uid| uid.as_str().into()),
             owner,
             node: Some(&*work.node_name).filter(|name| !name.is_empty()).map(Into::into),
-            phase: match status.phase.as_str() {
-                "Running" => Phase::Running,
-                "Succeeded" => Phase::Succeeded,
-                "Failed" => Phase::Failed,
-                _ => Phase::Other,
-            },
-            requests: work.effective(|container| status.requests(container)),
+            phase,
+            requests: amounts,
             dispatcher_v1: work.dispatcher_v1(),
             dispatcher_v2: work.dispatcher_v2(),
             marks: Marks {
                 v1: metadata.labels.contains_key(MISTYPED_OWNER),
                 v2: metadata.labels.contains_key(OWNER_V1),
             },
+            rare: (rare != Rare::default()).then(|| Arc::new(rare)),
             unreadable: work.unreadable(),
             namespace: metadata.namespace.into(),
             name: metadata.name.into(),

@@ -2,11 +2,17 @@
 //!
 //! Owns the two ways to add them up: as the scheduler does (docs/accounting.md §3) and as MCAD does (§1, §2).
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::meta::nullable;
+use super::port::{HostPort, RawPort};
 use super::quantities::Quantities;
+use crate::others::Others;
 use crate::quantity::Quantity;
 use crate::resource::{Amounts, Resource, Triple};
+
+/// What the names of hugepages begin with: of resources without a ladder, the only ones that a pod can request as a whole.
+const HUGEPAGES: &str = "hugepages-";
 
 /// `resources` of a container or a pod.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -28,6 +34,8 @@ pub(crate) struct Container {
     pub(crate) resources: Requirements,
     #[serde(deserialize_with = "nullable")]
     pub(crate) restart_policy: String,
+    #[serde(deserialize_with = "nullable")]
+    ports: Vec<RawPort>,
 }
 
 impl Container {
@@ -50,6 +58,19 @@ pub(crate) struct Work {
     pub(crate) overhead: Quantities,
     #[serde(deserialize_with = "nullable")]
     pub(crate) resources: Requirements,
+    #[serde(deserialize_with = "nullable")]
+    host_network: bool,
+    #[serde(deserialize_with = "nullable")]
+    priority: Value,
+}
+
+/// What a pod requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Effective {
+    /// Of resources that have a ladder.
+    pub(crate) amounts: Amounts,
+    /// Of all others.
+    pub(crate) others: Others,
 }
 
 impl Work {
@@ -64,7 +85,7 @@ impl Work {
     ///
     /// `requests` answers what one container requests.
     /// Source: k8s.io/component-helpers `resource/helpers.go`, `PodRequests`.
-    pub(crate) fn effective(&self, requests: impl Fn(&Container) -> Quantities) -> Amounts {
+    pub(crate) fn effective(&self, requests: impl Fn(&Container) -> Quantities) -> Effective {
         let mut sum = Quantities::default();
         for container in &self.containers {
             sum.add(&requests(container));
@@ -87,12 +108,15 @@ impl Work {
                 sum.set(&resource, quantity);
             }
         }
+        for (name, quantity) in self.resources.requests.others().filter(|(name, _)| name.starts_with(HUGEPAGES)) {
+            sum.set_other(name, quantity);
+        }
         sum.add(&self.overhead);
-        round_up(&sum)
+        Effective { amounts: round_up(&sum), others: Others::from_quantities(&sum) }
     }
 
     /// The same for a template, before the API server has filled it in: a limit stands in for an absent request.
-    pub(crate) fn effective_of_template(&self) -> Amounts {
+    pub(crate) fn effective_of_template(&self) -> Effective {
         let mut filled = self.clone();
         // As the API server does for the pod itself: a limit becomes its request only where no container has one.
         let containers: Vec<Quantities> = self.containers.iter().chain(&self.init_containers).map(filled_in).collect();
@@ -101,7 +125,27 @@ impl Work {
                 filled.resources.requests.set(resource, limit);
             }
         }
+        for (name, limit) in self.resources.limits.others() {
+            if self.resources.requests.other(name).is_none() && containers.iter().all(|c| c.other(name).is_none()) {
+                filled.resources.requests.set_other(name, limit);
+            }
+        }
         filled.effective(filled_in)
+    }
+
+    /// The host ports of its containers and sidecars, each once, in order.
+    pub(crate) fn host_ports(&self) -> Box<[HostPort]> {
+        let sidecars = self.init_containers.iter().filter(|container| container.is_restartable());
+        let ports = self.containers.iter().chain(sidecars).flat_map(|container| &container.ports);
+        let mut ports: Vec<HostPort> = ports.filter_map(|port| port.on_host(self.host_network)).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports.into()
+    }
+
+    /// Its `priority`; without one it is 0.
+    pub(crate) fn priority(&self) -> i64 {
+        self.priority.as_i64().unwrap_or(0)
     }
 
     /// As MCAD v1 counts a pod (§1): containers alone, each rounded by itself.
@@ -126,11 +170,7 @@ impl Work {
 /// Requests, with limits where a request is absent.
 fn filled_in(container: &Container) -> Quantities {
     let mut requests = container.resources.requests.clone();
-    for (resource, limit) in container.resources.limits.iter() {
-        if requests.get(resource).is_none() {
-            requests.set(resource, limit);
-        }
-    }
+    requests.fill_in(&container.resources.limits);
     requests
 }
 

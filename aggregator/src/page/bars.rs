@@ -7,7 +7,8 @@ use maud::{Markup, html};
 use super::amount::{UNKNOWN, count, counted_in, family, figure, named, part, title};
 use super::wanted::of_node;
 use crate::explain::cluster::{ByReason, OnNodes};
-use crate::explain::ladder::{Rung, UsedBy};
+use crate::explain::ladder::{Rung, Shares, UsedBy};
+use crate::explain::truth::shares_in_words;
 use crate::ladder::Reason;
 use crate::resource::Resource;
 
@@ -127,15 +128,19 @@ pub(super) fn patterns() -> Markup {
     }
 }
 
+/// What is shown of a resource beside its bars.
+#[derive(Default)]
+pub(super) struct Beside<'a> {
+    /// Where what is withheld sits.
+    pub(super) on: Option<&'a ByReason<OnNodes>>,
+    /// On which nodes what is in use was measured. Absent: on all.
+    pub(super) measured: Option<&'a str>,
+    /// Of how many devices it is shares.
+    pub(super) shares: Option<Shares>,
+}
+
 /// A resource: bars of one scale under one another, and the sum.
-pub(super) fn card(
-    resource: &Resource,
-    rung: &Rung,
-    on: Option<&ByReason<OnNodes>>,
-    measured: Option<&str>,
-    of: Of,
-    lines: &Markup,
-) -> Markup {
+pub(super) fn card(resource: &Resource, rung: &Rung, beside: &Beside<'_>, of: Of, lines: &Markup) -> Markup {
     let id = format!("r-{}", resource.label());
     html! {
         section.card id=(id) aria-labelledby=(format!("{id}-h")) data-live {
@@ -145,7 +150,7 @@ pub(super) fn card(
             }
             (bars(resource, rung, of))
             div.detail {
-                div { (sum(resource, rung, on, of)) (beside(resource, rung, on, measured, of)) }
+                div { (sum(resource, rung, beside.on, of)) (notes(resource, rung, beside, of)) }
                 (lines)
             }
         }
@@ -220,8 +225,10 @@ fn used_parts(used: &UsedBy) -> Vec<Part> {
 /// The parts under one another, a rule, and what they come to.
 fn sum(resource: &Resource, rung: &Rung, on: Option<&ByReason<OnNodes>>, of: Of) -> Markup {
     let (Some(requested), Some(withheld)) = (&rung.requested, &rung.withheld) else {
+        let is_declared = rung.allocatable.is_some();
         return html! {
-            p.quiet { "Only what agents measured is known here: without Kubernetes nothing is requested or handed out." }
+            @if is_declared { p.unknown { "Pods are not known: what is held, withheld and free is unknown." } }
+            @else { p.quiet { "Only what agents measured is known here: without Kubernetes nothing is requested or handed out." } }
         };
     };
     let row = |class: &str, label: Markup, amount: i64, name: &str, note: Markup| {
@@ -277,18 +284,20 @@ fn adds_up(held_and_withheld: i64, rung: &Rung) -> bool {
 }
 
 /// What is no part of the sum.
-fn beside(resource: &Resource, rung: &Rung, on: Option<&ByReason<OnNodes>>, measured: Option<&str>, of: Of) -> Markup {
+fn notes(resource: &Resource, rung: &Rung, beside: &Beside<'_>, of: Of) -> Markup {
     html! {
+        @if let Some(shares) = beside.shares { p { (named(&shares_in_words(resource, shares))) "." } }
         @if let Some(phantom) = rung.phantom.filter(|phantom| *phantom != 0) {
             p.warn {
                 strong { (figure(resource, Some(phantom), &of.family("phantom"))) " phantom" }
                 ": declared to the scheduler, and no healthy hardware stands behind. "
-                @if let Some(on) = on.and_then(|on| on.get("phantom")) { (places(resource, on)) }
+                @if let Some(on) = beside.on.and_then(|on| on.get("phantom")) { (places(resource, on)) }
             }
         }
         @match &rung.used {
+            None if rung.allocatable.is_some() && rung.requested.is_none() => {},
             None => p.quiet { "In use: " (UNKNOWN) ", no agent has measured." },
-            Some(_) => @if let Some(measured) = measured { p.quiet { "In use: measured " (measured) "." } },
+            Some(_) => @if let Some(measured) = beside.measured { p.quiet { "In use: measured " (measured) "." } },
         }
     }
 }

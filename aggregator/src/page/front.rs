@@ -3,20 +3,22 @@ use maud::{Markup, html};
 
 use super::Shown;
 use super::amount::{UNKNOWN, count, family, grouped, in_words, named, shown};
-use super::bars::{Of, card, in_use, legend};
+use super::bars::{Beside, Of, card, legend};
 use super::lines::lines;
 use super::nodes::Nodes;
 use super::wanted::{Query, encoded};
 use crate::clock::Now;
-use crate::explain::amount::{list, span};
+use crate::explain::amount::{list, span, unit};
 use crate::explain::appwrapper::AppWrapper;
-use crate::explain::cluster::{Agents, Cluster};
+use crate::explain::cluster::{Agents, Cluster, DeviceSlots};
 use crate::explain::ladder::{ByResource, Rung};
+use crate::explain::missing;
+use crate::explain::truth::{self, Said};
 use crate::explain::why::Places;
 use crate::history::order;
 use crate::merge::{GpuSource, Snapshot};
 use crate::resource::Resource;
-use crate::snapshot::AppWrapperView;
+use crate::snapshot::{AppWrapperView, Part};
 
 /// AppWrappers that wait, on one page: the rest are at `/api/v1`.
 const WAITING: usize = 25;
@@ -34,6 +36,7 @@ pub(super) fn front(shown: &Shown<'_>, query: &Query, now: Now) -> Markup {
     let in_all = cluster.agents.up + cluster.agents.down;
     html! {
         section.truth #truth data-live {
+            @for missing in missing::lines(&cluster, snapshot.input.as_deref()) { p.warn { (missing) } }
             p.sentence role="status" { (truth(&cluster)) }
             p.quiet { (about(snapshot, &cluster)) }
         }
@@ -44,7 +47,8 @@ pub(super) fn front(shown: &Shown<'_>, query: &Query, now: Now) -> Markup {
                     @let on = cluster.nodes_by_reason.as_ref().and_then(|by| by.get(resource));
                     @let measured = cluster.nodes_measured.get(resource).copied().filter(|n| *n < in_all);
                     @let measured = measured.map(|n| format!("on {} of {} nodes", count(n), count(in_all)));
-                    (card(resource, rung, on, measured.as_deref(), Of::Cluster, &lines(resource, shown.history, now)))
+                    @let shares = cluster.shares.get(resource.name()).copied();
+                    (card(resource, rung, &Beside { on, measured: measured.as_deref(), shares }, Of::Cluster, &lines(resource, shown.history, now)))
                 }
             }
         }
@@ -53,7 +57,7 @@ pub(super) fn front(shown: &Shown<'_>, query: &Query, now: Now) -> Markup {
         section #nodes aria-labelledby="nodes-h" {
             h2 #nodes-h { "Nodes" }
             @match &nodes {
-                None => p.unknown { "Nodes and pods are not known yet, or out of reach." },
+                None => p.unknown { "Nodes are not known." },
                 Some(nodes) => {
                     (nodes.filter(&resources))
                     div #node-list data-live {
@@ -67,34 +71,40 @@ pub(super) fn front(shown: &Shown<'_>, query: &Query, now: Now) -> Markup {
     }
 }
 
-/// The one sentence.
+/// A sentence for each accelerator.
 fn truth(cluster: &Cluster) -> Markup {
-    let Some(ladder) = &cluster.ladder else {
-        return html! { "Nodes and pods are " b.unknown { (UNKNOWN) } ": not listed yet, or out of reach." };
-    };
-    let resource = if ladder.get(&Resource::Gpu).is_some() { Resource::Gpu } else { Resource::Cpu };
-    let Some(rung) = ladder.get(&resource) else { return html! { "No node is known." } };
-    let what = if resource == Resource::Gpu { "GPUs" } else { "cores" };
-    if let Some(allocatable) = rung.allocatable {
-        return of_kubernetes(cluster, &resource, rung, what, allocatable);
+    if cluster.ladder.is_none() {
+        return html! { "Nodes are " b.unknown { (UNKNOWN) } "." };
     }
+    let all = truth::said(cluster);
     html! {
-        (said(&resource, rung.installed, "installed")) " " (what) " installed, "
-        (said(&resource, rung.healthy, "healthy")) " work, " (busy(&resource, rung)) "."
+        @if all.is_empty() { "No node is known." }
+        @for (at, of) in all.iter().take(truth::NAMED).enumerate() { @if at > 0 { " " } (sentence(of)) }
+        @if all.len() > truth::NAMED { " " (count((all.len() - truth::NAMED) as u64)) " more accelerators below." }
     }
 }
 
-fn of_kubernetes(cluster: &Cluster, resource: &Resource, rung: &Rung, what: &str, allocatable: i64) -> Markup {
+fn sentence(Said { resource, rung, largest_free_block, shares }: &Said<'_>) -> Markup {
+    let what = html! { @match resource { Resource::Extended(name) => (named(name)), _ => (unit(resource)) } };
+    let Some(allocatable) = rung.allocatable else {
+        return html! {
+            (said(resource, rung.installed, "installed")) " " (what) " installed, "
+            (said(resource, rung.healthy, "healthy")) " work, " (busy(resource, rung)) "."
+        };
+    };
     let held = rung.requested.map(|requested| requested.appwrapper.saturating_add(requested.other));
-    let block = cluster.gpu_largest_free_block_devices.filter(|_| *resource == Resource::Gpu);
+    let block = largest_free_block.filter(|_| rung.free.is_some());
+    let family_of_block =
+        if *resource == Resource::Gpu { "mcad_gpu_largest_free_block" } else { "mcad_largest_free_block" };
     html! {
-        (said(resource, Some(allocatable), "allocatable")) " " (what) " advertised, "
+        (said(resource, Some(allocatable), "allocatable")) " " (what) " advertised"
+        @if let Some(shares) = shares { " (" (named(&truth::shares_in_words(resource, *shares))) ")" } ", "
         (said(resource, rung.healthy, "healthy")) " work, "
         (said(resource, held, "requested")) " held, "
         (busy(resource, rung)) "; "
         (said(resource, rung.free, "free")) " free"
         @if let Some(block) = block {
-            ", largest block " a.f href=(family("mcad_gpu_largest_free_block")) { (grouped(&block.to_string())) }
+            ", largest block " a.f href=(family(family_of_block)) { (grouped(&block.to_string())) }
         }
         "."
     }
@@ -108,7 +118,7 @@ fn busy(resource: &Resource, rung: &Rung) -> Markup {
     let name = Of::Cluster.family("used");
     html! {
         @match &rung.used {
-            Some(used) => { a.f href=(family(&name)) { (shown(resource, (in_use(used) * 10.0).round() / 10.0)) } " busy" },
+            Some(used) => { a.f href=(family(&name)) { (shown(resource, (used.in_all() * 10.0).round() / 10.0)) } " busy" },
             None => { "busy " a.f.unknown href=(family(&name)) { (UNKNOWN) } },
         }
     }
@@ -119,13 +129,6 @@ fn about(snapshot: &Snapshot, cluster: &Cluster) -> Markup {
     let Agents { up, down } = cluster.agents;
     let in_all = up + down;
     let fake = snapshot.nodes.iter().filter(|node| node.gpu_source == Some(GpuSource::Fake)).count();
-    let slots: Vec<_> = cluster
-        .gpu_slots
-        .iter()
-        .flatten()
-        .map(|slots| format!("{} of {}", count(u64::try_from(slots.pods).unwrap_or(0)), slots.gpus))
-        .collect();
-    let has_gpus = cluster.ladder.as_ref().is_some_and(|ladder| ladder.get(&Resource::Gpu).is_some());
     html! {
         @if cluster.ladder.is_some() {
             @match (up, snapshot.kubernetes.is_some()) {
@@ -135,9 +138,7 @@ fn about(snapshot: &Snapshot, cluster: &Cluster) -> Markup {
                 (up, true) => { "Agents report from " a href=(family("mcad_node_agent_up")) { (count(up)) " of " (count(in_all)) } " nodes; of the others, hardware is as kubelets declare it. " },
             }
         }
-        @if has_gpus && !slots.is_empty() {
-            "Pods that could start now, by GPUs each: " a href=(family("mcad_gpu_slots")) { (list(&slots)) } ". "
-        }
+        @for resource in cluster.accelerators.iter().take(truth::NAMED) { (slots(cluster, resource)) }
         @if let Some(sum) = &cluster.mcad_allocatable {
             "MCAD believes it can hand out "
             (list(&sum.iter().map(|(resource, amount)| in_words(&resource, *amount)).collect::<Vec<_>>()))
@@ -147,10 +148,22 @@ fn about(snapshot: &Snapshot, cluster: &Cluster) -> Markup {
     }
 }
 
+fn slots(cluster: &Cluster, resource: &Resource) -> Markup {
+    let of = |slots: &DeviceSlots| format!("{} of {}", count(u64::try_from(slots.pods).unwrap_or(0)), slots.count);
+    let slots = cluster.slots(resource).map(|slots| slots.iter().map(of).collect::<Vec<_>>());
+    let name = if *resource == Resource::Gpu { "mcad_gpu_slots" } else { "mcad_slots" };
+    html! {
+        @if let Some(slots) = slots {
+            "Pods that could start now, by " @match resource { Resource::Extended(name) => (named(name)), _ => (unit(resource)) }
+            " each: " a href=(family(name)) { (list(&slots)) } ". "
+        }
+    }
+}
+
 fn waiting(snapshot: &Snapshot, cluster: &Cluster) -> Markup {
     let Some(kubernetes) = &snapshot.kubernetes else { return html! {} };
     let Some(all) = &kubernetes.appwrappers else {
-        return html! { section #appwrappers data-live { h2 { "AppWrappers" } p.unknown { "AppWrappers are " (UNKNOWN) ": not listed yet, or out of reach." } } };
+        return html! { section #appwrappers data-live { h2 { "AppWrappers" } p.unknown { "AppWrappers are " (UNKNOWN) "." } } };
     };
     let mut waiting: Vec<&AppWrapperView> = all.appwrappers.iter().filter(|view| view.waiting.is_some()).collect();
     // Who waits longest comes first, who waits since an unknown time last.
@@ -160,10 +173,14 @@ fn waiting(snapshot: &Snapshot, cluster: &Cluster) -> Markup {
     let told: Vec<_> = waiting.iter().take(WAITING).map(|view| AppWrapper::new(view, &mut places)).collect();
     let more = waiting.len() - told.len();
     let in_all = cluster.appwrappers.as_ref().map_or(0, |counts| counts.count);
+    let in_part = || all.appwrappers.iter().filter(|view| view.unplaced.as_ref().is_some_and(|u| u.part == Part::Rest));
+    let in_part_told: Vec<_> = in_part().take(WAITING).map(|view| AppWrapper::new(view, &mut places)).collect();
+    let in_part_in_all = in_part().count();
     html! {
         section #appwrappers aria-labelledby="appwrappers-h" data-live {
             h2 #appwrappers-h { "AppWrappers" }
-            p { a href=(family("mcad_appwrappers")) { (count(in_all)) } ", of which " (count(waiting.len() as u64)) " wait" @if waiting.len() == 1 { "s" } "." }
+            p { a href=(family("mcad_appwrappers")) { (count(in_all)) } ", of which " (count(waiting.len() as u64)) " wait" @if waiting.len() == 1 { "s" }
+                @if in_part_in_all > 0 { ", and " (count(in_part_in_all as u64)) @if in_part_in_all == 1 { " is" } @else { " are" } " placed in part" } "." }
             @if !told.is_empty() {
                 table.waiting {
                     caption.hidden { "AppWrappers that wait, the longest first" }
@@ -172,19 +189,49 @@ fn waiting(snapshot: &Snapshot, cluster: &Cluster) -> Markup {
                 }
             }
             @if more > 0 { p.quiet { (count(more as u64)) " more are at " a href="/api/v1/appwrappers?waiting=true" { "/api/v1/appwrappers" } "." } }
+            @if !in_part_told.is_empty() {
+                table.waiting {
+                    caption { "Started, but some of their pods have no node" }
+                    thead { tr { th scope="col" { "AppWrapper" } th.n scope="col" { "Pods placed" } th scope="col" { "Why not all" } th scope="col" { "Asks for" } th scope="col" { "Holds" } } }
+                    tbody { @for appwrapper in &in_part_told { (placed_in_part(appwrapper)) } }
+                }
+            }
+            @if in_part_in_all > in_part_told.len() { p.quiet { (count((in_part_in_all - in_part_told.len()) as u64)) " more are at " a href="/api/v1/appwrappers" { "/api/v1/appwrappers" } "." } }
         }
     }
 }
 
-fn waits(appwrapper: &AppWrapper) -> Markup {
-    let AppWrapper { namespace, name, requested, queue, .. } = appwrapper;
-    let asked: Vec<_> =
-        requested.iter().filter(|(_, amount)| **amount != 0).map(|(r, amount)| in_words(&r, *amount)).collect();
+fn placed_in_part(appwrapper: &AppWrapper) -> Markup {
+    html! {
+        @if let Some(part) = &appwrapper.placed_in_part {
+            tr {
+                th scope="row" { (name_of(appwrapper)) }
+                td.n { a.f href=(family("mcad_appwrapper_pods")) { (count(appwrapper.pods.saturating_sub(part.pods_unbound))) " of " (count(appwrapper.pods)) } }
+                td.why { (named(&part.why)) }
+                td.asks { (named(&amounts(&appwrapper.requested))) }
+                td.asks { @if let Some(holds) = &appwrapper.allocated { (named(&amounts(holds))) } }
+            }
+        }
+    }
+}
+
+fn name_of(appwrapper: &AppWrapper) -> Markup {
+    let AppWrapper { namespace, name, queue, .. } = appwrapper;
     let at = format!("/api/v1/appwrappers/{}/{}", encoded(namespace), encoded(name));
+    html! { span.quiet { (named(namespace)) "/" } a href=(at) { (named(name)) } @if !queue.is_empty() { " " small { "queue " (named(queue)) } } }
+}
+
+fn amounts(amounts: &ByResource<i64>) -> String {
+    let named: Vec<_> =
+        amounts.iter().filter(|(_, amount)| **amount != 0).map(|(r, amount)| in_words(&r, *amount)).collect();
+    if named.is_empty() { "nothing".to_owned() } else { list(&named) }
+}
+
+fn waits(appwrapper: &AppWrapper) -> Markup {
     html! {
         @if let Some(waiting) = &appwrapper.waiting {
             tr {
-                th scope="row" { span.quiet { (named(namespace)) "/" } a href=(at) { (named(name)) } @if !queue.is_empty() { " " small { "queue " (named(queue)) } } }
+                th scope="row" { (name_of(appwrapper)) }
                 td.n { a.f href=(family("mcad_appwrapper_waiting_seconds")) { (waiting.seconds.map_or_else(|| UNKNOWN.to_owned(), span)) } }
                 td.why {
                     (named(&waiting.why))
@@ -193,7 +240,7 @@ fn waits(appwrapper: &AppWrapper) -> Markup {
                         " " span.tag.held { "short of " (list(&short)) }
                     }
                 }
-                td.asks { @if asked.is_empty() { "nothing" } @else { (named(&list(&asked))) } }
+                td.asks { (named(&amounts(&appwrapper.requested))) }
             }
         }
     }

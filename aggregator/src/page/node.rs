@@ -3,7 +3,7 @@ use maud::{Markup, html};
 
 use super::Shown;
 use super::amount::{UNKNOWN, family, named};
-use super::bars::{Of, card, digits, legend};
+use super::bars::{Beside, Of, card, digits, legend};
 use super::nodes::{condition, fake, troubles_at};
 use super::wanted::encoded;
 use crate::explain::Unanswered;
@@ -35,7 +35,7 @@ pub(super) fn node(shown: &Shown<'_>, name: &str) -> Result<Markup, Unanswered> 
         (legend())
         div.cards {
             @for resource in &resources {
-                @if let Some(rung) = node.ladder.get(resource) { (card(resource, rung, None, None, Of::Node, &html! {})) }
+                @if let Some(rung) = node.ladder.get(resource) { (card(resource, rung, &Beside { shares: node.shares.get(resource.name()).copied(), ..Beside::default() }, Of::Node, &html! {})) }
             }
         }
         (devices(&node))

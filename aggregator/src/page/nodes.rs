@@ -318,7 +318,8 @@ fn row(snapshot: &Snapshot, at: usize, resource: &Resource, agents: Agents) -> R
 impl Row {
     fn add(&mut self, view: &NodeView, resource: &Resource) {
         for (of, rung) in &view.rungs {
-            let withheld = |reason| rung.withheld.get(reason) != 0;
+            let account = rung.account.as_ref();
+            let withheld = |reason| account.is_some_and(|account| account.withheld.get(reason) != 0);
             self.troubles.put(Show::Lost, withheld(Reason::Lost));
             // Also one that a pod still holds.
             let broken = of.is_extended() && rung.healthy < rung.installed && !withheld(Reason::Lost);
@@ -326,14 +327,15 @@ impl Row {
             self.troubles.put(Show::Stranded, of.is_extended() && withheld(Reason::Stranded));
             // Of cpu and memory kubelet may round up by a page: only a device can be missed.
             self.troubles.put(Show::Phantom, of.is_extended() && rung.phantom.is_some_and(|phantom| phantom != 0));
-            self.troubles.put(Show::Overcommitted, rung.overcommitted != 0);
+            let overcommitted = account.is_some_and(|account| account.overcommitted != 0);
+            self.troubles.put(Show::Overcommitted, overcommitted);
             self.troubles.put(Show::Unadvertised, of.is_extended() && withheld(Reason::Unadvertised));
         }
         self.troubles.put(Show::NotReady, view.state == NodeState::NotReady);
         self.troubles.put(Show::Cordoned, view.state == NodeState::Cordoned);
         self.troubles.put(Show::Tainted, view.state == NodeState::Tainted);
-        if let Some(rung) = view.rung(resource) {
-            (self.free, self.held) = (rung.free, rung.requested_in_all());
+        if let Some(account) = view.rung(resource).and_then(|rung| rung.account.as_ref()) {
+            (self.free, self.held) = (account.free, account.requested_in_all());
         }
         let used = view.measured.as_ref().and_then(|measured| measured.used.get(resource));
         if let Some(used) = used {

@@ -7,10 +7,11 @@ use super::gains::Gains;
 use super::held::{HeldName, NodeHeld};
 use super::since::{Life, Since};
 use super::{KnownNode, add};
-use crate::hardware::{MIG_PREFIX, SHARED, uuid_of};
+use crate::hardware::{MIG_PREFIX, uuid_of};
 use crate::measure::{Assigned, NamedPods};
 use crate::object::Pod;
 use crate::resource::NVIDIA_GPU;
+use crate::shares::SHARED;
 
 /// A GPU or a MIG instance, as it was last seen.
 #[derive(Debug)]

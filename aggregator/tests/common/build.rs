@@ -14,8 +14,11 @@ pub(crate) fn node(name: &str, amounts: Value) -> Value {
     node_of(name, amounts.clone(), amounts)
 }
 
-/// A ready node.
-pub(crate) fn node_of(name: &str, capacity: Value, allocatable: Value) -> Value {
+/// A ready node, with places for 110 pods unless its amounts say how many.
+pub(crate) fn node_of(name: &str, mut capacity: Value, mut allocatable: Value) -> Value {
+    for amounts in [&mut capacity, &mut allocatable].into_iter().filter_map(Value::as_object_mut) {
+        amounts.entry("pods").or_insert_with(|| "110".into());
+    }
     json!({
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": name, "labels": {}, "annotations": {}},
         "spec": {}, "status": {

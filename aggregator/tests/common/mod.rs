@@ -60,9 +60,14 @@ pub(crate) fn text(snapshot: &Snapshot) -> String {
 
 /// The text of objects and of reports that come in one after the other.
 pub(crate) fn print_with(objects: Vec<Object>, reports: Vec<Report>, options: &Options) -> String {
+    print_cluster_with(Cluster::from_objects(objects), reports, options)
+}
+
+/// The same of a cluster.
+pub(crate) fn print_cluster_with(cluster: Cluster, reports: Vec<Report>, options: &Options) -> String {
     let now = Now { unix_ms: NOW_MS as u64, ..Now::default() };
     let mut store = Store::new(Limits::REPLAY);
-    let kubernetes = Kubernetes::new(Cluster::from_objects(objects), options.clone(), Ages::DoNot);
+    let kubernetes = Kubernetes::new(cluster, options.clone(), Ages::DoNot);
     for report in reports {
         kubernetes.replay(&mut store, &receive::check(&report.encode_to_vec()).unwrap(), now).unwrap();
     }
@@ -101,6 +106,11 @@ pub(crate) fn check_by(objects: &[Value], options: &Options, lines: &[&str]) {
 /// Objects and reports in, lines out.
 pub(crate) fn check_with(objects: &[Value], reports: Vec<Report>, lines: &[&str]) {
     check_lines(&print_with(objects.iter().map(build::object).collect(), reports, &Options::default()), lines);
+}
+
+/// The defaults, with one tolerated taint as `--tolerate-taint` takes it.
+pub(crate) fn tolerating(taint: &str) -> Options {
+    Options { tolerated: [taint.parse().unwrap()].into_iter().collect(), ..Options::default() }
 }
 
 /// The text of objects.
