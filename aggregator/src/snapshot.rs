@@ -204,8 +204,13 @@ pub enum Capacity {
 
 impl Snapshot {
     /// Makes the snapshot of an instant from the views of all nodes in order of name, without the fit on nodes, which takes
-    /// longer: [`Self::with_fits`].
-    pub fn new(cluster: &Cluster, views: Vec<Arc<NodeView>>, now_ms: i64, options: &Options) -> Self {
+    /// longer: [`Self::with_fits`]. Ages are told against `now_ms`; where that is absent they are, too.
+    pub fn new(
+        cluster: &Cluster,
+        views: Vec<Arc<NodeView>>,
+        now_ms: impl Into<Option<i64>>,
+        options: &Options,
+    ) -> Self {
         let known = cluster.knows_nodes() && cluster.knows_pods();
         let capacity = match options.operator_metrics {
             OperatorMetrics::V1 => Capacity::V1(known.then(|| capacity::v1(cluster))),
@@ -213,7 +218,7 @@ impl Snapshot {
             OperatorMetrics::None => Capacity::None,
         };
         Self {
-            appwrappers: cluster.knows_appwrappers().then(|| AppWrappers::new(cluster, &views, now_ms)),
+            appwrappers: cluster.knows_appwrappers().then(|| AppWrappers::new(cluster, &views, now_ms.into())),
             orphans: cluster.knows_pods().then(|| cluster.orphans()),
             missing: cluster.missing(),
             pods: pods(&views),
@@ -354,7 +359,7 @@ impl Shape {
 }
 
 impl AppWrappers {
-    fn new(cluster: &Cluster, views: &[Arc<NodeView>], now_ms: i64) -> Self {
+    fn new(cluster: &Cluster, views: &[Arc<NodeView>], now_ms: Option<i64>) -> Self {
         let mut shares: HashMap<&AppWrapperName, Share> = HashMap::new();
         for (name, share) in views.iter().filter_map(|view| view.measured.as_ref()).flat_map(|m| &m.appwrappers) {
             shares.entry(name).or_default().add(share);
@@ -381,7 +386,7 @@ impl AppWrappers {
             pods: PodCounts { wanted: appwrapper.demand.pods(), bound: cluster.knows_pods().then_some(gained.bound) },
             unplaced: Unplaced::of(appwrapper, gained, cluster),
             waiting: appwrapper.is_waiting().then(|| Waiting {
-                seconds: appwrapper.queued_at_ms.map(|since| (now_ms - since).max(0) as f64 / 1000.0),
+                seconds: now_ms.zip(appwrapper.queued_at_ms).map(|(now, since)| (now - since).max(0) as f64 / 1000.0),
                 shortfall: available.map(|available| Triple::from(&appwrapper.demand.total).minus(available).clamped()),
             }),
             allocated: cluster.knows_pods().then(|| gained.allocated.amounts().clone()),
