@@ -222,32 +222,6 @@ proptest! {
         prop_assume!(!overdrawn);
         prop_assert_eq!([shown.cpu, shown.memory, shown.gpu], expected);
     }
-
-    #[test]
-    fn alike_pods_placed_at_once_land_as_they_would_one_by_one(
-        objects in random::cluster(),
-        groups in proptest::collection::vec((0..9_u8, random::pod_spec()), 0..4),
-        min in 0..6_u8,
-    ) {
-        let components: Vec<_> = groups
-            .iter()
-            .map(|(n, spec)| serde_json::json!({"podSets": [{"path": "template.t", "replicas": n}], "template": {"t": {"spec": spec}}}))
-            .collect();
-        let waiting = serde_json::json!({
-            "apiVersion": "workload.codeflare.dev/v1beta2", "kind": "AppWrapper",
-            "metadata": {"name": "waiting", "namespace": "z"},
-            "spec": {"components": components, "schedulingSpec": {"minAvailable": min}},
-        });
-        let objects = objects.iter().chain([&waiting]).map(object).collect();
-        let snapshot = snapshot(objects, &Options::default());
-        for view in &snapshot.appwrappers.as_ref().unwrap().appwrappers {
-            if let Some(waiting) = &view.waiting {
-                let (placed, needed) = one_by_one(&snapshot, &view.appwrapper);
-                let verdict = waiting.nodes.as_ref().unwrap();
-                prop_assert_eq!((verdict.placed, verdict.needed), (placed, needed));
-            }
-        }
-    }
 }
 
 const UUIDS: [&str; 6] = ["GPU-0", "GPU-1", "GPU-2", "GPU-3", "GPU-4", "GPU-5"];
@@ -317,47 +291,4 @@ fn literal_mcad_v1(objects: &[Value]) -> ([i128; 3], bool) {
         }
     }
     (total, overdrawn)
-}
-
-/// Pods placed and needed, by the words of docs/accounting.md §5, one pod after the other.
-fn one_by_one(snapshot: &Snapshot, appwrapper: &mcad_aggregator::object::AppWrapper) -> (u64, u64) {
-    use mcad_aggregator::ladder::{NodeState, Reason};
-    use mcad_aggregator::object::{Effect, Taint};
-    use mcad_aggregator::resource::Resource;
-    let resources: Vec<Resource> =
-        ["cpu", "memory", "nvidia.com/gpu", "example.com/fpga"].into_iter().filter_map(Resource::named).collect();
-    let views = &snapshot.nodes.as_ref().unwrap().nodes;
-    let candidates = views.iter().filter(|v| matches!(v.state, NodeState::Admissible | NodeState::Tainted));
-    let room = |view: &NodeView| {
-        let account = |r: &Resource| view.rung(r)?.account.as_ref();
-        let of = |r: &Resource| account(r).map_or(0, |a| a.free + a.withheld.get(Reason::Tainted));
-        resources.iter().map(of).collect::<Vec<_>>()
-    };
-    let mut rooms: Vec<(&NodeView, _)> = candidates.map(|view| (&**view, room(view))).collect();
-    let mut pods = Vec::new();
-    for group in &appwrapper.demand.groups {
-        for _ in 0..group.count {
-            pods.push((resources.iter().map(|r| group.requests.get(r)).collect::<Vec<_>>(), &group.constraints));
-        }
-    }
-    let needed = appwrapper.min_available.map_or(pods.len() as u64, u64::from);
-    pods.sort_by_key(|(requests, _)| std::cmp::Reverse((requests[2], requests[0], requests[1])));
-    let mut placed = 0;
-    for (requests, constraints) in pods {
-        let fits = |(view, room): &&mut (&NodeView, Vec<i128>)| {
-            let taints = view.node.taints.iter().filter(|taint| taint.effect.repels());
-            let passes = |taint: &Taint| {
-                taint.effect == Effect::NoSchedule && &*taint.key == "nvidia.com/gpu" && requests[2] > 0
-            };
-            constraints.select(&view.node)
-                && taints.into_iter().all(|taint| constraints.tolerates(taint) || passes(taint))
-                && requests.iter().zip(room).all(|(request, room)| *request == 0 || *request <= *room)
-        };
-        let order = |(view, room): &&mut (&NodeView, Vec<i128>)| (room[2], room[0], room[1], view.node.name.clone());
-        if let Some((_, room)) = rooms.iter_mut().filter(fits).min_by_key(order) {
-            (0..4).for_each(|at| room[at] -= requests[at]);
-            placed += 1;
-        }
-    }
-    (placed, needed)
 }
