@@ -15,6 +15,7 @@ pub(crate) mod quantities;
 pub(crate) mod spec;
 pub(crate) mod template;
 
+use serde::Deserialize as _;
 use serde::de::{DeserializeOwned, DeserializeSeed as _, Deserializer};
 use serde_json::Value;
 use thiserror::Error;
@@ -24,6 +25,9 @@ pub use constraints::Constraints;
 pub use node::{Declared, Effect, Node, Taint};
 pub use pod::{Marks, Phase, Pod, Rare};
 pub use port::HostPort;
+
+use crate::quantity::{QuantityError, Spelled};
+use crate::resource::Resource;
 
 /// An object that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +41,15 @@ pub enum Object {
 }
 
 impl Object {
+    /// How many of its quantities could not be read.
+    pub fn unreadable(&self) -> u32 {
+        match self {
+            Self::Node(node) => node.unreadable,
+            Self::Pod(pod) => pod.unreadable,
+            Self::AppWrapper(appwrapper) => appwrapper.demand.unreadable,
+        }
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {
@@ -61,6 +74,15 @@ pub enum Kind {
 impl Kind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Node, Self::Pod, Self::AppWrapper];
+
+    /// The fields that [`decode`] needs.
+    pub(crate) fn needed(self) -> needed::Needed {
+        match self {
+            Self::Node => node::NEEDED,
+            Self::Pod => pod::NEEDED,
+            Self::AppWrapper => appwrapper::NEEDED,
+        }
+    }
 
     /// The kind that an object calls itself; absent where it is none of ours.
     pub fn named(api_version: &str, kind: &str) -> Option<Self> {
@@ -99,18 +121,19 @@ pub enum ObjectError {
 
 /// What [`decode`] needs of an object of that kind; the rest is passed over, and never in memory.
 pub fn needed<'de, D: Deserializer<'de>>(kind: Kind, from: D) -> Result<Value, D::Error> {
-    let needed = match kind {
-        Kind::Node => node::NEEDED,
-        Kind::Pod => pod::NEEDED,
-        Kind::AppWrapper => appwrapper::NEEDED,
-    };
-    needed.deserialize(from)
+    kind.needed().deserialize(from)
 }
 
 /// Decodes an object of that kind.
+#[expect(clippy::needless_pass_by_value, reason = "whoever decodes is through with it")]
 pub fn decode(kind: Kind, value: Value) -> Result<Object, ObjectError> {
+    read(kind, &value)
+}
+
+/// The same of a value that is looked at again.
+pub(crate) fn read(kind: Kind, value: &Value) -> Result<Object, ObjectError> {
     if value["metadata"]["name"].as_str().is_none_or(str::is_empty) {
-        return Err(ObjectError::Nameless { object: called(kind, &value) });
+        return Err(ObjectError::Nameless { object: called(kind, value) });
     }
     Ok(match kind {
         Kind::Node => Object::Node(raw::<node::RawNode>(kind, value)?.into()),
@@ -119,16 +142,71 @@ pub fn decode(kind: Kind, value: Value) -> Result<Object, ObjectError> {
     })
 }
 
-fn raw<T: DeserializeOwned>(kind: Kind, value: Value) -> Result<T, ObjectError> {
+fn raw<T: DeserializeOwned>(kind: Kind, value: &Value) -> Result<T, ObjectError> {
     // To keep account of the path costs as much as to decode, so it is done only for an object that is wrong.
-    T::deserialize(&value).or_else(|_| {
-        let object = called(kind, &value);
+    T::deserialize(value).or_else(|_| {
+        let object = called(kind, value);
         serde_path_to_error::deserialize(value).map_err(|error| ObjectError::Field {
             object,
             field: error.path().to_string(),
             source: error.into_inner(),
         })
     })
+}
+
+/// A quantity of an object that could not be read, and counts as absent.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{object}: field `{field}`: {why}; it counts as absent")]
+pub struct UnreadableQuantity {
+    /// Kind, namespace and name.
+    pub object: String,
+    /// Path of the field.
+    pub field: String,
+    /// What is wrong with it.
+    pub why: QuantityError,
+}
+
+/// The quantities of an object that cannot be read. Slow: for an object that has some ([`Object::unreadable`]).
+pub fn unreadable(kind: Kind, value: &Value) -> Vec<UnreadableQuantity> {
+    let mut found = Vec::new();
+    find_unreadable(value, &mut String::new(), &mut |field, why| {
+        found.push(UnreadableQuantity { object: called(kind, value), field: field.to_owned(), why });
+    });
+    found
+}
+
+/// Lists of quantities, by the names that they have in all kinds.
+const QUANTITIES: [&str; 6] = ["requests", "limits", "capacity", "allocatable", "overhead", "allocatedResources"];
+
+fn find_unreadable(value: &Value, path: &mut String, tell: &mut impl FnMut(&str, QuantityError)) {
+    let length = path.len();
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                let dot = if length == 0 { "" } else { "." };
+                path.push_str(dot);
+                path.push_str(name);
+                if let (true, Value::Object(list)) = (QUANTITIES.contains(&name.as_str()), field) {
+                    for (resource, quantity) in list.iter().filter(|(name, _)| Resource::named(name).is_some()) {
+                        if let Ok(Spelled(Err(why))) = Spelled::deserialize(quantity) {
+                            tell(&format!("{path}[{resource}]"), why);
+                        }
+                    }
+                } else {
+                    find_unreadable(field, path, tell);
+                }
+                path.truncate(length);
+            }
+        }
+        Value::Array(elements) => {
+            for (at, element) in elements.iter().enumerate() {
+                path.push_str(&format!("[{at}]"));
+                find_unreadable(element, path, tell);
+                path.truncate(length);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 fn called(kind: Kind, value: &Value) -> String {

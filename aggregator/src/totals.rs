@@ -1,4 +1,4 @@
-//! What the pods of an AppWrapper have used in all, those that ended included (docs/accounting.md §6).
+//! What the pods of an AppWrapper have used in all, those that ended included (docs/accounting.md §7).
 //!
 //! Owns the way from totals that agents report, each since a start of its own, to totals of an AppWrapper that never fall
 //! while it lives. Pure: (what was known, the cluster, a report) to what is known. What names no pod of an AppWrapper that

@@ -5,11 +5,12 @@
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 mod common;
 
-use common::build::{assigned, gpu_report, gpus, node, object, pod, v1beta1, v1beta2, with};
+use common::build::{advertised, assigned, gpu_report, gpus, node, object, pod, v1beta1, v1beta2, with};
 use common::explained::{NOW, check_golden, dumped, example, snapshot, snapshot_of};
 use mcad_aggregator::cluster::{Cluster, Event, Source};
 use mcad_aggregator::explain::{self, Answer, Subject, Unanswered};
 use mcad_aggregator::merge::{self, Ages, Snapshot, View};
+use mcad_aggregator::object::Kind;
 use mcad_aggregator::options::Options;
 use mcad_aggregator::receive;
 use mcad_aggregator::replica::Kubernetes;
@@ -93,11 +94,212 @@ fn an_empty_cluster_has_no_nodes_and_no_appwrappers() {
 #[test]
 fn what_is_unknown_is_called_so_and_shows_no_number() {
     let unknown = snapshot_of(Cluster::default(), Vec::new());
-    assert_eq!(cluster_text(&unknown), "Nodes and pods: unknown.\n\nAppWrappers: unknown.\n");
+    let said = cluster_text(&unknown);
+    let first: Vec<_> = said.lines().map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(
+        first,
+        ["Nodes are not known", "Pods are not known", "AppWrappers are not known", "", "AppWrappers"],
+        "{said}"
+    );
+    assert!(!said.contains(|c: char| c.is_ascii_digit()), "{said}");
     let json = serde_json::to_value(Answer::on(&Subject::Cluster, &unknown, NOW).unwrap()).unwrap();
-    assert_eq!(json, json!({"snapshot_age_seconds": 0.0, "cluster": {"agents": {"up": 0, "down": 0}}}));
+    assert_eq!(
+        json,
+        json!({
+            "snapshot_age_seconds": 0.0,
+            "cluster": {"missing": ["nodes", "pods", "appwrappers"], "agents": {"up": 0, "down": 0}},
+        })
+    );
     let node = Answer::on(&Subject::Node("n".into()), &unknown, NOW);
     assert_eq!(node, Err(Unanswered::NodesUnknown));
+}
+
+fn known(objects: &[Value], kinds: &[Kind]) -> Snapshot {
+    let known = kinds.iter().copied().collect();
+    snapshot_of(Cluster::from_objects_known(objects.iter().map(object), &known), Vec::new())
+}
+
+#[test]
+fn missing_pods_are_said_before_any_figure_and_nothing_looks_free() {
+    let nodes = [node("n", json!({"cpu": "4", "nvidia.com/gpu": "8"}))];
+    let snapshot = known(&nodes, &[Kind::Node, Kind::AppWrapper]);
+    let said = cluster_text(&snapshot);
+    assert!(
+        said.starts_with(
+            "Pods are not known: what is requested, free and used is unknown, and so is whether an AppWrapper fits. \
+             Nothing is known to be free.\n8 GPUs advertised, 8 work, held unknown, busy unknown; free unknown.\n"
+        ),
+        "{said}"
+    );
+    assert!(said.contains("  free         unknown  Pods are not known\n"), "{said}");
+    assert!(said.contains("  used         unknown  Pods are not known\n"), "{said}");
+    let json = serde_json::to_value(Answer::on(&Subject::Cluster, &snapshot, NOW).unwrap()).unwrap();
+    let rung = &json["cluster"]["ladder"]["devices"]["nvidia.com/gpu"];
+    assert_eq!(json["cluster"]["missing"], json!(["pods"]));
+    assert_eq!((rung["allocatable"].as_i64(), rung.get("free"), rung.get("requested")), (Some(8), None, None));
+    assert_eq!((json["cluster"].get("gpu_slots"), json["cluster"].get("mcad_allocatable")), (None, None));
+    assert_eq!(json["cluster"].get("orphans"), None);
+    assert!(node_text(&snapshot, "n").contains("  requested    unknown  Pods are not known\n"));
+}
+
+#[test]
+fn why_one_waits_is_unknown_where_nodes_or_pods_are() {
+    let waiting = v1beta1(
+        "w",
+        json!([{"generictemplate": {}, "custompodresources": [{"replicas": 1, "requests": {"cpu": "9"}}]}]),
+        json!({"state": "Pending"}),
+    );
+    let why = |kinds: &[Kind]| {
+        let answer = Answer::on(&Subject::Cluster, &known(std::slice::from_ref(&waiting), kinds), NOW).unwrap();
+        serde_json::to_value(answer).unwrap()["appwrappers"][0].clone()
+    };
+    let sentence = |kinds: &[Kind]| why(kinds)["waiting"]["why"].as_str().unwrap().to_owned();
+    assert_eq!(sentence(&[Kind::AppWrapper, Kind::Node]), "whether it fits is not known: Pods are missing");
+    assert_eq!(sentence(&[Kind::AppWrapper, Kind::Pod]), "whether it fits is not known: Nodes are missing");
+    assert_eq!(sentence(&[Kind::AppWrapper]), "whether it fits is not known: Nodes and Pods are missing");
+    let json = why(&[Kind::AppWrapper]);
+    assert_eq!(
+        (json.get("allocated"), json["waiting"].get("fits_sum"), json["waiting"].get("shortfall")),
+        (None, None, None)
+    );
+}
+
+#[test]
+fn pods_of_nodes_that_are_not_there_are_counted_with_what_they_request() {
+    let pods = [pod("p", "n1", json!({"nvidia.com/gpu": "2"})), pod("q", "n2", json!({"nvidia.com/gpu": "4"}))];
+    let said = cluster_text(&known(&pods, &[Kind::Pod]));
+    assert!(
+        said.contains(
+            "\n2 pods are bound to nodes that are not known, and request 6 GPUs. No figure of nodes or of the cluster counts that.\n"
+        ),
+        "{said}"
+    );
+    let one = [node("n1", json!({"cpu": "4"})), pod("q", "n2", json!({"nvidia.com/gpu": "4", "cpu": "1500m"}))];
+    let snapshot = known(&one, &Kind::ALL);
+    let said = cluster_text(&snapshot);
+    assert!(
+        said.starts_with("1 pod is bound to a node that is not there, and requests 4 GPUs and 1.5 cores. No figure"),
+        "{said}"
+    );
+    let json = serde_json::to_value(Answer::on(&Subject::Cluster, &snapshot, NOW).unwrap()).unwrap();
+    let requested = json!({"cpu_millicores": 1500, "memory_bytes": 0, "devices": {"nvidia.com/gpu": 4}});
+    assert_eq!(json["cluster"]["orphans"], json!({"pods": 1, "requested": requested}));
+    let idle = known(&[pod("p", "n1", json!({}))], &Kind::ALL);
+    assert!(cluster_text(&idle).starts_with("1 pod is bound to a node that is not there, and requests nothing."));
+}
+
+#[test]
+fn where_no_appwrappers_are_served_that_is_said() {
+    let mut cluster = Cluster::default();
+    cluster.serve([]);
+    cluster.apply(Event::Reset(Source::Nodes, vec![object(&node("n", json!({"cpu": "4"})))]));
+    cluster.apply(Event::Reset(Source::Pods, Vec::new()));
+    let said = cluster_text(&snapshot_of(cluster, Vec::new()));
+    assert!(said.starts_with("The API server serves no AppWrappers.\n4 cores advertised"), "{said}");
+    assert!(said.ends_with("\nAppWrappers: none are served.\n"), "{said}");
+}
+
+#[test]
+fn the_first_sentence_tells_of_every_accelerator_that_the_cluster_has() {
+    let check = |nodes: &[Value], sentence: &str| {
+        let said = cluster_text(&snapshot(nodes, Vec::new()));
+        assert_eq!(said.lines().next().unwrap(), sentence);
+    };
+    let node = |amounts: Value| node("n", with(amounts, "/memory", json!("64Gi")));
+    check(
+        &[
+            node(json!({"cpu": "64", "nvidia.com/gpu": "0", "nvidia.com/gpu.shared": "128"})),
+            pod("p", "n", json!({"nvidia.com/gpu.shared": "4"})),
+        ],
+        "128 nvidia.com/gpu.shared advertised, 128 work, 4 held, busy unknown; 124 free, largest block 124.",
+    );
+    check(
+        &[node(json!({"cpu": "64", "nvidia.com/gpu": "2", "nvidia.com/mig-1g.12gb": "7", "rdma/hca": "8"}))],
+        "2 GPUs advertised, 2 work, 0 held, busy unknown; 2 free, largest block 2. \
+         7 nvidia.com/mig-1g.12gb advertised, 7 work, 0 held, busy unknown; 7 free, largest block 7.",
+    );
+    check(&[node(json!({"cpu": "64"}))], "64 cores advertised, 64 work, 0 held, busy unknown; 64 free.");
+    // GPUs that are declared at 0 and nothing else: that there are none is what people want to know.
+    check(
+        &[node(json!({"cpu": "64", "nvidia.com/gpu": "0"}))],
+        "0 GPUs advertised, 0 work, 0 held, busy unknown; 0 free, largest block 0.",
+    );
+    check(
+        &[node(json!({"cpu": "64"})), pod("p", "n", json!({"amd.com/gpu": "1"}))],
+        "0 amd.com/gpu advertised, 0 work, 1 held, busy unknown; 0 free, largest block 0.",
+    );
+}
+
+#[test]
+fn slots_and_largest_block_are_told_of_every_accelerator() {
+    let amounts = json!({"cpu": "64", "memory": "1Ti", "nvidia.com/gpu": "2", "amd.com/gpu": "5"});
+    let snapshot = snapshot(&[node("n", amounts)], Vec::new());
+    let said = cluster_text(&snapshot);
+    assert!(
+        said.contains(
+            "\nPods by GPUs each that could start now: 2 of 1, 1 of 2, 0 of 4 and 0 of 8 GPUs; at most 2 GPUs free on one node.\n\
+             Pods by amd.com/gpu each that could start now: 5 of 1, 2 of 2, 1 of 4 and 0 of 8 amd.com/gpu; at most 5 amd.com/gpu free on one node.\n"
+        ),
+        "{said}"
+    );
+    let json = serde_json::to_value(Answer::on(&Subject::Cluster, &snapshot, NOW).unwrap()).unwrap();
+    assert_eq!(
+        json["cluster"]["other_accelerators"],
+        json!({"amd.com/gpu": {
+            "slots": [{"count": 1, "pods": 5}, {"count": 2, "pods": 2}, {"count": 4, "pods": 1}, {"count": 8, "pods": 0}],
+            "largest_free_block_devices": 5,
+        }})
+    );
+}
+
+#[test]
+fn time_slices_are_shares_of_fewer_gpus_where_labels_or_an_agent_tell_it() {
+    let shared =
+        |labels: Value| with(node("n", json!({"cpu": "64", "nvidia.com/gpu": "12"})), "/metadata/labels", labels);
+    let first = |nodes: &[Value], reports| cluster_text(&snapshot(nodes, reports)).lines().next().unwrap().to_owned();
+    let labels = json!({"nvidia.com/gpu.count": "1", "nvidia.com/gpu.replicas": "12"});
+    let said = first(&[shared(labels.clone())], Vec::new());
+    assert!(said.starts_with("12 GPUs advertised (12 shares of 1 GPU), 12 work"), "{said}");
+    // Without the count, it is what the replicas leave.
+    let said = first(&[shared(json!({"nvidia.com/gpu.replicas": "4"}))], Vec::new());
+    assert!(said.starts_with("12 GPUs advertised (12 shares of 3 GPUs), 12 work"), "{said}");
+    for labels in [
+        json!({"nvidia.com/gpu.count": "12", "nvidia.com/gpu.replicas": "1"}),
+        json!({"nvidia.com/gpu.replicas": "many"}),
+    ] {
+        let said = first(&[shared(labels)], Vec::new());
+        assert!(said.starts_with("12 GPUs advertised, 12 work"), "{said}");
+    }
+    // An agent that saw the devices knows better than the labels.
+    let ids: Vec<_> = (0..12).map(|at| format!("GPU-{}::{at}", at % 2)).collect();
+    let mut report = gpu_report("n", gpus(2));
+    report.assignments = Some(advertised("nvidia.com/gpu", &ids.iter().map(String::as_str).collect::<Vec<_>>()));
+    let said = first(&[shared(labels.clone())], vec![report]);
+    assert!(said.starts_with("12 GPUs advertised (12 shares of 2 GPUs), 12 work"), "{said}");
+    // Of a renamed resource and of a MIG profile; whole GPUs elsewhere are no shares.
+    let renamed =
+        json!({"cpu": "64", "nvidia.com/gpu": "0", "nvidia.com/gpu.shared": "8", "nvidia.com/mig-1g.10gb": "14"});
+    let labels = json!({
+        "nvidia.com/gpu.count": "2", "nvidia.com/gpu.replicas": "4",
+        "nvidia.com/mig-1g.10gb.count": "7", "nvidia.com/mig-1g.10gb.replicas": "2",
+    });
+    let nodes = [with(node("m", renamed), "/metadata/labels", labels), node("w", json!({"nvidia.com/gpu": "8"}))];
+    let snapshot = snapshot(&nodes, Vec::new());
+    let said = cluster_text(&snapshot);
+    assert!(said.starts_with("8 GPUs advertised, 8 work"), "{said}");
+    assert!(said.contains("8 nvidia.com/gpu.shared advertised (8 shares of 2 GPUs), 8 work"), "{said}");
+    assert!(
+        said.contains("14 nvidia.com/mig-1g.10gb advertised (14 shares of 7 nvidia.com/mig-1g.10gb), 14 work"),
+        "{said}"
+    );
+    assert!(
+        node_text(&snapshot, "m").contains("  installed          8  8 shares of 2 GPUs\n"),
+        "{}",
+        node_text(&snapshot, "m")
+    );
+    let json = serde_json::to_value(Answer::on(&Subject::Cluster, &snapshot, NOW).unwrap()).unwrap();
+    assert_eq!(json["cluster"]["shares"]["nvidia.com/gpu.shared"], json!({"shares": 8, "devices": 2}));
+    assert_eq!(json["nodes"][0]["shares"], json["cluster"]["shares"]);
 }
 
 #[test]

@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
 mod common;
 
+use common::build::object;
 use common::explained::{LATER, NOW, dumped, root, snapshot, snapshot_of};
 use mcad_aggregator::cluster::Cluster;
 use mcad_aggregator::history::History;
 use mcad_aggregator::merge::Snapshot;
+use mcad_aggregator::object::Kind;
 use mcad_aggregator::page::wanted::Wanted;
 use mcad_aggregator::page::{PER_PAGE, Shown, render};
 use serde_json::json;
@@ -73,8 +75,37 @@ fn the_page_of_a_node_shows_its_devices() {
 #[test]
 fn what_could_not_be_listed_is_unknown() {
     let html = page(&snapshot_of(Cluster::default(), Vec::new()), "/", "");
-    check(&html, "Nodes and pods are unknown: not listed yet, or out of reach.");
+    check(&html, "Nodes are not known: what is installed");
+    check(&html, "Pods are not known: what is requested");
+    check(&html, "Nodes are unknown.");
     check(&html, "AppWrappers are unknown");
+}
+
+#[test]
+fn what_is_missing_stands_before_every_figure() {
+    let nodes = [json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "labels": {"nvidia.com/gpu.replicas": "4"}},
+        "status": {"capacity": {"nvidia.com/gpu.shared": "8"}, "conditions": [{"type": "Ready", "status": "True"}]},
+    })];
+    let cluster = |kinds: &[Kind]| {
+        let known = kinds.iter().copied().collect();
+        snapshot_of(Cluster::from_objects_known(nodes.iter().map(object), &known), Vec::new())
+    };
+    let html = page(&cluster(&[Kind::Node]), "/", "");
+    let said = text(&html);
+    let at = |sentence: &str| said.find(sentence).unwrap_or_else(|| panic!("{sentence:?} is not in\n{said}"));
+    let sentence =
+        "8 nvidia.com/gpu.shared advertised (8 shares of 2 GPUs), 8 work, unknown held, busy unknown; unknown free.";
+    assert!(at("Pods are not known: what is requested") < at(sentence));
+    assert!(at("AppWrappers are not known: how many") < at(sentence));
+    check(&html, "Pods are not known: what is held, withheld and free is unknown.");
+    let html = page(&cluster(&Kind::ALL), "/", "");
+    check(
+        &html,
+        "8 nvidia.com/gpu.shared advertised (8 shares of 2 GPUs), 8 work, 0 held, busy unknown; 8 free, largest block 8.",
+    );
+    check(&html, "by nvidia.com/gpu.shared each: 0 of 1, 0 of 2, 0 of 4 and 0 of 8.");
+    check(&page(&cluster(&Kind::ALL), "/node/n", ""), "8 shares of 2 GPUs.");
 }
 
 #[test]

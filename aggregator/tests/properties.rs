@@ -14,12 +14,14 @@ use mcad_aggregator::cluster::{Cluster, Event, Source};
 use mcad_aggregator::exposition::Exposition;
 use mcad_aggregator::fit::Fits;
 use mcad_aggregator::hardware::{Facts, Found, Gpu, Gpus, Health};
+use mcad_aggregator::ladder::Account;
 use mcad_aggregator::measure::{MeasuredNode, NamedPods, Places};
 use mcad_aggregator::merge::{Ages, View, merge};
 use mcad_aggregator::metrics;
 use mcad_aggregator::object::{Kind, Object, Served, decode, needed};
 use mcad_aggregator::options::{Options, PodMetrics};
 use mcad_aggregator::receive::{self, NodeName};
+use mcad_aggregator::resource::Amounts;
 use mcad_aggregator::snapshot::Snapshot;
 use mcad_aggregator::store::{Limits, Store, Stored};
 use mcad_aggregator::totals::Totals;
@@ -112,7 +114,17 @@ proptest! {
             NodeView::new(node, Some(held), &Found::new(facts, node), Some(MeasuredNode::default()), &options)
         });
         let snapshot = Snapshot::new(&cluster, views.map(Arc::new).collect(), NOW_MS, &options);
-        let nodes = snapshot.nodes.unwrap();
+        let (nodes, orphans) = (snapshot.nodes.unwrap(), snapshot.orphans.unwrap());
+        // What pods request is on their node, whether that declares it or not, or their node is not there.
+        let mut held = Amounts::default();
+        for pod in cluster.pods().filter(|pod| pod.held_node().is_some()) {
+            held.add_times(&pod.requests, 1);
+        }
+        for (resource, amount) in held.iter() {
+            let account = nodes.sums.get(&resource).and_then(|sum| sum.account.as_ref());
+            let on_nodes = account.map_or(0, Account::requested_in_all);
+            prop_assert_eq!(on_nodes + orphans.requested.get(&resource), amount, "{:?}", resource);
+        }
         let rungs = nodes.nodes.iter().flat_map(|view| &view.rungs).map(|(resource, rung)| (resource, rung));
         for (resource, rung) in rungs.chain(&nodes.sums) {
             let account = rung.account.as_ref().unwrap();
@@ -192,6 +204,31 @@ proptest! {
                 let shown = merged(&cluster, &reports, &mut kept, now);
                 prop_assert_eq!(shown, merged(&cluster, &reports, &mut Views::new(options.clone()), now));
             }
+        }
+    }
+
+    #[test]
+    fn what_is_missing_takes_lines_away_and_changes_none(objects in random::cluster(), missing in 0..8_u8) {
+        let whole = shown(&Cluster::from_objects(objects.iter().map(object)));
+        let whole: BTreeSet<&str> = whole.lines().collect();
+        let known: BTreeSet<_> =
+            Kind::ALL.into_iter().enumerate().filter(|(at, _)| missing & (1 << at) == 0).map(|(_, kind)| kind).collect();
+        let there = objects.iter().map(object).filter(|object| known.contains(&object.kind()));
+        let shown = shown(&Cluster::from_objects_known(there, &known));
+        for line in shown.lines() {
+            prop_assert!(whole.contains(line), "{:?} known: {}", known, line);
+            let rests_on = |kinds: &[Kind]| kinds.iter().all(|kind| known.contains(kind));
+            let family = line.split(['{', ' ']).next().unwrap();
+            let is_known = match family {
+                "mcad_nodes" => rests_on(&[Kind::Node]),
+                "mcad_node_free" | "mcad_cluster_requested" | "mcad_allocatable_capacity_gpu" | "mcad_gpu_slots"
+                | "mcad_orphaned_pods" => rests_on(&[Kind::Node, Kind::Pod]),
+                "mcad_appwrapper_allocated" => rests_on(&[Kind::Pod, Kind::AppWrapper]),
+                "mcad_appwrapper_fit" | "mcad_appwrapper_shortfall" => rests_on(&Kind::ALL),
+                family if family.starts_with("mcad_appwrapper") => rests_on(&[Kind::AppWrapper]),
+                _ => true,
+            };
+            prop_assert!(is_known, "{:?} known: {}", known, line);
         }
     }
 

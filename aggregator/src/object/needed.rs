@@ -15,6 +15,31 @@ pub(crate) enum Needed {
     Whole,
     /// Of an object these fields, of a list these fields of each element.
     Fields(&'static [(&'static str, Needed)]),
+    /// What either of two needs. Of a field that both name, the whole wins.
+    Either(&'static [(&'static str, Needed)], &'static [(&'static str, Needed)]),
+}
+
+impl Needed {
+    /// What is needed of a field; absent: nothing.
+    pub(crate) fn of(self, name: &str) -> Option<Self> {
+        self.named(name).map(|(_, needed)| needed)
+    }
+
+    /// The same, and the name as it lasts.
+    fn named(self, name: &str) -> Option<(&'static str, Self)> {
+        let find = |fields: &'static [(&'static str, Self)]| fields.iter().find(|(known, _)| *known == name).copied();
+        match self {
+            Self::Whole => None,
+            Self::Fields(fields) => find(fields),
+            Self::Either(a, b) => match (find(a), find(b)) {
+                (Some((name, Self::Fields(a))), Some((_, Self::Fields(b)))) => Some((name, Self::Either(a, b))),
+                (Some((name, Self::Whole)), _) | (_, Some((name, Self::Whole))) => Some((name, Self::Whole)),
+                (found, None) | (None, found) => found,
+                // No two of ours are as deep as that.
+                (Some((name, _)), Some(_)) => Some((name, Self::Whole)),
+            },
+        }
+    }
 }
 
 /// The value without what is not needed.
@@ -24,13 +49,12 @@ impl<'de> DeserializeSeed<'de> for Needed {
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
         match self {
             Self::Whole => serde::Deserialize::deserialize(from),
-            Self::Fields(fields) => from.deserialize_any(FieldsVisitor(fields)),
+            Self::Fields(_) | Self::Either(..) => from.deserialize_any(FieldsVisitor(self)),
         }
     }
 }
 
-struct FieldsVisitor(&'static [(&'static str, Needed)]);
-
+struct FieldsVisitor(Needed);
 impl<'de> Visitor<'de> for FieldsVisitor {
     type Value = Value;
 
@@ -55,7 +79,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut elements = Vec::new();
-        while let Some(element) = seq.next_element_seed(Needed::Fields(self.0))? {
+        while let Some(element) = seq.next_element_seed(self.0)? {
             elements.push(element);
         }
         Ok(Value::Array(elements))
@@ -87,7 +111,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 }
 
 /// A field's name, found among those that are needed without being copied.
-struct Key(&'static [(&'static str, Needed)]);
+struct Key(Needed);
 
 impl<'de> DeserializeSeed<'de> for Key {
     type Value = Option<(&'static str, Needed)>;
@@ -105,6 +129,6 @@ impl Visitor<'_> for Key {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().find(|(known, _)| *known == name).copied())
+        Ok(self.0.named(name))
     }
 }

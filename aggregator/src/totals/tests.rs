@@ -1,4 +1,4 @@
-//! Tests of the rules of docs/accounting.md §6, one by one; in [`simulated`], of what holds whatever happens.
+//! Tests of the rules of docs/accounting.md §7, one by one; in [`simulated`], of what holds whatever happens.
 mod simulated;
 
 use mcad_wire::reading;

@@ -60,9 +60,14 @@ pub(crate) fn text(snapshot: &Snapshot) -> String {
 
 /// The text of objects and of reports that come in one after the other.
 pub(crate) fn print_with(objects: Vec<Object>, reports: Vec<Report>, options: &Options) -> String {
+    print_cluster_with(Cluster::from_objects(objects), reports, options)
+}
+
+/// The same of a cluster.
+pub(crate) fn print_cluster_with(cluster: Cluster, reports: Vec<Report>, options: &Options) -> String {
     let now = Now { unix_ms: NOW_MS as u64, ..Now::default() };
     let mut store = Store::new(Limits::REPLAY);
-    let kubernetes = Kubernetes::new(Cluster::from_objects(objects), options.clone(), Ages::DoNot);
+    let kubernetes = Kubernetes::new(cluster, options.clone(), Ages::DoNot);
     for report in reports {
         kubernetes.replay(&mut store, &receive::check(&report.encode_to_vec()).unwrap(), now).unwrap();
     }

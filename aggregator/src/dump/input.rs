@@ -1,0 +1,196 @@
+//! What is said of a dump as an input, before anything that is made of it: its instant, what is missing, what was left out.
+//!
+//! Owns the sentences; where they stand is explain's and the page's.
+use std::error::Error;
+
+use serde::Serialize;
+
+use super::Dump;
+use super::instant::Instant;
+use super::record::{ListState, Listed};
+use crate::object::{Kind, Object, Served};
+
+/// See the module's documentation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Input {
+    /// Whether everything was read, and nothing is missing.
+    pub complete: bool,
+    /// What is not in it, and what is unknown therefore.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
+    /// What could not be read: where, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+    /// How many more were left out than are named.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub more_left_out: usize,
+    /// What was read and may surprise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// When it was made. Absent: there is no time in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instant: Option<String>,
+    /// Who says so: `recorded` (`mcad-aggregator dump`), `given` (`--at`), or `newest` (the newest time in it).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instant_by: Option<&'static str>,
+    /// The API server's version, where it was recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_version: Option<String>,
+    /// The files; `-` is standard input.
+    pub files: Vec<String>,
+    /// How many Nodes were read.
+    pub nodes: usize,
+    /// How many Pods were read.
+    pub pods: usize,
+    /// How many AppWrappers were read.
+    pub appwrappers: usize,
+    /// When it was made, as people read it.
+    #[serde(skip)]
+    pub as_of: String,
+}
+
+/// A kind of objects that a dump does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// `Nodes`, `Pods` or `AppWrappers`.
+    pub kind: &'static str,
+    /// The sentence: what is absent, what is unknown therefore, and what to do.
+    pub sentence: String,
+}
+
+impl Input {
+    /// What is said of a dump whose instant is this one.
+    pub fn new(dump: &Dump, instant: Option<Instant>) -> Self {
+        let missing: Vec<_> = Kind::ALL.into_iter().filter_map(|kind| missing(dump, kind)).collect();
+        let left_out: Vec<_> = dump.skipped.iter().map(|skipped| chain(skipped)).collect();
+        Self {
+            complete: missing.is_empty() && left_out.is_empty(),
+            missing,
+            left_out,
+            more_left_out: dump.more_skipped,
+            notes: notes(dump, instant),
+            instant: instant.map(|instant| instant.to_string()),
+            instant_by: instant.map(|instant| instant.by.name()),
+            server_version: dump.records.iter().find_map(|record| record.server_version.clone()),
+            files: dump.files.iter().map(|file| file.display().to_string()).collect(),
+            nodes: dump.count(Kind::Node),
+            pods: dump.count(Kind::Pod),
+            appwrappers: dump.count(Kind::AppWrapper),
+            as_of: match instant {
+                Some(instant) => format!("as of {instant} ({})", instant.by.words()),
+                None => "of an unknown time".to_owned(),
+            },
+        }
+    }
+
+    /// All that is wrong, a sentence each.
+    pub fn complaints(&self) -> impl Iterator<Item = String> {
+        let missing = self.missing.iter().map(|missing| format!("Missing: {}", missing.sentence));
+        let left_out = self.left_out.iter().map(|left_out| format!("Left out: {left_out}"));
+        let more = (self.more_left_out > 0).then(|| format!("Left out: {} more", self.more_left_out));
+        missing.chain(left_out).chain(more)
+    }
+}
+
+/// What is said of a kind that is not known.
+fn missing(dump: &Dump, kind: Kind) -> Option<Missing> {
+    if dump.known.contains(&kind) {
+        return None;
+    }
+    let lists: Vec<&Listed> = dump.records.iter().flat_map(|record| record.lists_of(kind)).collect();
+    let failed: Vec<&Listed> = lists.iter().copied().filter(|list| list.state == ListState::Failed).collect();
+    if !lists.is_empty() && failed.is_empty() {
+        // The API server does not serve it: there can be none.
+        return None;
+    }
+    let (name, unknown) = match kind {
+        Kind::Node => ("Nodes", "what the cluster has, what is free and what fits are unknown"),
+        Kind::Pod => ("Pods", "what is requested, what is free and what fits are unknown"),
+        Kind::AppWrapper => ("AppWrappers", "which of them wait, and for what, is unknown"),
+    };
+    let mut sentence = format!("no {name} in the dump, so {unknown}");
+    if dump.count(kind) > 0 {
+        sentence = format!("only {} {name} in the dump, not all, so {unknown}", dump.count(kind));
+    }
+    let why: Vec<_> = failed.iter().filter_map(|list| list.error.as_deref()).collect();
+    if why.is_empty() {
+        let resource = match kind {
+            Kind::Node => "nodes".to_owned(),
+            Kind::Pod => "pods -A".to_owned(),
+            Kind::AppWrapper => format!("appwrappers.{} -A", group(Served::WorkloadV1Beta2)),
+        };
+        sentence.push_str(&format!(
+            ". `mcad-aggregator dump` lists them, and says so where there are none; or add a file of `kubectl get {resource} -o json`"
+        ));
+    } else {
+        sentence.push_str(&format!(". They could not be listed: {}", why.join("; ")));
+    }
+    Some(Missing { kind: name, sentence })
+}
+
+fn group(served: Served) -> &'static str {
+    served.api_version().split_once('/').map_or("", |(group, _)| group)
+}
+
+fn notes(dump: &Dump, instant: Option<Instant>) -> Vec<String> {
+    let mut notes = Vec::new();
+    let (doubled, first) = doubled(&dump.objects);
+    if doubled > 0 {
+        let they = if doubled == 1 { "object is" } else { "objects are" };
+        notes.push(format!("{doubled} {they} in it more than once, such as {first}: the last one counts"));
+    }
+    let mut quantities: Vec<_> = dump.unreadable.iter().map(ToString::to_string).collect();
+    if dump.more_unreadable > 0 {
+        quantities.push(format!("{} more quantities cannot be read", dump.more_unreadable));
+    }
+    notes.append(&mut quantities);
+    let lists: Vec<_> = dump.records.iter().flat_map(|record| record.lists_of(Kind::AppWrapper)).collect();
+    if !lists.is_empty() && lists.iter().all(|list| list.state == ListState::NotServed) {
+        notes.push("the API server has no AppWrappers: their kind is not defined there".to_owned());
+    }
+    if dump.records.len() > 1 {
+        notes.push(format!("it was put together of {} dumps: the instant is that of the last one", dump.records.len()));
+    }
+    if instant.is_none() && !dump.objects.is_empty() {
+        notes.push("there is no time in it, so ages are unknown: give one with --at".to_owned());
+    }
+    notes
+}
+
+/// How many objects are there more than once, and one of them.
+fn doubled(objects: &[Object]) -> (usize, String) {
+    let hasher = ahash::RandomState::new();
+    let mut seen = hashbrown::HashSet::with_capacity_and_hasher(objects.len(), hasher.clone());
+    let (mut count, mut first) = (0, String::new());
+    for object in objects {
+        let (served, namespace, name) = match object {
+            Object::Node(node) => (None, "", &*node.name),
+            Object::Pod(pod) => (None, &*pod.namespace, &*pod.name),
+            // One may be there as both versions of its group.
+            Object::AppWrapper(appwrapper) => {
+                (Some(appwrapper.served), &*appwrapper.name.namespace, &*appwrapper.name.name)
+            }
+        };
+        let kind = object.kind();
+        // Of 64 bits each, not two of a million are the same by chance.
+        if !seen.insert(hasher.hash_one((kind, served, namespace, name))) {
+            if count == 0 {
+                let slash = if namespace.is_empty() { "" } else { "/" };
+                first = format!("{kind:?} {namespace}{slash}{name}");
+            }
+            count += 1;
+        }
+    }
+    (count, first)
+}
+
+/// An error and its causes in a line.
+fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| (**error).source());
+    causes.fold(error.to_string(), |chain, cause| format!("{chain}: {cause}"))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}

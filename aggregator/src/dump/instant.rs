@@ -1,0 +1,73 @@
+//! When a dump was made: what its ages are told against (docs/accounting.md §6). Never the reader's clock.
+use std::fmt;
+
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+
+use crate::object::meta::instant_ms;
+
+/// The instant of a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instant {
+    /// Milliseconds since the Unix epoch.
+    pub unix_ms: i64,
+    /// Who says so.
+    pub by: By,
+}
+
+/// Who says when a dump was made, the one to be believed first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// `mcad-aggregator dump` wrote it down.
+    Record,
+    /// The command line.
+    Flag,
+    /// It is the newest time in the objects.
+    Newest,
+}
+
+impl By {
+    /// As scripts read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Record => "recorded",
+            Self::Flag => "given",
+            Self::Newest => "newest",
+        }
+    }
+
+    /// As people read it, behind the instant.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Record => "recorded when the dump was made",
+            Self::Flag => "given by --at",
+            Self::Newest => "the newest time in it",
+        }
+    }
+}
+
+impl fmt::Display for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Timestamp::from_millisecond(self.unix_ms) {
+            Ok(at) => write!(f, "{at}"),
+            Err(_) => write!(f, "{} ms", self.unix_ms),
+        }
+    }
+}
+
+/// The newest time in an object's `creationTimestamp`, `managedFields` and `status.conditions`.
+pub(super) fn newest_ms(object: &Value) -> Option<i64> {
+    fn elements(list: &Value) -> impl Iterator<Item = &Value> {
+        list.as_array().into_iter().flatten()
+    }
+    let (metadata, conditions) = (&object["metadata"], &object["status"]["conditions"]);
+    let written = elements(&metadata["managedFields"]).map(|entry| &entry["time"]);
+    let conditions = elements(conditions).filter_map(Value::as_object).flat_map(serde_json::Map::values);
+    let times = [&metadata["creationTimestamp"]].into_iter().chain(written).chain(conditions);
+    times.filter_map(Value::as_str).filter(|text| has_its_form(text)).filter_map(instant_ms).max()
+}
+
+/// Whether a text begins as RFC 3339 has it, `2026-01-05T`: most texts do not, and cost nothing.
+fn has_its_form(text: &str) -> bool {
+    matches!(text.as_bytes(), [_, _, _, _, b'-', _, _, b'-', _, _, b'T' | b't' | b' ', ..])
+}

@@ -1,0 +1,485 @@
+//! docs/accounting.md §6: what is missing from the input is unknown and never 0, and pods of nodes that are not there.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
+#![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
+mod common;
+
+use common::build::{advertised, assigned, gpu_report, gpus, node, object, pod, v1beta1, v1beta2, with};
+use common::{check, check_by, check_lines, print_cluster_with, snapshot_of, text};
+use mcad_aggregator::cluster::{Cluster, Event, Source};
+use mcad_aggregator::object::{Kind, Served};
+use mcad_aggregator::options::{Options, PodMetrics};
+use mcad_wire::report::Report;
+use serde_json::{Value, json};
+
+/// A cluster of these objects, of which only these kinds are known.
+fn known(objects: &[Value], kinds: &[Kind]) -> Cluster {
+    Cluster::from_objects_known(objects.iter().map(object), &kinds.iter().copied().collect())
+}
+
+fn check_known(objects: &[Value], kinds: &[Kind], lines: &[&str]) {
+    check_lines(&text(&snapshot_of(&known(objects, kinds), &Options::default())), lines);
+}
+
+/// The names of the families that have a line.
+fn families(text: &str) -> Vec<&str> {
+    let mut families: Vec<_> =
+        text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()).collect();
+    families.dedup();
+    families
+}
+
+/// Two nodes of 8 GPUs each.
+fn nodes() -> [Value; 2] {
+    ["n1", "n2"].map(|name| node(name, json!({"cpu": "64", "memory": "256Gi", "nvidia.com/gpu": "8"})))
+}
+
+/// A pod of an AppWrapper, and the AppWrapper, which runs; another one of each version waits.
+fn work() -> Vec<Value> {
+    let asks = |gpus: u32| json!([{"generictemplate": {}, "custompodresources": [{"replicas": 1, "requests": {"nvidia.com/gpu": gpus}}]}]);
+    let queued = json!({"state": "Pending", "controllerfirsttimestamp": "2026-01-05T09:59:00.000000Z"});
+    let runs = json!({"state": "Running", "canrun": true});
+    let template = json!({"t": {"spec": {"containers": [{"resources": {"requests": {"cpu": "1"}}}]}}});
+    vec![
+        with(
+            pod("p", "n1", json!({"cpu": "4", "nvidia.com/gpu": "2"})),
+            "/metadata/labels",
+            json!({"workload.codeflare.dev/appwrapper": "runs"}),
+        ),
+        v1beta1("runs", asks(2), runs),
+        v1beta1("waits", asks(99), queued),
+        v1beta2("new", json!([{"podSets": [{"path": "template.t"}], "template": template}]), "Suspended"),
+    ]
+}
+
+fn of_kind(kind: &'static str) -> impl Fn(&Value) -> bool {
+    move |object| object["kind"] == kind
+}
+
+#[test]
+fn without_pods_what_nodes_declare_stands_and_nothing_is_free_or_requested() {
+    let objects = nodes();
+    check_known(
+        &objects,
+        &[Kind::Node],
+        &[
+            "mcad_node_installed{node=\"n1\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 8",
+            "mcad_node_healthy{node=\"n2\",resource=\"cpu\",unit=\"core\"} 64",
+            "mcad_cluster_capacity{resource=\"nvidia_com_gpu\",unit=\"integer\"} 16",
+            "mcad_cluster_allocatable{resource=\"nvidia_com_gpu\",unit=\"integer\"} 16",
+            "mcad_cluster_admissible{resource=\"memory\",unit=\"byte\"} 549755813888",
+            "mcad_nodes{state=\"admissible\"} 2",
+        ],
+    );
+    let text = text(&snapshot_of(&known(&objects, &[Kind::Node]), &Options::default()));
+    let expected = ["installed", "healthy", "capacity", "allocatable", "admissible"];
+    let expected: Vec<_> = ["cluster", "node"]
+        .into_iter()
+        .flat_map(|of| expected.map(|name| format!("mcad_{of}_{name}")))
+        .chain(["mcad_nodes".to_owned()])
+        .collect();
+    assert_eq!(families(&text), expected);
+}
+
+#[test]
+fn an_empty_list_of_pods_is_no_missing_one() {
+    check_known(
+        &nodes(),
+        &[Kind::Node, Kind::Pod],
+        &[
+            "mcad_cluster_free{resource=\"nvidia_com_gpu\",unit=\"integer\"} 16",
+            "mcad_allocatable_capacity_gpu 16",
+            "mcad_orphaned_pods 0",
+            "mcad_appwrappers absent",
+            "mcad_appwrappers_count absent",
+            "mcad_requested_gpu absent",
+        ],
+    );
+}
+
+#[test]
+fn pods_alone_show_no_line_of_nodes_or_of_the_cluster() {
+    let objects = [pod("p", "n1", json!({"nvidia.com/gpu": "2"})), pod("q", "n2", json!({"nvidia.com/gpu": "4"}))];
+    let text = text(&snapshot_of(&known(&objects, &[Kind::Pod]), &Options::default()));
+    assert_eq!(families(&text), [] as [&str; 0]);
+}
+
+#[test]
+fn without_nodes_appwrappers_keep_what_rests_on_them_and_their_pods() {
+    check_known(
+        &work(),
+        &[Kind::Pod, Kind::AppWrapper],
+        &[
+            "mcad_appwrappers{state=\"Running\",version=\"v1beta1\"} 1",
+            "mcad_appwrappers_count{state=\"Pending\"} 1",
+            "mcad_requested_gpu_count 2",
+            "mcad_appwrapper_info{appwrapper=\"runs\",namespace=\"a\",priority=\"0\",queue=\"\",state=\"Running\",version=\"v1beta1\"} 1",
+            "mcad_appwrapper_requested{appwrapper=\"waits\",namespace=\"a\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 99",
+            "mcad_appwrapper_allocated{appwrapper=\"runs\",namespace=\"a\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 2",
+            "mcad_appwrapper_waiting_seconds{appwrapper=\"waits\",namespace=\"a\"} 60",
+            "mcad_appwrapper_pods{appwrapper=\"runs\",namespace=\"a\",state=\"bound\"} 1",
+            "mcad_appwrapper_fit{ absent",
+            "mcad_appwrapper_shortfall{ absent",
+            "mcad_allocatable_capacity absent",
+            "mcad_nodes absent",
+            "mcad_node_ absent",
+            "mcad_cluster_ absent",
+            "mcad_gpu_ absent",
+            "mcad_orphaned absent",
+        ],
+    );
+}
+
+#[test]
+fn without_pods_appwrappers_hold_an_unknown_amount_and_no_fit_is_known() {
+    let objects: Vec<_> = nodes().into_iter().chain(work()).filter(|object| !of_kind("Pod")(object)).collect();
+    check_known(
+        &objects,
+        &[Kind::Node, Kind::AppWrapper],
+        &[
+            "mcad_appwrapper_requested{appwrapper=\"new\",namespace=\"a\",resource=\"cpu\",unit=\"core\"} 1",
+            "mcad_appwrapper_waiting_seconds{appwrapper=\"waits\",namespace=\"a\"} 60",
+            "mcad_appwrappers_count{state=\"Running\"} 1",
+            "mcad_cluster_capacity{resource=\"nvidia_com_gpu\",unit=\"integer\"} 16",
+            "mcad_appwrapper_pods{appwrapper=\"waits\",namespace=\"a\",state=\"wanted\"} 1",
+            "mcad_appwrapper_pods{appwrapper=\"waits\",namespace=\"a\",state=\"bound\"} absent",
+            "mcad_appwrapper_pods{appwrapper=\"waits\",namespace=\"a\",state=\"unbound\"} absent",
+            "mcad_appwrapper_allocated{ absent",
+            "mcad_appwrapper_used{ absent",
+            "mcad_appwrapper_fit{ absent",
+            "mcad_appwrapper_shortfall{ absent",
+            "mcad_allocatable_capacity absent",
+        ],
+    );
+}
+
+#[test]
+fn appwrappers_alone_are_counted_and_nothing_else_is_known() {
+    let objects: Vec<_> = work().into_iter().filter(of_kind("AppWrapper")).collect();
+    let text = text(&snapshot_of(&known(&objects, &[Kind::AppWrapper]), &Options::default()));
+    assert_eq!(
+        families(&text).into_iter().filter(|name| !name.starts_with("mcad_requested_")).collect::<Vec<_>>(),
+        [
+            "mcad_appwrappers_count",
+            "mcad_appwrappers",
+            "mcad_appwrapper_info",
+            "mcad_appwrapper_requested",
+            "mcad_appwrapper_waiting_seconds",
+            "mcad_appwrapper_pods",
+        ]
+    );
+}
+
+#[test]
+fn mcad_v2s_capacity_needs_nodes_and_pods_as_well() {
+    let v2 = Options { operator_metrics: mcad_aggregator::options::OperatorMetrics::V2, ..Options::default() };
+    let print = |kinds: &[Kind]| text(&snapshot_of(&known(&nodes(), kinds), &v2));
+    check_lines(&print(&[Kind::Node, Kind::Pod]), &["mcad_capacity_gpu{node=\"n1\"} 8"]);
+    check_lines(&print(&[Kind::Node]), &["mcad_capacity_ absent"]);
+    check_lines(&print(&[Kind::Pod]), &["mcad_capacity_ absent"]);
+}
+
+#[test]
+fn where_no_appwrappers_are_served_there_are_none_and_the_rest_stands() {
+    let mut cluster = Cluster::default();
+    cluster.serve([]);
+    cluster.apply(Event::Reset(Source::Nodes, nodes().iter().map(object).collect()));
+    cluster.apply(Event::Reset(Source::Pods, Vec::new()));
+    assert!(cluster.is_listed() && !cluster.knows_appwrappers());
+    let lines = [
+        "mcad_allocatable_capacity_gpu 16",
+        "mcad_appwrappers_count absent",
+        "mcad_appwrapper absent",
+        "mcad_requested_cpu absent",
+    ];
+    check_lines(&text(&snapshot_of(&cluster, &Options::default())), &lines);
+    // One that is served and empty is known to be so.
+    cluster.serve([Served::WorkloadV1Beta1]);
+    assert!(!cluster.is_listed());
+    cluster.apply(Event::Reset(Source::AppWrappers(Served::WorkloadV1Beta1), Vec::new()));
+    let lines =
+        ["mcad_appwrappers_count{state=\"Pending\"} 0", "mcad_appwrappers{state=\"Pending\",version=\"v1beta1\"} 0"];
+    check_lines(&text(&snapshot_of(&cluster, &Options::default())), &lines);
+}
+
+/// An agent that found 8 GPUs, one of them broken; kubelet declares 8. It measured too.
+fn measured() -> Vec<Report> {
+    let mut gpus = gpus(8);
+    gpus[0].unhealthy_reasons = vec!["xid_79".to_owned()];
+    let mut report = gpu_report("n1", gpus);
+    report.assignments = Some(mcad_wire::report::Assignments {
+        allocatable: advertised("nvidia.com/gpu", &["GPU-0", "GPU-1"]).allocatable,
+        ..assigned("nvidia.com/gpu", &[("p", &["GPU-1"])])
+    });
+    vec![report]
+}
+
+#[test]
+fn without_pods_an_agents_hardware_stands_and_nobody_is_known_to_hold_or_use_it() {
+    let options = Options { pod_metrics: PodMetrics::On, ..Options::default() };
+    let text = print_cluster_with(known(&nodes(), &[Kind::Node]), measured(), &options);
+    check_lines(
+        &text,
+        &[
+            "mcad_node_installed{node=\"n1\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 8",
+            "mcad_node_healthy{node=\"n1\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 7",
+            "mcad_node_phantom{node=\"n1\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 1",
+            "mcad_cluster_phantom{resource=\"nvidia_com_gpu\",unit=\"integer\"} 1",
+            "mcad_gpu_healthy{gpu=\"GPU-0\",node=\"n1\",reason=\"xid_79\"} 0",
+            "mcad_node_agent_up{node=\"n1\"} 1",
+            "mcad_node_agent_up{node=\"n2\"} 0",
+            "mcad_gpu_assigned absent",
+            "mcad_node_used absent",
+            "mcad_cluster_used absent",
+            "mcad_cluster_nodes_measured absent",
+            "mcad_node_withheld absent",
+            "mcad_node_free absent",
+            "mcad_pod_ absent",
+        ],
+    );
+    // With the pod it is known who holds what.
+    let objects: Vec<_> = nodes().into_iter().chain([work().remove(0)]).collect();
+    let text = print_cluster_with(known(&objects, &[Kind::Node, Kind::Pod]), measured(), &options);
+    check_lines(
+        &text,
+        &[
+            "mcad_gpu_assigned{container=\"main\",gpu=\"GPU-1\",namespace=\"a\",node=\"n1\",pod=\"p\"} 1",
+            "mcad_node_withheld{node=\"n1\",reason=\"unhealthy\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 1",
+        ],
+    );
+}
+
+#[test]
+fn pods_that_are_lost_and_found_again_take_their_figures_with_them() {
+    let mut cluster = known(&[&nodes()[..], &work()[..]].concat(), &Kind::ALL);
+    let whole = text(&snapshot_of(&cluster, &Options::default()));
+    let pods: Vec<_> = work().iter().filter(|object| of_kind("Pod")(object)).map(object).collect();
+    let mut views = mcad_aggregator::views::Views::new(Options::default());
+    let mut print = |cluster: &Cluster| {
+        let views = views.all(cluster, &[], |_| true);
+        let mut snapshot =
+            mcad_aggregator::snapshot::Snapshot::new(cluster, views, common::NOW_MS, &Options::default());
+        // What was worked out before the loss is not said of now.
+        let fits = mcad_aggregator::fit::fits(&snapshot_of(
+            &known(&[&nodes()[..], &work()[..]].concat(), &Kind::ALL),
+            &Options::default(),
+        ));
+        snapshot.with_fits(&fits);
+        text(&snapshot)
+    };
+    assert_eq!(print(&cluster), whole);
+    cluster.apply(Event::Lost(Source::Pods));
+    let lost = print(&cluster);
+    check_lines(&lost, &["mcad_node_free absent", "mcad_appwrapper_fit{ absent", "mcad_appwrapper_allocated absent"]);
+    check_lines(&lost, &["mcad_node_capacity{node=\"n1\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 8"]);
+    cluster.apply(Event::Reset(Source::Pods, pods));
+    assert_eq!(print(&cluster), whole);
+}
+
+#[test]
+fn orphans_are_in_no_line_of_nodes_or_the_cluster_and_count_for_their_appwrapper() {
+    let mut ghost = pod("ghost", "gone", json!({"nvidia.com/gpu": "8", "cpu": "32"}));
+    ghost["metadata"]["labels"] = json!({"workload.codeflare.dev/appwrapper": "runs"});
+    let other = pod("ghost2", "gone", json!({"nvidia.com/gpu": "4", "example.com/fpga": "0"}));
+    let mut ended = pod("ended", "gone", json!({"nvidia.com/gpu": "16"}));
+    ended["status"]["phase"] = "Succeeded".into();
+    let unbound = pod("unbound", "", json!({"nvidia.com/gpu": "16"}));
+    let objects: Vec<_> =
+        nodes().into_iter().take(1).chain([ghost, other, ended, unbound]).chain(work().into_iter().skip(1)).collect();
+    check(
+        &objects,
+        &[
+            "mcad_node_free{node=\"n1\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 8",
+            "mcad_cluster_requested{owner=\"appwrapper\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 0",
+            "mcad_cluster_requested{owner=\"other\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 0",
+            "mcad_cluster_overcommitted{resource=\"nvidia_com_gpu\",unit=\"integer\"} 0",
+            "mcad_cluster_installed{resource=\"example_com_fpga\" absent",
+            "mcad_orphaned_pods 2",
+            "mcad_orphaned_requests{resource=\"nvidia_com_gpu\",unit=\"integer\"} 12",
+            "mcad_orphaned_requests{resource=\"cpu\",unit=\"core\"} 32",
+            "mcad_orphaned_requests{resource=\"memory\",unit=\"byte\"} 0",
+            "mcad_orphaned_requests{resource=\"example_com_fpga\",unit=\"integer\"} 0",
+            "mcad_appwrapper_allocated{appwrapper=\"runs\",namespace=\"a\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 8",
+        ],
+    );
+}
+
+#[test]
+fn without_orphans_the_lines_are_there_at_0_for_the_three_resources_that_are_always_shown() {
+    let text = text(&snapshot_of(&known(&nodes(), &Kind::ALL), &Options::default()));
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("mcad_orphaned")).collect();
+    assert_eq!(
+        lines,
+        [
+            "mcad_orphaned_pods 0",
+            "mcad_orphaned_requests{resource=\"cpu\",unit=\"core\"} 0",
+            "mcad_orphaned_requests{resource=\"memory\",unit=\"byte\"} 0",
+            "mcad_orphaned_requests{resource=\"nvidia_com_gpu\",unit=\"integer\"} 0",
+        ]
+    );
+}
+
+#[test]
+fn a_node_that_comes_back_takes_its_orphans() {
+    let [n1, n2] = nodes();
+    let mut cluster = known(&[n1, pod("p", "n2", json!({"nvidia.com/gpu": "3"}))], &Kind::ALL);
+    check_lines(&text(&snapshot_of(&cluster, &Options::default())), &["mcad_orphaned_pods 1"]);
+    cluster.apply(Event::Apply(object(&n2)));
+    let lines = ["mcad_orphaned_pods 0", "mcad_node_free{node=\"n2\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 5"];
+    check_lines(&text(&snapshot_of(&cluster, &Options::default())), &lines);
+}
+
+#[test]
+fn what_pods_request_and_their_node_does_not_declare_is_overcommitted_there() {
+    let [_, full] = nodes();
+    let bare = node("n1", json!({"cpu": "64", "memory": "256Gi"}));
+    let holders = (0..8).map(|at| pod(&format!("p{at}"), "n1", json!({"cpu": "4", "nvidia.com/gpu": "1"})));
+    let other = pod("q", "n2", json!({"nvidia.com/gpu": "1"}));
+    let objects: Vec<_> = [bare, full, other].into_iter().chain(holders).collect();
+    let figure = |name: &str| format!("mcad_node_{name}{{node=\"n1\",resource=\"nvidia_com_gpu\",unit=\"integer\"}}");
+    let zero = ["installed", "healthy", "capacity", "allocatable", "admissible", "free"]
+        .map(|name| format!("{} 0", figure(name)));
+    let mut lines: Vec<&str> = zero.iter().map(String::as_str).collect();
+    let overcommitted = format!("{} 8", figure("overcommitted"));
+    lines.extend([
+        &*overcommitted,
+        "mcad_cluster_requested{owner=\"other\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 9",
+        "mcad_cluster_overcommitted{resource=\"nvidia_com_gpu\",unit=\"integer\"} 8",
+        "mcad_cluster_free{resource=\"nvidia_com_gpu\",unit=\"integer\"} 7",
+        "mcad_cluster_installed{resource=\"nvidia_com_gpu\",unit=\"integer\"} 8",
+    ]);
+    check(&objects, &lines);
+}
+
+#[test]
+fn a_resource_that_is_requested_at_0_or_by_ended_pods_alone_is_none_of_the_node() {
+    let mut ended = pod("ended", "n1", json!({"example.com/fpga": "2"}));
+    ended["status"]["phase"] = "Failed".into();
+    let zero = pod("zero", "n1", json!({"example.com/npu": "0", "ephemeral-storage": "1Gi", "hugepages-2Mi": "2Mi"}));
+    let objects = [node("n1", json!({"cpu": "4"})), ended, zero, pod("p", "n1", json!({"example.com/dpu": "3"}))];
+    check(
+        &objects,
+        &[
+            "mcad_node_requested{node=\"n1\",owner=\"other\",resource=\"example_com_dpu\",unit=\"integer\"} 3",
+            "mcad_node_overcommitted{node=\"n1\",resource=\"example_com_dpu\",unit=\"integer\"} 3",
+            "mcad_node_installed{node=\"n1\",resource=\"example_com_fpga\" absent",
+            "mcad_node_installed{node=\"n1\",resource=\"example_com_npu\" absent",
+            "mcad_node_installed{node=\"n1\",resource=\"ephemeral_storage\" absent",
+            "mcad_node_installed{node=\"n1\",resource=\"hugepages_2Mi\" absent",
+        ],
+    );
+}
+
+#[test]
+fn an_undeclared_accelerator_has_slots_and_a_block_of_0() {
+    let objects = [node("n1", json!({"cpu": "4"})), pod("p", "n1", json!({"amd.com/gpu": "1"}))];
+    check(
+        &objects,
+        &["mcad_slots{count=\"1\",resource=\"amd_com_gpu\"} 0", "mcad_largest_free_block{resource=\"amd_com_gpu\"} 0"],
+    );
+}
+
+#[test]
+fn a_key_that_only_one_of_capacity_and_allocatable_has_is_0_in_the_other() {
+    let mut half = node("n1", json!({"cpu": "4"}));
+    half["status"]["capacity"]["nvidia.com/gpu"] = "2".into();
+    half["status"]["allocatable"]["amd.com/gpu"] = "3".into();
+    let figure = |name: &str, resource: &str, amount: &str| {
+        format!("mcad_node_{name}{{node=\"n1\",resource=\"{resource}\",unit=\"integer\"}} {amount}")
+    };
+    let lines = [
+        figure("capacity", "nvidia_com_gpu", "2"),
+        figure("allocatable", "nvidia_com_gpu", "0"),
+        figure("free", "nvidia_com_gpu", "0"),
+        figure("capacity", "amd_com_gpu", "0"),
+        figure("allocatable", "amd_com_gpu", "3"),
+        figure("installed", "amd_com_gpu", "0"),
+        figure("free", "amd_com_gpu", "0"),
+    ];
+    check(&[half], &lines.each_ref().map(String::as_str));
+}
+
+mod slots {
+    use super::*;
+
+    fn check_slots(objects: &[Value], options: &Options, resource: &str, expected: [u32; 4], block: u32) {
+        let mut lines: Vec<_> = ["1", "2", "4", "8"]
+            .into_iter()
+            .zip(expected)
+            .map(|(count, pods)| format!("mcad_slots{{count=\"{count}\",resource=\"{resource}\"}} {pods}"))
+            .collect();
+        lines.push(format!("mcad_largest_free_block{{resource=\"{resource}\"}} {block}"));
+        check_by(objects, options, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn of_shared_gpus_where_no_whole_one_is_declared() {
+        let amounts =
+            json!({"cpu": "192", "memory": "2097096404Ki", "nvidia.com/gpu": "0", "nvidia.com/gpu.shared": "128"});
+        let objects = [node("n1", amounts), pod("p", "n1", json!({"nvidia.com/gpu.shared": "4"}))];
+        let gpus = ["mcad_gpu_slots{gpus=\"1\"} 0", "mcad_gpu_largest_free_block 0"];
+        check(&objects, &gpus);
+        check(&objects, &["mcad_node_free{node=\"n1\",resource=\"nvidia_com_gpu_shared\",unit=\"integer\"} 124"]);
+        check_slots(&objects, &Options::default(), "nvidia_com_gpu_shared", [124, 62, 31, 15], 124);
+    }
+
+    #[test]
+    fn of_each_mig_profile_by_itself() {
+        let amounts =
+            json!({"cpu": "96", "memory": "512Gi", "nvidia.com/mig-1g.12gb": "2", "nvidia.com/mig-3g.47gb": "1"});
+        let objects = [node("n1", amounts), pod("p", "n1", json!({"nvidia.com/mig-1g.12gb": "1"}))];
+        check_slots(&objects, &Options::default(), "nvidia_com_mig_1g_12gb", [1, 0, 0, 0], 1);
+        check_slots(&objects, &Options::default(), "nvidia_com_mig_3g_47gb", [1, 0, 0, 0], 1);
+    }
+
+    #[test]
+    fn are_no_more_than_the_places_for_pods() {
+        let node = |pods: &str| {
+            node("n1", json!({"cpu": "64", "memory": "256Gi", "nvidia.com/gpu": "8", "amd.com/gpu": "8", "pods": pods}))
+        };
+        let bound: Vec<_> = (0..3).map(|at| pod(&format!("d{at}"), "n1", json!({"cpu": "10m"}))).collect();
+        let with = |pods: &str| [&[node(pods)][..], &bound].concat();
+        let check_gpus = |objects: &[Value], expected: u32| {
+            check(objects, &[&format!("mcad_gpu_slots{{gpus=\"1\"}} {expected}"), "mcad_gpu_largest_free_block 8"]);
+        };
+        for (pods, expected) in [("3", 0), ("2", 0), ("5", 2), ("110", 8)] {
+            check_gpus(&with(pods), expected);
+        }
+        check_slots(&with("5"), &Options::default(), "amd_com_gpu", [2, 2, 2, 1], 8);
+        check_slots(&with("3"), &Options::default(), "amd_com_gpu", [0, 0, 0, 0], 8);
+        // A node that declares no places for pods takes none.
+        let mut without = node("0");
+        without["status"]["allocatable"].as_object_mut().unwrap().remove("pods");
+        check_gpus(&[without], 0);
+    }
+
+    #[test]
+    fn need_cpu_and_memory_on_the_same_node() {
+        let node = |name: &str, cpu: &str, memory: &str, amd: &str| {
+            node(name, json!({"cpu": cpu, "memory": memory, "amd.com/gpu": amd}))
+        };
+        let objects = [node("a", "3500m", "1Ti", "8"), node("b", "64", "17Gi", "8"), node("c", "64", "1Ti", "5")];
+        // 3 + 4 + 5; 1 + 2 + 2; 0 + 1 + 1; 0.
+        check_slots(&objects, &Options::default(), "amd_com_gpu", [12, 5, 2, 0], 8);
+        let cordoned = objects.clone().map(|node| with(node, "/spec/unschedulable", json!(true)));
+        check_slots(&cordoned, &Options::default(), "amd_com_gpu", [0, 0, 0, 0], 0);
+    }
+
+    #[test]
+    fn of_other_resources_are_shown_where_they_are_declared_accelerators() {
+        let objects = [node("n1", json!({"cpu": "64", "memory": "1Ti", "example.com/npu": "4", "rdma/hca": "8"}))];
+        check(&objects, &["mcad_slots absent", "mcad_largest_free_block absent"]);
+        let npu = Options { accelerators: ["example.com/npu".parse().unwrap()].into(), ..Options::default() };
+        check_slots(&objects, &npu, "example_com_npu", [4, 2, 1, 0], 4);
+        check_by(&objects, &npu, &["mcad_slots{count=\"1\",resource=\"rdma_hca\" absent"]);
+        // The same name twice, or one that is well known, is one accelerator.
+        let amd =
+            Options { accelerators: ["amd.com/gpu".parse().unwrap(), "nvidia.com/gpu".parse().unwrap()].into(), ..npu };
+        let objects = [node("n1", json!({"cpu": "64", "memory": "1Ti", "nvidia.com/gpu": "2", "amd.com/gpu": "1"}))];
+        check_slots(&objects, &amd, "amd_com_gpu", [1, 0, 0, 0], 1);
+        check_by(
+            &objects,
+            &amd,
+            &["mcad_gpu_slots{gpus=\"2\"} 1", "mcad_slots{count=\"1\",resource=\"nvidia_com_gpu\"} absent"],
+        );
+    }
+}
