@@ -56,6 +56,7 @@ fn main() {
                 totals: &totals,
                 views,
                 ages: Ages::Count,
+                told_at_ms: Some(now(20).unix_ms as i64),
             };
             merge(view, &reports, now(20))
         };

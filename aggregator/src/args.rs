@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use clap::Parser;
+use k8s_openapi::jiff::Timestamp;
 
 use crate::accelerator::Accelerator;
 use crate::options::{GpuMetrics, OperatorMetrics, Options, PodMetrics};
@@ -25,11 +26,11 @@ Examples:
     mcad-aggregator explain --help
 
   A page for people of a dump, at the address that is printed
-    kubectl get nodes,pods,appwrappers -A -o yaml > dump.yaml
-    mcad-aggregator --cluster file:dump.yaml
+    mcad-aggregator dump > dump.json
+    mcad-aggregator --cluster file:dump.json
 
   What a dump of a cluster comes to
-    kubectl get nodes,pods,appwrappers -A -o yaml | mcad-aggregator --cluster file:- --print-metrics
+    mcad-aggregator dump | mcad-aggregator --cluster file:- --print-metrics
 
   Any free ports; the line that is printed says which
     mcad-aggregator --cluster local --listen 127.0.0.1:0 --report-listen 127.0.0.1:0
@@ -54,8 +55,8 @@ Examples:
     mcad-aggregator explain --node gpu-17
 
   A dump, and what agents reported when it was made
-    kubectl get nodes,pods,appwrappers -A -o yaml > dump.yaml
-    mcad-aggregator explain --cluster file:dump.yaml --reports reports.json
+    mcad-aggregator dump > dump.json
+    mcad-aggregator explain --cluster file:dump.json --reports reports.json
 
   Why AppWrappers wait, for a script
     mcad-aggregator explain --json | jq '.appwrappers[] | select(.waiting) | [.name, .waiting.why]'
@@ -66,7 +67,26 @@ Examples:
 
 Agents report to an aggregator that serves, so what they measured of a live cluster is at its /api/v1 and page.
 
-It ends with 0 if all was read, with 1 if anything could not be, and says so on standard error.";
+Exit status: 0 if everything was read; 1 if something was left out or is missing. What that is stands above the figures, and on standard
+error where standard output is no terminal.";
+
+const DUMP_EXAMPLES: &str = "\
+Examples:
+  The cluster that kubectl sees
+    mcad-aggregator dump > dump.json
+    mcad-aggregator explain --cluster file:dump.json
+
+  With kubectl alone; of the last two, those that the cluster has. JSON is read many times faster than YAML
+    kubectl get nodes,pods -A -o json > dump.json
+    kubectl get appwrappers.workload.codeflare.dev -A -o json > workload.json
+    kubectl get appwrappers.mcad.ibm.com -A -o json > mcad.json
+    mcad-aggregator explain --cluster file:dump.json --cluster file:workload.json --cluster file:mcad.json
+
+It lists nodes, pods and AppWrappers of every version that is served, and needs the right to. It writes names, labels, requests, limits, states
+and where pods may go; never Secrets, environments, arguments or images. It also records the time, the API server's version, and
+which kinds are served and could be listed, so that what is missing is known to be.
+
+Exit status: 0 if everything was listed; 1 if something was not, which the dump and standard error say.";
 
 /// The cluster accounted for by reason: agents' reports in, Prometheus metrics out.
 #[derive(Debug, Clone, Parser)]
@@ -98,6 +118,8 @@ pub struct Args {
 pub enum Command {
     /// Prints where every GPU, core and byte is, and why AppWrappers wait; then ends.
     Explain(Box<Explain>),
+    /// Writes a dump of the cluster that kubectl sees to standard output, as JSON: what explain and the page need of it, and no more.
+    Dump(Dump),
     /// Prints what a shell needs to complete this command line.
     Completions {
         /// The shell.
@@ -128,6 +150,18 @@ pub struct Explain {
     pub wait: u64,
 }
 
+/// The command line of `dump`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = DUMP_EXAMPLES)]
+pub struct Dump {
+    /// The kubeconfig's context. Default: its current one.
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The kubeconfig. Default: $KUBECONFIG, ~/.kube/config, or in a pod its ServiceAccount.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
 /// Where the cluster is read from.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Inputs")]
@@ -141,6 +175,10 @@ pub struct Inputs {
     /// With a dump, or to explain without Kubernetes: their age does not count.
     #[arg(long, value_name = "FILE")]
     pub reports: Vec<PathBuf>,
+    /// When the dump was made, as in 2026-01-05T10:00:00Z: ages are told against it. `mcad-aggregator dump` writes it down, and then
+    /// this is not looked at. Default: the newest time in the dump.
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<Timestamp>,
 }
 
 /// By what rules the figures are made.
@@ -227,6 +265,9 @@ impl Inputs {
     fn check(&self) -> Result<()> {
         if self.dump().len() != self.cluster.len() && self.cluster.len() > 1 {
             bail!("--cluster may be given several times only as file:PATH: one cluster is shown");
+        }
+        if self.at.is_some() && self.dump().is_empty() {
+            bail!("--at needs --cluster file:PATH: it says when a dump was made");
         }
         Ok(())
     }

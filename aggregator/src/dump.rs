@@ -22,6 +22,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::cluster::Cluster;
 use crate::object::{Kind, Object, UnreadableQuantity};
 use document::Sink;
 use instant::{By, Instant};
@@ -76,6 +77,22 @@ impl Dump {
     /// How many objects of a kind were read.
     pub fn count(&self, kind: Kind) -> usize {
         self.of_kind[kind as usize]
+    }
+
+    /// Whether the record says that the API server has no such kind, so that there can be none of it.
+    pub fn is_not_served(&self, kind: Kind) -> bool {
+        let mut lists = self.records.iter().flat_map(|record| record.lists_of(kind)).peekable();
+        !self.known.contains(&kind) && lists.peek().is_some() && lists.all(|list| list.state == ListState::NotServed)
+    }
+
+    /// The cluster that it is of.
+    pub fn into_cluster(self) -> Cluster {
+        let is_served = !self.is_not_served(Kind::AppWrapper);
+        let mut cluster = Cluster::from_objects_known(self.objects, &self.known);
+        if !is_served {
+            cluster.serve([]);
+        }
+        cluster
     }
 
     /// When it was made: as its record says, else as the command line does, else the newest time in it. Absent: there is no time in it.

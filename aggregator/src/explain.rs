@@ -18,6 +18,7 @@ pub mod why;
 pub mod text;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -29,6 +30,7 @@ use self::cluster::Cluster;
 use self::node::Node;
 use self::why::Places;
 use crate::clock::Now;
+use crate::dump::input::Input;
 use crate::merge::Snapshot;
 
 /// What an explanation is about.
@@ -43,6 +45,9 @@ pub enum Subject {
 /// One answer: what was asked for, and no more.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Answer {
+    /// What is said of the dump that it was made from. Absent: it was not made from one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Arc<Input>>,
     /// Age of the snapshot that it was made from.
     pub snapshot_age_seconds: f64,
     /// Objects of a dump that could not be read: the figures are without them.
@@ -82,7 +87,12 @@ pub enum Unanswered {
 impl Answer {
     /// One of nothing, of that snapshot as it is looked at `now`.
     pub fn of(snapshot: &Snapshot, now: Now) -> Self {
-        Self { snapshot_age_seconds: now.since(snapshot.made).as_secs_f64(), ..Self::default() }
+        Self {
+            input: snapshot.input.clone(),
+            snapshot_age_seconds: now.since(snapshot.made).as_secs_f64(),
+            objects_left_out: snapshot.input.as_ref().map_or(0, |input| input.left_out.len() + input.more_left_out),
+            ..Self::default()
+        }
     }
 
     /// All there is to say on a subject.

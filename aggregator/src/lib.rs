@@ -63,6 +63,7 @@ pub mod peer;
 pub mod replica;
 pub mod seed;
 
+pub mod list;
 pub mod live;
 
 pub mod self_metrics;

@@ -1,9 +1,11 @@
 //! mcad-aggregator: from the command line to the drain.
+mod dumper;
+mod input;
+
 use std::convert::Infallible;
 use std::future::Future;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +15,18 @@ use clap::{CommandFactory as _, Parser as _};
 use futures::future::{BoxFuture, join_all};
 use kube::Client;
 use mcad_aggregator::args::trust::{Protection, ReportAuth, Tls};
-use mcad_aggregator::args::{self, Args, Command, Explain, Figures, Inputs, Serve};
-use mcad_aggregator::clock::{Clock, Now};
-use mcad_aggregator::cluster::Cluster;
-use mcad_aggregator::dump::{Dump, Skipped};
+use mcad_aggregator::args::{self, Args, Command, Explain, Serve};
+use mcad_aggregator::clock::Clock;
 use mcad_aggregator::explain::amount::{printable, printable_lines};
 use mcad_aggregator::explain::{self, Answer, Subject};
 use mcad_aggregator::leader::lease::{self, Candidate};
 use mcad_aggregator::leader::{Leadership, election};
 use mcad_aggregator::live;
-use mcad_aggregator::merge::Ages;
-use mcad_aggregator::receive;
-use mcad_aggregator::replica::{Kubernetes, Mode, Replica};
+use mcad_aggregator::replica::Replica;
 use mcad_aggregator::seed::{self, Past};
 use mcad_aggregator::self_metrics::SelfMetrics;
 use mcad_aggregator::server::{self, Guard, Listeners};
-use mcad_aggregator::store::{self, Store};
+use mcad_aggregator::store;
 use mcad_aggregator::trust::authority::{Keeper, Places};
 use mcad_aggregator::trust::files::Files;
 use mcad_aggregator::trust::identity::{self, Tokens};
@@ -37,15 +35,15 @@ use mcad_aggregator::trust::tls::Certificates;
 use mcad_aggregator::version;
 use mcad_aggregator::watch::Settings;
 use mcad_terminal::paint::Paint;
-use mcad_wire::report::Report;
 use mimalloc::MiMalloc;
-use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+
+use crate::input::Input;
 
 /// Takes and frees the parts of a report in a fraction of the time of glibc's, which was most of what a report cost.
 #[global_allocator]
@@ -68,18 +66,23 @@ fn run(args: &Args) -> Result<ExitCode> {
         log(LevelFilter::WARN)?;
         return explain(args);
     }
+    if let Some(Command::Dump(args)) = &args.command {
+        log(LevelFilter::WARN)?;
+        return runtime()?.block_on(dumper::dump(args));
+    }
     if let Some(Command::Completions { shell }) = args.command {
-        clap_complete::generate(shell, &mut Args::command(), "mcad-aggregator", &mut std::io::stdout());
+        let mut text = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), "mcad-aggregator", &mut text);
+        print(&text)?;
         return Ok(ExitCode::SUCCESS);
     }
     args.check()?;
     log(LevelFilter::INFO)?;
     if args.figures.print_metrics {
-        print_metrics(args)?;
-    } else {
-        let reports = server::report_runtime().context("the runtime for reports could not start")?;
-        runtime()?.block_on(serve(args, reports.handle()))?;
+        return print_metrics(args);
     }
+    let reports = server::report_runtime().context("the runtime for reports could not start")?;
+    runtime()?.block_on(serve(args, reports.handle()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -88,11 +91,19 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     runtime.context("the async runtime could not start")
 }
 
-/// Prints an explanation. What could not be read is said, and is a failure, but what could be is shown.
+/// Prints an explanation. What could not be read or is missing is said, and is a failure, but what could be read is shown.
 fn explain(args: &Explain) -> Result<ExitCode> {
-    let Input { mode, store, skipped } = input(&args.inputs, &args.figures, store::REPORT_BYTES)?;
+    let input = Input::read(&args.inputs, &args.figures, store::REPORT_BYTES)?;
+    // In a terminal it stands above the figures.
+    if args.json || !std::io::stdout().is_terminal() {
+        for complaint in input.complaints() {
+            // Whoever reads it may have had enough; the exit code says it, too.
+            let _ = writeln!(std::io::stderr(), "{}", printable(&complaint));
+        }
+    }
+    let code = input.exit_code();
     let figures = SelfMetrics::new().context("the figures about itself clash")?;
-    let replica = Replica::new(Clock::system(), mode, store, figures);
+    let replica = Replica::new(Clock::system(), input.mode, input.store, figures);
     if args.inputs.is_kube() {
         let wait = Duration::from_secs(args.wait);
         runtime()?.block_on(async {
@@ -101,26 +112,19 @@ fn explain(args: &Explain) -> Result<ExitCode> {
     }
     let subject = args.node.clone().map_or(Subject::Cluster, Subject::Node);
     let answer = Answer::on(&subject, &replica.snapshot(), replica.now())?;
-    let answer = Answer { objects_left_out: skipped.len(), ..answer };
     let text =
         if args.json { explain::json(&answer)? + "\n" } else { explain::text(&answer, Paint::of(&std::io::stdout())) };
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("standard output could not be written")?;
-    let mut stderr = std::io::stderr().lock();
-    for skipped in &skipped {
-        // Whoever reads it may have had enough; the exit code says it, too.
-        let _ = writeln!(stderr, "Left out: {}", printable(&chain(skipped)));
-    }
-    Ok(if skipped.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    print(text.as_bytes())?;
+    Ok(code)
 }
 
 async fn serve(args: &Args, report_runtime: &Handle) -> Result<()> {
     let shutdown = asked_to_end()?;
     let listeners = listen(&args.serve, report_runtime).await?;
     let figures = SelfMetrics::new().context("the figures about itself clash")?;
-    let Input { mode, store, skipped } = input(&args.inputs, &args.figures, report_memory(&args.trust))?;
-    warn_of(&skipped);
-    let replica = Replica::new(Clock::system(), mode, store, figures);
+    let input = Input::read(&args.inputs, &args.figures, report_memory(&args.trust))?;
+    input.warn();
+    let replica = Replica::new(Clock::system(), input.mode, input.store, figures);
     let client = if args.inputs.is_kube() { Some(client().await?) } else { None };
     let Trusted { guard, keep, peers } = trust(args, listeners.reports.local_addr()?, client.as_ref())?;
     let listening = addresses(&listeners, &guard)?;
@@ -282,81 +286,24 @@ fn report_memory(flags: &args::trust::Trust) -> u64 {
     u64::try_from(flags.report_memory.units()).unwrap_or(u64::MAX)
 }
 
-/// Where the cluster is read from, and what agents have said already.
-struct Input {
-    mode: Mode,
-    store: Store,
-    /// What of a dump could not be read.
-    skipped: Vec<Skipped>,
-}
-
-fn input(inputs: &Inputs, figures: &Figures, bytes: u64) -> Result<Input> {
-    if inputs.is_kube() {
-        let kubernetes = Kubernetes::new(Cluster::default(), figures.options(), Ages::Count);
-        let mode = Mode::Kubernetes(Box::new(kubernetes));
-        return Ok(Input {
-            mode,
-            store: Store::new(store::Limits { bytes, ..store::Limits::KUBERNETES }),
-            skipped: Vec::new(),
-        });
-    }
-    let files = inputs.dump();
-    let now = Clock::system().now();
-    if files.is_empty() {
-        let mut store = Store::new(store::Limits { bytes, ..store::Limits::LOCAL });
-        replay(None, &mut store, &inputs.reports, now)?;
-        return Ok(Input { mode: Mode::Local, store, skipped: Vec::new() });
-    }
-    let dump = Dump::read(&files)?;
-    let mut store = Store::new(store::Limits::REPLAY);
-    let kubernetes =
-        Kubernetes::new(Cluster::from_objects_known(dump.objects, &dump.known), figures.options(), Ages::DoNot);
-    replay(Some(&kubernetes), &mut store, &inputs.reports, now)?;
-    kubernetes.refit(&store.reports(now), now);
-    Ok(Input { mode: Mode::Kubernetes(Box::new(kubernetes)), store, skipped: dump.skipped })
-}
-
-fn warn_of(skipped: &[Skipped]) {
-    for skipped in skipped {
-        tracing::warn!(error = chain(skipped), "an object of the dump is left out");
-    }
-}
-
-/// An error and its causes in a line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |chain, cause| format!("{chain}: {cause}"))
-}
-
-/// Takes in files of reports.
-fn replay(kubernetes: Option<&Kubernetes>, store: &mut Store, files: &[PathBuf], now: Now) -> Result<()> {
-    files.iter().try_for_each(|path| replay_file(kubernetes, store, path, now))
-}
-
-/// Takes in reports, one a line.
-fn replay_file(kubernetes: Option<&Kubernetes>, store: &mut Store, path: &Path, now: Now) -> Result<()> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-        let place = || format!("{}: line {number}", path.display());
-        let report: Report = serde_json::from_str(line).with_context(place)?;
-        let encoded = report.encode_to_vec();
-        let received = receive::check(&encoded).with_context(place)?;
-        match kubernetes {
-            Some(kubernetes) => kubernetes.replay(store, &received, now),
-            None => store.insert(&received, now),
-        }
-        .with_context(place)?;
-    }
-    Ok(())
-}
-
-fn print_metrics(args: &Args) -> Result<()> {
-    let Input { mode, store, skipped } = input(&args.inputs, &args.figures, store::REPORT_BYTES)?;
-    warn_of(&skipped);
+fn print_metrics(args: &Args) -> Result<ExitCode> {
+    let input = Input::read(&args.inputs, &args.figures, store::REPORT_BYTES)?;
+    input.warn();
+    let code = input.exit_code();
     let figures = SelfMetrics::new().context("the figures about itself clash")?;
     let mut text = Vec::new();
-    Replica::new(Clock::system(), mode, store, figures).expose(&mut text)?;
-    std::io::stdout().write_all(&text).context("standard output could not be written")
+    Replica::new(Clock::system(), input.mode, input.store, figures).expose(&mut text)?;
+    print(&text)?;
+    Ok(code)
+}
+
+/// Writes to standard output. Who reads no further has what was wanted: that is no failure.
+fn print(text: &[u8]) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("standard output could not be written"),
+    }
 }
 
 async fn listen(serve: &Serve, report_runtime: &Handle) -> Result<Listeners> {

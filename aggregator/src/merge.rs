@@ -11,6 +11,7 @@ use mcad_wire::report::{Cgroups, Gpus, Report};
 
 use crate::clock::Now;
 use crate::cluster::Cluster;
+use crate::dump::input::Input;
 use crate::fit::Fits;
 use crate::measure::Used;
 use crate::receive::NodeName;
@@ -43,6 +44,8 @@ pub enum View<'a> {
         views: &'a mut Views,
         /// Whether old reports count.
         ages: Ages,
+        /// What ages of Kubernetes' objects are told against, in ms since the Unix epoch. Absent: it is not known.
+        told_at_ms: Option<i64>,
     },
 }
 
@@ -70,6 +73,8 @@ pub struct Snapshot {
     pub fitted: Option<Now>,
     /// What rests on Kubernetes' objects. Absent: there is no Kubernetes.
     pub kubernetes: Option<kubernetes::Snapshot>,
+    /// What is said of the dump that they come from. Absent: they do not come from one.
+    pub input: Option<Arc<Input>>,
 }
 
 /// Which of the replicas this is.
@@ -169,6 +174,7 @@ pub fn merge(view: View<'_>, reports: &[(NodeName, Arc<Stored>)], now: Now) -> S
         cluster,
         fitted,
         kubernetes,
+        input: None,
     };
     match view {
         View::Local => {
@@ -176,11 +182,11 @@ pub fn merge(view: View<'_>, reports: &[(NodeName, Arc<Stored>)], now: Now) -> S
             let sums = sums(&nodes);
             snapshot(nodes, sums, None, None)
         }
-        View::Kubernetes { cluster, fits, fitted, totals, views, ages } => {
+        View::Kubernetes { cluster, fits, fitted, totals, views, ages, told_at_ms } => {
             let counts = |stored: &Stored| ages == Ages::DoNot || !stored.is_silent(now);
             let nodes = if cluster.knows_nodes() { views.all(cluster, reports, counts) } else { Vec::new() };
             let options = views.options();
-            let mut kubernetes = kubernetes::Snapshot::new(cluster, nodes, now.unix_ms as i64, options);
+            let mut kubernetes = kubernetes::Snapshot::new(cluster, nodes, told_at_ms, options);
             kubernetes.with_fits(fits);
             kubernetes.with_totals(totals);
             // Node by node, whether its agent reports; nothing where the nodes are not known.

@@ -5,6 +5,7 @@
 //! Decoding is lenient where a wrong value costs that value alone (an unreadable quantity is absent, and counted), and
 //! strict where the object's shape is wrong: that object is an error with the path of the field, and is left out.
 pub(crate) mod appwrapper;
+pub(crate) mod bare;
 pub(crate) mod constraints;
 pub(crate) mod meta;
 pub(crate) mod needed;

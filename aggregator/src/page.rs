@@ -10,6 +10,8 @@ mod bars;
 mod documents;
 mod lines;
 
+mod input;
+
 mod front;
 mod node;
 mod nodes;
@@ -114,6 +116,7 @@ fn whole(shown: &Shown<'_>, content: &Markup, now: Now) -> Markup {
                 (bars::patterns())
                 main #main tabindex="-1" {
                     (standing(shown.snapshot))
+                    (input::input(shown.snapshot))
                     (content)
                 }
                 footer {

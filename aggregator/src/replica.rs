@@ -11,6 +11,7 @@ use mcad_wire::seed::{SEED_VERSION, Seed};
 
 use crate::clock::{Clock, Now};
 use crate::cluster::{Cluster, Event};
+use crate::dump::input::Input;
 use crate::exposition::{Closed, Exposition, Sink};
 use crate::fit::{self, Fits};
 use crate::leader::Leadership;
@@ -64,6 +65,17 @@ pub struct Kubernetes {
     /// How often something was told that fit may rest on.
     changes: AtomicU64,
     ages: Ages,
+    /// Absent: they are watched.
+    dump: Option<Dumped>,
+}
+
+/// The dump that the objects come from.
+#[derive(Clone, Debug)]
+pub struct Dumped {
+    /// When it was made, in ms since the Unix epoch: ages are told against it. Absent: it is not known.
+    pub unix_ms: Option<i64>,
+    /// What is said of it.
+    pub input: Arc<Input>,
 }
 
 /// What was last worked out about fit on nodes, and when the snapshot was made that it was worked out from.
@@ -83,7 +95,13 @@ impl Kubernetes {
             fits: Mutex::default(),
             changes: AtomicU64::new(0),
             ages,
+            dump: None,
         }
+    }
+
+    /// The same of a dump.
+    pub fn of_dump(self, dump: Dumped) -> Self {
+        Self { dump: Some(dump), ..self }
     }
 
     /// Takes in an event.
@@ -176,8 +194,12 @@ impl Kubernetes {
             totals: &totals,
             views: &mut views,
             ages: self.ages,
+            told_at_ms: match &self.dump {
+                Some(dump) => dump.unix_ms,
+                None => Some(now.unix_ms as i64),
+            },
         };
-        merge::merge(view, reports, now)
+        Snapshot { input: self.dump.as_ref().map(|dump| Arc::clone(&dump.input)), ..merge::merge(view, reports, now) }
     }
 
     /// Works out anew what fits on nodes. It takes a while; others wait for none of it.

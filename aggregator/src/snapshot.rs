@@ -2,14 +2,14 @@
 //!
 //! Pure: from the cluster, what agents found, the time and the options to one immutable value. It holds no text and no
 //! labels; [`crate::families`] makes those.
+mod unplaced;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::capacity;
 use crate::cluster::{Cluster, Gained, Missing, Orphans, Source};
-use crate::demand::PodGroup;
-use crate::demand::rest::rest;
-use crate::fit::{Fits, Verdict};
+use crate::fit::Fits;
 use crate::histogram::RequestHistograms;
 use crate::ladder::Rung;
 use crate::measure::{PodFigures, Share, Usage, Used};
@@ -19,6 +19,8 @@ use crate::resource::{Amounts, Resource, Triple};
 use crate::shares::Shares;
 use crate::totals::{Total, Totals};
 use crate::views::NodeView;
+
+pub use self::unplaced::{Part, PodCounts, Unplaced};
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
@@ -122,59 +124,6 @@ pub struct AppWrapperView {
     pub unplaced: Option<Unplaced>,
 }
 
-/// The pods of an AppWrapper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PodCounts {
-    /// So many it asks for.
-    pub wanted: u64,
-    /// So many are bound and have not failed. Absent: pods are not known.
-    pub bound: Option<u64>,
-}
-
-impl PodCounts {
-    /// So many of those that it asks for are not bound.
-    pub fn unbound(self) -> Option<u64> {
-        Some(self.wanted.saturating_sub(self.bound?))
-    }
-}
-
-/// Pods of an AppWrapper that need a place.
-#[derive(Clone, Debug)]
-pub struct Unplaced {
-    /// Which of its pods they are.
-    pub part: Part,
-    /// The pods.
-    pub groups: Arc<[PodGroup]>,
-    /// So many of them must be placed.
-    pub needed: u64,
-    /// Whether they fit real nodes. Absent: not yet tried.
-    pub verdict: Option<Verdict>,
-}
-
-/// Which pods of an AppWrapper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// All of one that waits.
-    All,
-    /// Those without a node of one that was started.
-    Rest,
-}
-
-impl Unplaced {
-    fn of(appwrapper: &AppWrapper, gained: &Gained, cluster: &Cluster) -> Option<Self> {
-        let demand = &appwrapper.demand;
-        let (part, groups, needed) = if appwrapper.is_waiting() {
-            (Part::All, demand.groups.clone(), appwrapper.needed())
-        } else if cluster.knows_pods() && appwrapper.is_started() && gained.bound < demand.pods() {
-            let bound = cluster.bound_pods_of(&appwrapper.name);
-            (Part::Rest, rest(demand, &appwrapper.name.name, &bound), demand.pods() - gained.bound)
-        } else {
-            return None;
-        };
-        (needed > 0).then_some(Self { part, groups, needed, verdict: None })
-    }
-}
-
 /// An AppWrapper that waits.
 #[derive(Clone, Debug)]
 pub struct Waiting {
@@ -204,8 +153,13 @@ pub enum Capacity {
 
 impl Snapshot {
     /// Makes the snapshot of an instant from the views of all nodes in order of name, without the fit on nodes, which takes
-    /// longer: [`Self::with_fits`].
-    pub fn new(cluster: &Cluster, views: Vec<Arc<NodeView>>, now_ms: i64, options: &Options) -> Self {
+    /// longer: [`Self::with_fits`]. Ages are told against `now_ms`; where that is absent they are, too.
+    pub fn new(
+        cluster: &Cluster,
+        views: Vec<Arc<NodeView>>,
+        now_ms: impl Into<Option<i64>>,
+        options: &Options,
+    ) -> Self {
         let known = cluster.knows_nodes() && cluster.knows_pods();
         let capacity = match options.operator_metrics {
             OperatorMetrics::V1 => Capacity::V1(known.then(|| capacity::v1(cluster))),
@@ -213,7 +167,7 @@ impl Snapshot {
             OperatorMetrics::None => Capacity::None,
         };
         Self {
-            appwrappers: cluster.knows_appwrappers().then(|| AppWrappers::new(cluster, &views, now_ms)),
+            appwrappers: cluster.knows_appwrappers().then(|| AppWrappers::new(cluster, &views, now_ms.into())),
             orphans: cluster.knows_pods().then(|| cluster.orphans()),
             missing: cluster.missing(),
             pods: pods(&views),
@@ -354,7 +308,7 @@ impl Shape {
 }
 
 impl AppWrappers {
-    fn new(cluster: &Cluster, views: &[Arc<NodeView>], now_ms: i64) -> Self {
+    fn new(cluster: &Cluster, views: &[Arc<NodeView>], now_ms: Option<i64>) -> Self {
         let mut shares: HashMap<&AppWrapperName, Share> = HashMap::new();
         for (name, share) in views.iter().filter_map(|view| view.measured.as_ref()).flat_map(|m| &m.appwrappers) {
             shares.entry(name).or_default().add(share);
@@ -381,7 +335,7 @@ impl AppWrappers {
             pods: PodCounts { wanted: appwrapper.demand.pods(), bound: cluster.knows_pods().then_some(gained.bound) },
             unplaced: Unplaced::of(appwrapper, gained, cluster),
             waiting: appwrapper.is_waiting().then(|| Waiting {
-                seconds: appwrapper.queued_at_ms.map(|since| (now_ms - since).max(0) as f64 / 1000.0),
+                seconds: now_ms.zip(appwrapper.queued_at_ms).map(|(now, since)| (now - since).max(0) as f64 / 1000.0),
                 shortfall: available.map(|available| Triple::from(&appwrapper.demand.total).minus(available).clamped()),
             }),
             allocated: cluster.knows_pods().then(|| gained.allocated.amounts().clone()),

@@ -6,7 +6,7 @@
 //! said to be lost, and a fresh list begins: the figures are absent, not zero, until it is complete.
 
 mod discovery;
-mod seen;
+pub(crate) mod seen;
 
 use std::{fmt::Debug, pin::pin, time::Duration};
 
@@ -232,7 +232,8 @@ fn reason(error: &watcher::Error) -> &'static str {
     }
 }
 
-fn resource(source: Source) -> ApiResource {
+/// Where the API server has a list.
+pub(crate) fn resource(source: Source) -> ApiResource {
     let (group, version, kind, plural) = match source {
         Source::Nodes => ("", "v1", "Node", "nodes"),
         Source::Pods => ("", "v1", "Pod", "pods"),

@@ -7,6 +7,7 @@ use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
 use common::print;
+use mcad_aggregator::dump::input::Input;
 use mcad_aggregator::dump::{Dump, DumpError};
 use mcad_aggregator::options::Options;
 
@@ -24,6 +25,18 @@ fn check(text: &str) {
     assert!(dump.skipped.is_empty(), "{:?}", dump.skipped);
     let shown = print(dump.objects, &Options::default());
     assert!(shown.contains("mcad_allocatable_capacity_cpu 3500\n"), "{text}\n{shown}");
+}
+
+/// What is said of objects that are left out.
+fn complaints(text: &str) -> Vec<String> {
+    let dump = read(text);
+    Input::new(&dump, None).left_out
+}
+
+/// Why a text cannot be read at all.
+fn failure(text: &str) -> String {
+    let error = Dump::default().add(Path::new("dump.yaml"), text).unwrap_err();
+    format!("{error}: {}", error.source().unwrap())
 }
 
 fn indented(text: &str) -> String {
@@ -63,52 +76,55 @@ fn a_list_in_a_list_is_its_items() {
 }
 
 #[test]
-fn an_empty_dump_is_an_empty_cluster() {
-    for text in
-        ["", "\n", "---\n", "apiVersion: v1\nkind: List\nitems: []\n", "apiVersion: v1\nkind: List\nitems: null\n"]
-    {
+fn an_empty_list_is_read_and_an_empty_file_is_said() {
+    for text in ["apiVersion: v1\nkind: List\nitems: []\n", "apiVersion: v1\nkind: List\nitems: null\n"] {
         let dump = read(text);
-        assert!(dump.objects.is_empty() && dump.skipped.is_empty(), "{text}");
+        assert!(dump.objects.is_empty() && dump.skipped.is_empty() && dump.known.is_empty(), "{text}");
+    }
+    for text in ["", "\n", "---\n", "# nothing\n", "---\n---\n...\n"] {
+        assert_eq!(complaints(text).len(), 1, "{text:?}");
+        assert!(complaints(text)[0].starts_with("dump.yaml: the file is empty"), "{:?}", complaints(text));
     }
 }
 
 #[test]
 fn what_does_not_count_is_passed_over_in_silence() {
-    let dump = read("apiVersion: v1\nkind: Service\nmetadata: {name: s}\n---\napiVersion: apps/v1\nkind: Pod\n");
-    assert!(dump.objects.is_empty() && dump.skipped.is_empty());
+    let other = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n---\napiVersion: apps/v1\nkind: Pod\n---\napiVersion: x/v1\nkind: NodeList\nitems: []\n";
+    assert_eq!(complaints(other), [""; 0]);
+    assert!(read(other).objects.is_empty() && read(other).known.is_empty());
 }
 
 #[test]
-fn an_object_that_cannot_be_decoded_is_left_out_and_named_by_file_document_and_field() {
+fn an_object_that_cannot_be_decoded_is_left_out_and_named_by_file_document_line_and_field() {
     let broken =
         "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: a}\nspec: {containers: [{}, {resources: 5}]}\n";
-    let dump = read(&format!(
-        "{NODE}---\n{broken}---\nkind: List\nitems:\n{}\n- spec: 5\n{}\n",
-        indented(POD),
-        indented(broken)
-    ));
-    assert_eq!(dump.objects.len(), 2);
-    let said: Vec<_> = dump.skipped.iter().map(|skipped| format!("{skipped}: {}", skipped.source)).collect();
+    let text =
+        format!("{NODE}---\n{broken}---\nkind: List\nitems:\n{}\n- spec: 5\n{}\n", indented(POD), indented(broken));
+    assert_eq!(read(&text).objects.len(), 2);
+    let wrong =
+        "Pod a/p: field `spec.containers[1].resources`: invalid type: integer `5`, expected struct Requirements";
     assert_eq!(
-        said,
+        complaints(&text),
         [
-            "dump.yaml: document 2: Pod a/p: field `spec.containers[1].resources`",
-            "dump.yaml: document 3, items[1]: field `kind` is absent",
-            "dump.yaml: document 3, items[2]: Pod a/p: field `spec.containers[1].resources`",
+            format!("dump.yaml: document 2, line 6: {wrong}"),
+            format!("dump.yaml: document 3, items[2], line 18: {wrong}"),
+            "dump.yaml: document 3, items[1], line 17: field `kind` is absent".to_owned(),
         ]
     );
-    let cause = dump.skipped[0].source.source().unwrap().to_string();
-    assert!(cause.contains("invalid type: integer `5`"), "{cause}");
 }
 
 #[test]
-fn a_text_that_is_no_yaml_is_named_by_file_and_document() {
-    let mut dump = Dump::default();
-    let error = dump.add(Path::new("dump.yaml"), &format!("{NODE}---\na: [1\nb: }}\n")).unwrap_err();
-    assert_eq!(error.to_string(), "dump.yaml: document 2 is not readable");
-    let error = dump.add(Path::new("dump.json"), "{\"kind\": ").unwrap_err();
-    assert_eq!(error.to_string(), "dump.json: document 1 is not readable");
-    assert!(dump.add(Path::new("dump.yaml"), "just text").is_err());
+fn a_text_that_is_no_yaml_is_named_by_file_document_and_line() {
+    assert_eq!(failure(&format!("{NODE}---\na: [1\nb: }}\n"))[..43], *"dump.yaml: document 2 is not readable: line");
+    assert_eq!(
+        failure("{\"kind\": "),
+        "dump.yaml: document 1 is not readable: line 1: EOF while parsing a value. The file ends in the middle of an object: it was \
+         cut off, so make it again"
+    );
+    assert_eq!(
+        failure("\n\njust text"),
+        "dump.yaml: document 1 is not readable: line 3: the text `just text` stands where an object or a list of objects should"
+    );
 }
 
 #[test]

@@ -88,7 +88,15 @@ fn steps_with_reports() -> impl Strategy<Value = Vec<(Result<Step, Report>, bool
 /// All that is shown of an instant.
 fn merged(cluster: &Cluster, reports: &[(NodeName, Arc<Stored>)], views: &mut Views, now: Now) -> String {
     let (fits, totals) = (Fits::new(), Totals::default());
-    let view = View::Kubernetes { cluster, fits: &fits, fitted: None, totals: &totals, views, ages: Ages::Count };
+    let view = View::Kubernetes {
+        cluster,
+        fits: &fits,
+        fitted: None,
+        totals: &totals,
+        views,
+        ages: Ages::Count,
+        told_at_ms: Some(now.unix_ms as i64),
+    };
     let mut text = Vec::new();
     let mut out = Exposition::new(&mut text);
     metrics::write(&merge(view, reports, now), now, &mut out);

@@ -264,7 +264,7 @@ impl Document {
         (sink.item, sink.line) = (item, line);
         match Kind::named(&api_version, item_kind) {
             Some(kind) if list.items == 0 || read > 0 => drop(sink.dump.known.insert(kind)),
-            None if untyped == 0 => {
+            None if untyped == 0 && !item_kind.is_empty() => {
                 if let Some(wrong) = unknown(&api_version, item_kind, &Map::new()) {
                     sink.leave_out(wrong);
                 }

@@ -91,11 +91,11 @@ impl<'a, 't, I: Iterator<Item = Parsed<'t>>> Events<'a, 't, I> {
         Ok(self.offset)
     }
 
-    /// Goes on to the next document; false where there is none.
+    /// Goes on to the next document that has something in it; false where there is none.
     pub(super) fn begin_document(&mut self) -> Result<bool, EventError> {
         loop {
             match self.next()? {
-                Next::DocumentBegin => return Ok(true),
+                Next::DocumentBegin if !matches!(self.peek()?, Next::DocumentEnd) => return Ok(true),
                 Next::StreamEnd => return Ok(false),
                 _ => {}
             }

@@ -97,12 +97,11 @@ fn missing(dump: &Dump, kind: Kind) -> Option<Missing> {
     if dump.known.contains(&kind) {
         return None;
     }
-    let lists: Vec<&Listed> = dump.records.iter().flat_map(|record| record.lists_of(kind)).collect();
-    let failed: Vec<&Listed> = lists.iter().copied().filter(|list| list.state == ListState::Failed).collect();
-    if !lists.is_empty() && failed.is_empty() {
-        // The API server does not serve it: there can be none.
+    if dump.is_not_served(kind) {
         return None;
     }
+    let lists = dump.records.iter().flat_map(|record| record.lists_of(kind));
+    let failed: Vec<&Listed> = lists.filter(|list| list.state == ListState::Failed).collect();
     let (name, unknown) = match kind {
         Kind::Node => ("Nodes", "what the cluster has, what is free and what fits are unknown"),
         Kind::Pod => ("Pods", "what is requested, what is free and what fits are unknown"),
@@ -144,10 +143,6 @@ fn notes(dump: &Dump, instant: Option<Instant>) -> Vec<String> {
         quantities.push(format!("{} more quantities cannot be read", dump.more_unreadable));
     }
     notes.append(&mut quantities);
-    let lists: Vec<_> = dump.records.iter().flat_map(|record| record.lists_of(Kind::AppWrapper)).collect();
-    if !lists.is_empty() && lists.iter().all(|list| list.state == ListState::NotServed) {
-        notes.push("the API server has no AppWrappers: their kind is not defined there".to_owned());
-    }
     if dump.records.len() > 1 {
         notes.push(format!("it was put together of {} dumps: the instant is that of the last one", dump.records.len()));
     }

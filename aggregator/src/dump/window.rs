@@ -27,11 +27,6 @@ impl<R: Read> Window<R> {
         &self.bytes[self.start..]
     }
 
-    /// Whether [`Self::unread`] is all that there is.
-    pub(super) fn ended(&self) -> bool {
-        self.ended
-    }
-
     /// The line, from 1, at which [`Self::unread`] begins.
     pub(super) fn line(&self) -> usize {
         self.lines + 1

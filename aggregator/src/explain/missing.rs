@@ -3,14 +3,17 @@
 use super::amount::{Rounding, count, list, words};
 use super::cluster::{Cluster, Orphans};
 use crate::cluster::Missing;
+use crate::dump::input::Input;
 use crate::history::order;
 
 /// So many resources are named in a sentence.
 const NAMED: usize = 8;
 
-/// One sentence for each thing that is missing; none where nothing is.
-pub fn lines(cluster: &Cluster) -> Vec<String> {
-    let mut lines: Vec<_> = cluster.missing.iter().map(|missing| sentence(*missing).to_owned()).collect();
+/// One sentence for each thing that is missing; none where nothing is. What is said of a dump names what is missing from it, so that
+/// these sentences would say it again.
+pub fn lines(cluster: &Cluster, input: Option<&Input>) -> Vec<String> {
+    let missing = cluster.missing.iter().filter(|missing| input.is_none() || **missing == Missing::AppWrappersServed);
+    let mut lines: Vec<_> = missing.map(|missing| sentence(*missing).to_owned()).collect();
     lines.extend(cluster.orphans.as_ref().filter(|orphans| orphans.pods > 0).map(|orphans| {
         let known = !cluster.missing.contains(&Missing::Nodes);
         homeless(orphans, if known { "not there" } else { "not known" })

@@ -14,6 +14,7 @@ use super::ladder::{Rung, Shares, UsedBy};
 use super::node::{Gpu, Node};
 use super::{Answer, missing, truth};
 use crate::cluster::Missing;
+use crate::dump::input::Input;
 use crate::ladder::{NodeState, Reason};
 use crate::resource::Resource;
 
@@ -24,13 +25,11 @@ const UNKNOWN: &str = "unknown";
 /// The text of an answer.
 pub fn text(answer: &Answer, paint: Paint) -> String {
     let mut out = String::new();
-    if answer.objects_left_out > 0 {
-        let objects = count(answer.objects_left_out as u64, "object", "objects");
-        let them = if answer.objects_left_out == 1 { "it" } else { "them" };
-        line(&mut out, &paint.tone(Tone::Bad, &format!("{objects} can't be read: the figures are without {them}.")));
+    if let Some(input) = &answer.input {
+        write_input(&mut out, input, paint);
     }
     if let Some(cluster) = &answer.cluster {
-        write_cluster(&mut out, cluster, paint);
+        write_cluster(&mut out, cluster, answer.input.as_deref(), paint);
         write_appwrappers(&mut out, cluster, answer.appwrappers.as_deref(), paint);
     }
     if let Some(node) = &answer.node {
@@ -39,19 +38,36 @@ pub fn text(answer: &Answer, paint: Paint) -> String {
     out
 }
 
+/// What is wrong with the input stands before all that is made of it.
+fn write_input(out: &mut String, input: &Input, paint: Paint) {
+    let objects = [
+        count(input.nodes as u64, "Node", "Nodes"),
+        count(input.pods as u64, "Pod", "Pods"),
+        count(input.appwrappers as u64, "AppWrapper", "AppWrappers"),
+    ];
+    let server = input.server_version.as_ref().map(|version| format!(", of Kubernetes {version}")).unwrap_or_default();
+    line(out, &printable(&format!("A dump of {}, {}{server}.", list(&objects), input.as_of)));
+    for complaint in input.complaints() {
+        line(out, &paint.tone(Tone::Bad, &format!("{}.", printable(&complaint))));
+    }
+    for note in &input.notes {
+        line(out, &printable(&format!("Note: {note}.")));
+    }
+    out.push('\n');
+}
+
 fn line(out: &mut String, text: &str) {
     out.push_str(text);
     out.push('\n');
 }
 
-fn write_cluster(out: &mut String, cluster: &Cluster, paint: Paint) {
-    for missing in missing::lines(cluster) {
+fn write_cluster(out: &mut String, cluster: &Cluster, input: Option<&Input>, paint: Paint) {
+    for missing in missing::lines(cluster, input) {
         line(out, &paint.tone(Tone::Bad, &missing));
     }
     let Some(ladder) = &cluster.ladder else { return };
-    let truth = truth::sentences(cluster);
-    if !truth.is_empty() {
-        line(out, &truth);
+    for sentence in truth::sentences(cluster) {
+        line(out, &sentence);
     }
     let in_all = cluster.agents.up + cluster.agents.down;
     let mut title = count(in_all, "node", "nodes");

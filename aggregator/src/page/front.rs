@@ -36,7 +36,7 @@ pub(super) fn front(shown: &Shown<'_>, query: &Query, now: Now) -> Markup {
     let in_all = cluster.agents.up + cluster.agents.down;
     html! {
         section.truth #truth data-live {
-            @for missing in missing::lines(&cluster) { p.warn { (missing) } }
+            @for missing in missing::lines(&cluster, snapshot.input.as_deref()) { p.warn { (missing) } }
             p.sentence role="status" { (truth(&cluster)) }
             p.quiet { (about(snapshot, &cluster)) }
         }

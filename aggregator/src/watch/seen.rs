@@ -13,20 +13,20 @@ use serde::{Deserialize, Deserializer};
 use crate::object::{Kind, Object, decode, needed};
 
 /// Which kind a type of [`Seen`] decodes.
-pub(super) trait SeenKind: Clone + Debug + Send + Sync + 'static {
+pub(crate) trait SeenKind: Clone + Debug + Send + Sync + 'static {
     /// The kind.
     const KIND: Kind;
 }
 
 /// Nodes.
 #[derive(Clone, Debug)]
-pub(super) enum SeenNode {}
+pub(crate) enum SeenNode {}
 /// Pods.
 #[derive(Clone, Debug)]
-pub(super) enum SeenPod {}
+pub(crate) enum SeenPod {}
 /// AppWrappers of any version.
 #[derive(Clone, Debug)]
-pub(super) enum SeenAppWrapper {}
+pub(crate) enum SeenAppWrapper {}
 
 impl SeenKind for SeenNode {
     const KIND: Kind = Kind::Node;
