@@ -79,7 +79,7 @@ fn pods_that_ended_well_and_those_on_nodes_that_are_gone_are_bound_and_failed_on
     check_pods(&objects(is("Failed")), ["2", "0", "2"], "0");
     check_pods(&objects(own("p", "", 8, "")), ["2", "0", "2"], "0");
     // More than it asks for are no fewer than none that lack a node.
-    let many = [own("p", "n", 1, ""), own("q", "n", 1, ""), own("r", "n", 1, "")];
+    let many = [own("q", "n", 1, ""), own("r", "n", 1, ""), own("s", "n", 1, "")];
     check_pods(&[&objects(is("Running"))[..], &many].concat(), ["2", "4", "0"], "absent");
 }
 
@@ -108,7 +108,12 @@ fn a_bound_pod_is_of_the_pod_set_that_its_label_names_in_lower_case() {
 #[test]
 fn a_pod_without_a_label_is_of_the_first_pod_set_that_requests_the_same() {
     let objects = |requests: u32, free: u32| {
-        [gpu_node("m", 8), gpu_node("n", free), own("p", "m", requests, ""), running(&[(1, gpus(4)), (1, gpus(2))])]
+        [
+            gpu_node("m", requests),
+            gpu_node("n", free),
+            own("p", "m", requests, ""),
+            running(&[(1, gpus(4)), (1, gpus(2))]),
+        ]
     };
     check_pods(&objects(2, 3), ["2", "1", "1"], "0");
     check_pods(&objects(4, 3), ["2", "1", "1"], "1");
@@ -120,7 +125,7 @@ fn pods_are_taken_from_their_pod_sets_in_order_of_name() {
     // Both say that they are of the first, which has one: that is `a`, and `b` is then of the one that requests what it does.
     let objects = |a: u32, b: u32, free: u32| {
         [
-            gpu_node("m", 8),
+            gpu_node("m", a + b),
             gpu_node("n", free),
             own("b", "m", b, "w-0"),
             own("a", "m", a, "w-0"),
@@ -137,7 +142,7 @@ fn what_labels_name_comes_before_what_requests_the_same() {
     // `a` requests what the first does, and `b` is of the first by its label: `a` is of the second.
     let objects = |free: u32| {
         [
-            gpu_node("m", 8),
+            gpu_node("m", 6),
             gpu_node("n", free),
             own("a", "m", 1, ""),
             own("b", "m", 5, "w-0"),
