@@ -37,7 +37,7 @@ const IMPORTS: [(&str, &[&str]); 13] = [
 ];
 
 /// Files that turn values into values: no clock, no I/O, no lock, no log.
-const PURE: [&str; 25] = [
+const PURE: [&str; 28] = [
     "agent/src/report",
     "agent/src/status",
     "aggregator/src/demand",
@@ -47,7 +47,10 @@ const PURE: [&str; 25] = [
     "aggregator/src/quantity",
     "aggregator/src/resource",
     "aggregator/src/histogram",
+    "aggregator/src/accelerator",
+    "aggregator/src/tolerated",
     "aggregator/src/hardware",
+    "aggregator/src/shares",
     "aggregator/src/ladder",
     "aggregator/src/views",
     "aggregator/src/options",
