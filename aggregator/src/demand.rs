@@ -182,19 +182,21 @@ impl Found {
     /// The pods of this object are not known, if it has any.
     fn note_unknown(&mut self, object: &Value) {
         let text = |field: &str| object[field].as_str().unwrap_or_default();
-        let (group, kind) = (text("apiVersion"), text("kind"));
-        let group = group.split_once('/').map_or("", |(group, _)| group);
-        let has_none = PODLESS.contains(&group) && !(group.is_empty() && MAKERS.contains(&kind));
+        let (version, kind) = (text("apiVersion"), text("kind"));
+        let has_none = match version.split_once('/') {
+            Some((group, _)) => PODLESS.contains(&group),
+            None => version == "v1" && !MAKERS.contains(&kind),
+        };
         if !kind.is_empty() && !has_none && !self.unknown_kinds.iter().any(|known| *known == kind) {
             self.unknown_kinds.push(kind.to_owned());
         }
     }
 }
 
-/// Groups of the API whose objects make no pods; the core group but for [`MAKERS`].
-const PODLESS: [&str; 6] =
-    ["", "networking.k8s.io", "policy", "rbac.authorization.k8s.io", "route.openshift.io", "scheduling.k8s.io"];
-/// Kinds of the core group that are pods or make some.
+/// Groups of the API whose objects make no pods.
+const PODLESS: [&str; 5] =
+    ["networking.k8s.io", "policy", "rbac.authorization.k8s.io", "route.openshift.io", "scheduling.k8s.io"];
+/// Kinds of `v1` that are pods or make some; the others do not.
 const MAKERS: [&str; 2] = ["Pod", "ReplicationController"];
 
 impl From<Found> for Demand {

@@ -31,8 +31,8 @@ impl Shares {
 
 /// The resources of a node that are shares of devices, in order of resource.
 pub fn of_node(node: &Node, rungs: &[(Resource, Rung)], found: &Found<'_>) -> Box<[(Resource, Shares)]> {
-    // Few nodes share devices, and nothing need be looked up on the others.
-    let is_labelled = node.labels.iter().any(|(key, _)| key.ends_with(REPLICAS));
+    // Few nodes share devices, and nothing need be looked up on the others: GPU feature discovery labels them with 1.
+    let is_labelled = node.labels.iter().any(|(key, value)| key.ends_with(REPLICAS) && &**value != "1");
     let shared = rungs.iter().filter_map(|(resource, rung)| {
         let shares = match found.get(resource) {
             Some(_) => found.shares(resource),

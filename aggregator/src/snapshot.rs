@@ -2,14 +2,14 @@
 //!
 //! Pure: from the cluster, what agents found, the time and the options to one immutable value. It holds no text and no
 //! labels; [`crate::families`] makes those.
+mod unplaced;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::capacity;
 use crate::cluster::{Cluster, Gained, Missing, Orphans, Source};
-use crate::demand::PodGroup;
-use crate::demand::rest::rest;
-use crate::fit::{Fits, Verdict};
+use crate::fit::Fits;
 use crate::histogram::RequestHistograms;
 use crate::ladder::Rung;
 use crate::measure::{PodFigures, Share, Usage, Used};
@@ -19,6 +19,8 @@ use crate::resource::{Amounts, Resource, Triple};
 use crate::shares::Shares;
 use crate::totals::{Total, Totals};
 use crate::views::NodeView;
+
+pub use self::unplaced::{Part, PodCounts, Unplaced};
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
@@ -120,59 +122,6 @@ pub struct AppWrapperView {
     pub waiting: Option<Waiting>,
     /// The pods that it still needs a place for: it waits, or is placed in part. Absent: there are none, or they are not known.
     pub unplaced: Option<Unplaced>,
-}
-
-/// The pods of an AppWrapper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PodCounts {
-    /// So many it asks for.
-    pub wanted: u64,
-    /// So many are bound and have not failed. Absent: pods are not known.
-    pub bound: Option<u64>,
-}
-
-impl PodCounts {
-    /// So many of those that it asks for are not bound.
-    pub fn unbound(self) -> Option<u64> {
-        Some(self.wanted.saturating_sub(self.bound?))
-    }
-}
-
-/// Pods of an AppWrapper that need a place.
-#[derive(Clone, Debug)]
-pub struct Unplaced {
-    /// Which of its pods they are.
-    pub part: Part,
-    /// The pods.
-    pub groups: Arc<[PodGroup]>,
-    /// So many of them must be placed.
-    pub needed: u64,
-    /// Whether they fit real nodes. Absent: not yet tried.
-    pub verdict: Option<Verdict>,
-}
-
-/// Which pods of an AppWrapper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// All of one that waits.
-    All,
-    /// Those without a node of one that was started.
-    Rest,
-}
-
-impl Unplaced {
-    fn of(appwrapper: &AppWrapper, gained: &Gained, cluster: &Cluster) -> Option<Self> {
-        let demand = &appwrapper.demand;
-        let (part, groups, needed) = if appwrapper.is_waiting() {
-            (Part::All, demand.groups.clone(), appwrapper.needed())
-        } else if cluster.knows_pods() && appwrapper.is_started() && gained.bound < demand.pods() {
-            let bound = cluster.bound_pods_of(&appwrapper.name);
-            (Part::Rest, rest(demand, &appwrapper.name.name, &bound), demand.pods() - gained.bound)
-        } else {
-            return None;
-        };
-        (needed > 0).then_some(Self { part, groups, needed, verdict: None })
-    }
 }
 
 /// An AppWrapper that waits.

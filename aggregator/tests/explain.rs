@@ -201,9 +201,9 @@ fn where_no_appwrappers_are_served_that_is_said() {
 
 #[test]
 fn the_first_sentence_tells_of_every_accelerator_that_the_cluster_has() {
-    let check = |nodes: &[Value], sentence: &str| {
+    let check = |nodes: &[Value], sentences: &str| {
         let said = cluster_text(&snapshot(nodes, Vec::new()));
-        assert_eq!(said.lines().next().unwrap(), sentence);
+        assert!(said.starts_with(&format!("{sentences}\n1 node")), "{said}");
     };
     let node = |amounts: Value| node("n", with(amounts, "/memory", json!("64Gi")));
     check(
@@ -215,7 +215,7 @@ fn the_first_sentence_tells_of_every_accelerator_that_the_cluster_has() {
     );
     check(
         &[node(json!({"cpu": "64", "nvidia.com/gpu": "2", "nvidia.com/mig-1g.12gb": "7", "rdma/hca": "8"}))],
-        "2 GPUs advertised, 2 work, 0 held, busy unknown; 2 free, largest block 2. \
+        "2 GPUs advertised, 2 work, 0 held, busy unknown; 2 free, largest block 2.\n\
          7 nvidia.com/mig-1g.12gb advertised, 7 work, 0 held, busy unknown; 7 free, largest block 7.",
     );
     check(&[node(json!({"cpu": "64"}))], "64 cores advertised, 64 work, 0 held, busy unknown; 64 free.");
@@ -515,5 +515,114 @@ mod why {
         let waiting = &answer["appwrappers"][0]["waiting"];
         assert_eq!(waiting["why"], "fits MCAD's sum; whether it fits the nodes is not known yet");
         assert_eq!(waiting.get("fits_nodes"), None);
+    }
+
+    /// One of v1beta2 that waits, of one pod.
+    fn one(requests: Value) -> Value {
+        one_with(common::build::spec(requests))
+    }
+
+    fn one_with(spec: Value) -> Value {
+        v1beta2("w", json!([{"template": {"apiVersion": "v1", "kind": "Pod", "spec": spec}}]), "Suspended")
+    }
+
+    #[test]
+    fn scratch_space_and_hugepages_that_are_short_are_named_in_gib() {
+        let node = with(ready("n", 64, 8), "/status/allocatable/ephemeral-storage", json!("1000Gi"));
+        let asking = one(json!({"nvidia.com/gpu": "1", "ephemeral-storage": "2000Gi"}));
+        check(&[node, asking], "needs 2000 GiB of ephemeral-storage; 1000 free", &["total", "one_node"]);
+        let node = with(ready("n", 64, 8), "/status/allocatable/hugepages-1Gi", json!("50Gi"));
+        let sentence = "needs 60 GiB of hugepages-1Gi; 50 free";
+        check(&[node, one(json!({"hugepages-1Gi": "60Gi"}))], sentence, &["total", "one_node"]);
+    }
+
+    #[test]
+    fn a_node_that_takes_no_more_pods_is_said_to() {
+        let full = with(ready("n", 64, 8), "/status/allocatable/pods", json!("3"));
+        let held = (0..3).map(|at| pod(&format!("p{at}"), "n", json!({})));
+        let objects: Vec<_> = held.chain([full, one(json!({"nvidia.com/gpu": "1"}))]).collect();
+        check(&objects, "needs 1 pod; room for 0 more (`pods`)", &["total"]);
+    }
+
+    #[test]
+    fn a_host_port_that_is_taken_is_named() {
+        let spec =
+            || with(common::build::spec(json!({"cpu": "1"})), "/containers/0/ports", json!([{"hostPort": 8080}]));
+        let holding = with(pod("p", "n", json!({})), "/spec/containers/0/ports", json!([{"hostPort": 8080}]));
+        let sentence =
+            "needs host port 8080/TCP on 1 node, one for each pod; it is free on 0 of the 1 node with room for one";
+        check(&[ready("n", 64, 8), holding, one_with(spec())], sentence, &["host_ports"]);
+    }
+
+    #[test]
+    fn pods_of_an_unknown_kind_are_not_known_and_fit_nowhere() {
+        let of = |template: Value| v1beta2("w", json!([{"template": template}]), "Suspended");
+        let unknown = of(json!({"apiVersion": "kubeflow.org/v2beta1", "kind": "MPIJob"}));
+        check(&[ready("n", 64, 8), unknown], "its pods are not known: MPIJob without podSets", &[]);
+        check(&[ready("n", 64, 8), of(json!({"apiVersion": "v1", "kind": "Service"}))], "it asks for no pods", &[]);
+        let old = v1beta1("w", json!([{"generictemplate": {"kind": "MPIJob"}}]), json!({"state": "Pending"}));
+        let sentence = "fits MCAD's sum; its pods are not known: MPIJob without custompodresources";
+        check(&[ready("n", 64, 8), old], sentence, &[]);
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": common::build::spec(json!({"cpu": "1"}))});
+        let both = v1beta2(
+            "w",
+            json!([{"template": pod}, {"template": {"kind": "MPIJob", "apiVersion": "x/v1"}}]),
+            "Suspended",
+        );
+        let sentence = "fits the nodes; whether its queue admits it is not known here; further pods may be in MPIJob without podSets";
+        check(&[ready("n", 64, 8), both], sentence, &[]);
+    }
+
+    #[test]
+    fn more_pods_than_it_has_are_never_needed() {
+        let asking = with(asks(2, json!({"nvidia.com/gpu": "4"})), "/spec/schedulingSpec", json!({"minAvailable": 4}));
+        let odd = |count| ready(&format!("n{count}"), 64, count);
+        let answer = snapshot(&[odd(3), odd(4), odd(1), asking], Vec::new());
+        let answer = serde_json::to_value(Answer::on(&Subject::Cluster, &answer, NOW).unwrap()).unwrap();
+        let waiting = &answer["appwrappers"][0]["waiting"];
+        assert_eq!((&waiting["pods_needed"], &waiting["pods_placed"]), (&json!(2), &json!(1)));
+        assert_eq!(waiting["why"], "needs 8 GPUs in 2 pods; the nodes have places for 1; it fits MCAD's sum");
+    }
+
+    #[test]
+    fn one_that_runs_without_all_its_pods_is_shown_with_what_the_rest_lacks() {
+        let own = with(
+            pod("p", "a", json!({"nvidia.com/gpu": "8"})),
+            "/metadata/labels",
+            json!({"workload.codeflare.dev/appwrapper": "w"}),
+        );
+        let job = json!({"parallelism": 2, "completions": 2, "template": {"spec": common::build::spec(json!({"nvidia.com/gpu": "8"}))}});
+        let running =
+            v1beta2("w", json!([{"template": {"apiVersion": "batch/v1", "kind": "Job", "spec": job}}]), "Running");
+        let objects = [ready("a", 64, 8), ready("b", 64, 5), ready("c", 64, 3), own, running];
+        let snapshot = snapshot(&objects, Vec::new());
+        let said = cluster_text(&snapshot);
+        let title = "\n1 AppWrapper, none of them waits, 1 is placed in part\n";
+        let lack =
+            "asks for 16 GPUs, holds 8 GPUs; 1 pod lacks a node: needs 8 GPUs; 8 free, but at most 5 on one node\n";
+        assert!(
+            said.contains(title) && said.contains("a/w") && said.contains("1 of 2 pods") && said.contains(lack),
+            "{said}"
+        );
+        let answer = serde_json::to_value(Answer::on(&Subject::Cluster, &snapshot, NOW).unwrap()).unwrap();
+        let one = &answer["appwrappers"][0];
+        assert_eq!((&one["pods"], &one["pods_bound"]), (&json!(2), &json!(1)));
+        assert_eq!(
+            one["placed_in_part"],
+            json!({
+                "pods_unbound": 1, "fits_nodes": false, "pods_placed": 0, "stopped_by": ["one_node"],
+                "why": "needs 8 GPUs; 8 free, but at most 5 on one node",
+            })
+        );
+        let fits = [&objects[..], &[ready("d", 64, 8)]].concat();
+        let said = cluster_text(&explained_of(&fits));
+        assert!(
+            said.contains("there is room for them on the nodes; their scheduler has not placed them yet"),
+            "{said}"
+        );
+    }
+
+    fn explained_of(objects: &[Value]) -> Snapshot {
+        snapshot(objects, Vec::new())
     }
 }

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
 mod common;
 
-use common::build::object;
+use common::build::{node, object, pod, spec, v1beta2, with};
 use common::explained::{LATER, NOW, dumped, root, snapshot, snapshot_of};
 use mcad_aggregator::cluster::Cluster;
 use mcad_aggregator::history::History;
@@ -40,6 +40,19 @@ fn the_front_page_tells_where_the_gpus_are_and_why_who_waits() {
     check(&html, "vit-huge3 h 30 minneeds 8 GPUs; 10 free, but at most 4 on one node; it fits MCAD's sum");
     check(&html, "6 of 11 nodes in trouble.");
     assert!(!html.contains("does not add up"));
+}
+
+#[test]
+fn one_that_runs_without_all_its_pods_is_shown_with_what_the_rest_lacks() {
+    let gpus = |count: u32| json!({"nvidia.com/gpu": count.to_string()});
+    let own = with(pod("p", "m", gpus(8)), "/metadata/labels", json!({"workload.codeflare.dev/appwrapper": "w"}));
+    let job = json!({"parallelism": 2, "template": {"spec": spec(gpus(8))}});
+    let template = json!({"apiVersion": "batch/v1", "kind": "Job", "spec": job});
+    let running = v1beta2("w", json!([{"template": template}]), "Running");
+    let objects = [node("m", gpus(8)), node("n", gpus(5)), own, running];
+    let html = page(&snapshot(&objects, Vec::new()), "/", "");
+    check(&html, "1, of which 0 wait, and 1 is placed in part.");
+    check(&html, "a/w1 of 2needs 8 GPUs; 5 free16 GPUs8 GPUs");
 }
 
 #[test]

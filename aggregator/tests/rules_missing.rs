@@ -413,8 +413,7 @@ mod slots {
 
     #[test]
     fn of_shared_gpus_where_no_whole_one_is_declared() {
-        let amounts =
-            json!({"cpu": "192", "memory": "2097096404Ki", "nvidia.com/gpu": "0", "nvidia.com/gpu.shared": "128"});
+        let amounts = json!({"cpu": "192", "memory": "2097096404Ki", "nvidia.com/gpu": "0", "nvidia.com/gpu.shared": "128", "pods": "200"});
         let objects = [node("n1", amounts), pod("p", "n1", json!({"nvidia.com/gpu.shared": "4"}))];
         let gpus = ["mcad_gpu_slots{gpus=\"1\"} 0", "mcad_gpu_largest_free_block 0"];
         check(&objects, &gpus);

@@ -66,9 +66,8 @@ fn write_cluster(out: &mut String, cluster: &Cluster, input: Option<&Input>, pai
         line(out, &paint.tone(Tone::Bad, &missing));
     }
     let Some(ladder) = &cluster.ladder else { return };
-    let truth = truth::sentences(cluster);
-    if !truth.is_empty() {
-        line(out, &truth);
+    for sentence in truth::sentences(cluster) {
+        line(out, &sentence);
     }
     let in_all = cluster.agents.up + cluster.agents.down;
     let mut title = count(in_all, "node", "nodes");

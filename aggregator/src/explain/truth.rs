@@ -41,15 +41,15 @@ pub fn said(cluster: &Cluster) -> Vec<Said<'_>> {
     said.collect()
 }
 
-/// All of it as text. Empty where nothing is said.
-pub fn sentences(cluster: &Cluster) -> String {
+/// All of it as text, a sentence each.
+pub fn sentences(cluster: &Cluster) -> Vec<String> {
     let said = said(cluster);
     let mut sentences: Vec<_> = said.iter().take(NAMED).map(sentence).collect();
     if said.len() > NAMED {
         let more = (said.len() - NAMED) as u64;
         sentences.push(format!("{} below.", count(more, "more accelerator", "more accelerators")));
     }
-    sentences.join(" ")
+    sentences
 }
 
 /// `12 shares of 1 GPU`.

@@ -35,19 +35,18 @@ impl Patterns {
         for node in &problem.nodes {
             steps.go(node.room.len())?;
             let key = (&node.room, node.takes, &node.preceded);
-            let class = match of_room.get(&key) {
-                Some(class) => *class,
-                None => {
-                    let mut patterns = Vec::new();
-                    Filling::new(problem, node).each(0, &mut patterns, steps)?;
-                    let class = *of_list.entry(patterns).or_insert_with_key(|patterns| {
-                        all.classes.push(patterns.clone());
-                        all.nodes_of.push(0);
-                        all.classes.len() - 1
-                    });
-                    of_room.insert(key, class);
-                    class
-                }
+            let class = if let Some(class) = of_room.get(&key) {
+                *class
+            } else {
+                let mut patterns = Vec::new();
+                Filling::new(problem, node).each(0, &mut patterns, steps)?;
+                let class = *of_list.entry(patterns).or_insert_with_key(|patterns| {
+                    all.classes.push(patterns.clone());
+                    all.nodes_of.push(0);
+                    all.classes.len() - 1
+                });
+                of_room.insert(key, class);
+                class
             };
             all.nodes_of[class] += 1;
         }

@@ -51,13 +51,26 @@ fn large_quantities() -> impl Strategy<Value = Value> {
 fn listed(
     often: f64,
     cpu: impl Strategy<Value = &'static str>,
-    memory: impl Strategy<Value = &'static str>,
+    memory: impl Strategy<Value = &'static str> + Clone,
     devices: impl Strategy<Value = &'static str> + Clone,
 ) -> impl Strategy<Value = Value> {
     use proptest::option::weighted;
-    (weighted(often, cpu), weighted(often, memory), weighted(often - 0.5, devices.clone()), weighted(0.1, devices))
-        .prop_map(|(cpu, memory, gpu, fpga)| {
-            let named = [("cpu", cpu), ("memory", memory), ("nvidia.com/gpu", gpu), ("example.com/fpga", fpga)];
+    let scratch = weighted(often - 0.6, memory.clone());
+    (
+        weighted(often, cpu),
+        weighted(often, memory),
+        weighted(often - 0.5, devices.clone()),
+        weighted(0.1, devices),
+        scratch,
+    )
+        .prop_map(|(cpu, memory, gpu, fpga, scratch)| {
+            let named = [
+                ("cpu", cpu),
+                ("memory", memory),
+                ("nvidia.com/gpu", gpu),
+                ("example.com/fpga", fpga),
+                ("ephemeral-storage", scratch),
+            ];
             named
                 .into_iter()
                 .filter_map(|(name, text)| Some((name.to_owned(), text?.into())))
@@ -67,8 +80,12 @@ fn listed(
 }
 
 fn container() -> impl Strategy<Value = Value> {
-    (quantities(), proptest::bool::weighted(0.3))
-        .prop_map(|(requests, always)| json!({"resources": {"requests": requests}, "restartPolicy": if always { "Always" } else { "" }}))
+    let port = proptest::option::weighted(0.1, 80..83_u16);
+    (quantities(), proptest::bool::weighted(0.3), port).prop_map(|(requests, always, port)| {
+        let ports: Vec<_> = port.iter().map(|port| json!({"containerPort": port, "hostPort": port})).collect();
+        let restart = if always { "Always" } else { "" };
+        json!({"resources": {"requests": requests}, "restartPolicy": restart, "ports": ports})
+    })
 }
 
 /// A pod spec without a node.
@@ -82,12 +99,15 @@ pub(crate) fn pod_spec() -> impl Strategy<Value = Value> {
     let selector = prop_oneof![3 => Just(json!({})), 1 => Just(json!({"zone": "a"})), 1 => Just(json!({"zone": "b"}))];
     let overhead = prop_oneof![3 => Just(json!({})), 1 => quantities()];
     let containers = (vec(container(), 0..3), vec(container(), 0..3));
-    (containers, overhead, tolerations, selector).prop_map(|((containers, init), overhead, tolerations, selector)| {
-        json!({
-            "containers": containers, "initContainers": init, "overhead": overhead,
-            "tolerations": tolerations, "nodeSelector": selector,
-        })
-    })
+    (containers, overhead, tolerations, selector, 0..2_u8).prop_map(
+        |((containers, init), overhead, tolerations, selector, priority)| {
+            json!({
+                "priority": priority,
+                "containers": containers, "initContainers": init, "overhead": overhead,
+                "tolerations": tolerations, "nodeSelector": selector,
+            })
+        },
+    )
 }
 
 /// A pod of one of a few names.
@@ -95,21 +115,23 @@ pub(crate) fn pod() -> impl Strategy<Value = Value> {
     let owner = prop_oneof![
         3 => Just(json!({})),
         1 => Just(json!({"workload.codeflare.dev/appwrapper": "w0"})),
+        1 => Just(json!({"workload.codeflare.dev/appwrapper": "w0", "kueue.x-k8s.io/podset": "w0-1"})),
         1 => Just(json!({"appwrapper.mcad.ibm.com": "w1"})),
         1 => Just(json!({"appwrappers.mcad.ibm.com": "w1"})),
         1 => Just(json!({"appwrapper.mcad.ibm.com": "w1", "appwrapper.mcad.ibm.com/namespace": "a"})),
     ];
     let node = proptest::option::weighted(0.8, proptest::sample::select(NODES));
     let phase = proptest::sample::select(&["Pending", "Running", "Succeeded", "Failed"][..]);
-    (0..10_u8, 0..2_u8, proptest::sample::select(&["a", "b"][..]), owner, node, phase, pod_spec()).prop_map(
-        |(name, life, namespace, labels, node, phase, mut spec)| {
+    let nominated = proptest::option::weighted(0.3, proptest::sample::select(NODES));
+    (0..10_u8, 0..2_u8, proptest::sample::select(&["a", "b"][..]), owner, (node, nominated), phase, pod_spec()).prop_map(
+        |(name, life, namespace, labels, (node, nominated), phase, mut spec)| {
             if let Some(node) = node {
                 spec["nodeName"] = node.into();
             }
             json!({
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": {"name": format!("p{name}"), "namespace": namespace, "uid": format!("p{name}-{life}"), "labels": labels},
-                "spec": spec, "status": {"phase": phase},
+                "spec": spec, "status": {"phase": phase, "nominatedNodeName": nominated},
             })
         },
     )
@@ -128,7 +150,10 @@ pub(crate) fn node() -> impl Strategy<Value = Value> {
     let cordoned = proptest::bool::weighted(0.2);
     let ready = proptest::sample::select(&["True", "True", "True", "False", "Unknown"][..]);
     (0..NODES.len() - 1, 0..2_u8, taints, zone, large_quantities(), allocatable, cordoned, ready).prop_map(
-        |(at, life, taints, zone, capacity, allocatable, cordoned, ready)| {
+        |(at, life, taints, zone, capacity, mut allocatable, cordoned, ready)| {
+            if let Some(allocatable) = &mut allocatable {
+                allocatable["pods"] = (at + 1).to_string().into();
+            }
             let mut status = json!({"capacity": capacity, "conditions": [{"type": "Ready", "status": ready}]});
             if let Some(allocatable) = allocatable {
                 status["allocatable"] = allocatable;
