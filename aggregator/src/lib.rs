@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod clock;
+mod seldom;
 pub mod version;
 
 pub mod receive;
