@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod clock;
+pub mod open_files;
 mod seldom;
 pub mod version;
 

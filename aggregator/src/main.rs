@@ -25,6 +25,7 @@ use mcad_aggregator::leader::lease::{self, Candidate};
 use mcad_aggregator::leader::{Leadership, election};
 use mcad_aggregator::live;
 use mcad_aggregator::merge::Ages;
+use mcad_aggregator::open_files;
 use mcad_aggregator::receive;
 use mcad_aggregator::replica::{Kubernetes, Mode, Replica};
 use mcad_aggregator::seed::{self, Past};
@@ -142,7 +143,7 @@ async fn serve(args: &Args, report_runtime: &Handle) -> Result<()> {
     }
     announce(&listening)?;
     let replica = Arc::new(replica);
-    let serve = server::run(listeners, Arc::clone(&replica), guard, server::Limits::default(), shutdown);
+    let serve = server::run(listeners, Arc::clone(&replica), guard, room(), shutdown);
     let watch = async {
         match client {
             Some(client) => live::run(client, Settings::default(), replica).await,
@@ -203,13 +204,26 @@ async fn serve_among_others(
     };
     announce(&listening)?;
     tokio::select! {
-        () = server::run(listeners, Arc::clone(&replica), guard, server::Limits::default(), shutdown) => {}
+        () = server::run(listeners, Arc::clone(&replica), guard, room(), shutdown) => {}
         ended = live::run(client, Settings::default(), Arc::clone(&replica)) => ended.context("the thread that fits could not start")?,
         () = past => {}
         _ = join_all(keep) => {}
     }
     tracing::info!("ended");
     Ok(())
+}
+
+/// How many connections there is room for, by the files that may be open.
+fn room() -> server::Limits {
+    let open_files = open_files::raise();
+    let limits = server::Limits::default().with_open_files(open_files);
+    let connections = limits.report_connections;
+    if connections < server::Limits::default().report_connections {
+        tracing::warn!(open_files, connections, "room for fewer agents than a large cluster has: raise `ulimit -Hn`");
+    } else {
+        tracing::info!(open_files, connections, "room for agents");
+    }
+    limits
 }
 
 /// This replica, in this life of it: who holds a Lease from before a restart is someone else.
@@ -314,6 +328,8 @@ fn input(inputs: &Inputs, figures: &Figures, bytes: u64) -> Result<Input> {
     let mut store = Store::new(store::Limits::REPLAY);
     let kubernetes = Kubernetes::new(Cluster::from_objects(dump.objects), figures.options(), Ages::DoNot);
     replay(Some(&kubernetes), &mut store, &inputs.reports, now)?;
+    // What agents send beside the file is bounded.
+    let mut store = store.bounded(bytes);
     kubernetes.refit(&store.reports(now), now);
     Ok(Input { mode: Mode::Kubernetes(Box::new(kubernetes)), store, skipped: dump.skipped })
 }
