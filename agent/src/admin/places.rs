@@ -124,9 +124,9 @@ mod tests {
     #[test]
     fn whoever_has_not_asked_for_longest_gives_way_among_those_of_the_peer_that_has_the_most() {
         let places = Arc::new(Places::default());
-        let all: Vec<_> = (0..ALL).map(|at| places.take(peer(if at % 2 == 0 { 1 } else { at as u8 }))).collect();
+        let all: Vec<_> = (0..ALL).map(|at| places.take(peer(if at % 2 == 0 { 1 } else { 100 + at as u8 }))).collect();
         all[0].asked();
-        let more = places.take(peer(99));
+        let more = places.take(peer(200));
         let told: Vec<_> = all.iter().enumerate().filter(|(_, place)| is_told(place)).map(|(at, _)| at).collect();
         assert_eq!(told, [2]);
         drop((all, more));
