@@ -11,9 +11,8 @@ use crate::table::Table;
 
 /// A token that was not accepted counts for so long.
 pub(super) const WINDOW: Duration = Duration::from_secs(1);
-/// Tokens of one peer that were not accepted within that, or of a stranger are being asked about: agents behind one address have a
-/// chance beside somebody who floods from it.
-pub(super) const OF_PEER: usize = 4;
+/// Tokens of one peer that were not accepted within that, or of a stranger are being asked about: half of what all strangers have.
+pub(super) const OF_PEER: usize = 10;
 /// Peers that are known to have sent a good token: six times the nodes of the largest cluster that Kubernetes promises to work with.
 const MAX_FRIENDS: usize = 32_768;
 /// For how long: an agent's token is renewed within a day, and was accepted then.

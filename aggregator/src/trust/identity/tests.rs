@@ -8,6 +8,7 @@ use super::*;
 use crate::fixtures::at;
 use crate::fixtures::reviewer::{AGENT, Reviewer, token};
 use crate::receive::NodeName;
+use crate::trust::strangers::OF_PEER;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
@@ -276,9 +277,9 @@ async fn strangers_cause_so_many_questions_and_agents_that_are_known_are_heard_m
     reviewer.know(&renewed, "n");
     asked.check(&agent, Ok("n")).await;
     tokio::time::pause();
-    assert_eq!(flood(&asked, &reviewer, 100..101, 50).await, 4, "of one peer");
+    assert_eq!(flood(&asked, &reviewer, 100..101, 50).await, OF_PEER, "of one peer");
     let more = flood(&asked, &reviewer, 101..150, 4).await;
-    assert_eq!(more, Limits::default().of_strangers - 4, "of all of them together");
+    assert_eq!(more, Limits::default().of_strangers - OF_PEER, "of all of them together");
     asked.check(&renewed, Ok("n")).await;
     tokio::time::advance(Duration::from_secs(1)).await;
     asked.at(1);
