@@ -424,9 +424,10 @@ impl Replica {
     fn count_refusal(&self, refusal: &Refusal) {
         self.figures.refused(refusal);
         let reason = refusal.reason();
-        match self.warned.again(Warned::Refused(reason), self.now()) {
-            Some(unsaid) => tracing::warn!(reason, %refusal, unsaid, "a report is refused"),
-            None => tracing::debug!(reason, %refusal, "a report is refused"),
+        if let Some(unsaid) = self.warned.again(Warned::Refused(reason), self.now()) {
+            tracing::warn!(reason, %refusal, unsaid, "a report is refused");
+        } else {
+            tracing::debug!(reason, %refusal, "a report is refused");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Bodies of reports that are being read: how much memory they may take together, how much of it those of one peer, and that a
 //! node has one of them. Owns that account.
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +18,7 @@ pub(super) struct Bodies {
 struct Read {
     kib: u32,
     peers: Table<IpAddr, u32>,
-    nodes: Table<NodeName, ()>,
+    nodes: HashSet<NodeName>,
 }
 
 /// Room for a body while it is read.
@@ -50,7 +51,7 @@ impl Bodies {
         }
         // An agent sends one report after the other.
         if let Some(node) = node
-            && read.nodes.insert(node.clone(), ()).is_some()
+            && !read.nodes.insert(node.clone())
         {
             return None;
         }

@@ -9,11 +9,11 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use ring::digest;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::claims::Claims;
-use super::strangers::{Answer, Peers, Sender, WINDOW};
+use super::strangers::{Answer, Peers, Sender, Turn, WINDOW};
 use super::verdict::{AUDIENCE, Bearer, Distrust, verdict};
 use crate::clock::{Clock, Now};
 use crate::table::Table;
@@ -104,6 +104,8 @@ pub struct Tokens {
     known: Mutex<Known>,
     turns: Semaphore,
     peers: Mutex<Peers>,
+    /// Told whenever a question is answered.
+    answered: Notify,
     strangers: Arc<Semaphore>,
 }
 
@@ -160,6 +162,7 @@ impl Drop for Question<'_> {
     fn drop(&mut self) {
         let now = self.tokens.clock.now().since_start;
         self.tokens.peers().answered(self.peer, self.sender, self.answer, now);
+        self.tokens.answered.notify_waiters();
         if self.answer != Answer::Good
             && let Some((share, since)) = self.share.take()
         {
@@ -184,7 +187,18 @@ impl Tokens {
         let (turns, strangers) = (Semaphore::new(limits.asking), Arc::new(Semaphore::new(limits.of_strangers)));
         let (reviews, runtime) = (Api::all(client), Handle::current());
         let (known, peers) = (Mutex::default(), Mutex::default());
-        Self { reviews, runtime, service_account, clock, limits, known, turns, peers, strangers }
+        Self {
+            reviews,
+            runtime,
+            service_account,
+            clock,
+            limits,
+            known,
+            turns,
+            peers,
+            answered: Notify::new(),
+            strangers,
+        }
     }
 
     /// Who bears this token that `peer` sent. `count` is told of each question to the API server.
@@ -228,7 +242,7 @@ impl Tokens {
 
     /// `None`: this peer, or all strangers together, have caused as many questions as they may.
     async fn may_ask(&self, peer: IpAddr) -> Option<Question<'_>> {
-        let sender = self.peers().ask(peer, self.clock.now().since_start)?;
+        let sender = tokio::time::timeout(self.limits.turn, self.sender(peer)).await.ok()??;
         let mut question = Question { tokens: self, peer, sender, answer: Answer::None, share: None };
         if sender == Sender::Stranger {
             let share = Arc::clone(&self.strangers).acquire_owned();
@@ -236,6 +250,21 @@ impl Tokens {
             question.share = Some((share, tokio::time::Instant::now()));
         }
         Some(question)
+    }
+
+    async fn sender(&self, peer: IpAddr) -> Option<Sender> {
+        loop {
+            let mut answered = std::pin::pin!(self.answered.notified());
+            // From here on no answer is missed.
+            answered.as_mut().enable();
+            // On a line of its own, so that the lock is not held while it waits.
+            let turn = self.peers().ask(peer, self.clock.now().since_start);
+            match turn {
+                Turn::Now(sender) => return Some(sender),
+                Turn::Never => return None,
+                Turn::Later => answered.await,
+            }
+        }
     }
 
     fn find(&self, hash: Hash) -> Found<'_> {

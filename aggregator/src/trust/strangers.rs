@@ -43,6 +43,17 @@ pub(super) enum Sender {
     Stranger,
 }
 
+/// Whether a token may be asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Yes; what came of it is to be [said](Peers::answered).
+    Now(Sender),
+    /// When another one of this peer is answered.
+    Later,
+    /// This peer has sent too many bad ones.
+    Never,
+}
+
 /// What came of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -53,22 +64,22 @@ pub(super) enum Answer {
 }
 
 impl Peers {
-    /// Whether one more token of this peer may be asked about. What came of it is to be [said](Self::answered).
-    pub(super) fn ask(&mut self, peer: IpAddr, now: Duration) -> Option<Sender> {
+    /// Whether one more token of this peer may be asked about.
+    pub(super) fn ask(&mut self, peer: IpAddr, now: Duration) -> Turn {
         self.tidy(peer, now);
+        let (asked, bad) = self.watched.get(&peer).map_or((0, 0), |watched| (watched.asked, watched.bad.len()));
         let is_friend = self.friends.get(&peer).is_some_and(|until| *until > now);
-        let known = self.watched.get(&peer).map_or(0, |watched| watched.asked + watched.bad.len());
-        if known >= OF_PEER {
-            return None;
+        let has_room = self.watched.len() < MAX_WATCHED || self.watched.contains_key(&peer);
+        match (is_friend, has_room) {
+            _ if bad >= OF_PEER => Turn::Never,
+            (true, _) => Turn::Now(Sender::Friend),
+            (false, false) => Turn::Never,
+            (false, true) if asked + bad >= OF_PEER => Turn::Later,
+            (false, true) => {
+                self.watched.entry(peer).or_default().asked += 1;
+                Turn::Now(Sender::Stranger)
+            }
         }
-        if is_friend {
-            return Some(Sender::Friend);
-        }
-        if self.watched.len() >= MAX_WATCHED && !self.watched.contains_key(&peer) {
-            return None;
-        }
-        self.watched.entry(peer).or_default().asked += 1;
-        Some(Sender::Stranger)
     }
 
     pub(super) fn answered(&mut self, peer: IpAddr, sender: Sender, answer: Answer, now: Duration) {
@@ -130,18 +141,18 @@ mod tests {
 
     /// How many of 100 tokens of a peer are asked about, all of which are bad.
     fn bad(peers: &mut Peers, number: usize, now: Duration) -> usize {
-        let asked = (0..100).filter(|_| {
-            let sender = peers.ask(peer(number), now);
-            sender.is_some_and(|sender| {
+        let asked = (0..100).filter(|_| match peers.ask(peer(number), now) {
+            Turn::Now(sender) => {
                 peers.answered(peer(number), sender, Answer::Bad, now);
                 true
-            })
+            }
+            Turn::Later | Turn::Never => false,
         });
         asked.count()
     }
 
     fn good(peers: &mut Peers, number: usize, now: Duration) -> Option<Sender> {
-        let sender = peers.ask(peer(number), now)?;
+        let Turn::Now(sender) = peers.ask(peer(number), now) else { return None };
         peers.answered(peer(number), sender, Answer::Good, now);
         Some(sender)
     }
@@ -162,16 +173,18 @@ mod tests {
     #[test]
     fn of_a_stranger_so_many_are_asked_about_at_once_and_of_a_friend_as_many_as_it_sends() {
         let mut peers = Peers::default();
-        let asked: Vec<_> = (0..9).filter_map(|_| peers.ask(peer(1), ms(0))).collect();
-        assert_eq!(asked, [Sender::Stranger; OF_PEER]);
+        let asked: Vec<_> = (0..=OF_PEER).map(|_| peers.ask(peer(1), ms(0))).collect();
+        assert_eq!(asked[..OF_PEER], [Turn::Now(Sender::Stranger); OF_PEER]);
+        assert_eq!(asked[OF_PEER], Turn::Later);
         peers.answered(peer(1), Sender::Stranger, Answer::None, ms(0));
-        assert_eq!(peers.ask(peer(1), ms(0)), Some(Sender::Stranger));
-        for answer in [Answer::Good, Answer::None, Answer::None, Answer::None] {
-            peers.answered(peer(1), Sender::Stranger, answer, ms(0));
+        assert_eq!(peers.ask(peer(1), ms(0)), Turn::Now(Sender::Stranger));
+        peers.answered(peer(1), Sender::Stranger, Answer::Good, ms(0));
+        let asked: Vec<_> = (0..99).map(|_| peers.ask(peer(1), ms(0))).collect();
+        assert_eq!(asked, [Turn::Now(Sender::Friend); 99]);
+        for _ in 1..OF_PEER {
+            peers.answered(peer(1), Sender::Stranger, Answer::None, ms(0));
         }
-        let asked: Vec<_> = (0..9).filter_map(|_| peers.ask(peer(1), ms(0))).collect();
-        assert_eq!(asked, [Sender::Friend; 9]);
-        assert_eq!(peers.ask(peer(1), FRIEND_FOR), Some(Sender::Stranger));
+        assert_eq!(peers.ask(peer(1), FRIEND_FOR), Turn::Now(Sender::Stranger));
     }
 
     #[test]

@@ -132,7 +132,7 @@ fn client(port: u16, token: &str, namespace: &str) -> Client {
     let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().unwrap());
     config.accept_invalid_certs = true;
     config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
-    config.default_namespace = namespace.to_owned();
+    namespace.clone_into(&mut config.default_namespace);
     Client::try_from(config).unwrap()
 }
 

@@ -65,7 +65,7 @@ impl Server {
 struct Ahead {
     keeper: Keeper,
     certificates: Certificates,
-    ahead_s: Arc<AtomicU64>,
+    by_s: Arc<AtomicU64>,
 }
 
 fn ahead(server: &Server, by_s: u64) -> Ahead {
@@ -79,7 +79,7 @@ fn ahead(server: &Server, by_s: u64) -> Ahead {
     let places = Places { namespace: "metrics".into(), secret: "authority".into(), config_map: "bundle".into() };
     let certificates = Certificates::default();
     let keeper = Keeper::new(client, places, vec!["reports.svc".into()], clock, certificates.clone());
-    Ahead { keeper, certificates, ahead_s }
+    Ahead { keeper, certificates, by_s: ahead_s }
 }
 
 #[tokio::test]
@@ -90,14 +90,14 @@ async fn a_clock_that_is_ahead_changes_nothing_and_all_goes_on_when_it_is_right_
     let (written, shown) = (server.written(), replica.certificates.not_after_s());
     assert_eq!(shown, Some(NOW_S + rotation::LEAF_S));
 
-    replica.ahead_s.store(AHEAD_S, Ordering::SeqCst);
+    replica.by_s.store(AHEAD_S, Ordering::SeqCst);
     for _ in 0..15 {
         let refusal = replica.keeper.look().await.unwrap_err();
         assert!(matches!(refusal, AuthorityError::Clock { own_s, api_s } if own_s - api_s == AHEAD_S), "{refusal}");
     }
     assert_eq!((server.written(), replica.certificates.not_after_s()), (written.clone(), shown));
 
-    replica.ahead_s.store(0, Ordering::SeqCst);
+    replica.by_s.store(0, Ordering::SeqCst);
     replica.keeper.look().await.unwrap();
     assert_eq!((server.written(), replica.certificates.not_after_s()), (written, shown));
 }
@@ -113,7 +113,7 @@ async fn a_replica_that_starts_with_a_wrong_clock_shows_what_is_valid_now_and_ma
     assert!(matches!(wrong.keeper.look().await, Err(AuthorityError::Clock { .. })));
     // As long as its authority: it is valid by both clocks, as far as that can be.
     assert_eq!(wrong.certificates.not_after_s(), Some(NOW_S + rotation::AUTHORITY_S));
-    wrong.ahead_s.store(0, Ordering::SeqCst);
+    wrong.by_s.store(0, Ordering::SeqCst);
     wrong.keeper.look().await.unwrap();
     assert_eq!(wrong.certificates.not_after_s(), Some(NOW_S + rotation::LEAF_S));
 }

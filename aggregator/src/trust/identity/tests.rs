@@ -289,12 +289,26 @@ async fn strangers_cause_so_many_questions_and_agents_that_are_known_are_heard_m
 #[tokio::test]
 async fn agents_that_an_aggregator_meets_for_the_first_time_do_not_hold_one_another_up() {
     let reviewer = Reviewer::start().await;
-    let asked = asking(&reviewer, Limits::default());
+    let asked = asking(&reviewer, Limits { turn: LIMIT, ..Limits::default() });
     let all = (0..100).map(|number| {
         let (token, asked) = (token(number, unix_s(3600)), &asked);
         reviewer.know(&token, "n");
         async move { asked.tokens.bearer(Some(&token), peer(number), |_| ()).await }
     });
     assert!(futures::future::join_all(all.collect::<Vec<_>>()).await.iter().all(Result::is_ok));
+    assert_eq!(reviewer.asked(), 100);
+}
+
+#[tokio::test]
+async fn agents_behind_one_address_wait_for_the_first_of_them_and_are_all_heard() {
+    let reviewer = Reviewer::start().await;
+    let asked = asking(&reviewer, Limits { turn: LIMIT, ..Limits::default() });
+    let all = (0..100).map(|number| {
+        let token = token(number, unix_s(3600));
+        reviewer.know(&token, "n");
+        token
+    });
+    let all: Vec<_> = all.collect();
+    futures::future::join_all(all.iter().map(|token| asked.check(token, Ok("n")))).await;
     assert_eq!(reviewer.asked(), 100);
 }
