@@ -2,6 +2,7 @@
 //! The node's measurements are the aggregator's to show as metrics; `/metrics` here has them where there is no aggregator.
 
 pub mod asked;
+mod places;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -17,7 +18,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mcad_wire::report::Report;
 use prost::Message as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -25,12 +26,13 @@ use tokio::time::Instant;
 use crate::node_metrics::{self, Sampled};
 use crate::self_metrics::SelfMetrics;
 use crate::ticker::Outgoing;
+use places::{Place, Places};
 
-/// One Prometheus, one kubelet and a person or two; more connections wait in the listener.
-const MAX_CONNECTIONS: usize = 16;
+/// How long a client may take over the head of its first request: it connects when it has a question.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a client may take over the head of a request, also of the next one on a kept connection: longer than the
-/// usual scrape interval, so that Prometheus keeps its connection.
+/// How long a client may take over the head of the next request on a kept connection: longer than the usual scrape interval, so
+/// that Prometheus keeps its connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// It was made by this process, so nobody has seen this.
@@ -78,12 +80,12 @@ pub async fn run(
 ) -> Infallible {
     let (keep, recent) = watch::channel(Recent::default());
     let shown = Shown { exported, metrics, interval, recent };
-    let mut connections = JoinSet::new();
+    let (places, mut connections) = (Arc::new(Places::default()), JoinSet::new());
     let mut is_sampling = true;
     reports.mark_changed();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
+            accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
             changed = reports.changed(), if is_sampling => {
                 is_sampling = changed.is_ok();
@@ -94,7 +96,7 @@ pub async fn run(
             }
         };
         let (stream, peer) = match accepted {
-            Ok((stream, peer)) => (stream, peer.ip()),
+            Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
             Err(error) => {
                 // Out of file descriptors, mostly. At once it would fail again.
                 tracing::warn!(%error, "no connection can be accepted on the agent's own port");
@@ -102,21 +104,39 @@ pub async fn run(
                 continue;
             }
         };
-        let shown = shown.clone();
+        let (shown, place) = (shown.clone(), places.take(peer));
         connections.spawn(async move {
-            let service = service_fn(|request: Request<Incoming>| {
-                let answer = answer(&request, peer, &shown);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "a connection to the agent's own port broke");
+            tokio::select! {
+                () = serve(stream, peer, &place, &shown) => {}
+                () = place.left() => tracing::debug!(%peer, "a connection to the agent's own port gave way to another one"),
             }
         });
+    }
+}
+
+/// Answers requests for as long as they come.
+async fn serve(stream: TcpStream, peer: IpAddr, place: &Place, shown: &Shown) {
+    let (asked, mut first) = watch::channel(false);
+    let service = service_fn(|request: Request<Incoming>| {
+        asked.send_replace(true);
+        place.asked();
+        let answer = answer(&request, peer, shown);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let silent = async {
+        if tokio::time::timeout(FIRST_TIMEOUT, first.wait_for(|asked| *asked)).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            tracing::debug!(%error, "a connection to the agent's own port broke");
+        },
+        () = silent => tracing::debug!(%peer, "a connection to the agent's own port asked for nothing"),
     }
 }
 
@@ -197,8 +217,9 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 mod tests {
     use http_body_util::BodyExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
+    use tokio::net::TcpSocket;
 
+    use super::places::{ALL, OF_PEER};
     use super::*;
 
     #[tokio::test]
@@ -346,27 +367,54 @@ mod tests {
         stream.read(&mut [0; 1024]).await.unwrap() > 0
     }
 
+    /// A connection from this address of loopback.
+    async fn from(last: u8, address: std::net::SocketAddr) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+        socket.connect(address).await.unwrap()
+    }
+
     #[tokio::test]
-    async fn as_many_connections_are_served_as_may_be_and_one_more_when_one_leaves() {
+    async fn silent_connections_give_way_to_a_probe_however_many_there_are() {
         let (address, serving) = open().await;
-        let mut all = Vec::new();
-        for _ in 0..MAX_CONNECTIONS {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            assert!(asked(&mut stream).await);
-            all.push(stream);
+        let mut silent = Vec::new();
+        for _ in 0..ALL {
+            silent.push(TcpStream::connect(address).await.unwrap());
         }
-        let mut one_more = TcpStream::connect(address).await.unwrap();
-        let mut answered = Box::pin(asked(&mut one_more));
-        // All others are served once more before it.
-        for stream in &mut all {
-            tokio::select! {
-                biased;
-                _ = &mut answered => panic!("one more than may be was served"),
-                served = asked(stream) => assert!(served),
-            }
+        let mut probe = TcpStream::connect(address).await.unwrap();
+        assert!(asked(&mut probe).await);
+        assert_eq!(silent[0].read(&mut [0; 1]).await.unwrap_or(0), 0, "the one that was silent for longest");
+        serving.abort();
+    }
+
+    #[tokio::test]
+    async fn one_peer_takes_no_more_places_than_it_may() {
+        let (address, serving) = open().await;
+        let mut neighbour = from(2, address).await;
+        assert!(asked(&mut neighbour).await);
+        let mut crowd = Vec::new();
+        for _ in 0..3 * ALL {
+            let mut one = from(3, address).await;
+            assert!(asked(&mut one).await);
+            crowd.push(one);
         }
-        drop(all.pop());
-        assert!(answered.await);
+        assert!(asked(&mut neighbour).await);
+        let mut open = 0;
+        for one in &mut crowd {
+            let _ = one.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            open += usize::from(one.read(&mut [0; 1024]).await.unwrap_or(0) > 0);
+        }
+        assert_eq!(open, OF_PEER);
+        serving.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_asks_for_nothing_is_cut_in_time() {
+        let (address, serving) = open().await;
+        let began = tokio::time::Instant::now();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert_eq!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
+        assert_eq!(began.elapsed().as_secs(), FIRST_TIMEOUT.as_secs());
         serving.abort();
     }
 
@@ -381,7 +429,7 @@ mod tests {
 
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /live HTT").await.unwrap();
-        tokio::time::sleep(HEAD_TIMEOUT / 2).await;
+        tokio::time::sleep(FIRST_TIMEOUT / 2).await;
         // What is left of the time is real, and long.
         tokio::time::resume();
         stream.write_all(b"P/1.1\r\nhost: x\r\n\r\n").await.unwrap();

@@ -17,6 +17,7 @@ pub mod probe;
 pub mod run_queue;
 pub mod source;
 
+pub mod open_files;
 pub mod readers;
 pub mod rights;
 pub mod version;

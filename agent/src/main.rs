@@ -24,7 +24,7 @@ use mcad_agent::source::gpu;
 use mcad_agent::source::machine::MachineFiles;
 use mcad_agent::status::Taken;
 use mcad_agent::ticker::Outgoing;
-use mcad_agent::{admin, clock, readers, rights, status, ticker, version};
+use mcad_agent::{admin, clock, open_files, readers, rights, status, ticker, version};
 use mcad_terminal::paint::Paint;
 
 /// For one attempt to send. An aggregator answers within milliseconds; half the default interval leaves room for another.
@@ -50,6 +50,8 @@ fn main() -> anyhow::Result<()> {
     if let Some(Command::Status { from: Some(url) }) = &args.command {
         return print_status_of(url);
     }
+    let open_files = open_files::raise();
+    tracing::debug!(open_files, "as many files may be open");
     let identity = identity(&args);
     let machine = MachineFiles::new(&args.proc_root, &args.sys_root);
     let cgroups = readers::of_cgroups(&args)?;

@@ -1,4 +1,6 @@
 //! What time it is, as a value. Owns the only place that asks the system; everything else is handed a [`Now`].
+pub mod api;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -47,6 +47,8 @@ impl Input {
         let kubernetes = Kubernetes::new(dump.into_cluster(), figures.options(), Ages::DoNot).of_dump(dumped);
         let mut store = Store::new(store::Limits::REPLAY);
         replay(Some(&kubernetes), &mut store, &inputs.reports, now)?;
+        // What agents send beside the file is bounded.
+        let mut store = store.bounded(bytes);
         kubernetes.refit(&store.reports(now), now);
         Ok(Self { mode: Mode::Kubernetes(Box::new(kubernetes)), store, dump: Some(said) })
     }

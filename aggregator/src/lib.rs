@@ -6,6 +6,8 @@
 
 pub mod args;
 pub mod clock;
+pub mod open_files;
+mod seldom;
 pub mod version;
 
 pub mod receive;

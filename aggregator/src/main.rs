@@ -13,15 +13,18 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser as _};
 use futures::future::{BoxFuture, join_all};
-use kube::Client;
+use kube::client::ClientBuilder;
+use kube::{Client, Config};
 use mcad_aggregator::args::trust::{Protection, ReportAuth, Tls};
 use mcad_aggregator::args::{self, Args, Command, Explain, Serve};
 use mcad_aggregator::clock::Clock;
+use mcad_aggregator::clock::api::ApiClock;
 use mcad_aggregator::explain::amount::{printable, printable_lines};
 use mcad_aggregator::explain::{self, Answer, Subject};
 use mcad_aggregator::leader::lease::{self, Candidate};
 use mcad_aggregator::leader::{Leadership, election};
 use mcad_aggregator::live;
+use mcad_aggregator::open_files;
 use mcad_aggregator::replica::Replica;
 use mcad_aggregator::seed::{self, Past};
 use mcad_aggregator::self_metrics::SelfMetrics;
@@ -107,7 +110,8 @@ fn explain(args: &Explain) -> Result<ExitCode> {
     if args.inputs.is_kube() {
         let wait = Duration::from_secs(args.wait);
         runtime()?.block_on(async {
-            Ok(live::until_known(client().await?, Settings::default(), &replica, wait).await?) as Result<()>
+            Ok(live::until_known(client(&ApiClock::new(Clock::system())).await?, Settings::default(), &replica, wait)
+                .await?) as Result<()>
         })?;
     }
     let subject = args.node.clone().map_or(Subject::Cluster, Subject::Node);
@@ -125,14 +129,15 @@ async fn serve(args: &Args, report_runtime: &Handle) -> Result<()> {
     let input = Input::read(&args.inputs, &args.figures, report_memory(&args.trust))?;
     input.warn();
     let replica = Replica::new(Clock::system(), input.mode, input.store, figures);
-    let client = if args.inputs.is_kube() { Some(client().await?) } else { None };
-    let Trusted { guard, keep, peers } = trust(args, listeners.reports.local_addr()?, client.as_ref())?;
+    let clock = ApiClock::new(Clock::system());
+    let client = if args.inputs.is_kube() { Some(client(&clock).await?) } else { None };
+    let Trusted { guard, keep, peers } = trust(args, listeners.reports.local_addr()?, client.as_ref(), &clock)?;
     let listening = addresses(&listeners, &guard)?;
     if let (true, Some(client)) = (args.replicas.elect(&args.inputs), &client) {
         let client = client.clone();
         return Box::pin(serve_among_others(
             args,
-            client,
+            (client, clock),
             listeners,
             Trusted { guard, keep, peers },
             replica,
@@ -142,7 +147,7 @@ async fn serve(args: &Args, report_runtime: &Handle) -> Result<()> {
     }
     announce(&listening)?;
     let replica = Arc::new(replica);
-    let serve = server::run(listeners, Arc::clone(&replica), guard, server::Limits::default(), shutdown);
+    let serve = server::run(listeners, Arc::clone(&replica), guard, room(), shutdown);
     let watch = async {
         match client {
             Some(client) => live::run(client, Settings::default(), replica).await,
@@ -161,7 +166,7 @@ async fn serve(args: &Args, report_runtime: &Handle) -> Result<()> {
 /// As one of several replicas: the Lease says who speaks for the cluster.
 async fn serve_among_others(
     args: &Args,
-    client: Client,
+    (client, clock): (Client, ApiClock),
     listeners: Listeners,
     Trusted { guard, keep, peers }: Trusted,
     replica: Replica,
@@ -176,7 +181,6 @@ async fn serve_among_others(
     let name = lease::Name { namespace: flags.lease_namespace.clone(), name: flags.lease_name.clone() };
     let standing = || replica.standing();
     let address = advertised(reports, flags.pod_ip);
-    let clock = Clock::system();
     let candidate = Candidate::new(client.clone(), &name, settings, address, clock, leadership.clone(), standing);
     let holder = candidate.holder();
     let handover = Duration::from_secs(flags.handover);
@@ -204,13 +208,26 @@ async fn serve_among_others(
     };
     announce(&listening)?;
     tokio::select! {
-        () = server::run(listeners, Arc::clone(&replica), guard, server::Limits::default(), shutdown) => {}
+        () = server::run(listeners, Arc::clone(&replica), guard, room(), shutdown) => {}
         ended = live::run(client, Settings::default(), Arc::clone(&replica)) => ended.context("the thread that fits could not start")?,
         () = past => {}
         _ = join_all(keep) => {}
     }
     tracing::info!("ended");
     Ok(())
+}
+
+/// How many connections there is room for, by the files that may be open.
+fn room() -> server::Limits {
+    let open_files = open_files::raise();
+    let limits = server::Limits::default().with_open_files(open_files);
+    let connections = limits.report_connections;
+    if connections < server::Limits::default().report_connections {
+        tracing::warn!(open_files, connections, "room for fewer agents than a large cluster has: raise `ulimit -Hn`");
+    } else {
+        tracing::info!(open_files, connections, "room for agents");
+    }
+    limits
 }
 
 /// This replica, in this life of it: who holds a Lease from before a restart is someone else.
@@ -239,7 +256,7 @@ struct Trusted {
     peers: Option<Credentials>,
 }
 
-fn trust(args: &Args, reports: SocketAddr, client: Option<&Client>) -> Result<Trusted> {
+fn trust(args: &Args, reports: SocketAddr, client: Option<&Client>, clock: &ApiClock) -> Result<Trusted> {
     let flags = &args.trust;
     let protection = flags.protection(reports, client.is_some())?;
     let peers = flags.peers(&protection, client.map_or("", Client::default_namespace))?;
@@ -263,7 +280,7 @@ fn trust(args: &Args, reports: SocketAddr, client: Option<&Client>) -> Result<Tr
             let names = flags.names(&namespace);
             let (secret, config_map) = (flags.tls_secret.clone(), flags.tls_bundle.clone());
             let places = Places { namespace, secret, config_map };
-            let keeper = Keeper::new(client.clone(), places, names, Clock::system(), certificates.clone());
+            let keeper = Keeper::new(client.clone(), places, names, clock.clone(), certificates.clone());
             keep.push(Box::pin(keeper.keep()));
             Some(certificates)
         }
@@ -317,12 +334,15 @@ async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener> {
 }
 
 /// A client of the API server: by `$KUBECONFIG`, `~/.kube/config`, or as the pod that this runs in.
-async fn client() -> Result<Client> {
-    Client::try_default().await.context(
+/// What time its answers say it is, the clock hears.
+async fn client(clock: &ApiClock) -> Result<Client> {
+    let config = Config::infer().await.context(
         "there is no Kubernetes API server to watch: neither a kubeconfig ($KUBECONFIG, ~/.kube/config) nor a pod's service \
          account. Name one, or start with --cluster local to see this machine's agents as the nodes, or with --cluster \
          file:PATH to see a dump",
-    )
+    )?;
+    let builder = ClientBuilder::try_from(config).context("no client of the API server can be made of that")?;
+    Ok(builder.with_layer(&clock.layer()).build())
 }
 
 /// Where it listens, by listener, as URLs.

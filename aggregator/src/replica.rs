@@ -10,7 +10,7 @@ use mcad_wire::reading::Report;
 use mcad_wire::seed::{SEED_VERSION, Seed};
 
 use crate::clock::{Clock, Now};
-use crate::cluster::{Cluster, Event};
+use crate::cluster::{Cluster, Event, Source};
 use crate::dump::input::Input;
 use crate::exposition::{Closed, Exposition, Sink};
 use crate::fit::{self, Fits};
@@ -23,8 +23,9 @@ use crate::object::Object;
 use crate::options::Options;
 use crate::receive::{self, NodeName, Received, Refusal};
 use crate::seed::{Past, SeedError};
+use crate::seldom::Repeated;
 use crate::self_metrics::SelfMetrics;
-use crate::store::{Outcome, Store, Stored};
+use crate::store::{self, Outcome, Store, Stored};
 use crate::totals::Totals;
 use crate::trust::pace::Pace;
 use crate::trust::verdict::{Bearer, Distrust};
@@ -43,6 +44,18 @@ pub struct Replica {
     identity: String,
     past: Mutex<Past>,
     pace: Pace,
+    warned: Repeated<Warned>,
+}
+
+/// What is warned of again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Warned {
+    /// Reports are refused, for this reason.
+    Refused(&'static str),
+    /// Objects of a list can't be decoded.
+    Undecodable(Source),
+    /// A list's watch breaks, for this reason.
+    Broke(Source, &'static str),
 }
 
 /// Where the cluster is read from.
@@ -155,16 +168,21 @@ impl Kubernetes {
         cluster.is_listed()
     }
 
-    /// Refuses what comes for a node that the cluster does not have: it must not make a series.
-    fn admit(&self, node: &NodeName) -> Result<(), Refusal> {
+    /// Refuses what comes for a node that the cluster does not have: it must not make a series. Beside a dump so many are taken as
+    /// without Kubernetes, as there agents may be others' than those of the dump.
+    fn admit(&self, node: &NodeName, store: &Mutex<Store>) -> Result<(), Refusal> {
         let cluster = lock(&self.cluster);
         match self.ages {
-            // A replayed file is bounded by itself.
-            Ages::DoNot => Ok(()),
             // What it says of pods could not be joined to them.
             Ages::Count if !(cluster.knows_nodes() && cluster.knows_pods()) => Err(Refusal::NotReady),
-            Ages::Count if cluster.has_node(node.as_str()) => Ok(()),
+            _ if cluster.has_node(node.as_str()) => Ok(()),
             Ages::Count => Err(Refusal::UnknownNode(node.to_string())),
+            Ages::DoNot => {
+                let (store, most) = (lock(store), store::Limits::LOCAL.nodes);
+                let is_known = store.latest(node).is_some();
+                let strangers = || store.nodes().filter(|node| !cluster.has_node(node.as_str())).count();
+                if is_known || strangers() < most { Ok(()) } else { Err(Refusal::TooManyNodes(most)) }
+            }
         }
     }
 
@@ -230,6 +248,7 @@ impl Replica {
             identity: String::new(),
             past,
             pace: Pace::default(),
+            warned: Repeated::default(),
         }
     }
 
@@ -262,7 +281,7 @@ impl Replica {
                 return Err(Refusal::Untrusted(Distrust::OtherNode { token, report }));
             }
             if let Mode::Kubernetes(kubernetes) = &self.mode {
-                kubernetes.admit(node)?;
+                kubernetes.admit(node, &self.store)?;
             }
             // Where the sender is known it was admitted before its body was read.
             if sender.is_none() {
@@ -326,13 +345,15 @@ impl Replica {
                 kubernetes.note_change();
             }
             Told::Undecodable(source, why) => {
-                tracing::warn!(%source, why, "an object is left out: it can't be decoded");
+                if let Some(unsaid) = self.warned.again(Warned::Undecodable(source), self.now()) {
+                    tracing::warn!(%source, why, unsaid, "an object is left out: it can't be decoded");
+                }
                 self.figures.undecodable(source);
             }
             Told::Broke(source, reason) => {
-                // The first of its kind is a change of state; the rest are counted.
-                if self.figures.watch_broke(source, reason) == 0 {
-                    tracing::warn!(%source, reason, "a watch broke for the first time for this reason; it is resumed");
+                self.figures.watch_broke(source, reason);
+                if let Some(unsaid) = self.warned.again(Warned::Broke(source, reason), self.now()) {
+                    tracing::warn!(%source, reason, unsaid, "a watch broke; it is resumed");
                 }
             }
         }
@@ -446,11 +467,12 @@ impl Replica {
     }
 
     fn count_refusal(&self, refusal: &Refusal) {
-        // The first of its kind is a change of state; the rest are counted.
-        if self.figures.refused(refusal) == 0 {
-            tracing::warn!(reason = refusal.reason(), %refusal, "first report refused for this reason");
+        self.figures.refused(refusal);
+        let reason = refusal.reason();
+        if let Some(unsaid) = self.warned.again(Warned::Refused(reason), self.now()) {
+            tracing::warn!(reason, %refusal, unsaid, "a report is refused");
         } else {
-            tracing::debug!(reason = refusal.reason(), %refusal, "report refused");
+            tracing::debug!(reason, %refusal, "a report is refused");
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use crate::leader::lease::Holder;
 use crate::peer::{self, FetchError};
 use crate::replica::Replica;
+use crate::seldom::Seldom;
 use crate::totals::Differ;
 use crate::trust::peers::Credentials;
 
@@ -78,7 +79,7 @@ pub async fn run(replica: Arc<Replica>, holder: watch::Receiver<Holder>, credent
 }
 
 async fn learn(replica: &Arc<Replica>, mut holder: watch::Receiver<Holder>, credentials: &Credentials) {
-    let mut told_of_failure = false;
+    let mut warned = Seldom::default();
     loop {
         let at = holder.borrow_and_update().clone();
         let again = if let Holder::At(address) = at {
@@ -87,16 +88,18 @@ async fn learn(replica: &Arc<Replica>, mut holder: watch::Receiver<Holder>, cred
                     tracing::info!(peer = address, bytes, "learnt of another replica what was before");
                     return;
                 }
-                Err(error) if told_of_failure => tracing::debug!(peer = address, %error, "nothing was learnt"),
-                Err(error) => {
-                    told_of_failure = true;
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(
-                        peer = address,
-                        cause,
-                        "nothing was learnt of another replica, which is asked again: {error}"
-                    );
-                }
+                Err(error) => match warned.again(replica.now()) {
+                    None => tracing::debug!(peer = address, %error, "nothing was learnt"),
+                    Some(unsaid) => {
+                        let cause = std::error::Error::source(&error).map(ToString::to_string);
+                        tracing::warn!(
+                            peer = address,
+                            cause,
+                            unsaid,
+                            "nothing was learnt of another replica, which is asked again: {error}"
+                        );
+                    }
+                },
             }
             AGAIN
         } else {

@@ -120,8 +120,10 @@ pub static FAMILIES: &[&Family] = &[
 /// Why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// There are as many as there may be.
+    /// There are as many as there may be, and none can give way.
     Full,
+    /// It made room for another one.
+    GaveWay,
     /// There is no certificate to show yet.
     NoCertificate,
     /// It speaks no TLS 1.3, or does not trust the certificate.
@@ -130,17 +132,21 @@ pub enum Closed {
     HandshakeSlow,
     /// It asks for nothing.
     Silent,
+    /// It shows no token that is good.
+    Unproven,
     /// A header takes too long, or is too long.
     Header,
 }
 
 impl Closed {
-    const ALL: [(Self, &str); 6] = [
+    const ALL: [(Self, &str); 8] = [
         (Self::Full, "full"),
+        (Self::GaveWay, "gave_way"),
         (Self::NoCertificate, "no_certificate"),
         (Self::Handshake, "handshake"),
         (Self::HandshakeSlow, "handshake_slow"),
         (Self::Silent, "silent"),
+        (Self::Unproven, "unproven"),
         (Self::Header, "header"),
     ];
 }

@@ -2,14 +2,19 @@
 //! drain; what is answered is what `routes` owns. Both ends of its life are parameters of [`run`].
 mod api;
 mod board;
+mod bodies;
 mod pages;
+mod places;
 mod routes;
 mod scrape;
 mod stall;
+mod turns;
+mod visitor;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -20,17 +25,22 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::history;
 use crate::replica::Replica;
+use crate::seldom::Seldom;
 use crate::self_metrics::Closed;
 use crate::trust::identity::Tokens;
 use crate::trust::tls::Certificates;
 use board::Board;
+use bodies::Bodies;
+use places::{Bounds, Places};
 use stall::Stall;
+use turns::Turns;
+use visitor::Visitor;
 
 /// Two fifths of what an answer may take (docs/benchmarks.md).
 const REST: Duration = Duration::from_millis(20);
@@ -69,20 +79,31 @@ impl Guard {
 /// How much and how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Open connections for scrapes and the page. Further ones wait to be accepted.
+    /// Open connections for scrapes and the page. When there are as many, the one that has waited longest for a request gives
+    /// way to the next.
     pub metrics_connections: usize,
-    /// Open connections for reports. Further ones are closed.
+    /// Of these, how many one peer's address may have.
+    pub metrics_of_peer: usize,
+    /// Beyond these: places in which `/live` and `/ready` alone are answered, when all others are being answered.
+    pub probe_connections: usize,
+    /// Open connections for reports. When there are as many, one that has not proven whose it is gives way to the next.
     pub report_connections: usize,
+    /// Of these, how many may have proven to be of one node. The oldest gives way to the next.
+    pub report_connections_of_node: usize,
     /// Bodies that are read at the same time, together, in KiB.
-    pub bodies_kib: usize,
+    pub bodies_kib: u32,
     /// From the beginning of a connection to the end of its TLS handshake.
     pub handshake: Duration,
     /// From there to the end of the first request's header: who does not even ask is not kept for long.
     pub first: Duration,
+    /// From the beginning of a connection for reports to a token that is good, where tokens are asked for.
+    pub proof: Duration,
     /// From the end of a request, or the beginning of the connection, to the end of the next request's header.
     pub header: Duration,
     /// From the end of the header to the end of the body.
     pub body: Duration,
+    /// For which a scrape waits for its reader while others wait for their turn.
+    pub in_turn: Duration,
     /// Without a byte that the peer takes.
     pub stall: Duration,
     /// From the end of serving to the last connection's.
@@ -100,18 +121,28 @@ impl Default for Limits {
         Self {
             // A few Prometheus servers, a few people, a kubelet.
             metrics_connections: 64,
+            // People may come through one proxy, with 24 open pages; as many are left to others.
+            metrics_of_peer: 32,
+            // A kubelet asks for two things, and gives up on each after seconds.
+            probe_connections: 8,
             // One for each agent of a cluster of 10,000 nodes, and some that reconnect; below 20,000 file descriptors.
             report_connections: 16_384,
+            // An agent has one, and may leave one behind where its network broke; another takes its place in an update.
+            report_connections_of_node: 4,
             // 64 of the largest, or 2,000 of a usual size.
             bodies_kib: 64 * 1024,
             // Three round trips, and a turn at a processor when 10,000 agents come at once.
             handshake: Duration::from_secs(10),
-            // An agent connects when it has a report.
-            first: Duration::from_secs(10),
+            // An agent connects when it has a report, and all others when they have a question.
+            first: Duration::from_secs(5),
+            // What it takes a busy API server to say whose a token is, and some.
+            proof: Duration::from_secs(10),
             // A connection is also idle between two reports, and an agent may be asked for one a minute.
             header: Duration::from_secs(75),
             // A megabyte at 1 Mbit/s.
             body: Duration::from_secs(10),
+            // As long as making 45 MB of text takes, and compressing it: a reader that is as fast is hardly waited for.
+            in_turn: Duration::from_millis(250),
             // Prometheus gives up on a scrape after 10 s by default: who waits behind a dead reader must still be served.
             stall: Duration::from_secs(5),
             // Kubernetes kills 30 s after it asked; the rest of the process needs some of them.
@@ -122,6 +153,21 @@ impl Default for Limits {
             beat: Duration::from_secs(5),
             history_step: history::STEP,
         }
+    }
+}
+
+/// Open files that are not for agents' connections: scrapes and probes 72, what is asked of the API server, another replica that
+/// asks for the past, logs, certificates and what the runtime needs.
+const OTHER_FILES: u64 = 256;
+
+impl Limits {
+    /// With as many connections for reports as there is room for where so many files may be open: what scrapes, probes and the API
+    /// server need is left to them.
+    #[must_use]
+    pub fn with_open_files(self, files: u64) -> Self {
+        let room = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
+        // None at all would be no aggregator.
+        Self { report_connections: self.report_connections.min(room).max(1), ..self }
     }
 }
 
@@ -146,9 +192,11 @@ struct Shared {
     limits: Limits,
     phase: watch::Receiver<Phase>,
     guard: Guard,
-    bodies: Semaphore,
-    /// One scrape or answer of the API at a time: a second would only double the memory and finish no sooner.
-    scrape_turn: Arc<Semaphore>,
+    bodies: Bodies,
+    /// Of scrapes, pages and the API.
+    turns: Arc<Turns>,
+    /// Of replicas that ask for the past: one answer at a time is in memory.
+    past_turn: Arc<Semaphore>,
     /// What pages are made of.
     board: Board,
 }
@@ -167,6 +215,25 @@ impl Shared {
             let not_after_s = self.tls(side).and_then(Certificates::not_after_s);
             self.replica.figures().certificate(side.as_str(), not_after_s);
         }
+    }
+
+    fn places(&self, side: Side) -> Arc<Places> {
+        let limits = &self.limits;
+        Places::new(match side {
+            Side::Metrics => Bounds {
+                all: limits.metrics_connections,
+                of_peer: limits.metrics_of_peer,
+                reserved: limits.probe_connections,
+                of_node: usize::MAX,
+            },
+            // Agents may come through one address; who has the most of what has proven nothing gives way first.
+            Side::Reports => Bounds {
+                all: limits.report_connections,
+                of_peer: usize::MAX,
+                reserved: 0,
+                of_node: limits.report_connections_of_node,
+            },
+        })
     }
 
     fn refuse(&self, side: Side, why: Closed) {
@@ -192,9 +259,9 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) {
     let (change, phase) = watch::channel(Phase::Serving);
-    let (bodies, scrape_turn) = (Semaphore::new(limits.bodies_kib), Arc::new(Semaphore::new(1)));
+    let (bodies, turns, past_turn) = (Bodies::new(limits.bodies_kib), Turns::new(), Arc::new(Semaphore::new(1)));
     let board = Board::new(limits.event_streams);
-    let shared = Arc::new(Shared { replica, limits, phase, guard, bodies, scrape_turn, board });
+    let shared = Arc::new(Shared { replica, limits, phase, guard, bodies, turns, past_turn, board });
     let ends = async {
         shutdown.await;
         tracing::info!(drain_s = limits.drain.as_secs(), "shutting down: requests under way may finish");
@@ -229,27 +296,24 @@ pub fn report_runtime() -> io::Result<Runtime> {
 
 async fn accept(listener: TcpListener, side: Side, shared: &Arc<Shared>) {
     let mut phase = shared.phase.clone();
-    let slots = Arc::new(Semaphore::new(match side {
-        Side::Metrics => shared.limits.metrics_connections,
-        Side::Reports => shared.limits.report_connections,
-    }));
+    let places = shared.places(side);
     let mut connections = JoinSet::new();
-    let mut failing = false;
+    let mut warned = Seldom::default();
     loop {
         tokio::select! {
             () = draining(&mut phase) => break,
             Some(_) = connections.join_next() => {}
-            accepted = next(&listener, side, &slots) => match accepted {
-                Ok((_, None)) => shared.refuse(side, Closed::Full),
-                Ok((stream, Some(slot))) => {
-                    failing = false;
-                    connections.spawn(connection(stream, slot, side, Arc::clone(shared)));
+            accepted = next(&listener) => match accepted {
+                Ok((stream, peer)) => {
+                    match places.take(peer) {
+                        Some(place) => drop(connections.spawn(connection(stream, Visitor::new(side, peer, place), Arc::clone(shared)))),
+                        None => shared.refuse(side, Closed::Full),
+                    }
                 }
                 Err(error) => {
-                    if !failing {
-                        tracing::warn!(?side, %error, "no connection can be accepted");
+                    if let Some(unsaid) = warned.again(shared.replica.now()) {
+                        tracing::warn!(?side, %error, unsaid, "no connection can be accepted");
                     }
-                    failing = true;
                     // Out of file descriptors, most likely: to ask again at once would only burn the processor.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -269,31 +333,32 @@ async fn draining(phase: &mut watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase == Phase::Draining).await;
 }
 
-/// The next connection, and its place among those that there may be.
-async fn next(
-    listener: &TcpListener,
-    side: Side,
-    slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, Option<OwnedSemaphorePermit>)> {
-    // A scrape waits for its turn; an agent that is told at once tries the next replica, or later.
-    let slot = match side {
-        Side::Metrics => Some(Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?),
-        Side::Reports => None,
-    };
-    let (stream, _) = listener.accept().await?;
+/// The next connection, and whose it is.
+async fn next(listener: &TcpListener) -> io::Result<(TcpStream, IpAddr)> {
+    let (stream, peer) = listener.accept().await?;
     // An answer is written whole; waiting for more to send with it only delays it.
     stream.set_nodelay(true)?;
-    Ok((stream, slot.or_else(|| Arc::clone(slots).try_acquire_owned().ok())))
+    Ok((stream, peer.ip().to_canonical()))
 }
 
-async fn connection(stream: TcpStream, _slot: OwnedSemaphorePermit, side: Side, shared: Arc<Shared>) {
+async fn connection(stream: TcpStream, visitor: Visitor, shared: Arc<Shared>) {
     let figures = shared.replica.figures();
-    let _open = match side {
+    let _open = match visitor.side {
         Side::Metrics => figures.metrics_connection(),
         Side::Reports => figures.report_connection(),
     };
+    let (side, place) = (visitor.side, Arc::clone(&visitor.place));
+    tokio::select! {
+        () = shake(stream, visitor, &shared) => {}
+        () = place.left() => shared.refuse(side, Closed::GaveWay),
+    }
+}
+
+/// Speaks TLS where that is spoken.
+async fn shake(stream: TcpStream, visitor: Visitor, shared: &Arc<Shared>) {
+    let side = visitor.side;
     let stream = Stall::new(stream, shared.limits.stall);
-    let Some(certificates) = shared.tls(side) else { return serve(stream, side, &shared).await };
+    let Some(certificates) = shared.tls(side) else { return serve(stream, visitor, shared).await };
     let Some(config) = certificates.config() else { return shared.refuse(side, Closed::NoCertificate) };
     let mut phase = shared.phase.clone();
     let shaking = tokio::time::timeout(shared.limits.handshake, TlsAcceptor::from(config).accept(stream));
@@ -302,7 +367,7 @@ async fn connection(stream: TcpStream, _slot: OwnedSemaphorePermit, side: Side, 
         () = draining(&mut phase) => return,
     };
     match shaken {
-        Ok(Ok(stream)) => serve(stream, side, &shared).await,
+        Ok(Ok(stream)) => serve(stream, visitor, shared).await,
         Ok(Err(error)) => {
             tracing::debug!(?side, %error, "no TLS connection");
             shared.refuse(side, Closed::Handshake);
@@ -312,12 +377,14 @@ async fn connection(stream: TcpStream, _slot: OwnedSemaphorePermit, side: Side, 
 }
 
 /// Answers requests for as long as they come.
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, side: Side, shared: &Arc<Shared>) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, visitor: Visitor, shared: &Arc<Shared>) {
+    let (side, place) = (visitor.side, Arc::clone(&visitor.place));
+    let proof = visitor.came + shared.limits.proof;
     let (asked, mut first) = watch::channel(false);
     let service = service_fn(|request| {
         asked.send_replace(true);
-        let shared = Arc::clone(shared);
-        async move { Ok::<_, Infallible>(routes::answer(request, side, &shared).await) }
+        let (shared, visitor) = (Arc::clone(shared), visitor.clone());
+        async move { Ok::<_, Infallible>(visitor.answer(request, &shared).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -334,8 +401,15 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, side: Side, shared: 
             std::future::pending::<()>().await;
         }
     };
+    let unproven = async {
+        let is_asked = side == Side::Reports && shared.guard.tokens.is_some();
+        if !is_asked || tokio::time::timeout_at(proof, place.proof()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
     let result = tokio::select! {
         result = connection.as_mut() => result,
+        () = unproven => return shared.refuse(side, Closed::Unproven),
         () = silent => return shared.refuse(side, Closed::Silent),
         () = draining(&mut phase) => {
             connection.as_mut().graceful_shutdown();

@@ -130,6 +130,18 @@ impl Store {
         Self { limits, nodes: Table::default(), bytes: 0 }
     }
 
+    /// The same with this limit on [`Limits::bytes`], or what it has already.
+    #[must_use]
+    pub fn bounded(mut self, bytes: u64) -> Self {
+        self.limits.bytes = bytes.max(self.bytes);
+        self
+    }
+
+    /// The nodes whose report is kept, in no order.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
+        self.nodes.keys()
+    }
+
     /// Takes a report if it is news.
     pub fn insert(&mut self, received: &Received<'_>, now: Now) -> Result<Outcome, Refusal> {
         let known = self.nodes.get(&received.node);

@@ -11,6 +11,7 @@ pub mod tls;
 
 pub mod claims;
 pub mod identity;
+mod strangers;
 pub mod verdict;
 
 pub mod peers;

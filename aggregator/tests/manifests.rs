@@ -8,6 +8,8 @@ mod apiserver;
 mod others;
 #[path = "manifests/rendered.rs"]
 mod rendered;
+#[path = "manifests/rights.rs"]
+mod rights;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -227,13 +229,37 @@ fn no_secret_is_readable_but_the_authority_and_no_verb_is_a_star() {
         for role in of_kind(&objects, "Role").chain(of_kind(&objects, "ClusterRole")) {
             for rule in role["rules"].as_array().unwrap() {
                 assert!(!rule.to_string().contains('*'), "{overlay}: {rule}");
-                if rule["resources"].to_string().contains("secrets") {
+                // What is to be created has no name yet that a rule could be about; and to create is not to read.
+                if rule["resources"].to_string().contains("secrets") && rule["verbs"] != serde_json::json!(["create"]) {
                     assert_eq!(rule["resourceNames"], serde_json::json!(["mcad-aggregator-authority"]), "{overlay}");
                 }
             }
         }
         let given = ["cert-manager", "openshift"].iter().any(|name| overlay.ends_with(name));
         assert_eq!(of_kind(&objects, "Secret").count(), usize::from(!given), "{overlay}");
+    }
+}
+
+/// The label of namespaces whose pods may scrape.
+const MONITORING: &str = "mcad-metrics/monitoring";
+
+#[test]
+fn ports_for_metrics_are_open_to_namespaces_of_monitoring_alone() {
+    for overlay in overlays() {
+        let Some(objects) = render(&overlay) else { return };
+        let rules = of_kind(&objects, "NetworkPolicy").flat_map(|policy| policy["spec"]["ingress"].as_array().unwrap());
+        let of_metrics: Vec<_> = rules.filter(|rule| rule["ports"].to_string().contains("\"metrics\"")).collect();
+        assert_eq!(of_metrics.len(), 2, "{overlay}: the aggregator's and the agent's");
+        for rule in of_metrics {
+            let expected = serde_json::json!([{"namespaceSelector": {"matchLabels": {MONITORING: "true"}}}]);
+            assert_eq!(rule["from"], expected, "{overlay}");
+        }
+    }
+    for document in ["deploy/README.md", "docs/operations.md"] {
+        assert!(
+            read(document).contains(&format!("kubectl label namespace monitoring {MONITORING}=true")),
+            "{document}"
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 mod support;
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use mcad_wire::report::{Cgroup, Cgroups, Gpu, Gpus, Machine, REPORT_VERSION, Report};
 use support::aggregator::{Aggregator, command};
@@ -54,6 +55,23 @@ fn it_says_where_it_listens_serves_there_and_ends_when_asked() {
     assert!(aggregator.ended().success());
     let log = aggregator.log();
     assert!(log.contains("shutting down") && log.contains("ended"), "{log}");
+}
+
+#[test]
+fn it_may_open_as_many_files_as_are_allowed_and_says_how_many_agents_there_is_room_for() {
+    let room = |limit: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{limit} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_mcad-aggregator")]);
+        shell.args(["--cluster", "local"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut aggregator = Aggregator::spawn(shell, &["--cluster", "local"]);
+        assert!(aggregator.get("/live").is_some());
+        aggregator.signal("-TERM");
+        assert!(aggregator.ended().success());
+        aggregator.log()
+    };
+    let raised = room("ulimit -Sn 300 && ulimit -Hn 1000");
+    assert!(raised.contains("open_files=1000 connections=744"), "{raised}");
+    assert!(raised.contains("room for fewer agents"), "{raised}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 mod support;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +17,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use mcad_aggregator::clock::api::ApiClock;
 use mcad_aggregator::clock::{Clock, Now};
 use mcad_aggregator::cluster::{Cluster, Event, Source};
 use mcad_aggregator::merge::Ages;
@@ -47,6 +48,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
@@ -111,7 +114,7 @@ impl Aggregator {
         let sequence = SEQUENCE.fetch_add(1, Ordering::SeqCst);
         let report = report_of(node, sequence);
         let sender = async {
-            let bearer = self.tokens.bearer(token, |_| ()).await?;
+            let bearer = self.tokens.bearer(token, PEER, |_| ()).await?;
             self.replica.node_of(bearer)
         };
         let outcome = match sender.await {
@@ -139,7 +142,7 @@ async fn a_report_is_taken_with_its_own_nodes_token_and_every_other_token_has_it
     assert_eq!(aggregator.report(Some(&on_a), "a").await, Err("not_ready"));
     aggregator.list(client.clone()).await;
     assert_eq!(aggregator.report(Some(&on_a), "a").await, Ok(Outcome::Taken));
-    let bearer = aggregator.tokens.bearer(Some(&on_a), |_| ()).await.unwrap();
+    let bearer = aggregator.tokens.bearer(Some(&on_a), PEER, |_| ()).await.unwrap();
     assert!(matches!(&bearer, Bearer::InPod(pod) if pod.name == "on-a" && pod.namespace == "default"), "{bearer:?}");
 
     assert_eq!(aggregator.report(None, "b").await, Err("no_token"));
@@ -298,6 +301,7 @@ fn replicated(client: Client, seconds: &Arc<AtomicU64>) -> Replicated {
     let clock = Clock::from_fn(move || Now { unix_ms: hand.load(Ordering::SeqCst) * 1000, ..Now::default() });
     let places = Places { namespace: "default".into(), secret: "authority".into(), config_map: "bundle".into() };
     let certificates = Certificates::default();
+    let clock = ApiClock::new(clock);
     let keeper = Keeper::new(client, places, vec!["reports.svc".into()], clock, certificates.clone());
     Replicated { keeper, certificates }
 }

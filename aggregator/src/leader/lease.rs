@@ -13,7 +13,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::Leadership;
 use super::election::{Action, Claim, Election, Event, Record, Settings, Standing};
-use crate::clock::{Clock, Now};
+use crate::clock::api::ApiClock;
+use crate::seldom::Seldom;
 
 /// Where the holder says how its report port is reached, for the one replica that starts beside it.
 const ADDRESS: &str = "mcad-metrics/reports";
@@ -33,7 +34,7 @@ pub struct Candidate<S> {
     name: String,
     /// This replica's own, for others.
     address: Option<String>,
-    clock: Clock,
+    clock: ApiClock,
     leadership: Leadership,
     /// What this replica is fit for, now.
     standing: S,
@@ -43,6 +44,7 @@ pub struct Candidate<S> {
     holder: watch::Sender<Holder>,
     /// How the last request ended; `None` before the first.
     failing: Option<bool>,
+    warned: Seldom,
 }
 
 /// Who holds the Lease, as far as others need to know.
@@ -64,7 +66,7 @@ impl<S: Fn() -> Standing> Candidate<S> {
         name: &Name,
         settings: Settings,
         address: Option<String>,
-        clock: Clock,
+        clock: ApiClock,
         leadership: Leadership,
         standing: S,
     ) -> Self {
@@ -83,6 +85,7 @@ impl<S: Fn() -> Standing> Candidate<S> {
             lease: None,
             holder: watch::Sender::default(),
             failing: None,
+            warned: Seldom::default(),
         }
     }
 
@@ -127,7 +130,13 @@ impl<S: Fn() -> Standing> Candidate<S> {
 
     fn step(&mut self, event: Event) -> Action {
         let held = self.election.renewed().is_some();
-        let action = self.election.step(event, (self.standing)(), self.clock.now());
+        let standing = (self.standing)();
+        // Who can't be sure of the time leaves it to another one to lead, if there is one: it acts as one that lacks the past.
+        let standing = match (self.clock.times().other_s(), standing) {
+            (Some(_), Standing::Ready) => Standing::Unseeded,
+            _ => standing,
+        };
+        let action = self.election.step(event, standing, self.clock.now());
         self.leadership.renewed(self.election.renewed());
         let holds = self.election.renewed().is_some();
         if holds != held {
@@ -146,7 +155,7 @@ impl<S: Fn() -> Standing> Candidate<S> {
     async fn act(&mut self, action: Action) -> Event {
         let asked = self.clock.now();
         let limit = self.election.settings().request();
-        let request = self.request(action, asked);
+        let request = self.request(action);
         let result = tokio::time::timeout(limit, request).await.unwrap_or(Err(Failure::Silence(limit)));
         self.note(result.as_ref().err());
         let Ok(lease) = result else { return Event::Failed };
@@ -163,14 +172,14 @@ impl<S: Fn() -> Standing> Candidate<S> {
         }
     }
 
-    async fn request(&self, action: Action, asked: Now) -> Result<Option<Lease>, Failure> {
+    async fn request(&self, action: Action) -> Result<Option<Lease>, Failure> {
         let parameters = PostParams::default();
         let claim = match action {
             Action::Write(claim) => claim,
             Action::Read | Action::Wait(_) | Action::Done => return Ok(self.api.get_opt(&self.name).await?),
         };
         let known = self.lease.clone().filter(|_| claim != Claim::Create);
-        let wanted = self.claimed(claim, known, asked);
+        let wanted = self.claimed(claim, known);
         let lease = match claim {
             Claim::Create => self.api.create(&parameters, &wanted).await?,
             // It has the version that was read: another may not have written meanwhile.
@@ -181,14 +190,16 @@ impl<S: Fn() -> Standing> Candidate<S> {
         Ok(Some(lease))
     }
 
-    fn claimed(&self, claim: Claim, known: Option<Lease>, asked: Now) -> Lease {
+    fn claimed(&self, claim: Claim, known: Option<Lease>) -> Lease {
         let settings = self.election.settings();
         let Lease { mut metadata, spec } = known.unwrap_or_else(|| Lease {
             metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
             spec: None,
         });
         let mut spec = spec.unwrap_or_default();
-        let time = i64::try_from(asked.unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).map(MicroTime);
+        // People and other programs compare it with the API server's time, whatever this machine believes.
+        let time = self.clock.times().written_ms();
+        let time = i64::try_from(time).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).map(MicroTime);
         let annotations = metadata.annotations.get_or_insert_default();
         if claim == Claim::Release {
             annotations.remove(ADDRESS);
@@ -217,17 +228,17 @@ impl<S: Fn() -> Standing> Candidate<S> {
         Lease { metadata, spec: Some(spec) }
     }
 
-    /// A failure is logged when failures begin, and when they end.
+    /// Failures are logged seldom, and when they end.
     fn note(&mut self, failure: Option<&Failure>) {
         // Of two replicas that ask for the same, one gets it: that is how it should be.
         let failure = failure.filter(|failure| !failure.is_lost_race());
-        if self.failing.replace(failure.is_some()) == Some(failure.is_some()) {
-            return;
-        }
+        let before = self.failing.replace(failure.is_some());
         if let Some(failure) = failure {
-            let cause = std::error::Error::source(failure).map(ToString::to_string);
-            tracing::warn!(lease = self.name, cause, "{failure}");
-        } else {
+            if let Some(unsaid) = self.warned.again(self.clock.now()) {
+                let cause = std::error::Error::source(failure).map(ToString::to_string);
+                tracing::warn!(lease = self.name, cause, unsaid, "{failure}");
+            }
+        } else if before != Some(false) {
             tracing::info!(lease = self.name, "the Lease can be read and written");
         }
     }
@@ -258,3 +269,6 @@ fn record(lease: &Lease) -> Record {
         address: lease.metadata.annotations.as_ref().and_then(|all| all.get(ADDRESS).cloned()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,8 +75,8 @@ pub enum Refusal {
     /// The node reports more often than an agent does.
     #[error("node {0} reports more often than an agent does")]
     TooOften(String),
-    /// Too many bodies are being read.
-    #[error("too many reports are being received at the moment")]
+    /// Too many bodies are being read, or one of the same node.
+    #[error("too many reports are being received at the moment, or another one of this node")]
     Busy,
     /// All that is kept takes as much memory as it may.
     #[error("the reports that are kept take {0} bytes, as many as they may (--report-memory)")]

@@ -130,3 +130,30 @@ fn nobody_learns_of_itself() {
     ours.learn(&Seed { identity: "other".into(), ..seed }).unwrap();
     assert!(ours.is_ready());
 }
+
+#[test]
+fn beside_a_dump_so_many_nodes_are_taken_that_it_does_not_have_as_without_kubernetes() {
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "of-the-dump", "uid": "1"}});
+    let node = decode(Kind::named("v1", "Node").unwrap(), node).unwrap();
+    let kubernetes = Kubernetes::new(Cluster::from_objects([node]), Options::default(), Ages::DoNot);
+    let (mode, store) = (Mode::Kubernetes(Box::new(kubernetes)), Store::new(Limits::REPLAY).bounded(1 << 30));
+    let replica = Replica::new(Clock::from_fn(|| at(0)), mode, store, SelfMetrics::new().unwrap());
+    let send = |node: &str| replica.take(None, Ok(&crate::fixtures::report(node, 1).encode_to_vec()));
+    for stranger in 0..Limits::LOCAL.nodes {
+        assert_eq!(send(&format!("stranger-{stranger}")), Ok(Outcome::Taken));
+    }
+    assert_eq!(send("one-more"), Err(Refusal::TooManyNodes(Limits::LOCAL.nodes)));
+    assert_eq!(send("of-the-dump"), Ok(Outcome::Taken));
+    assert!(send("stranger-0").is_ok(), "who is known goes on");
+}
+
+#[test]
+fn what_a_file_brings_is_kept_and_what_comes_after_it_is_bounded() {
+    let received = |node: &str| crate::fixtures::report(node, 1).encode_to_vec();
+    let mut store = Store::new(Limits::REPLAY);
+    store.insert(&receive::receive(&received("a")).unwrap(), at(0)).unwrap();
+    let mut store = store.bounded(1);
+    let refused = store.insert(&receive::receive(&received("b")).unwrap(), at(0));
+    assert!(matches!(refused, Err(Refusal::NoRoom(_))), "{refused:?}");
+    assert_eq!(store.nodes().count(), 1);
+}

@@ -6,7 +6,8 @@ use hyper::{StatusCode, Uri};
 use serde::Serialize;
 
 use super::Shared;
-use super::routes::{Answer, text, whole};
+use super::routes::{Answer, text, too_many, whole};
+use super::visitor::Visitor;
 use crate::api::{Refused, Wanted};
 use crate::explain;
 use crate::replica::Replica;
@@ -19,14 +20,12 @@ struct Error {
     error: String,
 }
 
-pub(super) async fn answer(uri: &Uri, shared: &Shared) -> Answer {
+pub(super) async fn answer(uri: &Uri, visitor: &Visitor, shared: &Shared) -> Answer {
     let wanted = match Wanted::parse(uri.path(), uri.query().unwrap_or_default()) {
         Ok(wanted) => wanted,
         Err(refused) => return refusal(&refused),
     };
-    let Ok(turn) = Arc::clone(&shared.scrape_turn).acquire_owned().await else {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
-    };
+    let Some(turn) = shared.turns.turn(visitor.peer).await else { return too_many() };
     let replica = Arc::clone(&shared.replica);
     // A snapshot of a large cluster takes a while: other connections wait for none of it.
     let made = tokio::task::spawn_blocking(move || {

@@ -94,7 +94,7 @@ pub(super) async fn keep(shared: &Arc<Shared>) {
         if !due && !shared.board.is_watched() {
             continue;
         }
-        let Ok(turn) = Arc::clone(&shared.scrape_turn).acquire_owned().await else { return };
+        let Some(turn) = shared.turns.own().await else { return };
         let looking = Arc::clone(shared);
         let looked = tokio::task::spawn_blocking(move || {
             let snapshot = looking.replica.snapshot();
@@ -126,7 +126,7 @@ pub(super) fn stream(wanted: Wanted, shared: &Arc<Shared>) -> Answer {
     let (pieces, receiver) = mpsc::channel(PIECES_AHEAD);
     // Nobody joins it: it ends when its reader leaves or the drain begins, and its reader sees that.
     drop(tokio::spawn(tell(wanted, Arc::clone(shared), pieces, place)));
-    let mut answer = Response::new(Either::Right(Chunks(receiver)));
+    let mut answer = Response::new(Either::Right(Chunks::new(receiver)));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer

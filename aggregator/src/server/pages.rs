@@ -6,7 +6,8 @@ use hyper::{StatusCode, Uri};
 
 use super::Shared;
 use super::board;
-use super::routes::{Answer, text, whole};
+use super::routes::{Answer, text, too_many, whole};
+use super::visitor::Visitor;
 use crate::page::wanted::Wanted;
 use crate::page::{self, EVENTS, SCRIPT, SCRIPT_PATH, STYLE, STYLE_PATH};
 
@@ -19,7 +20,7 @@ pub(super) fn is_at(path: &str) -> bool {
     matches!(path, STYLE_PATH | SCRIPT_PATH) || Wanted::parse(path.strip_prefix(EVENTS).unwrap_or(path), "").is_some()
 }
 
-pub(super) async fn answer(uri: &Uri, shared: &Arc<Shared>) -> Answer {
+pub(super) async fn answer(uri: &Uri, visitor: &Visitor, shared: &Arc<Shared>) -> Answer {
     let (path, query) = (uri.path(), uri.query().unwrap_or_default());
     match path {
         STYLE_PATH => return whole(StatusCode::OK, CSS, STYLE.to_owned()),
@@ -32,14 +33,12 @@ pub(super) async fn answer(uri: &Uri, shared: &Arc<Shared>) -> Answer {
         None => text(StatusCode::NOT_FOUND, "no page is there"),
         Some(Err(refused)) => text(StatusCode::BAD_REQUEST, &refused.to_string()),
         Some(Ok(wanted)) if streams => board::stream(wanted, shared),
-        Some(Ok(wanted)) => page(wanted, shared).await,
+        Some(Ok(wanted)) => page(wanted, visitor, shared).await,
     }
 }
 
-async fn page(wanted: Wanted, shared: &Arc<Shared>) -> Answer {
-    let Ok(turn) = Arc::clone(&shared.scrape_turn).acquire_owned().await else {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
-    };
+async fn page(wanted: Wanted, visitor: &Visitor, shared: &Arc<Shared>) -> Answer {
+    let Some(turn) = shared.turns.turn(visitor.peer).await else { return too_many() };
     let looking = Arc::clone(shared);
     // A snapshot of a large cluster takes a while: other connections wait for none of it.
     let made = tokio::task::spawn_blocking(move || {

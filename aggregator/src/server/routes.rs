@@ -11,7 +11,8 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use prost::Message as _;
 
-use super::scrape::{self, Chunks, Encoding};
+use super::scrape::{self, Chunks, Encoding, Patience};
+use super::visitor::Visitor;
 use super::{Phase, Shared, Side, api, pages};
 use crate::api::ROOT;
 use crate::peer;
@@ -27,8 +28,13 @@ const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.
 /// How much of a body that is too large is still read, so that its sender gets to the answer instead of a reset.
 pub(super) const DISCARDED_BYTES: usize = 8 * MAX_BODY_BYTES;
 
-pub(super) async fn answer(request: Request<Incoming>, side: Side, shared: &Arc<Shared>) -> Answer {
-    let wanted = match (side, request.uri().path()) {
+/// Whether it asks for what kubelet does.
+pub(super) fn is_probe(request: &Request<Incoming>) -> bool {
+    matches!(request.uri().path(), "/live" | "/ready")
+}
+
+pub(super) async fn answer(request: Request<Incoming>, visitor: &Visitor, shared: &Arc<Shared>) -> Answer {
+    let wanted = match (visitor.side, request.uri().path()) {
         (Side::Metrics, "/metrics" | "/live" | "/ready") => Method::GET,
         (Side::Metrics, path) if path.starts_with(ROOT) || pages::is_at(path) => Method::GET,
         (Side::Reports, "/v1/report") => Method::POST,
@@ -47,9 +53,9 @@ pub(super) async fn answer(request: Request<Incoming>, side: Side, shared: &Arc<
         return answer;
     }
     match request.uri().path() {
-        "/metrics" => metrics(request.headers(), shared).await,
-        "/v1/report" => report(request, shared).await,
-        peer::PATH => match peer(request.headers(), shared).await {
+        "/metrics" => metrics(request.headers(), visitor, shared).await,
+        "/v1/report" => report(request, visitor, shared).await,
+        peer::PATH => match peer(request.headers(), visitor, shared).await {
             Ok(()) => seed(shared).await,
             Err(refusal) => refused(&refusal),
         },
@@ -59,18 +65,17 @@ pub(super) async fn answer(request: Request<Incoming>, side: Side, shared: &Arc<
             Phase::Serving => text(StatusCode::SERVICE_UNAVAILABLE, "the cluster is not known yet, or out of reach"),
             Phase::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
         },
-        path if path.starts_with(ROOT) => api::answer(request.uri(), shared).await,
-        _ => pages::answer(request.uri(), shared).await,
+        path if path.starts_with(ROOT) => api::answer(request.uri(), visitor, shared).await,
+        _ => pages::answer(request.uri(), visitor, shared).await,
     }
 }
 
-async fn metrics(headers: &HeaderMap, shared: &Shared) -> Answer {
+async fn metrics(headers: &HeaderMap, visitor: &Visitor, shared: &Shared) -> Answer {
     let encoding = encoding(headers);
     shared.note_certificates();
-    let Ok(turn) = Arc::clone(&shared.scrape_turn).acquire_owned().await else {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
-    };
-    let chunks = scrape::begin(Arc::clone(&shared.replica), encoding, shared.limits.stall, turn);
+    let Some(turn) = shared.turns.turn(visitor.peer).await else { return too_many() };
+    let patience = Patience { in_turn: shared.limits.in_turn, stall: shared.limits.stall };
+    let chunks = scrape::begin(Arc::clone(&shared.replica), encoding, patience, turn);
     let mut answer = Response::new(Either::Right(chunks));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, EXPOSITION);
@@ -82,31 +87,30 @@ async fn metrics(headers: &HeaderMap, shared: &Shared) -> Answer {
 }
 
 /// Whether whoever asks for the past is another replica.
-async fn peer(headers: &HeaderMap, shared: &Shared) -> Result<(), Refusal> {
-    let Some(peers) = &shared.guard.peers else { return Ok(()) };
-    peers.bearer(token(headers), |asked| shared.replica.figures().token_reviewed(asked)).await?;
+async fn peer(headers: &HeaderMap, visitor: &Visitor, shared: &Shared) -> Result<(), Refusal> {
+    if let Some(peers) = &shared.guard.peers {
+        peers.bearer(token(headers), visitor.peer, |asked| shared.replica.figures().token_reviewed(asked)).await?;
+    }
+    visitor.place.proven(None);
     Ok(())
 }
 
 /// What another replica that starts asks for.
 async fn seed(shared: &Shared) -> Answer {
-    let Ok(turn) = Arc::clone(&shared.scrape_turn).acquire_owned().await else {
+    // Not that of scrapes: whoever holds those up must not hold up a replica that starts.
+    let Ok(turn) = Arc::clone(&shared.past_turn).acquire_owned().await else {
         return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
     };
     let replica = Arc::clone(&shared.replica);
     // A large cluster takes a while.
-    let told = tokio::task::spawn_blocking(move || {
-        let told = replica.tell().map(|seed| seed.encode_to_vec());
-        drop(turn);
-        told
-    });
+    let told = tokio::task::spawn_blocking(move || replica.tell().map(|seed| seed.encode_to_vec()));
     match told.await {
         Ok(Some(bytes)) if bytes.len() > peer::MAX_BYTES => {
             tracing::error!(bytes = bytes.len(), limit = peer::MAX_BYTES, "the past is too long to be told");
             text(StatusCode::INTERNAL_SERVER_ERROR, "longer than another replica would read")
         }
         Ok(Some(bytes)) => {
-            let mut answer = Response::new(Either::Left(Full::new(Bytes::from(bytes))));
+            let mut answer = Response::new(Either::Right(Chunks::whole(bytes, turn)));
             answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
             answer
         }
@@ -116,9 +120,12 @@ async fn seed(shared: &Shared) -> Answer {
     }
 }
 
-async fn report(request: Request<Incoming>, shared: &Shared) -> Answer {
-    let (sender, body) = match sender(request.headers(), shared).await {
-        Ok(sender) => (sender, read(request, shared).await),
+async fn report(request: Request<Incoming>, visitor: &Visitor, shared: &Shared) -> Answer {
+    let (sender, body) = match sender(request.headers(), visitor, shared).await {
+        Ok(sender) => {
+            let body = read(request, sender.as_ref(), visitor, shared).await;
+            (sender, body)
+        }
         Err(refusal) => {
             // Who is not believed costs no memory, but gets to read why.
             discard(request.into_body(), shared.limits.body).await;
@@ -138,10 +145,15 @@ async fn report(request: Request<Incoming>, shared: &Shared) -> Answer {
 }
 
 /// The node whose agent sends this. Absent: nobody asks who it is.
-async fn sender(headers: &HeaderMap, shared: &Shared) -> Result<Option<NodeName>, Refusal> {
-    let Some(tokens) = &shared.guard.tokens else { return Ok(None) };
-    let bearer = tokens.bearer(token(headers), |asked| shared.replica.figures().token_reviewed(asked)).await?;
+async fn sender(headers: &HeaderMap, visitor: &Visitor, shared: &Shared) -> Result<Option<NodeName>, Refusal> {
+    let Some(tokens) = &shared.guard.tokens else {
+        visitor.place.proven(None);
+        return Ok(None);
+    };
+    let bearer =
+        tokens.bearer(token(headers), visitor.peer, |asked| shared.replica.figures().token_reviewed(asked)).await?;
     let node = shared.replica.node_of(bearer)?;
+    visitor.place.proven(Some(&node));
     shared.replica.admit_one_more(&node)?;
     Ok(Some(node))
 }
@@ -184,7 +196,12 @@ fn status(refusal: &Refusal) -> StatusCode {
     }
 }
 
-async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Bytes, Refusal> {
+async fn read(
+    request: Request<Incoming>,
+    sender: Option<&NodeName>,
+    visitor: &Visitor,
+    shared: &Shared,
+) -> Result<Bytes, Refusal> {
     let shown = |value: &[u8]| String::from_utf8_lossy(value).chars().take(100).collect();
     let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if content_type != PROTOBUF.as_bytes() {
@@ -196,8 +213,8 @@ async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Bytes, Refu
     let body = request.into_body();
     // Where no length is said it may be any.
     let length = body.size_hint().exact().unwrap_or(u64::MAX).min(MAX_BODY_BYTES as u64);
-    let room = shared.bodies.try_acquire_many(u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX));
-    let Ok(_room) = room else {
+    let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
+    let Some(_room) = shared.bodies.begin(sender, visitor.peer, kib) else {
         discard(body, shared.limits.body).await;
         return Err(Refusal::Busy);
     };
@@ -253,6 +270,13 @@ fn encoding(headers: &HeaderMap) -> Encoding {
         }
     }
     if weights.0.or(weights.1) == Some(true) { Encoding::Gzip } else { Encoding::Plain }
+}
+
+/// To one who asks for more at once than one may.
+pub(super) fn too_many() -> Answer {
+    let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, "as many answers are being made for this address as may be");
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
 }
 
 pub(super) fn text(status: StatusCode, sentence: &str) -> Answer {

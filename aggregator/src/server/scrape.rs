@@ -10,8 +10,11 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::body::{Body, Bytes, Frame};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::time::{Instant, timeout};
 
+use super::turns::Turn;
 use crate::exposition::{CHUNK_BYTES, Closed, Sink};
 use crate::replica::Replica;
 
@@ -27,7 +30,26 @@ pub(super) enum Encoding {
 
 /// The body while it is written.
 #[derive(Debug)]
-pub(super) struct Chunks(pub(super) mpsc::Receiver<Piece>);
+pub(super) struct Chunks {
+    pieces: mpsc::Receiver<Piece>,
+    _held: Option<OwnedSemaphorePermit>,
+}
+
+impl Chunks {
+    pub(super) fn new(pieces: mpsc::Receiver<Piece>) -> Self {
+        Self { pieces, _held: None }
+    }
+
+    /// One that was made whole, and holds on to this until it was read.
+    pub(super) fn whole(body: Vec<u8>, held: OwnedSemaphorePermit) -> Self {
+        let (sender, pieces) = mpsc::channel(2);
+        for piece in [Piece::Chunk(body), Piece::End] {
+            // There is room for two.
+            let _ = sender.try_send(piece);
+        }
+        Self { pieces, _held: Some(held) }
+    }
+}
 
 /// A part of a body.
 #[derive(Debug)]
@@ -42,13 +64,22 @@ pub(super) enum Piece {
 #[error("the exposition was cut")]
 pub(super) struct Cut;
 
-/// Begins to write; `turn` is given back at the end.
-pub(super) fn begin(replica: Arc<Replica>, encoding: Encoding, stall: Duration, turn: OwnedSemaphorePermit) -> Chunks {
+/// For how long a reader is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// In all, while others wait for their turn.
+    pub(super) in_turn: Duration,
+    /// Without that it takes anything.
+    pub(super) stall: Duration,
+}
+
+/// Begins to write; `turn` is given back at the end, and while the reader is waited for beyond [`Patience::in_turn`].
+pub(super) fn begin(replica: Arc<Replica>, encoding: Encoding, patience: Patience, turn: Turn) -> Chunks {
     let (pieces, receiver) = mpsc::channel(CHUNKS_AHEAD);
     let runtime = Handle::current();
     // Nobody joins it: its end, good or bad, is what the reader finds in the channel; a reader that leaves ends it.
     drop(tokio::task::spawn_blocking(move || {
-        let mut sender = Sender { pieces, runtime, stall };
+        let mut sender = Sender { pieces, runtime, patience, turn };
         let written = match encoding {
             Encoding::Plain => replica.expose(&mut sender).map(drop),
             Encoding::Gzip => {
@@ -59,9 +90,8 @@ pub(super) fn begin(replica: Arc<Replica>, encoding: Encoding, stall: Duration, 
         if written.and_then(|()| sender.send(Piece::End)).is_err() {
             tracing::debug!("the reader of a scrape left or stalled");
         }
-        drop(turn);
     }));
-    Chunks(receiver)
+    Chunks::new(receiver)
 }
 
 impl Body for Chunks {
@@ -69,7 +99,7 @@ impl Body for Chunks {
     type Error = Cut;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        self.0.poll_recv(cx).map(|piece| match piece {
+        self.pieces.poll_recv(cx).map(|piece| match piece {
             Some(Piece::Chunk(chunk)) => Some(Ok(Frame::data(chunk.into()))),
             Some(Piece::End) => None,
             None => Some(Err(Cut)),
@@ -80,13 +110,32 @@ impl Body for Chunks {
 struct Sender {
     pieces: mpsc::Sender<Piece>,
     runtime: Handle,
-    stall: Duration,
+    /// What is left of it.
+    patience: Patience,
+    turn: Turn,
 }
 
 impl Sender {
     fn send(&mut self, piece: Piece) -> Result<(), Closed> {
-        let sent = self.runtime.block_on(tokio::time::timeout(self.stall, self.pieces.send(piece)));
-        sent.map_err(|_| Closed)?.map_err(|_| Closed)
+        let piece = match self.pieces.try_send(piece) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(piece)) => piece,
+            Err(TrySendError::Closed(_)) => return Err(Closed),
+        };
+        let began = Instant::now();
+        let room = self.runtime.block_on(timeout(self.patience.in_turn, self.pieces.reserve()));
+        self.patience.in_turn = self.patience.in_turn.saturating_sub(began.elapsed());
+        if let Ok(room) = room {
+            room.map_err(|_| Closed)?.send(piece);
+            return Ok(());
+        }
+        if !self.turn.give_back() {
+            return Err(Closed);
+        }
+        let room = self.runtime.block_on(timeout(self.patience.stall, self.pieces.reserve()));
+        room.map_err(|_| Closed)?.map_err(|_| Closed)?.send(piece);
+        self.turn.take_again(&self.runtime);
+        Ok(())
     }
 }
 

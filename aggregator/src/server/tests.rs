@@ -33,15 +33,20 @@ const NEVER: Duration = Duration::from_mins(1);
 const SOON: Duration = Duration::from_millis(50);
 const PATIENT: Limits = Limits {
     metrics_connections: 8,
+    metrics_of_peer: 8,
+    probe_connections: 2,
     report_connections: 8,
+    report_connections_of_node: 2,
     bodies_kib: 64 * 1024,
     handshake: NEVER,
     first: NEVER,
+    proof: NEVER,
     header: NEVER,
     body: NEVER,
+    in_turn: SOON,
     stall: NEVER,
     drain: NEVER,
-    event_streams: 2,
+    event_streams: 8,
     beat: NEVER,
     history_step: NEVER,
 };
@@ -353,10 +358,34 @@ async fn a_reader_that_takes_nothing_is_cut_and_the_next_one_is_served() {
     let mut stalled = TcpStream::connect(served.metrics).await.unwrap();
     stalled.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     stalled.readable().await.unwrap();
-    let exposition = served.exposition().await;
-    assert!(exposition.contains("mcad_aggregator_scrapes_cut_total 1\n"), "{}", &exposition[exposition.len() - 2000..]);
+    served.counts("mcad_aggregator_scrapes_cut_total 1").await;
     // What it finds when it reads on is no whole body.
     assert!(!read_to_cut(&mut stalled).await.ends_with(b"0\r\n\r\n"));
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_take_nothing_keep_no_scrape_page_or_answer_from_others_and_may_go_on() {
+    let served = serve(PATIENT).await;
+    fill(&served, 16).await;
+    let mut stalled = Vec::new();
+    for last in [2, 3, 3] {
+        let mut one = place_tests::from(last, served.metrics).await;
+        one.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        one.readable().await.unwrap();
+        stalled.push(one);
+    }
+    for path in ["/", "/api/v1/cluster", "/metrics"] {
+        assert!(served.get(path, "").await.0.starts_with("HTTP/1.1 200 "), "{path}");
+    }
+    // A third one of the same peer is not waited for.
+    let mut third = place_tests::from(3, served.metrics).await;
+    third.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    served.counts("mcad_aggregator_scrapes_cut_total 1").await;
+    assert!(!read_to_cut(&mut third).await.ends_with(b"0\r\n\r\n"));
+    for one in &mut stalled {
+        assert!(read_to_cut(one).await.ends_with(b"0\r\n\r\n"), "it was waited for");
+    }
     served.end().await;
 }
 
@@ -422,8 +451,9 @@ async fn the_drain_ends_though_a_request_does_not() {
 async fn one_connection_more_than_there_may_be_is_closed_and_counted() {
     let served = serve(Limits { report_connections: 1, ..PATIENT }).await;
     let mut first = TcpStream::connect(served.reports).await.unwrap();
-    first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    // It was answered, and stays open.
+    let head = String::from_utf8_lossy(&post(valid(1).len(), b"")).replace("connection: close\r\n", "");
+    first.write_all(&[head.as_bytes(), &valid(1)].concat()).await.unwrap();
+    // It was answered, and stays open: an agent's does not give way.
     first.readable().await.unwrap();
     let mut second = TcpStream::connect(served.reports).await.unwrap();
     assert_eq!(read_to_cut(&mut second).await, b"");
@@ -431,23 +461,11 @@ async fn one_connection_more_than_there_may_be_is_closed_and_counted() {
     served.counts("mcad_aggregator_connections_refused_total{listener=\"reports\",reason=\"full\"} 1").await;
     drop(first);
     served.counts("mcad_aggregator_connections{listener=\"reports\"} 0").await;
-    assert!(served.post(&valid(1)).await.0.starts_with("HTTP/1.1 204 "));
-    served.end().await;
-}
-
-#[tokio::test]
-async fn a_scrape_more_than_there_may_be_waits_for_its_turn() {
-    let served = serve(Limits { metrics_connections: 1, ..PATIENT }).await;
-    let mut first = TcpStream::connect(served.metrics).await.unwrap();
-    first.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    first.readable().await.unwrap();
-    let mut second = TcpStream::connect(served.metrics).await.unwrap();
-    second.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
-    drop(first);
-    assert!(read_to_cut(&mut second).await.starts_with(b"HTTP/1.1 200 "));
+    assert!(served.post(&valid(2)).await.0.starts_with("HTTP/1.1 204 "));
     served.end().await;
 }
 
 mod limit_tests;
 mod page_tests;
+mod place_tests;
 mod trust_tests;

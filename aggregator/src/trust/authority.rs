@@ -15,7 +15,8 @@ use kube::{Api, Client};
 use super::certificate::{self, Authority, CertificateError};
 use super::rotation::{self, Fingerprint, Held, Leaf, Step};
 use super::tls::{Certificates, UnusableError};
-use crate::clock::Clock;
+use crate::clock::api::{ApiClock, Times};
+use crate::seldom::Seldom;
 
 /// How often both are looked at. Steps are days apart; a Secret or ConfigMap that somebody deleted is back within this.
 const EVERY: Duration = Duration::from_mins(1);
@@ -47,7 +48,7 @@ pub struct Keeper {
     places: Places,
     /// What agents call the server.
     names: Vec<String>,
-    clock: Clock,
+    clock: ApiClock,
     certificates: Certificates,
     leaf: Option<Leaf>,
 }
@@ -84,6 +85,16 @@ pub enum AuthorityError {
     /// A certificate can't be shown.
     #[error("show the certificate")]
     Show(#[source] UnusableError),
+    /// One of two clocks is wrong, and nobody can say which.
+    #[error(
+        "this machine's clock says {own_s} s since 1970 and the API server's {api_s}: until they agree nothing is changed"
+    )]
+    Clock {
+        /// This machine's.
+        own_s: u64,
+        /// The API server's.
+        api_s: u64,
+    },
     /// Others write without end.
     #[error("Secret {secret} and ConfigMap {config_map} change faster than they can be read")]
     Contended {
@@ -109,7 +120,13 @@ struct Seen {
 
 impl Keeper {
     /// One that has not looked yet.
-    pub fn new(client: Client, places: Places, names: Vec<String>, clock: Clock, certificates: Certificates) -> Self {
+    pub fn new(
+        client: Client,
+        places: Places,
+        names: Vec<String>,
+        clock: ApiClock,
+        certificates: Certificates,
+    ) -> Self {
         let secrets = Api::namespaced(client.clone(), &places.namespace);
         let config_maps = Api::namespaced(client, &places.namespace);
         Self { secrets, config_maps, places, names, clock, certificates, leaf: None }
@@ -117,7 +134,7 @@ impl Keeper {
 
     /// Keeps both for as long as it runs.
     pub async fn keep(mut self) -> Infallible {
-        let mut failing = false;
+        let (mut failing, mut warned) = (false, Seldom::default());
         loop {
             let looked = tokio::time::timeout(DEADLINE, self.look()).await.unwrap_or(Err(AuthorityError::Deadline));
             let pause = match looked {
@@ -129,9 +146,9 @@ impl Keeper {
                     EVERY
                 }
                 Err(error) => {
-                    if !failing {
+                    if let Some(unsaid) = warned.again(self.clock.now()) {
                         let cause = std::error::Error::source(&error).map(ToString::to_string);
-                        tracing::warn!(cause, "certificates: {error}; it is tried again");
+                        tracing::warn!(cause, unsaid, "certificates: {error}; it is tried again");
                     }
                     failing = true;
                     AGAIN
@@ -144,16 +161,22 @@ impl Keeper {
     /// Takes every step that is due, and renews the certificate if that is.
     pub async fn look(&mut self) -> Result<(), AuthorityError> {
         for _ in 0..MAX_STEPS {
-            let now_s = self.clock.now().unix_ms / 1000;
             let seen = self.read().await?;
+            // What was read just now said what time it is there.
+            let times = self.clock.times();
+            let now_s = times.own_s;
+            if let Some(api_s) = times.other_s() {
+                self.renew(&seen, times)?;
+                return Err(AuthorityError::Clock { own_s: now_s, api_s });
+            }
             let bundle: Vec<_> = seen.bundle.keys().copied().collect();
             let Some(step) = rotation::step(seen.held.as_ref(), &bundle, now_s) else {
-                return self.renew(seen, now_s);
+                return self.renew(&seen, times);
             };
             let written = self.take(&step, &seen, now_s).await;
             if written.is_err() {
                 // What is there already is enough to be served with.
-                self.renew(seen, now_s)?;
+                self.renew(&seen, times)?;
             }
             if written? {
                 tracing::info!(step = name(&step), "authority of certificates");
@@ -163,18 +186,25 @@ impl Keeper {
         Err(AuthorityError::Contended { secret, config_map })
     }
 
-    fn renew(&mut self, seen: Seen, now_s: u64) -> Result<(), AuthorityError> {
-        let Some(held) = seen.held else { return Ok(()) };
-        if !rotation::is_leaf_due(&held, self.leaf.as_ref(), now_s) {
+    /// Where the clocks do not agree nothing is renewed. But a replica that has nothing to show yet signs itself what is valid by
+    /// both.
+    fn renew(&mut self, seen: &Seen, times: Times) -> Result<(), AuthorityError> {
+        let Some(held) = &seen.held else { return Ok(()) };
+        let is_due = match times.other_s() {
+            Some(_) => self.leaf.is_none(),
+            None => rotation::is_leaf_due(held, self.leaf.as_ref(), times.own_s),
+        };
+        if !is_due {
             return Ok(());
         }
         let Some((certificate, Some(key))) = seen.pems.get(&held.signing.id).cloned() else { return Ok(()) };
-        let not_after_s = rotation::leaf_not_after_s(&held, now_s);
+        let not_after_s = rotation::leaf_not_after_s(held, times.latest_s());
         let authority = Authority { certificate, key };
-        let shown = authority.sign(&self.names, now_s, not_after_s).map_err(AuthorityError::Make)?;
+        let shown = authority.sign(&self.names, times.earliest_s(), not_after_s).map_err(AuthorityError::Make)?;
         self.certificates.renew(shown).map_err(AuthorityError::Show)?;
         self.leaf = Some(Leaf { authority: held.signing.id, not_after_s });
-        tracing::info!(names = ?self.names, days = (not_after_s - now_s) / 86_400, "certificate for the report port");
+        let days = not_after_s.saturating_sub(times.own_s) / 86_400;
+        tracing::info!(names = ?self.names, days, "certificate for the report port");
         Ok(())
     }
 
@@ -209,7 +239,7 @@ impl Keeper {
         let made = Authority::make(now_s).map_err(AuthorityError::Make)?;
         let read = certificate::read(&made.certificate).map_err(AuthorityError::Make)?;
         pems.insert(read.id, (made.certificate, Some(made.key)));
-        let made = rotation::Authority { id: read.id, not_after_s: read.not_after_s, published_s: None };
+        let made = known(&read, None);
         let held = rotation::stepped(seen.held.as_ref(), step, &seen.bundle, made, now_s);
         let mut secret = seen.secret.clone().unwrap_or_default();
         secret.data = Some(data(&held, &pems));
@@ -258,6 +288,11 @@ fn won<T>(written: kube::Result<T>) -> kube::Result<bool> {
     }
 }
 
+fn known(read: &certificate::Read, published_s: Option<u64>) -> rotation::Authority {
+    let certificate::Read { id, not_before_s, not_after_s } = *read;
+    rotation::Authority { id, not_before_s, not_after_s, published_s }
+}
+
 /// What the Secret's data mean.
 fn held(data: &BTreeMap<String, ByteString>, pems: &mut Pems) -> Result<Held, CertificateError> {
     let text = |key: &str| data.get(key).map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned());
@@ -267,7 +302,7 @@ fn held(data: &BTreeMap<String, ByteString>, pems: &mut Pems) -> Result<Held, Ce
         let read = certificate::read(&authority.certificate)?;
         pems.insert(read.id, (authority.certificate, Some(authority.key)));
         let published_s = text(&format!("{role}.published")).and_then(|seconds| seconds.parse().ok());
-        Ok(Some(rotation::Authority { id: read.id, not_after_s: read.not_after_s, published_s }))
+        Ok(Some(known(&read, published_s)))
     };
     let signing = keyed("signing")?.ok_or(CertificateError::NotCertificate)?;
     let next = keyed("next")?;
@@ -312,6 +347,8 @@ fn name(step: &Step) -> &'static str {
 }
 
 #[cfg(test)]
+mod clock_tests;
+#[cfg(test)]
 mod limits;
 
 #[cfg(test)]
@@ -326,7 +363,7 @@ mod tests {
             let one = Authority::make(now_s).unwrap();
             let read = certificate::read(&one.certificate).unwrap();
             pems.insert(read.id, (one.certificate, Some(one.key)));
-            rotation::Authority { id: read.id, not_after_s: read.not_after_s, published_s }
+            known(&read, published_s)
         };
         let (signing, next, old) = (made(Some(7)), made(None), made(None));
         let all = Held { signing, next: Some(next), retired: BTreeMap::from([(old.id, old.not_after_s)]) };

@@ -38,6 +38,8 @@ pub struct Shown {
 pub struct Read {
     /// SHA-256 of it.
     pub id: Fingerprint,
+    /// Since when it is valid, in s since the Unix epoch.
+    pub not_before_s: u64,
     /// Until when it is valid, in s since the Unix epoch.
     pub not_after_s: u64,
 }
@@ -91,7 +93,8 @@ impl Authority {
         Ok(Self { certificate: certificate.to_owned(), key: key.to_owned() })
     }
 
-    /// Signs a certificate for a server of these names, with a key of its own that leaves this process never.
+    /// Signs a certificate for a server of these names, with a key of its own that leaves this process never. It begins a day
+    /// before `now_s`.
     pub fn sign(&self, names: &[String], now_s: u64, not_after_s: u64) -> Result<Shown, CertificateError> {
         let authority = KeyPair::from_pem(&self.key).map_err(CertificateError::Key)?;
         let issuer = Issuer::from_ca_cert_pem(&self.certificate, authority).map_err(CertificateError::Key)?;
@@ -116,10 +119,11 @@ pub fn read(pem: &str) -> Result<Read, CertificateError> {
 /// Reads one certificate.
 pub fn read_der(der: &CertificateDer<'_>) -> Result<Read, CertificateError> {
     let (_, parsed) = x509_parser::parse_x509_certificate(der).map_err(|_| CertificateError::NotCertificate)?;
-    let not_after_s = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    let unix_s = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
+    let (not_before_s, not_after_s) = (unix_s(parsed.validity().not_before), unix_s(parsed.validity().not_after));
     let mut id = Fingerprint::default();
     id.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
-    Ok(Read { id, not_after_s })
+    Ok(Read { id, not_before_s, not_after_s })
 }
 
 /// The certificates of a bundle, each with its PEM; what is none is passed over.

@@ -1,6 +1,7 @@
 //! Who bears a token: asked of the API server once a token, remembered until the token expires. Owns that memory, the way
 //! to the API server and how much is asked of it at once; what an answer means is `verdict`'s.
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
@@ -8,10 +9,11 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use ring::digest;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::claims::Claims;
+use super::strangers::{Answer, Peers, Sender, Turn, WINDOW};
 use super::verdict::{AUDIENCE, Bearer, Distrust, verdict};
 use crate::clock::{Clock, Now};
 use crate::table::Table;
@@ -29,6 +31,8 @@ pub struct Limits {
     pub accepted_for: Duration,
     /// Tokens that are asked about at the same time.
     pub asking: usize,
+    /// Of these, tokens of peers of whom none was accepted before; each that is not accepted counts for a second.
+    pub of_strangers: usize,
     /// How long one waits for its turn to be asked about.
     pub turn: Duration,
     /// How long an answer may take.
@@ -53,13 +57,15 @@ impl Limits {
         accepted_for: Duration::from_hours(24),
         // 5,000 agents that meet a new aggregator are through in seconds at 5 ms each, and no API server minds.
         asking: 32,
+        // Agents that an aggregator does not know yet are accepted, and so do not hold one another up.
+        of_strangers: 20,
         // Together less than the 5 s that an agent waits for its answer.
         turn: Duration::from_secs(1),
         answer: Duration::from_secs(3),
     };
 
     /// Of replicas' tokens: there are a few, and who floods with others must not keep agents' from being asked about.
-    pub const PEERS: Self = Self { accepted: 64, refused: 64, asking: 2, ..Self::AGENTS };
+    pub const PEERS: Self = Self { accepted: 64, refused: 64, asking: 2, of_strangers: 2, ..Self::AGENTS };
 }
 
 /// What came of asking, to be counted.
@@ -97,6 +103,10 @@ pub struct Tokens {
     limits: Limits,
     known: Mutex<Known>,
     turns: Semaphore,
+    peers: Mutex<Peers>,
+    /// Told whenever a question is answered.
+    answered: Notify,
+    strangers: Arc<Semaphore>,
 }
 
 /// A token is not kept, only its SHA-256.
@@ -138,6 +148,32 @@ struct Asking<'a> {
     answer: watch::Sender<Option<Verdict>>,
 }
 
+/// A question that a peer caused, until it is answered or given up.
+struct Question<'a> {
+    tokens: &'a Tokens,
+    peer: IpAddr,
+    sender: Sender,
+    answer: Answer,
+    /// Of a stranger, one of those that all of them have together, and since when.
+    share: Option<(OwnedSemaphorePermit, tokio::time::Instant)>,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        let now = self.tokens.clock.now().since_start;
+        self.tokens.peers().answered(self.peer, self.sender, self.answer, now);
+        self.tokens.answered.notify_waiters();
+        if self.answer != Answer::Good
+            && let Some((share, since)) = self.share.take()
+        {
+            drop(self.tokens.runtime.spawn(async move {
+                tokio::time::sleep_until(since + WINDOW).await;
+                drop(share);
+            }));
+        }
+    }
+}
+
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         self.tokens.known().asked.remove(&self.hash);
@@ -148,13 +184,25 @@ impl Tokens {
     /// Believes tokens of this ServiceAccount, `system:serviceaccount:NAMESPACE:NAME`. Whoever waits for an answer, it is asked for
     /// on the runtime that this is called on, where the client has its connections.
     pub fn new(client: Client, service_account: String, clock: Clock, limits: Limits) -> Self {
-        let turns = Semaphore::new(limits.asking);
+        let (turns, strangers) = (Semaphore::new(limits.asking), Arc::new(Semaphore::new(limits.of_strangers)));
         let (reviews, runtime) = (Api::all(client), Handle::current());
-        Self { reviews, runtime, service_account, clock, limits, known: Mutex::default(), turns }
+        let (known, peers) = (Mutex::default(), Mutex::default());
+        Self {
+            reviews,
+            runtime,
+            service_account,
+            clock,
+            limits,
+            known,
+            turns,
+            peers,
+            answered: Notify::new(),
+            strangers,
+        }
     }
 
-    /// Who bears this token. `count` is told of each question to the API server.
-    pub async fn bearer(&self, token: Option<&str>, count: impl Fn(Asked)) -> Result<Bearer, Distrust> {
+    /// Who bears this token that `peer` sent. `count` is told of each question to the API server.
+    pub async fn bearer(&self, token: Option<&str>, peer: IpAddr, count: impl Fn(Asked)) -> Result<Bearer, Distrust> {
         let token = token.ok_or(Distrust::NoToken)?;
         let mut hash = Hash::default();
         hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
@@ -174,16 +222,47 @@ impl Tokens {
                     }
                 }
                 Found::Ask(asking) => {
+                    let mut question = self.may_ask(peer).await.ok_or(Distrust::Busy)?;
                     let verdict = self.ask(token, &claims).await;
-                    count(match &verdict {
-                        Ok(_) => Asked::Accepted,
-                        Err(Distrust::Unavailable | Distrust::Busy) => Asked::Failed,
-                        Err(_) => Asked::Refused,
-                    });
+                    let (asked, answer) = match &verdict {
+                        Ok(_) => (Asked::Accepted, Answer::Good),
+                        Err(Distrust::Unavailable | Distrust::Busy) => (Asked::Failed, Answer::None),
+                        Err(_) => (Asked::Refused, Answer::Bad),
+                    };
+                    count(asked);
+                    question.answer = answer;
+                    drop(question);
                     self.remember(hash, &verdict, &claims);
                     asking.answer.send_replace(Some(verdict.clone()));
                     return verdict;
                 }
+            }
+        }
+    }
+
+    /// `None`: this peer, or all strangers together, have caused as many questions as they may.
+    async fn may_ask(&self, peer: IpAddr) -> Option<Question<'_>> {
+        let sender = tokio::time::timeout(self.limits.turn, self.sender(peer)).await.ok()??;
+        let mut question = Question { tokens: self, peer, sender, answer: Answer::None, share: None };
+        if sender == Sender::Stranger {
+            let share = Arc::clone(&self.strangers).acquire_owned();
+            let share = tokio::time::timeout(self.limits.turn, share).await.ok()?.ok()?;
+            question.share = Some((share, tokio::time::Instant::now()));
+        }
+        Some(question)
+    }
+
+    async fn sender(&self, peer: IpAddr) -> Option<Sender> {
+        loop {
+            let mut answered = std::pin::pin!(self.answered.notified());
+            // From here on no answer is missed.
+            answered.as_mut().enable();
+            // On a line of its own, so that the lock is not held while it waits.
+            let turn = self.peers().ask(peer, self.clock.now().since_start);
+            match turn {
+                Turn::Now(sender) => return Some(sender),
+                Turn::Never => return None,
+                Turn::Later => answered.await,
             }
         }
     }
@@ -234,6 +313,8 @@ impl Tokens {
                 // The API server verified the claims with the token. One that never expires is asked about again.
                 let left_s = claims.exp.map(|exp_s| exp_s.saturating_sub(unix_ms / 1000));
                 let left = left_s.map_or(self.limits.refused_for, Duration::from_secs).min(self.limits.accepted_for);
+                // By a clock that is ahead of the API server's it has expired, and would be asked about for each report.
+                let left = left.max(self.limits.refused_for);
                 make_room(&mut known.accepted, self.limits.accepted, now);
                 known.accepted.insert(hash, (bearer.clone(), now + left));
             }
@@ -244,6 +325,10 @@ impl Tokens {
                 known.refused.insert(hash, (distrust.clone(), now + self.limits.refused_for));
             }
         }
+    }
+
+    fn peers(&self) -> MutexGuard<'_, Peers> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -34,6 +34,8 @@ pub type Fingerprint = [u8; 32];
 pub struct Authority {
     /// Its certificate.
     pub id: Fingerprint,
+    /// Since when it is valid, in s since the Unix epoch.
+    pub not_before_s: u64,
     /// Until when it is valid, in s since the Unix epoch.
     pub not_after_s: u64,
     /// When it was first seen in the bundle. Absent: not yet.
@@ -77,6 +79,17 @@ pub enum Step {
     Forget,
 }
 
+impl Authority {
+    fn is_valid(&self, now_s: u64) -> bool {
+        self.not_before_s <= now_s && now_s < self.not_after_s
+    }
+
+    /// What was noted by a clock that was ahead does not count.
+    fn is_published(&self, now_s: u64) -> bool {
+        self.published_s.is_some_and(|since| since <= now_s)
+    }
+}
+
 impl Held {
     /// The certificates that the bundle has to have.
     pub fn bundle(&self) -> Vec<Fingerprint> {
@@ -88,9 +101,9 @@ impl Held {
 /// The next step, given what the Secret holds and which certificates the bundle has. Absent: all is done for now.
 pub fn step(held: Option<&Held>, bundle: &[Fingerprint], now_s: u64) -> Option<Step> {
     let Some(held) = held else { return Some(Step::Found) };
-    // Nobody ran for months. Whom agents trust has expired, so nothing is lost by haste.
-    if held.signing.not_after_s <= now_s {
-        return Some(if held.next.is_some() { Step::Promote } else { Step::MakeNext });
+    // Nobody ran for months, or a clock was wrong that made it. No agent takes what it signs, so nothing is lost by haste.
+    if !held.signing.is_valid(now_s) {
+        return Some(if held.next.is_some_and(|next| next.is_valid(now_s)) { Step::Promote } else { Step::MakeNext });
     }
     if held.retired.values().any(|not_after_s| *not_after_s <= now_s) {
         return Some(Step::Forget);
@@ -100,18 +113,25 @@ pub fn step(held: Option<&Held>, bundle: &[Fingerprint], now_s: u64) -> Option<S
     if !is_same {
         return Some(Step::Publish(wanted));
     }
-    if held.signing.published_s.is_none() || held.next.is_some_and(|next| next.published_s.is_none()) {
+    if [Some(held.signing), held.next].into_iter().flatten().any(|authority| !authority.is_published(now_s)) {
         return Some(Step::NotePublished);
     }
     match held.next {
         None => (held.signing.not_after_s - now_s < MAKE_NEXT_S).then_some(Step::MakeNext),
-        Some(next) => next.published_s.is_some_and(|since| since + SETTLE_S <= now_s).then_some(Step::Promote),
+        Some(next) => {
+            let settled = next.published_s.is_some_and(|since| since + SETTLE_S <= now_s);
+            (settled && next.is_valid(now_s)).then_some(Step::Promote)
+        }
     }
 }
 
 /// Whether a replica signs itself a new certificate now.
 pub fn is_leaf_due(held: &Held, leaf: Option<&Leaf>, now_s: u64) -> bool {
     let Some(leaf) = leaf else { return true };
+    // It was signed by a clock that was ahead, and agents may not take it yet; or agents are not told of its authority any more.
+    if leaf.not_after_s > now_s + LEAF_S + DAY_S || !held.bundle().contains(&leaf.authority) {
+        return true;
+    }
     if leaf.authority == held.signing.id {
         // An authority's last certificates live as long as it does: there is nothing to win by signing them anew.
         return leaf.not_after_s < (now_s + RENEW_LEAF_S).min(held.signing.not_after_s);
@@ -148,7 +168,9 @@ pub fn stepped(
         Step::Found | Step::Publish(_) => {}
         Step::NotePublished => {
             for authority in [Some(&mut after.signing), after.next.as_mut()].into_iter().flatten() {
-                authority.published_s.get_or_insert(now_s);
+                if !authority.is_published(now_s) {
+                    authority.published_s = Some(now_s);
+                }
             }
         }
         Step::MakeNext => after.next = Some(made),

@@ -50,7 +50,8 @@ impl Aggregator {
         Self::spawn(command, args)
     }
 
-    fn spawn(mut command: Command, args: &[&str]) -> Self {
+    /// One that this command starts, with these flags among its own.
+    pub(crate) fn spawn(mut command: Command, args: &[&str]) -> Self {
         for flag in ["--listen", "--report-listen"] {
             if !args.contains(&flag) {
                 command.args([flag, "127.0.0.1:0"]);

@@ -71,6 +71,11 @@ impl ApiServer {
         client_at(self.api_port)
     }
 
+    /// A client with the rights of whoever that token is of, whose objects are in that namespace.
+    pub(crate) fn client_of(&self, token: &str, namespace: &str) -> Client {
+        client(self.api_port, token, namespace)
+    }
+
     /// The key in PEM that it signs ServiceAccounts' tokens with.
     pub(crate) fn token_key(&self) -> String {
         fs::read_to_string(self.data.path().join("sa.key")).unwrap()
@@ -120,9 +125,14 @@ impl Drop for ApiServer {
 
 /// A client of the API server, through whatever listens at that port.
 pub(crate) fn client_at(port: u16) -> Client {
+    client(port, TOKEN, "default")
+}
+
+fn client(port: u16, token: &str, namespace: &str) -> Client {
     let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().unwrap());
     config.accept_invalid_certs = true;
-    config.auth_info = AuthInfo { token: Some(TOKEN.to_owned().into()), ..AuthInfo::default() };
+    config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
+    namespace.clone_into(&mut config.default_namespace);
     Client::try_from(config).unwrap()
 }
 

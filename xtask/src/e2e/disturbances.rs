@@ -7,7 +7,8 @@ use rustix::process::Signal;
 
 use super::api_server::ApiServer;
 use super::chain::{self, gpus};
-use super::kubectl::kubectl;
+use super::install::NAMESPACE;
+use super::kubectl::{get, kubectl};
 use super::node::{self, GPUS, Gpus, Plugin};
 use super::prometheus::Prometheus;
 use super::workload::{ASKED, TRAIN};
@@ -129,6 +130,21 @@ pub(super) fn appwrapper(prometheus: &Prometheus) -> Result<()> {
     let released =
         [gpus("requested", ",owner=\"appwrapper\"", 0.0), gpus("free", "", (GPUS - notebook) as f64)].concat();
     prometheus.holds("its GPUs are free", ALERT_S, &released)?;
+    quiet(prometheus)
+}
+
+/// What the aggregator's certificates rest on is deleted. It makes both anew, by the rights that it has.
+pub(super) fn authority(prometheus: &Prometheus) -> Result<()> {
+    let objects = ["secret/mcad-aggregator-authority", "configmap/mcad-aggregator-bundle"];
+    kubectl(&[&["delete", "-n", NAMESPACE], &objects[..]].concat())?;
+    for object in objects {
+        until(&format!("{object} is there again"), RECOVERY_S, || {
+            let found = get(&[object, "-n", NAMESPACE])?;
+            ensure!(found["data"].as_object().is_some_and(|data| !data.is_empty()), "{object} is empty");
+            Ok(())
+        })?;
+    }
+    chain::holds(prometheus)?;
     quiet(prometheus)
 }
 

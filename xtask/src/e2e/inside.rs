@@ -66,6 +66,8 @@ pub(super) fn run(work: &Path) -> Result<()> {
     disturbances::gpu(&prometheus, &gpus)?;
     progress.now("the API server is away");
     disturbances::api_server(&prometheus, &mut api_server)?;
+    progress.now("the authority of certificates is deleted");
+    disturbances::authority(&prometheus)?;
     progress.now("an AppWrapper is deleted half way");
     disturbances::appwrapper(&prometheus)?;
     progress.now("the node is drained");

@@ -4,7 +4,10 @@
 use tokio::time::Instant;
 
 use super::super::routes::DISCARDED_BYTES;
+use super::place_tests::ask;
+use super::trust_tests::{kept, tokens};
 use super::*;
+use crate::fixtures::reviewer::{Reviewer, token};
 use crate::trust::certificate::Authority;
 
 /// Bytes of a body that is too large are read so far, so that its sender gets to the answer and may go on; then no more.
@@ -39,7 +42,8 @@ const WITHIN: Duration = Duration::from_secs(599);
 /// A server with one limit of time, and no other that is near.
 async fn timed(set: fn(&mut Limits, Duration), guard: Guard) -> Served {
     let never = LIMIT * 1000;
-    let mut limits = Limits { handshake: never, first: never, header: never, body: never, drain: never, ..PATIENT };
+    let mut limits =
+        Limits { handshake: never, first: never, proof: never, header: never, body: never, drain: never, ..PATIENT };
     set(&mut limits, LIMIT);
     serve_guarded(limits, guard).await
 }
@@ -171,6 +175,27 @@ async fn who_takes_as_long_as_may_be_is_served() {
     }
 }
 
+#[tokio::test]
+async fn a_connection_without_a_good_token_is_closed_then_and_one_with_it_is_kept() {
+    let reviewer = Reviewer::start().await;
+    let bearer = format!("Bearer {}", token(1, at(3600).unix_ms / 1000));
+    reviewer.know(&bearer[7..], "n");
+    let served = timed(|limits, limit| limits.proof = limit, tokens(&reviewer)).await;
+    let mut agent = TcpStream::connect(served.reports).await.unwrap();
+    assert_eq!(ask(&mut agent, &kept(&bearer, &valid(1))).await, "HTTP/1.1 204 No Content");
+    let began = Instant::now();
+    let mut stranger = TcpStream::connect(served.reports).await.unwrap();
+    assert_eq!(ask(&mut stranger, &kept("Bearer x", b"")).await, "HTTP/1.1 401 Unauthorized");
+    tokio::time::pause();
+    read_to_cut(&mut stranger).await;
+    tokio::time::resume();
+    assert!((LIMIT..2 * LIMIT).contains(&began.elapsed()), "{:?}", began.elapsed());
+    let line = "mcad_aggregator_connections_refused_total{listener=\"reports\",reason=\"unproven\"} 1";
+    served.counts(line).await;
+    assert_eq!(ask(&mut agent, &kept(&bearer, &valid(2))).await, "HTTP/1.1 204 No Content");
+    served.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_drain_lasts_as_long_as_it_may() {
     let served = timed(|limits, limit| limits.drain = limit, Guard::default()).await;
@@ -202,4 +227,10 @@ async fn header_of(bytes: usize) -> String {
 async fn a_header_is_as_long_as_it_may_be() {
     assert_eq!(header_of(16 * 1024).await, "HTTP/1.1 404 Not Found");
     assert_eq!(header_of(16 * 1024 + 1).await, "HTTP/1.1 431 Request Header Fields Too Large");
+}
+
+#[test]
+fn of_the_files_that_may_be_open_some_are_left_to_scrapes_and_the_api_server() {
+    let room = |files| Limits::default().with_open_files(files).report_connections;
+    assert_eq!([0, 256, 257, 1024, 16_640, 16_641, u64::MAX].map(room), [1, 1, 1, 768, 16_384, 16_384, 16_384]);
 }

@@ -8,6 +8,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::place_tests::{ask, from};
 use super::*;
 use crate::fixtures::reviewer::{AGENT, Reviewer, token};
 use crate::trust::certificate::Authority;
@@ -175,19 +176,30 @@ async fn scrapes_come_by_tls_where_a_certificate_is_given() {
     served.end().await;
 }
 
+/// The head of a report of which the body does not come.
+fn unfinished(length: usize, more: &str) -> String {
+    format!(
+        "POST /v1/report HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\nexpect: 100-continue\r\n{more}\
+         content-length: {length}\r\n\r\n"
+    )
+}
+
+/// Begins a body from this address of loopback. The server asks for it once it has room.
+async fn begin(last: u8, served: &Served, length: usize, more: &str) -> TcpStream {
+    let mut stream = from(last, served.reports).await;
+    stream.write_all(unfinished(length, more).as_bytes()).await.unwrap();
+    let mut answer = [0; 1024];
+    let read = stream.read(&mut answer).await.unwrap();
+    assert!(answer[..read].starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&answer[..read]));
+    stream
+}
+
 #[tokio::test]
 async fn bodies_take_as_much_memory_together_as_they_may_and_one_more_is_told_to_come_back() {
     let served = serve(Limits { bodies_kib: 1024, ..PATIENT }).await;
-    let slow = |length: usize| {
-        let head =
-            "POST /v1/report HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\nexpect: 100-continue";
-        format!("{head}\r\ncontent-length: {length}\r\n\r\n")
-    };
-    let mut first = TcpStream::connect(served.reports).await.unwrap();
     // All but one of the KiB.
-    first.write_all(slow(1023 * 1024).as_bytes()).await.unwrap();
-    // The server asks for the body once it has room for it.
-    first.readable().await.unwrap();
+    let first = begin(2, &served, 768 * 1024, "").await;
+    let second = begin(3, &served, 255 * 1024, "").await;
     let fits = valid(1);
     assert!(fits.len() <= 1024);
     assert!(served.post(&fits).await.0.starts_with("HTTP/1.1 204 "));
@@ -195,14 +207,71 @@ async fn bodies_take_as_much_memory_together_as_they_may_and_one_more_is_told_to
     let (head, body) = served.post(&large).await;
     assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("retry-after: 1\r\n"), "{head}");
     assert!(body.starts_with("busy: "), "{body}");
-    drop(first);
-    // Where no length is said it may be any.
+    drop((first, second));
     served.counts("mcad_aggregator_connections{listener=\"reports\"} 0").await;
+    served.end().await;
+}
+
+#[tokio::test]
+async fn one_peer_leaves_room_for_the_bodies_of_others() {
+    let served = serve(Limits { bodies_kib: 1024, ..PATIENT }).await;
+    let greedy = begin(2, &served, 768 * 1024, "").await;
+    let mut again = from(2, served.reports).await;
+    let body = vec![0; 100];
+    again.write_all(&post(body.len(), &body)).await.unwrap();
+    assert!(read_to_cut(&mut again).await.starts_with(b"HTTP/1.1 503 "));
+    assert!(served.post(&valid(1)).await.0.starts_with("HTTP/1.1 204 "));
+    drop(greedy);
+    served.end().await;
+}
+
+#[tokio::test]
+async fn where_no_length_is_said_there_is_room_for_any() {
+    // Three quarters are what one peer may take.
+    let served = serve(Limits { bodies_kib: 2048, ..PATIENT }).await;
     let chunked =
         b"POST /v1/report HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\n\
         transfer-encoding: chunked\r\n\r\n0\r\n\r\n";
     let (head, _) = exchange(served.reports, chunked).await;
     assert!(head.starts_with("HTTP/1.1 400 "), "an empty report, and not a full house: {head}");
+    served.end().await;
+}
+
+#[tokio::test]
+async fn the_holder_of_one_agents_token_has_one_body_on_its_way_and_others_are_taken() {
+    let reviewer = Reviewer::start().await;
+    let served = guarded(&reviewer).await;
+    let bearer = |number| format!("Bearer {}", token(number, at(3600).unix_ms / 1000));
+    reviewer.know(&bearer(1)[7..], "m");
+    reviewer.know(&bearer(2)[7..], "n");
+    let greedy = begin(2, &served, MAX_BODY_BYTES, &format!("authorization: {}\r\n", bearer(1))).await;
+    for last in 3..9 {
+        let mut again = from(last, served.reports).await;
+        again.write_all(&with_token(&bearer(1), &valid(1))).await.unwrap();
+        assert!(read_to_cut(&mut again).await.starts_with(b"HTTP/1.1 503 "));
+    }
+    assert!(exchange(served.reports, &with_token(&bearer(2), &valid(1))).await.0.starts_with("HTTP/1.1 204 "));
+    drop(greedy);
+    served.end().await;
+}
+
+#[tokio::test]
+async fn of_one_node_so_many_connections_stay_and_the_oldest_gives_way() {
+    let reviewer = Reviewer::start().await;
+    let served = guarded(&reviewer).await;
+    let bearer = format!("Bearer {}", token(1, at(3600).unix_ms / 1000));
+    reviewer.know(&bearer[7..], "n");
+    let mut all = Vec::new();
+    for sequence in 1..=3 {
+        let mut stream = TcpStream::connect(served.reports).await.unwrap();
+        assert_eq!(ask(&mut stream, &kept(&bearer, &valid(sequence))).await, "HTTP/1.1 204 No Content");
+        all.push(stream);
+    }
+    assert_eq!(read_to_cut(&mut all[0]).await, b"");
+    for stream in &mut all[1..] {
+        assert_eq!(ask(stream, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await, "HTTP/1.1 404 Not Found");
+    }
+    drop(all);
     served.end().await;
 }
 
@@ -233,15 +302,26 @@ async fn a_node_that_reports_more_often_than_an_agent_does_is_told_to_wait() {
 
 /// A server that asks who sends a report.
 async fn guarded(reviewer: &Reviewer) -> Served {
+    serve_guarded(PATIENT, tokens(reviewer)).await
+}
+
+pub(super) fn tokens(reviewer: &Reviewer) -> Guard {
     let clock = Clock::from_fn(|| at(0));
     let limits = identity::Limits::default();
     let tokens = Some(Tokens::new(reviewer.client(), AGENT.to_owned(), clock, limits));
-    serve_guarded(PATIENT, Guard { tokens, ..Guard::default() }).await
+    Guard { tokens, ..Guard::default() }
 }
 
 fn with_token(token: &str, body: &[u8]) -> Vec<u8> {
     let head =
         String::from_utf8_lossy(&post(body.len(), b"")).replacen("\r\n", &format!("\r\nauthorization: {token}\r\n"), 1);
+    [head.as_bytes(), body].concat()
+}
+
+/// The same on a connection that stays open.
+pub(super) fn kept(token: &str, body: &[u8]) -> Vec<u8> {
+    let request = with_token(token, body);
+    let head = String::from_utf8_lossy(&request[..request.len() - body.len()]).replace("connection: close\r\n", "");
     [head.as_bytes(), body].concat()
 }
 

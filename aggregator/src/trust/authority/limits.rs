@@ -9,6 +9,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::clock::Clock;
 use crate::fixtures::at;
 
 /// What an API server would have, and how it answers.
@@ -28,7 +29,7 @@ fn keeper(kept: Kept) -> (Keeper, Certificates, Arc<Mutex<Kept>>) {
     let asked = Arc::clone(&kept);
     let service = tower::service_fn(move |request: Request<Body>| answer(Arc::clone(&asked), request));
     let places = Places { namespace: "metrics".into(), secret: "authority".into(), config_map: "bundle".into() };
-    let (clock, certificates) = (Clock::from_fn(|| at(0)), Certificates::default());
+    let (clock, certificates) = (ApiClock::new(Clock::from_fn(|| at(0))), Certificates::default());
     let client = Client::new(service, "metrics");
     (Keeper::new(client, places, vec!["reports.svc".into()], clock, certificates.clone()), certificates, kept)
 }

@@ -1,5 +1,6 @@
 //! Tests of what is remembered and what is asked, against an API server that answers TokenReviews as it is told.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,6 +8,13 @@ use super::*;
 use crate::fixtures::at;
 use crate::fixtures::reviewer::{AGENT, Reviewer, token};
 use crate::receive::NodeName;
+use crate::trust::strangers::OF_PEER;
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+
+fn peer(number: u8) -> IpAddr {
+    Ipv4Addr::new(10, 0, 0, number).into()
+}
 
 /// Identity with a clock that stands until it is turned.
 struct Asked {
@@ -27,7 +35,7 @@ impl Asked {
     }
 
     async fn check(&self, token: &str, expected: Result<&str, &str>) {
-        let got = self.tokens.bearer(Some(token), |_| ()).await;
+        let got = self.tokens.bearer(Some(token), PEER, |_| ()).await;
         let expected = expected.map(|node| Bearer::OnNode(NodeName::new(node).unwrap()));
         assert_eq!(got.map_err(|distrust| distrust.reason()), expected);
     }
@@ -90,7 +98,7 @@ async fn what_is_no_token_is_not_asked_about() {
     for garbage in ["", "x", "a.b.c"] {
         asked.check(garbage, Err("token_garbage")).await;
     }
-    let none = asked.tokens.bearer(None, |_| ()).await;
+    let none = asked.tokens.bearer(None, PEER, |_| ()).await;
     assert_eq!(none, Err(Distrust::NoToken));
     assert_eq!(reviewer.asked(), 0);
 }
@@ -136,7 +144,7 @@ async fn if_the_one_who_asks_leaves_the_next_asks_anew() {
     let one = token(1, unix_s(3600));
     reviewer.know(&one, "n");
     let (tokens, also) = (Arc::clone(&asked.tokens), one.clone());
-    let first = tokio::spawn(async move { tokens.bearer(Some(&also), |_| ()).await });
+    let first = tokio::spawn(async move { tokens.bearer(Some(&also), PEER, |_| ()).await });
     reviewer.until_asked(1).await;
     let leave = async {
         first.abort();
@@ -237,8 +245,70 @@ async fn as_many_are_remembered_as_may_be_and_what_is_over_soonest_makes_room() 
     asked.check(&tokens[0], Ok("n")).await;
     assert_eq!(reviewer.asked(), 4, "the first one had to go");
     for number in 10..20 {
-        asked.check(&token(number, unix_s(3600)), Err("token_rejected")).await;
+        // Of one peer fewer are asked about.
+        let (token, peer) = (token(number, unix_s(3600)), peer(number));
+        assert_eq!(asked.tokens.bearer(Some(&token), peer, |_| ()).await, Err(Distrust::Rejected));
     }
     let known = asked.tokens.known();
     assert_eq!((known.accepted.len(), known.refused.len()), (2, 2), "refusals take no room from the others");
+}
+
+/// How many questions are asked if each of these peers sends so many tokens at once that are no agent's.
+async fn flood(asked: &Asked, reviewer: &Reviewer, peers: std::ops::Range<u8>, tokens: u8) -> usize {
+    let before = reviewer.asked();
+    let sent = peers.flat_map(|number| (0..tokens).map(move |at| (number, at)));
+    let all = sent.map(|(number, at)| async move {
+        let token = token(at, unix_s(3600) + u64::from(number));
+        asked.tokens.bearer(Some(&token), peer(number), |_| ()).await.unwrap_err()
+    });
+    for distrust in futures::future::join_all(all).await {
+        assert!(matches!(distrust, Distrust::Rejected | Distrust::Busy), "{distrust}");
+    }
+    reviewer.asked() - before
+}
+
+#[tokio::test]
+async fn strangers_cause_so_many_questions_and_agents_that_are_known_are_heard_meanwhile() {
+    let reviewer = Reviewer::start().await;
+    // Nobody waits for a turn here, so that what is counted is of one instant.
+    let asked = asking(&reviewer, Limits { turn: Duration::ZERO, ..Limits::default() });
+    let (agent, renewed) = (token(1, unix_s(3600)), token(2, unix_s(3600)));
+    reviewer.know(&agent, "n");
+    reviewer.know(&renewed, "n");
+    asked.check(&agent, Ok("n")).await;
+    tokio::time::pause();
+    assert_eq!(flood(&asked, &reviewer, 100..101, 50).await, OF_PEER, "of one peer");
+    let more = flood(&asked, &reviewer, 101..150, 4).await;
+    assert_eq!(more, Limits::default().of_strangers - OF_PEER, "of all of them together");
+    asked.check(&renewed, Ok("n")).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    asked.at(1);
+    assert_eq!(flood(&asked, &reviewer, 150..200, 4).await, Limits::default().of_strangers);
+}
+
+#[tokio::test]
+async fn agents_that_an_aggregator_meets_for_the_first_time_do_not_hold_one_another_up() {
+    let reviewer = Reviewer::start().await;
+    let asked = asking(&reviewer, Limits { turn: LIMIT, ..Limits::default() });
+    let all = (0..100).map(|number| {
+        let (token, asked) = (token(number, unix_s(3600)), &asked);
+        reviewer.know(&token, "n");
+        async move { asked.tokens.bearer(Some(&token), peer(number), |_| ()).await }
+    });
+    assert!(futures::future::join_all(all.collect::<Vec<_>>()).await.iter().all(Result::is_ok));
+    assert_eq!(reviewer.asked(), 100);
+}
+
+#[tokio::test]
+async fn agents_behind_one_address_wait_for_the_first_of_them_and_are_all_heard() {
+    let reviewer = Reviewer::start().await;
+    let asked = asking(&reviewer, Limits { turn: LIMIT, ..Limits::default() });
+    let all = (0..100).map(|number| {
+        let token = token(number, unix_s(3600));
+        reviewer.know(&token, "n");
+        token
+    });
+    let all: Vec<_> = all.collect();
+    futures::future::join_all(all.iter().map(|token| asked.check(token, Ok("n")))).await;
+    assert_eq!(reviewer.asked(), 100);
 }

@@ -12,7 +12,7 @@ fn id(number: u8) -> Fingerprint {
 
 fn authority(number: u8, days_left: u64, days_published: Option<u64>) -> Authority {
     let published_s = days_published.map(|days| NOW - days * DAY_S);
-    Authority { id: id(number), not_after_s: NOW + days_left * DAY_S, published_s }
+    Authority { id: id(number), not_before_s: 0, not_after_s: NOW + days_left * DAY_S, published_s }
 }
 
 fn held(signing: Authority, next: Option<Authority>) -> Held {
@@ -103,11 +103,52 @@ fn a_certificate_is_renewed_when_half_of_it_is_over_and_when_another_authority_s
 
 #[test]
 fn after_a_secret_was_lost_the_certificate_of_the_old_authority_is_shown_for_a_day() {
-    let lost = |published| held(authority(1, 365, published), None);
+    let retired = BTreeMap::from([(id(7), NOW + 300 * DAY_S)]);
+    let lost = |published| Held { retired: retired.clone(), ..held(authority(1, 365, published), None) };
     check_leaf(&lost(None), Some((7, RENEW_LEAF_S)), false);
     check_leaf(&lost(Some(0)), Some((7, RENEW_LEAF_S)), false);
     check_leaf(&lost(Some(1)), Some((7, RENEW_LEAF_S)), true);
     check_leaf(&lost(None), Some((7, DAY_S - 1)), true);
+}
+
+#[test]
+fn a_certificate_whose_authority_agents_are_not_told_of_any_more_is_renewed_at_once() {
+    // Secret and ConfigMap were emptied together: nobody remembers the one before.
+    check_leaf(&held(authority(1, 365, None), None), Some((7, LEAF_S)), true);
+}
+
+/// Signed by a clock that was so far ahead.
+const AHEAD_S: u64 = 400 * DAY_S;
+
+fn of_the_future(number: u8) -> Authority {
+    let (not_before_s, not_after_s) = (NOW + AHEAD_S - DAY_S, NOW + AHEAD_S + AUTHORITY_S);
+    Authority { id: id(number), not_before_s, not_after_s, published_s: Some(NOW + AHEAD_S) }
+}
+
+#[test]
+fn an_authority_that_is_not_valid_yet_makes_room_for_one_that_is_and_stays_in_the_bundle() {
+    let made = authority(9, 365, None);
+    let alone = held(of_the_future(1), None);
+    check(&alone, &[1], Some(&Step::MakeNext));
+    let with_next = stepped(Some(&alone), &Step::MakeNext, &BTreeMap::new(), made, NOW);
+    check(&with_next, &[1], Some(&Step::Promote));
+    let promoted = stepped(Some(&with_next), &Step::Promote, &BTreeMap::new(), made, NOW);
+    assert_eq!(promoted.bundle(), [id(9), id(1)], "replicas may show what it signed");
+    // A next one of the future is as useless.
+    check(&held(of_the_future(1), Some(of_the_future(2))), &[1, 2], Some(&Step::MakeNext));
+    check(&held(authority(3, 100, Some(200)), Some(of_the_future(2))), &[3, 2], Some(&Step::NotePublished));
+    let noted = Authority { published_s: Some(NOW - SETTLE_S), ..of_the_future(2) };
+    check(&held(authority(3, 100, Some(200)), Some(noted)), &[3, 2], None);
+}
+
+#[test]
+fn what_a_clock_noted_that_was_ahead_is_noted_anew() {
+    let ahead = Authority { published_s: Some(NOW + AHEAD_S), ..authority(1, 300, None) };
+    check(&held(ahead, None), &[1], Some(&Step::NotePublished));
+    let noted = stepped(Some(&held(ahead, None)), &Step::NotePublished, &BTreeMap::new(), ahead, NOW);
+    assert_eq!(noted.signing.published_s, Some(NOW));
+    check_leaf(&noted, Some((1, AHEAD_S)), true);
+    check_leaf(&noted, Some((1, LEAF_S + DAY_S)), false);
 }
 
 #[test]
@@ -138,7 +179,8 @@ impl World {
         self.made += 1;
         let mut id = [0; 32];
         id[..8].copy_from_slice(&self.made.to_be_bytes());
-        Authority { id, not_after_s: self.now_s + AUTHORITY_S, published_s: None }
+        let (not_before_s, not_after_s) = (self.now_s - DAY_S, self.now_s + AUTHORITY_S);
+        Authority { id, not_before_s, not_after_s, published_s: None }
     }
 
     fn not_after_s(&self, id: &Fingerprint) -> u64 {
