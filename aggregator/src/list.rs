@@ -207,3 +207,6 @@ fn sentence(error: &kube::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| (**error).source());
     causes.fold(error.to_string(), |chain, cause| format!("{chain}: {cause}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use std::time::Instant;
 use clap::{CommandFactory as _, Parser as _};
 use rustix::thread::UnshareFlags;
 use support::apiserver::ApiServer;
-use support::objects::{WORKLOAD, appwrapper, appwrappers, create, define, node, nodes};
+use support::objects::{WORKLOAD, appwrapper, appwrappers, create, define, node, nodes, pod, pods};
 use support::wait::PATIENCE;
 use tempfile::TempDir;
 
@@ -119,13 +119,20 @@ impl Place {
         // `agg` stands for the reader's own aggregator: here it is this one.
         fs::write(at(".curlrc"), "connect-to = \"agg:10910:127.0.0.1:10910\"\n").unwrap();
         if server.is_none() || !is_there("kubectl") {
-            // Its one question, answered with the cluster of the README's picture.
+            // Its questions, answered with the cluster of the README's picture.
             let script = format!(
-                "#!/bin/sh\n[ \"$*\" = 'get nodes,pods,appwrappers -A -o yaml' ] || exit 1\nexec cat {}\n",
+                "#!/bin/sh\ncase \"$*\" in\n\
+                 'get nodes,pods -A -o json') exec cat {} ;;\n\
+                 'get appwrappers.'*' -A -o json') echo '{{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": []}}' ;;\n\
+                 *) exit 1 ;;\nesac\n",
                 scene.join("cluster.yaml").display()
             );
             fs::write(at("bin/kubectl"), script).unwrap();
             fs::set_permissions(at("bin/kubectl"), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        if server.is_none() {
+            // What `mcad-aggregator dump` would have written.
+            fs::copy(scene.join("cluster.yaml"), at("dump.json")).unwrap();
         }
         Self { kubeconfig: server.map(ApiServer::kubeconfig), folder }
     }
@@ -280,6 +287,7 @@ async fn every_example_runs_as_it_is_written() {
         let client = server.client();
         define(&client).await;
         create(&nodes(&client), node("gpu-17")).await;
+        create(&pods(&client), pod("runs", "gpu-17", &serde_json::json!({}))).await;
         create(&appwrappers(&client, WORKLOAD, "v1beta2"), appwrapper("waits")).await;
     }
     let place = Place::new(&agent, server.as_ref());
@@ -307,10 +315,11 @@ async fn every_example_runs_as_it_is_written() {
 /// Whether an API server is asked: that is the default.
 fn needs_a_cluster(line: &str) -> bool {
     let command = as_run(line);
-    command.starts_with("mcad-aggregator")
-        && !command.contains("file:")
-        && !command.contains("local")
-        && !command.contains("--help")
+    command.starts_with("mcad-aggregator dump")
+        || command.starts_with("mcad-aggregator")
+            && !command.contains("file:")
+            && !command.contains("local")
+            && !command.contains("--help")
 }
 
 #[test]

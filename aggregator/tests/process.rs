@@ -103,13 +103,16 @@ fn explain(args: &[&str], dump: &str) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-const NODE: &str = "apiVersion: v1\nkind: Node\nmetadata: {name: n}\nstatus: {capacity: {cpu: 4}}\n";
+/// A node, and no pods or AppWrappers.
+const NODE: &str = "apiVersion: v1\nkind: Node\nmetadata: {name: n}\nstatus: {capacity: {cpu: 4}}\n---\n\
+                    {apiVersion: v1, kind: PodList, items: []}\n---\n{apiVersion: mcad.ibm.com/v1beta1, kind: AppWrapperList, items: []}\n";
 
 #[test]
 fn explain_prints_and_ends() {
     let (code, said, errors) = explain(&[], NODE);
     assert_eq!((code, errors.as_str()), (Some(0), ""));
-    assert!(said.starts_with("1 node: 1 not ready\n") && said.contains("\ncpu, in cores\n"), "{said}");
+    assert!(said.starts_with("A dump of 1 Node, 0 Pods and 0 AppWrappers, of an unknown time.\n"), "{said}");
+    assert!(said.contains("\n1 node: 1 not ready\n") && said.contains("\ncpu, in cores\n"), "{said}");
     assert!(!said.contains('\u{1b}'), "no terminal, no colours: {said:?}");
     let (code, said, _) = explain(&["--json", "--node", "n"], NODE);
     assert_eq!(code, Some(0));
@@ -122,11 +125,13 @@ fn explain_names_file_document_and_field_of_what_is_broken_and_fails() {
     let broken = "apiVersion: v1\nkind: Pod\nmetadata: {name: \"p\\e[31m\", namespace: a}\nspec: {containers: [{resources: 5}]}\n";
     let (code, said, errors) = explain(&[], &format!("{NODE}---\n{broken}"));
     assert_eq!(code, Some(1));
-    let place = "dump.yaml: document 2: Pod a/p\\u{1b}[31m: field `spec.containers[0].resources`: invalid type";
+    let place =
+        "dump.yaml: document 4, line 10: Pod a/p\\u{1b}[31m: field `spec.containers[0].resources`: invalid type";
     assert!(errors.starts_with("Left out: ") && errors.contains(place), "{errors}");
     assert!(!errors.contains('\u{1b}'), "{errors:?}");
     // The rest is shown, and says what it lacks.
-    assert!(said.starts_with("1 object can't be read: the figures are without it.\n1 node"), "{said}");
+    let (at, figures) = (said.find("\nLeft out: "), said.find("\n1 node"));
+    assert!(at.is_some() && at < figures, "{said}");
     let (code, said, _) = explain(&["--json"], &format!("{NODE}---\n{broken}"));
     assert_eq!(code, Some(1));
     assert!(said.contains(r#""objects_left_out":1"#), "{said}");
@@ -136,7 +141,7 @@ fn explain_names_file_document_and_field_of_what_is_broken_and_fails() {
 fn explain_of_what_is_no_dump_or_no_node_fails_with_a_sentence() {
     let (code, said, errors) = explain(&[], &format!("{NODE}---\na: [1\n"));
     assert_eq!((code, said.as_str()), (Some(1), ""));
-    assert!(errors.contains("dump.yaml: document 2 is not readable"), "{errors}");
+    assert!(errors.contains("dump.yaml: document 4 is not readable: line 11"), "{errors}");
     let (code, said, errors) = explain(&["--node", "m\u{9b}"], NODE);
     assert_eq!((code, said.as_str(), errors.as_str()), (Some(1), "", "Error: no node is called m\\u{9b}\n"));
     let (code, said, errors) = explain(&["--reports", "/nowhere/r.json"], NODE);

@@ -105,4 +105,24 @@ mod tests {
             {"template": {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}}]});
         assert_eq!(spec, left);
     }
+
+    /// The AppWrappers of the worked clusters are decoded to the same without what is not needed.
+    #[test]
+    fn no_figure_rests_on_what_goes() {
+        let cases = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+        let mut seen = 0;
+        for case in 1..=4 {
+            let text = std::fs::read_to_string(cases.join(format!("{case}.yaml"))).unwrap();
+            let list: Value = serde_saphyr::from_str(&text).unwrap();
+            let items = list["items"].as_array().unwrap().iter().filter(|item| item["kind"] == "AppWrapper");
+            for item in items {
+                let mut left = item.clone();
+                bare(&mut left["spec"]);
+                let decode = |value| crate::object::decode(crate::object::Kind::AppWrapper, value).unwrap();
+                assert_eq!(decode(left), decode(item.clone()), "{item}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 15, "only {seen} AppWrappers");
+    }
 }
