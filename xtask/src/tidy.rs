@@ -37,8 +37,9 @@ const IMPORTS: [(&str, &[&str]); 13] = [
 ];
 
 /// Files that turn values into values: no clock, no I/O, no lock, no log.
-const PURE: [&str; 25] = [
+const PURE: [&str; 29] = [
     "agent/src/report",
+    "agent/src/node_metrics",
     "agent/src/status",
     "aggregator/src/demand",
     "aggregator/src/capacity",
@@ -47,7 +48,10 @@ const PURE: [&str; 25] = [
     "aggregator/src/quantity",
     "aggregator/src/resource",
     "aggregator/src/histogram",
+    "aggregator/src/accelerator",
+    "aggregator/src/tolerated",
     "aggregator/src/hardware",
+    "aggregator/src/shares",
     "aggregator/src/ladder",
     "aggregator/src/views",
     "aggregator/src/options",

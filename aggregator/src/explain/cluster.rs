@@ -215,11 +215,11 @@ impl Cluster {
         self.nodes_measured = measured.map(|(resource, all)| (resource.clone(), all.nodes)).collect();
         let shares = nodes.shares.iter();
         self.shares = shares.map(|(resource, shares)| (resource.name().to_owned(), (*shares).into())).collect();
-        let Some(shapes) = &nodes.shapes else { return };
-        let gpu_slots = shapes.gpu.slots.iter().map(|(gpus, pods)| Slots { gpus: *gpus, pods: whole(*pods) });
+        let Some(of_free) = &nodes.shapes else { return };
+        let gpu_slots = of_free.gpu.slots.iter().map(|(gpus, pods)| Slots { gpus: *gpus, pods: whole(*pods) });
         self.gpu_slots = Some(gpu_slots.collect());
-        self.gpu_largest_free_block_devices = Some(whole(shapes.gpu.largest_block));
-        let others = shapes.others.iter();
+        self.gpu_largest_free_block_devices = Some(whole(of_free.gpu.largest_block));
+        let others = of_free.others.iter();
         self.other_accelerators =
             others.map(|(resource, shape)| (resource.name().to_owned(), Shape::new(shape))).collect();
     }

@@ -81,11 +81,13 @@ fn listed(
 
 fn container() -> impl Strategy<Value = Value> {
     let port = proptest::option::weighted(0.1, 80..83_u16);
-    (quantities(), proptest::bool::weighted(0.3), port).prop_map(|(requests, always, port)| {
+    let container = (quantities(), proptest::bool::weighted(0.3), port).prop_map(|(requests, always, port)| {
         let ports: Vec<_> = port.iter().map(|port| json!({"containerPort": port, "hostPort": port})).collect();
         let restart = if always { "Always" } else { "" };
         json!({"resources": {"requests": requests}, "restartPolicy": restart, "ports": ports})
-    })
+    });
+    // Strategies are large values: unboxed, those of several objects overflow the stack of a test.
+    container.boxed()
 }
 
 /// A pod spec without a node.
