@@ -1,5 +1,5 @@
 //! The agent's own port: `/metrics` (its cost and failures), `/live`, and for who asks on this machine `/reports`, the last two.
-//! Figures of the node as metrics are the aggregator's to show.
+//! The node's measurements are the aggregator's to show as metrics; `/metrics` here has them where there is no aggregator.
 
 pub mod asked;
 
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::node_metrics::{self, Sampled};
 use crate::self_metrics::SelfMetrics;
 use crate::ticker::Outgoing;
 
@@ -31,6 +32,9 @@ const MAX_CONNECTIONS: usize = 16;
 /// How long a client may take over the head of a request, also of the next one on a kept connection: longer than the
 /// usual scrape interval, so that Prometheus keeps its connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// It was made by this process, so nobody has seen this.
+const UNREADABLE: &str = "a report can't be read back\n";
 
 /// The last two reports, as they were sent.
 #[derive(Clone, Default)]
@@ -46,9 +50,19 @@ impl Recent {
     }
 }
 
+/// Whose metrics `/metrics` has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exported {
+    /// The agent's own: an aggregator shows the node, and no sum counts it twice.
+    Agent,
+    /// The node's, too.
+    AgentAndNode,
+}
+
 /// What one request is answered from.
 #[derive(Clone)]
 struct Shown {
+    exported: Exported,
     metrics: Arc<SelfMetrics>,
     interval: Duration,
     recent: watch::Receiver<Recent>,
@@ -57,12 +71,13 @@ struct Shown {
 /// Serves until dropped. `reports` is the slot that the sender has, too.
 pub async fn run(
     listener: TcpListener,
+    exported: Exported,
     metrics: Arc<SelfMetrics>,
     interval: Duration,
     mut reports: watch::Receiver<Option<Outgoing>>,
 ) -> Infallible {
     let (keep, recent) = watch::channel(Recent::default());
-    let shown = Shown { metrics, interval, recent };
+    let shown = Shown { exported, metrics, interval, recent };
     let mut connections = JoinSet::new();
     let mut is_sampling = true;
     reports.mark_changed();
@@ -110,10 +125,7 @@ fn answer<B>(request: &Request<B>, peer: IpAddr, shown: &Shown) -> Response<Full
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
     }
     match request.uri().path() {
-        "/metrics" => match shown.metrics.text() {
-            Ok(metrics) => text(StatusCode::OK, metrics),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-        },
+        "/metrics" => metrics(shown),
         "/live" => live(shown.metrics.since_tick(), shown.interval),
         // They name pods. The port may be open for Prometheus, who needs none of that.
         "/reports" if !peer.to_canonical().is_loopback() => {
@@ -124,6 +136,27 @@ fn answer<B>(request: &Request<B>, peer: IpAddr, shown: &Shown) -> Response<Full
     }
 }
 
+/// What the agent costs, and what its node measures where that is exported.
+fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
+    let mut all = match shown.metrics.text() {
+        Ok(metrics) => metrics,
+        Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    };
+    let recent = match shown.exported {
+        Exported::AgentAndNode => shown.recent.borrow().clone(),
+        Exported::Agent => Recent::default(),
+    };
+    if let Some((last, at)) = &recent.last {
+        let before = recent.before.as_deref().map(Report::decode).transpose();
+        let (Ok(before), Ok(last)) = (before, Report::decode(&last[..])) else {
+            return text(StatusCode::INTERNAL_SERVER_ERROR, UNREADABLE);
+        };
+        let sampled = Sampled { before: before.as_ref(), last: &last, age: at.elapsed() };
+        all.extend_from_slice(node_metrics::text(sampled).as_bytes());
+    }
+    text(StatusCode::OK, all)
+}
+
 /// The last two reports, the older first, as `--once` prints them; the age of the newer.
 fn reports(recent: &Recent) -> Response<Full<Bytes>> {
     let Some((last, at)) = &recent.last else {
@@ -132,7 +165,7 @@ fn reports(recent: &Recent) -> Response<Full<Bytes>> {
     let mut lines = Vec::new();
     for bytes in recent.before.iter().chain([last]) {
         let line = Report::decode(&bytes[..]).ok().and_then(|report| serde_json::to_vec(&report).ok());
-        let Some(line) = line else { return text(StatusCode::INTERNAL_SERVER_ERROR, "a report can't be read back\n") };
+        let Some(line) = line else { return text(StatusCode::INTERNAL_SERVER_ERROR, UNREADABLE) };
         lines.extend([&line[..], b"\n"].concat());
     }
     let mut response = text(StatusCode::OK, lines);
@@ -191,7 +224,7 @@ mod tests {
         };
         tokio::select! {
             () = asked => {}
-            _ = run(listener, metrics, Duration::from_secs(10), watch::channel(None).1) => {}
+            _ = run(listener, Exported::Agent, metrics, Duration::from_secs(10), watch::channel(None).1) => {}
         }
     }
 
@@ -213,7 +246,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let metrics = Arc::new(SelfMetrics::new().unwrap());
-        (address, tokio::spawn(run(listener, metrics, Duration::from_secs(10), watch::channel(None).1)))
+        (
+            address,
+            tokio::spawn(run(listener, Exported::Agent, metrics, Duration::from_secs(10), watch::channel(None).1)),
+        )
     }
 
     fn outgoing(sequence: u64) -> Outgoing {
@@ -226,8 +262,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url: asked::AgentUrl = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
         let (slot, reports) = watch::channel(None);
-        let serving =
-            tokio::spawn(run(listener, Arc::new(SelfMetrics::new().unwrap()), Duration::from_secs(10), reports));
+        let metrics = Arc::new(SelfMetrics::new().unwrap());
+        let serving = tokio::spawn(run(listener, Exported::Agent, metrics, Duration::from_secs(10), reports));
         let refused = asked::ask(&url).await.unwrap_err().to_string();
         assert!(refused.contains("503") && refused.contains("no sample yet"), "{refused}");
         // The slot has room for one, so each is waited for.
@@ -254,10 +290,38 @@ mod tests {
         serving.abort();
     }
 
+    fn shown(exported: Exported, recent: watch::Receiver<Recent>) -> Shown {
+        let metrics = Arc::new(SelfMetrics::new().unwrap());
+        Shown { exported, metrics, interval: Duration::from_secs(10), recent }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_nodes_metrics_are_there_without_an_aggregator_alone_and_not_for_ever() {
+        let (keep, recent) = watch::channel(Recent::default());
+        let node = Report { node: "n-1".into(), interval_ms: 10_000, ..Report::default() }.encode_to_vec();
+        let lines = async |exported| {
+            let body = metrics(&shown(exported, recent.clone())).into_body().collect().await.unwrap().to_bytes();
+            let text = String::from_utf8(body.to_vec()).unwrap();
+            assert!(text.contains("\nmcad_agent_ticks_total 0\n"), "{text}");
+            text.lines().filter(|line| line.starts_with("mcad_node_")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(Exported::AgentAndNode).await, Vec::<String>::new(), "before the first sample");
+        keep.send_modify(|recent| recent.take(node.into(), Instant::now()));
+        assert_eq!(lines(Exported::Agent).await, Vec::<String>::new());
+        let up = "mcad_node_agent_up{node=\"n-1\"} 1";
+        let source = "mcad_node_source{figure=\"cgroup\",node=\"n-1\",source=\"none\"} 1";
+        let age = |seconds| format!("mcad_node_report_age_seconds{{node=\"n-1\"}} {seconds}");
+        assert_eq!(lines(Exported::AgentAndNode).await, [up, &age(0), source]);
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert_eq!(lines(Exported::AgentAndNode).await, [up, &age(30), source]);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(lines(Exported::AgentAndNode).await, [&*up.replace(" 1", " 0"), &age(31)]);
+    }
+
     #[test]
     fn reports_are_for_this_machine_alone() {
         let (_keep, recent) = watch::channel(Recent { before: None, last: Some((outgoing(1).bytes, Instant::now())) });
-        let shown = Shown { metrics: Arc::new(SelfMetrics::new().unwrap()), interval: Duration::from_secs(10), recent };
+        let shown = shown(Exported::Agent, recent);
         let request = Request::get("/reports").body(()).unwrap();
         let status = |peer: &str| answer(&request, peer.parse().unwrap(), &shown).status().as_u16();
         assert_eq!(["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"].map(status), [200; 4]);

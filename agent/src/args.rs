@@ -24,8 +24,8 @@ pub struct Args {
     /// Where reports go: https://HOST:PORT, or on this machine http://127.0.0.1:PORT.
     ///
     /// Over http reports are not encrypted, so only a loopback address is taken. A host's name is looked up for each new
-    /// connection, and must be in the aggregator's certificate.
-    #[arg(long, value_name = "URL", required_unless_present = "once")]
+    /// connection, and must be in the aggregator's certificate. Without it --listen shows this node's metrics.
+    #[arg(long, value_name = "URL", required_unless_present_any = ["once", "listen"])]
     pub aggregator: Option<Target>,
 
     /// Certificates in PEM of the authorities that may vouch for the aggregator: of the ConfigMap that it keeps, ca.crt. Read
@@ -93,6 +93,9 @@ pub struct Args {
 
     /// Address of the agent's own port with /metrics (its own cost and failures), /live and, for who asks on this machine,
     /// /reports (the last two, one a line). Default: no port.
+    ///
+    /// Without --aggregator, /metrics also has what this node measures, in the same families as the aggregator's: one program
+    /// for one machine without Kubernetes.
     #[arg(long, value_name = "ADDR", conflicts_with = "once")]
     pub listen: Option<SocketAddr>,
 }
@@ -114,6 +117,9 @@ Examples:
   Report to an aggregator on this machine every second, and ask this agent what it has found:
     mcad-agent --aggregator http://127.0.0.1:10911 --interval 1s --listen 127.0.0.1:9464
     mcad-agent status --from http://127.0.0.1:9464
+
+  Serve this machine's metrics to a Prometheus, without an aggregator and without Kubernetes:
+    mcad-agent --listen 127.0.0.1:9464
 
   Report to an aggregator on another machine, in a pod:
     mcad-agent --aggregator https://mcad-aggregator-reports.metrics.svc:10911 \\
@@ -255,6 +261,7 @@ mod tests {
         let url = "http://127.0.0.1:1";
         assert_eq!(parse(&format!("mcad-agent --aggregator {url}")).unwrap().listed(), Listed::Pods);
         assert!(parse("mcad-agent --interval 1s").unwrap_err().to_string().contains("--aggregator <URL>"));
+        assert_eq!(parse("mcad-agent --listen 127.0.0.1:9464").unwrap().listed(), Listed::Pods);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod version;
 pub mod sample;
 pub mod sampler;
 
+pub mod node_metrics;
 pub mod pod_cgroup;
 pub mod pod_totals;
 pub mod report;

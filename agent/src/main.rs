@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+use mcad_agent::admin::Exported;
 use mcad_agent::admin::asked::{self, AgentUrl, Asked};
 use mcad_agent::args::{Args, Command};
 use mcad_agent::pod_totals::kept::KeptPods;
@@ -66,14 +67,14 @@ fn main() -> anyhow::Result<()> {
     }
     match args.aggregator.clone() {
         _ if args.once => once(&args, &identity, sampler),
-        Some(target) => {
+        None if args.listen.is_none() => bail!("--aggregator says where reports go; --listen and --once need none"),
+        target => {
             let credentials = Credentials::new(args.aggregator_ca.clone(), args.token.clone());
-            let target = target.trusting(credentials).context("--aggregator")?;
+            let target = target.map(|target| target.trusting(credentials)).transpose().context("--aggregator")?;
             // One thread is plenty for one connection out and a few in; samples are taken on another.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(run(&args, target, identity, sampler))
         }
-        None => bail!("--aggregator says where reports go; --once needs none"),
     }
 }
 
@@ -140,23 +141,35 @@ fn print_text(text: &str) -> anyhow::Result<()> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("print the status")
 }
 
-/// Samples, sends and answers until it is told to end.
-async fn run(args: &Args, target: Target, identity: Identity, sampler: Sampler) -> anyhow::Result<()> {
+/// Samples, sends and answers until it is told to end. Without a target nothing is sent.
+async fn run(args: &Args, target: Option<Target>, identity: Identity, sampler: Sampler) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let metrics = Arc::new(SelfMetrics::new()?);
     let (slot, reports) = watch::channel(None);
-    let admin = admin(args, &metrics, reports.clone()).await?;
+    let exported = if target.is_some() { Exported::Agent } else { Exported::AgentAndNode };
+    let admin = admin(args, exported, &metrics, reports.clone()).await?;
     tokio::pin!(admin);
 
-    let version = version::text();
-    tracing::info!(version, node = identity.node, aggregator = %target, interval = ?args.interval, "started");
-    let turn = ticker::turn(&identity.node);
+    let (version, interval) = (version::text(), args.interval);
+    if let Some(target) = &target {
+        tracing::info!(version, node = identity.node, aggregator = %target, ?interval, "started");
+    } else {
+        tracing::info!(version, node = identity.node, ?interval, "started: an exporter of this node alone");
+    }
+    // Turns spread the load of an aggregator. Without one the first sample is taken at once.
+    let turn = target.as_ref().map_or(0.0, |_| ticker::turn(&identity.node));
     let tick = ticker::Tick::new(sampler, identity, args.listed(), Arc::clone(&metrics), slot);
     let ticker = ticker::start(tick, args.interval, turn).context("start the thread that samples")?;
-    let sender =
-        Sender::new(target, sender::look_up, SEND_DEADLINE, Backoff::of_interval(args.interval), turn, metrics)
-            .run(reports);
+    let sender = async {
+        match target {
+            Some(target) => {
+                let backoff = Backoff::of_interval(args.interval);
+                Sender::new(target, sender::look_up, SEND_DEADLINE, backoff, turn, metrics).run(reports).await;
+            }
+            None => until_closed(reports).await,
+        }
+    };
     tokio::pin!(sender);
 
     tokio::select! {
@@ -173,9 +186,15 @@ async fn run(args: &Args, target: Target, identity: Identity, sampler: Sampler) 
     Ok(())
 }
 
+/// Ends with the thread that samples.
+async fn until_closed(mut reports: watch::Receiver<Option<Outgoing>>) {
+    while reports.changed().await.is_ok() {}
+}
+
 /// The agent's own port, where one was asked for; else something that never ends.
 async fn admin(
     args: &Args,
+    exported: Exported,
     metrics: &Arc<SelfMetrics>,
     reports: watch::Receiver<Option<Outgoing>>,
 ) -> anyhow::Result<impl Future<Output = std::convert::Infallible> + use<>> {
@@ -190,7 +209,7 @@ async fn admin(
     let (metrics, interval) = (Arc::clone(metrics), args.interval);
     Ok(async move {
         match listener {
-            Some(listener) => admin::run(listener, metrics, interval, reports).await,
+            Some(listener) => admin::run(listener, exported, metrics, interval, reports).await,
             None => std::future::pending().await,
         }
     })

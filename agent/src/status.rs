@@ -175,7 +175,11 @@ fn write_gpu_counts(out: &mut String, gpus: &Gpus, lost: usize, paint: Paint) {
 fn gpu(gpu: &Gpu, now: &Report) -> Row {
     let is_healthy = gpu.unhealthy_reasons.is_empty();
     let reasons = || list(&gpu.unhealthy_reasons.iter().map(|reason| printable(reason)).collect::<Vec<_>>());
-    let health = if is_healthy { "healthy".to_owned() } else { format!("unhealthy: {}", reasons()) };
+    let mut health = if is_healthy { "healthy".to_owned() } else { format!("unhealthy: {}", reasons()) };
+    if !gpu.warnings.is_empty() {
+        let warnings: Vec<_> = gpu.warnings.iter().map(|warning| printable(warning)).collect();
+        health = format!("{health}, warning: {}", list(&warnings));
+    }
     let held = match &now.assignments {
         None => "held by: unknown".to_owned(),
         Some(assignments) => {
@@ -271,7 +275,8 @@ mod tests {
             utilization_ratio: reasons.is_empty().then_some(0.5),
             ..Gpu::default()
         };
-        let devices = vec![gpu("GPU-1", &[]), gpu("GPU-2", &["xid_79"])];
+        let mut devices = vec![gpu("GPU-1", &[]), gpu("GPU-2", &["xid_79"])];
+        devices[0].warnings = vec!["fabric_degraded_bandwidth".into()];
         now.gpus = Some(Gpus { driver_version: "550".into(), devices, remembered: Some(3), ..Gpus::default() });
         let held = Assignment {
             namespace: "a".into(),
@@ -301,7 +306,7 @@ nvidia.com/gpu, in GPUs
   lost       1
 
 GPUs one by one
-  GPU-1     50 %  busy; H100; memory unknown; healthy; held by a/p
+  GPU-1     50 %  busy; H100; memory unknown; healthy, warning: fabric_degraded_bandwidth; held by a/p
   GPU-2  unknown  busy; H100; memory unknown; unhealthy: xid_79; held by nobody
 
 Busiest cgroups, in cores, each with all below it

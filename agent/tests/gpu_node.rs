@@ -155,6 +155,26 @@ fn golden_report_of_a_gpu_that_broke_in_a_pods_hands() {
     assert!(assigned.iter().any(|id| id == broken[0]), "the broken one is known to be assigned");
 }
 
+/// One GPU of a tray could not be given its place in the fabric. Another has errors on its NVLinks and less bandwidth, and works.
+#[test]
+fn golden_report_of_a_sick_gpu_in_a_tray_of_eight() {
+    let mut scenario = Scenario::of(8, "H100 80GB HBM3");
+    scenario.clock_s = Some(100.0);
+    (scenario.devices[2].fabric_status, scenario.devices[2].fabric_health) = (999, Some(0x19a));
+    let mut links = scenario.devices[5].nvlinks();
+    (links[4].replay, links[11].replay, links[11].crc_data) = (1200, 34, 7);
+    (scenario.devices[5].nvlinks, scenario.devices[5].fabric_health) = (Some(links), Some(0x1a9));
+    let says = says(&scenario.devices, &[("train-0", &[0, 1]), ("train-1", &[3, 4])]);
+    let mut node = Node::new(&scenario, says);
+    (0..8).for_each(|index| node.on_bus(&format!("0000:{:02x}:00.0", 0x18 + index)));
+    let report = node.report();
+    check_golden(&report, "report-gpu-sick-in-tray.json");
+    let devices = report.gpus.unwrap().devices;
+    let sick: Vec<_> = devices.iter().filter(|gpu| !gpu.unhealthy_reasons.is_empty()).collect();
+    assert_eq!(sick.iter().map(|gpu| &gpu.uuid).collect::<Vec<_>>(), [&scenario.devices[2].uuid]);
+    assert_eq!(sick[0].unhealthy_reasons, ["fabric_failed", "fabric_route_unhealthy"]);
+}
+
 /// The same from the device plugin on: nobody tells kubelet but the plugin.
 #[test]
 fn a_gpu_that_a_device_plugin_handed_out_is_known_to_be_assigned_after_it_broke() {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use mcad_agent::sample::Reason;
-use mcad_agent::sample::gpu::Unhealthy;
+use mcad_agent::sample::gpu::{Unhealthy, Warning};
 use mcad_wire::report::Report;
 
 const DOC: &str = include_str!("../../docs/report.md");
@@ -25,6 +25,14 @@ fn the_document_lists_every_way_in_which_a_gpu_is_unhealthy_and_no_others() {
     let rows = section("Why a GPU is unhealthy").lines();
     let doc: Vec<&str> = rows.filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     let code: Vec<&str> = Unhealthy::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_eq!(doc, code);
+}
+
+#[test]
+fn the_document_lists_every_warning_of_a_gpu_and_no_others() {
+    let rows = section("What is only a warning").lines();
+    let doc: Vec<&str> = rows.filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let code: Vec<&str> = Warning::ALL.iter().map(|warning| warning.as_str()).collect();
     assert_eq!(doc, code);
 }
 

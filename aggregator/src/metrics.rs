@@ -21,7 +21,7 @@ static CGROUP_CPU_SECONDS: Family = Family {
     kind: Kind::Counter,
     labels: &["cgroup", "node"],
     unit: "seconds",
-    help: "CPU time of one cgroup and all below it. With --cluster local only.",
+    help: "CPU time of one cgroup and all below it. Without Kubernetes only.",
 };
 static NODE_CGROUPS_SEEN: Family = Family {
     name: "mcad_node_cgroups_seen",

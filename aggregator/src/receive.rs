@@ -213,6 +213,7 @@ fn check_gpu(gpu: &Gpu<'_>) -> Result<(), Refusal> {
     for reason in gpu.unhealthy_reasons.iter().chain(instances.clone().flat_map(|mig| &mig.unhealthy_reasons)) {
         within("reason", reason)?;
     }
+    gpu.warnings.iter().try_for_each(|warning| within("warning", warning))?;
     let mut ratios = std::iter::once(gpu.utilization_ratio).chain(instances.clone().map(|mig| mig.utilization_ratio));
     if ratios.any(|ratio| ratio.is_some_and(|ratio| !(0.0..=1.0).contains(&ratio))) {
         return Err(Refusal::Impossible("utilisation"));

@@ -102,6 +102,43 @@ fn a_gpu_that_broke_in_a_pods_hands_is_not_subtracted_twice() {
     );
 }
 
+/// Kubelet does not know of the fabric: the sick one is a phantom, and the other seven are as they were.
+#[test]
+fn a_sick_gpu_in_a_tray_of_eight_costs_one_gpu() {
+    let report = golden("report-gpu-sick-in-tray.json");
+    let rungs = [
+        ("installed", 8),
+        ("healthy", 7),
+        ("capacity", 8),
+        ("allocatable", 8),
+        ("requested owner=other", 4),
+        ("withheld reason=lost", 0),
+        ("withheld reason=unhealthy", 1),
+        ("withheld reason=reserved", 0),
+        ("withheld reason=stranded", 0),
+        ("free", 3),
+        ("phantom", 1),
+        ("overcommitted", 0),
+    ];
+    check(&cluster(8), report.clone(), "nvidia_com_gpu", &rungs);
+    let uuid = |index| format!("gpu=\"GPU-fa4e0000-0000-4000-8000-00000000000{index}\"");
+    let healthy = |index, reason, value| {
+        format!("mcad_gpu_healthy{{{},node=\"gpu-17\",reason=\"{reason}\"}} {value}", uuid(index))
+    };
+    let errors = |index, kind, value| {
+        format!("mcad_gpu_nvlink_errors_total{{{},kind=\"{kind}\",node=\"gpu-17\"}}{value}", uuid(index))
+    };
+    let mut lines: Vec<String> = [0, 1, 3, 4, 5, 6, 7].map(|index| healthy(index, "", 1)).into();
+    lines.extend(["fabric_failed", "fabric_route_unhealthy"].map(|reason| healthy(2, reason, 0)));
+    let kinds = [("replay", 1234), ("recovery", 0), ("crc_flit", 0), ("crc_data", 7), ("ecc_data", 0)];
+    lines.extend(kinds.map(|(kind, count)| errors(5, kind, format!(" {count}"))));
+    lines.push(errors(2, "replay", " 0".to_owned()));
+    let warning = |index| format!("mcad_gpu_warning{{{},node=\"gpu-17\"", uuid(index));
+    lines.push(format!("{},reason=\"fabric_degraded_bandwidth\"}} 1", warning(5)));
+    lines.push(format!("{} absent", warning(2)));
+    check_with(&cluster(8), vec![report], &lines.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
 #[test]
 fn of_gpus_that_are_there_nothing_says_that_they_are_fake() {
     let mut real = broke_in_use();

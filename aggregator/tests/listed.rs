@@ -90,9 +90,9 @@ async fn a_cluster_with_both_groups_is_dumped_whole_and_without_secrets() {
     let (code, shown, errors) = dumped.read(&[], &["--print-metrics"]);
     assert_eq!((code, errors.as_str()), (Some(0), ""));
     for line in [
-        "mcad_appwrapper_requested{namespace=\"default\",appwrapper=\"new\",resource=\"cpu\",unit=\"core\"} 5\n",
-        "mcad_appwrapper_requested{namespace=\"default\",appwrapper=\"old\",resource=\"cpu\",unit=\"core\"} 3\n",
-        "mcad_appwrapper_allocated{namespace=\"default\",appwrapper=\"new\",resource=\"cpu\",unit=\"core\"} 2\n",
+        "mcad_appwrapper_requested{appwrapper=\"new\",namespace=\"default\",resource=\"cpu\",unit=\"core\"} 5\n",
+        "mcad_appwrapper_requested{appwrapper=\"old\",namespace=\"default\",resource=\"cpu\",unit=\"core\"} 3\n",
+        "mcad_appwrapper_allocated{appwrapper=\"new\",namespace=\"default\",resource=\"cpu\",unit=\"core\"} 2\n",
     ] {
         assert!(shown.contains(line), "{line} is not in\n{shown}");
     }

@@ -33,6 +33,7 @@ impl Code {
     pub(crate) const DRIVER_NOT_LOADED: Self = Self(nv::nvmlReturn_enum_NVML_ERROR_DRIVER_NOT_LOADED);
     pub(crate) const TIMEOUT: Self = Self(nv::nvmlReturn_enum_NVML_ERROR_TIMEOUT);
     pub(crate) const GPU_IS_LOST: Self = Self(nv::nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST);
+    pub(crate) const FUNCTION_NOT_FOUND: Self = Self(nv::nvmlReturn_enum_NVML_ERROR_FUNCTION_NOT_FOUND);
     pub(crate) const VERSION_MISMATCH: Self = Self(nv::nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH);
     pub(crate) const UNKNOWN: Self = Self(nv::nvmlReturn_enum_NVML_ERROR_UNKNOWN);
 }

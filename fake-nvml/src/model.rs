@@ -20,22 +20,25 @@ pub struct Model {
     pub compute_capability: (i32, i32),
     /// It is wired to its neighbours by NVSwitch: fabric state is known.
     pub fabric: bool,
+    /// How many NVLinks it has.
+    pub nvlinks: usize,
 }
 
 const MIB: u64 = 1 << 20;
 
 /// The models that a scenario can name.
 pub const MODELS: [Model; 8] = [
-    model("NVIDIA H100 80GB HBM3", 0x2330_10de, 81_559, 132, 7, (9, 0), true),
-    model("NVIDIA H200", 0x2335_10de, 143_771, 132, 7, (9, 0), true),
-    model("NVIDIA A100-SXM4-80GB", 0x20b2_10de, 81_920, 108, 7, (8, 0), false),
-    model("NVIDIA A100-SXM4-40GB", 0x20b0_10de, 40_960, 108, 7, (8, 0), false),
-    model("NVIDIA A30", 0x20b7_10de, 24_576, 56, 4, (8, 0), false),
-    model("NVIDIA L40S", 0x26b9_10de, 46_068, 142, 0, (8, 9), false),
-    model("NVIDIA L4", 0x27b8_10de, 23_034, 58, 0, (8, 9), false),
-    model("Tesla T4", 0x1eb8_10de, 15_360, 40, 0, (7, 5), false),
+    model("NVIDIA H100 80GB HBM3", 0x2330_10de, 81_559, 132, 7, (9, 0), true, 18),
+    model("NVIDIA H200", 0x2335_10de, 143_771, 132, 7, (9, 0), true, 18),
+    model("NVIDIA A100-SXM4-80GB", 0x20b2_10de, 81_920, 108, 7, (8, 0), false, 12),
+    model("NVIDIA A100-SXM4-40GB", 0x20b0_10de, 40_960, 108, 7, (8, 0), false, 12),
+    model("NVIDIA A30", 0x20b7_10de, 24_576, 56, 4, (8, 0), false, 4),
+    model("NVIDIA L40S", 0x26b9_10de, 46_068, 142, 0, (8, 9), false, 0),
+    model("NVIDIA L4", 0x27b8_10de, 23_034, 58, 0, (8, 9), false, 0),
+    model("Tesla T4", 0x1eb8_10de, 15_360, 40, 0, (7, 5), false, 0),
 ];
 
+#[expect(clippy::too_many_arguments, reason = "a row of the table above")]
 const fn model(
     name: &'static str,
     pci_device_id: u32,
@@ -44,6 +47,7 @@ const fn model(
     mig_slices: u32,
     compute_capability: (i32, i32),
     fabric: bool,
+    nvlinks: usize,
 ) -> Model {
     let memory_total_bytes = memory_mib * MIB;
     // About what a driver of the 550 series keeps on an idle 80 GB device.
@@ -57,6 +61,7 @@ const fn model(
         mig_slices,
         compute_capability,
         fabric,
+        nvlinks,
     }
 }
 

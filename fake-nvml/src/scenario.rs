@@ -36,11 +36,14 @@ pub struct Driver {
     pub loaded: bool,
     /// How often it was loaded anew: a process that initialised before the last time must do so again.
     pub generation: u32,
+    /// The newest version of the fabric's struct that it knows: 3 or 2. 1: it has the function without a version alone. 0: it
+    /// has neither.
+    pub fabric_info: u32,
 }
 
 impl Default for Driver {
     fn default() -> Self {
-        Self { version: "580.95.05".into(), loaded: true, generation: 1 }
+        Self { version: "580.95.05".into(), loaded: true, generation: 1, fabric_info: 3 }
     }
 }
 
@@ -68,8 +71,16 @@ pub struct Device {
     pub remapped_rows: RemappedRows,
     /// What the driver asks for: 0 nothing, 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset.
     pub recovery_action: u32,
+    /// It has had more uncorrectable errors of its SRAM than it should.
+    pub sram_threshold_exceeded: bool,
     /// State of the NVLink fabric, by NVML's number. Absent: 3 (completed) where the model has a fabric.
     pub fabric_state: Option<u8>,
+    /// What became of its place in the fabric, as an error code of NVML: 0 where that went well.
+    pub fabric_status: u32,
+    /// Health of the fabric, as NVML's mask. Absent: nothing is wrong, and all that can be is known. 0: nothing is known.
+    pub fabric_health: Option<u32>,
+    /// Its NVLinks. Absent: as many as its model has, all in use and without an error.
+    pub nvlinks: Option<Vec<NvLink>>,
     /// It fell off the bus: calls on it say `GPU_IS_LOST`; a process that initialises now does not see it.
     pub lost: bool,
     /// Error codes by function name; `"*"` is every call on this device.
@@ -91,7 +102,11 @@ impl Default for Device {
             ecc_uncorrected: 0,
             remapped_rows: RemappedRows::default(),
             recovery_action: 0,
+            sram_threshold_exceeded: false,
             fabric_state: None,
+            fabric_status: 0,
+            fabric_health: None,
+            nvlinks: None,
             lost: false,
             errors: BTreeMap::new(),
             field_errors: BTreeMap::new(),
@@ -172,6 +187,24 @@ pub struct RemappedRows {
     pub failure: bool,
 }
 
+/// One NVLink of a GPU, and its errors since the driver was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NvLink {
+    /// Nothing is at its other end, or it could not be trained.
+    pub inactive: bool,
+    /// Packets that were sent again.
+    pub replay: u64,
+    /// Times that it was trained again.
+    pub recovery: u64,
+    /// Flow control units with a wrong checksum.
+    pub crc_flit: u64,
+    /// Data with a wrong checksum.
+    pub crc_data: u64,
+    /// ECC errors in data.
+    pub ecc_data: u64,
+}
+
 /// One Xid error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -250,6 +283,11 @@ impl Device {
     /// What its model has.
     pub fn model(&self) -> &'static Model {
         model::by_name(&self.model).unwrap_or(&model::MODELS[6])
+    }
+
+    /// Its NVLinks.
+    pub fn nvlinks(&self) -> Vec<NvLink> {
+        self.nvlinks.clone().unwrap_or_else(|| vec![NvLink::default(); self.model().nvlinks])
     }
 
     /// Memory in use by processes and others, the driver's own share apart.

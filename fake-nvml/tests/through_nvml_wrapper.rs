@@ -3,7 +3,7 @@
 
 use std::mem;
 
-use fake_nvml::scenario::{Device, Hang, Level, Process, Scenario, Xid};
+use fake_nvml::scenario::{Device, Hang, Level, NvLink, Process, Scenario, Xid};
 use fake_nvml::{Installation, model};
 use nvml_wrapper::Nvml;
 use nvml_wrapper::bitmasks::event::EventTypes;
@@ -312,12 +312,101 @@ fn every_model_can_be_named_with_and_without_its_maker() {
     }
 }
 
-fn fabric(nvml: &Nvml, device: &nvml_wrapper::Device) -> nv::nvmlReturn_t {
+/// What a device answers of its place in the fabric to a struct of this version.
+fn fabric_of(nvml: &Nvml, device: &nvml_wrapper::Device, version: u32) -> (nv::nvmlReturn_t, u8, u32, u32) {
     let call = nvml.lib().nvmlDeviceGetGpuFabricInfoV.as_ref().unwrap();
+    let size =
+        if version == 2 { size_of::<nv::nvmlGpuFabricInfo_v2_t>() } else { size_of::<nv::nvmlGpuFabricInfoV_t>() };
     // SAFETY: the struct is plain numbers; the caller's size and version are those of its own type.
     unsafe {
         let mut info: nv::nvmlGpuFabricInfoV_t = mem::zeroed();
-        info.version = size_of::<nv::nvmlGpuFabricInfoV_t>() as u32 | 3 << 24;
-        call(device.handle(), &raw mut info)
+        info.version = size as u32 | version << 24;
+        let code = call(device.handle(), &raw mut info);
+        (code, info.state, info.status, info.healthMask)
     }
+}
+
+fn fabric(nvml: &Nvml, device: &nvml_wrapper::Device) -> nv::nvmlReturn_t {
+    fabric_of(nvml, device, 3).0
+}
+
+#[test]
+fn a_sick_fabric_says_so_and_an_older_driver_knows_older_structs_alone() {
+    let mut scenario = Scenario::of(2, H100);
+    (scenario.devices[1].fabric_status, scenario.devices[1].fabric_health) = (999, Some(0x4aa));
+    let machine = Machine::new(&scenario);
+    let nvml = machine.init().unwrap();
+    let devices = [0, 1].map(|index| nvml.device_by_index(index).unwrap());
+    for version in [2, 3] {
+        assert_eq!(fabric_of(&nvml, &devices[0], version), (0, 3, 0, 0x1aa), "as a device that is well");
+        assert_eq!(fabric_of(&nvml, &devices[1], version), (0, 3, 999, 0x4aa));
+    }
+    // Version mismatch is 25, and a function that is not there 13.
+    assert_eq!(fabric_of(&nvml, &devices[1], 4).0, 25);
+    for (fabric_info, codes) in [(2, [0, 25]), (1, [13, 13]), (0, [13, 13])] {
+        scenario.driver.fabric_info = fabric_info;
+        machine.set(&scenario);
+        assert_eq!([2, 3].map(|version| fabric_of(&nvml, &devices[1], version).0), codes, "{fabric_info}");
+        let call = nvml.lib().nvmlDeviceGetGpuFabricInfo.as_ref().unwrap();
+        // SAFETY: the struct is plain numbers, and lives through the call.
+        let (code, info) = unsafe {
+            let mut info: nv::nvmlGpuFabricInfo_t = mem::zeroed();
+            (call(devices[1].handle(), &raw mut info), info)
+        };
+        let expected = if fabric_info == 0 { (13, 0, 0) } else { (0, 3, 999) };
+        assert_eq!((code, info.state, info.status), expected, "{fabric_info}");
+    }
+}
+
+#[test]
+fn a_threshold_of_sram_errors_is_known_from_ampere_on_and_to_the_right_version_alone() {
+    let mut scenario = Scenario::of(2, H100);
+    scenario.devices[1].sram_threshold_exceeded = true;
+    scenario.devices.push(Device::of(2, "Tesla T4"));
+    let machine = Machine::new(&scenario);
+    let nvml = machine.init().unwrap();
+    let call = nvml.lib().nvmlDeviceGetSramEccErrorStatus.as_ref().unwrap();
+    let ask = |index, version: u32| {
+        let device = nvml.device_by_index(index).unwrap();
+        // SAFETY: the struct is plain numbers; its size and version are those of its type.
+        unsafe {
+            let mut status: nv::nvmlEccSramErrorStatus_t = mem::zeroed();
+            status.version = size_of::<nv::nvmlEccSramErrorStatus_t>() as u32 | version << 24;
+            (call(device.handle(), &raw mut status), status.bThresholdExceeded)
+        }
+    };
+    assert_eq!([ask(0, 1), ask(1, 1), ask(2, 1), ask(1, 2)], [(0, 0), (0, 1), (3, 0), (25, 0)]);
+}
+
+#[test]
+fn errors_of_nvlinks_are_counted_by_link_and_kind_and_added_up_over_those_in_use() {
+    let mut scenario = Scenario::of(1, "A100-SXM4-80GB");
+    let mut links = scenario.devices[0].nvlinks();
+    assert_eq!(links.len(), 12);
+    links.truncate(3);
+    links[0] = NvLink { replay: 5, ecc_data: u64::from(u32::MAX) + 2, ..NvLink::default() };
+    links[1] = NvLink { inactive: true, replay: 100, ..NvLink::default() };
+    links[2] = NvLink { replay: 2, recovery: 3, crc_flit: 4, crc_data: 1, ..NvLink::default() };
+    scenario.devices[0].nvlinks = Some(links);
+    scenario.devices.push(Device::of(1, "L4"));
+    let machine = Machine::new(&scenario);
+    let nvml = machine.init().unwrap();
+    let devices = [0, 1].map(|index| nvml.device_by_index(index).unwrap());
+    let totals = devices[0].field_values_for(&[52, 59, 38, 45, 160].map(FieldId)).unwrap();
+    let totals: Vec<_> = totals.into_iter().map(|field| field.unwrap().value.unwrap()).collect();
+    assert_eq!(totals, [7, 3, 4, 1, u64::from(u32::MAX) + 2].map(SampleValue::U64));
+    let link = |device: usize, link, kind| {
+        let (state, call) = (&nvml.lib().nvmlDeviceGetNvLinkState, &nvml.lib().nvmlDeviceGetNvLinkErrorCounter);
+        let (mut active, mut count) = (9, 0);
+        // SAFETY: the functions have the types that the binding says; the device and the numbers live through the calls.
+        unsafe {
+            let handle = devices[device].handle();
+            let known = state.as_ref().unwrap()(handle, link, &raw mut active);
+            let counted = call.as_ref().unwrap()(handle, link, kind, &raw mut count);
+            (known, active, counted, count)
+        }
+    };
+    // Replay is 0, recovery 1; not supported is 3, and an argument that is wrong 2.
+    assert_eq!([link(0, 0, 0), link(0, 2, 1), link(0, 1, 0)], [(0, 1, 0, 5), (0, 1, 0, 3), (0, 0, 3, 0)]);
+    assert_eq!([link(0, 3, 0), link(0, 0, 5), link(1, 0, 0)], [(2, 9, 2, 0), (0, 1, 2, 0), (3, 9, 3, 0)]);
 }

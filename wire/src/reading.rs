@@ -174,6 +174,16 @@ messages! {
         10 memory_total_bytes: Option<u64>,
         11 xid_errors: Vec<XidErrors>,
         12 uses: Vec<GpuUse<'a>>,
+        13 warnings: Vec<&'a str>,
+        14 nvlink_errors: Option<Box<NvlinkErrors>>,
+    }
+    /// [`owned::NvlinkErrors`]
+    NvlinkErrors<> {
+        1 replay: Option<u64>,
+        2 recovery: Option<u64>,
+        3 crc_flit: Option<u64>,
+        4 crc_data: Option<u64>,
+        5 ecc_data: Option<u64>,
     }
     /// [`owned::GpuUse`]
     GpuUse<'a> {
@@ -318,6 +328,12 @@ impl<'a, T: Field<'a> + Default> Field<'a> for Vec<T> {
 }
 
 impl<'a> Field<'a> for Box<CgroupDetail> {
+    fn fill(&mut self, value: Value<'a>) -> Result<(), Malformed> {
+        (**self).fill(value)
+    }
+}
+
+impl<'a> Field<'a> for Box<NvlinkErrors> {
     fn fill(&mut self, value: Value<'a>) -> Result<(), Malformed> {
         (**self).fill(value)
     }

@@ -13,7 +13,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 use serde_with::{DisplayFromStr, PickFirst, Same, serde_as, skip_serializing_none};
 
-pub use gpus::{Gpu, GpuUse, Gpus, MigInstance, XidErrors};
+pub use gpus::{Gpu, GpuUse, Gpus, MigInstance, NvlinkErrors, XidErrors};
 
 /// The version of the format that this build writes.
 pub const REPORT_VERSION: u32 = 1;

@@ -37,8 +37,9 @@ const IMPORTS: [(&str, &[&str]); 13] = [
 ];
 
 /// Files that turn values into values: no clock, no I/O, no lock, no log.
-const PURE: [&str; 28] = [
+const PURE: [&str; 29] = [
     "agent/src/report",
+    "agent/src/node_metrics",
     "agent/src/status",
     "aggregator/src/demand",
     "aggregator/src/capacity",

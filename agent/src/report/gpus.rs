@@ -2,7 +2,7 @@
 
 use mcad_wire::report;
 
-use crate::sample::gpu::{Gpu, GpuSample, GpuUse, MigInstance, Unhealthy};
+use crate::sample::gpu::{Gpu, GpuSample, GpuUse, MigInstance, NvlinkErrors, Unhealthy};
 
 pub(super) fn gpus(sample: &GpuSample) -> report::Gpus {
     report::Gpus {
@@ -28,7 +28,14 @@ fn device(gpu: &Gpu) -> report::Gpu {
         memory_total_bytes: gpu.load.memory_total_bytes,
         xid_errors: gpu.xid_errors.iter().map(|&(xid, count)| report::XidErrors { xid, count }).collect(),
         uses: uses(&gpu.load.uses),
+        warnings: gpu.warnings.iter().map(|warning| warning.as_str().to_owned()).collect(),
+        nvlink_errors: gpu.nvlink_errors.map(nvlink_errors).map(Box::new),
     }
+}
+
+fn nvlink_errors(errors: NvlinkErrors) -> report::NvlinkErrors {
+    let NvlinkErrors { replay, recovery, crc_flit, crc_data, ecc_data } = errors;
+    report::NvlinkErrors { replay, recovery, crc_flit, crc_data, ecc_data }
 }
 
 fn instance(instance: &MigInstance) -> report::MigInstance {

@@ -34,10 +34,30 @@ pub struct Gpu {
     pub mig_instances: Vec<MigInstance>,
     /// Why it should not be used. Empty: healthy.
     pub unhealthy: Vec<Unhealthy>,
+    /// What is wrong with it although it works.
+    pub warnings: Vec<Warning>,
     /// What it does.
     pub load: Load,
     /// Xid events by code, counted since the agent started.
     pub xid_errors: Vec<(u64, u64)>,
+    /// Errors of its NVLinks. Absent: it has none, or the driver does not report them.
+    pub nvlink_errors: Option<NvlinkErrors>,
+}
+
+/// Errors of a GPU's NVLinks since the driver was loaded, added up over its links. A counter that the driver does not have is
+/// absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NvlinkErrors {
+    /// Packets that were sent again.
+    pub replay: Option<u64>,
+    /// Times that a link was trained again.
+    pub recovery: Option<u64>,
+    /// Flow control units with a wrong checksum.
+    pub crc_flit: Option<u64>,
+    /// Data with a wrong checksum.
+    pub crc_data: Option<u64>,
+    /// ECC errors in data.
+    pub ecc_data: Option<u64>,
 }
 
 /// One MIG instance.
@@ -121,11 +141,23 @@ pub enum Unhealthy {
     NeedsUnknown,
     /// It has no place in the NVLink fabric yet.
     FabricNotReady,
+    /// It was to get a place in the NVLink fabric, and that failed.
+    FabricFailed,
+    /// A route through the NVLink fabric does not work.
+    FabricRouteUnhealthy,
+    /// The NVLink fabric recovers from accesses that timed out.
+    FabricAccessTimeout,
+    /// It is in no partition of the NVLink fabric.
+    FabricNoPartition,
+    /// The NVLink fabric is not set up as it must be.
+    FabricMisconfigured,
+    /// Its SRAM has had more uncorrectable errors than it should.
+    SramThresholdExceeded,
 }
 
 impl Unhealthy {
     /// Every reason, for tests and documents.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::Lost,
         Self::Unreadable,
         Self::Xid,
@@ -138,6 +170,12 @@ impl Unhealthy {
         Self::NeedsDrainAndReset,
         Self::NeedsUnknown,
         Self::FabricNotReady,
+        Self::FabricFailed,
+        Self::FabricRouteUnhealthy,
+        Self::FabricAccessTimeout,
+        Self::FabricNoPartition,
+        Self::FabricMisconfigured,
+        Self::SramThresholdExceeded,
     ];
 
     /// In snake case, as labels and reports spell it.
@@ -155,6 +193,34 @@ impl Unhealthy {
             Self::NeedsDrainAndReset => "needs_drain_and_reset",
             Self::NeedsUnknown => "needs_unknown",
             Self::FabricNotReady => "fabric_not_ready",
+            Self::FabricFailed => "fabric_failed",
+            Self::FabricRouteUnhealthy => "fabric_route_unhealthy",
+            Self::FabricAccessTimeout => "fabric_access_timeout",
+            Self::FabricNoPartition => "fabric_no_partition",
+            Self::FabricMisconfigured => "fabric_misconfigured",
+            Self::SramThresholdExceeded => "sram_threshold_exceeded",
+        }
+    }
+}
+
+/// What is wrong with a device that works all the same; docs/report.md has a line for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Warning {
+    /// Its NVLinks have less bandwidth than they should.
+    FabricDegradedBandwidth,
+    /// A route through the NVLink fabric is being recovered.
+    FabricRouteRecovery,
+}
+
+impl Warning {
+    /// Every warning, for tests and documents.
+    pub const ALL: [Self; 2] = [Self::FabricDegradedBandwidth, Self::FabricRouteRecovery];
+
+    /// In snake case, as labels and reports spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FabricDegradedBandwidth => "fabric_degraded_bandwidth",
+            Self::FabricRouteRecovery => "fabric_route_recovery",
         }
     }
 }

@@ -12,8 +12,11 @@ use rlsp_yaml_parser::{Event, EventMeta, ScalarStyle, Span};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// So many events may stand behind aliases in one document. An object has a few hundred; what is nested to be large has billions.
+/// So many events may stand behind aliases in one document, and [`BEHIND_EACH`] more for each that is written out. An object has a few
+/// hundred; what is nested to be large has billions.
 const BEHIND_ALIASES: usize = 1_000_000;
+/// A writer that uses aliases, such as PyYAML, does so for lists that are repeated once or twice.
+const BEHIND_EACH: usize = 10;
 
 /// What is wrong with a text, and where if it is known: the offset in bytes.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ impl de::Error for EventError {
 #[derive(Default)]
 pub(super) struct Anchors {
     nodes: HashMap<String, Rc<[Kept]>>,
+    /// Events that were written out.
+    written: usize,
     /// Events that were kept or replayed.
     spent: usize,
 }
@@ -176,6 +181,7 @@ impl<'a, 't, I: Iterator<Item = Parsed<'t>>> Events<'a, 't, I> {
             match self.parser.next() {
                 Some(Ok((Event::Comment { .. } | Event::StreamStart, _))) => {}
                 Some(Ok((event, span))) => {
+                    self.anchors.written += 1;
                     self.offset = span.start as usize;
                     return Ok(event);
                 }
@@ -198,7 +204,7 @@ impl<'a, 't, I: Iterator<Item = Parsed<'t>>> Events<'a, 't, I> {
 
     fn spend(&mut self, events: usize) -> Result<(), EventError> {
         self.anchors.spent += events;
-        if self.anchors.spent > BEHIND_ALIASES {
+        if self.anchors.spent > BEHIND_ALIASES + BEHIND_EACH * self.anchors.written {
             return Err(self.wrong("its aliases stand for too much"));
         }
         Ok(())

@@ -1,4 +1,6 @@
 //! Section E of the metrics contract: GPUs and MIG instances, one by one.
+use mcad_wire::reading::NvlinkErrors;
+
 use crate::exposition::{Exposition, Family, Labels, Value};
 use crate::measure::Device;
 use crate::snapshot::Nodes;
@@ -19,12 +21,24 @@ static HEALTHY: Family = gauge(
     "0 or 1",
     "Whether it works; if not, one line for each reason.",
 );
+static WARNING: Family = gauge(
+    "mcad_gpu_warning",
+    &["gpu", "node", "reason"],
+    "1",
+    "What is wrong with it although it works: one line for each reason while it lasts.",
+);
 static UTILIZATION: Family =
     gauge("mcad_gpu_utilization_ratio", ONE, "0 to 1", "Part of the last sampling period in which a kernel ran on it.");
 static MEMORY_USED: Family = gauge("mcad_gpu_memory_used_bytes", ONE, "bytes", "Memory in use on it.");
 static MEMORY_TOTAL: Family = gauge("mcad_gpu_memory_total_bytes", ONE, "bytes", "Memory it has.");
 static XID_ERRORS: Family =
     counter("mcad_gpu_xid_errors_total", &["gpu", "node", "xid"], "events", "Xid events by the driver's code.");
+static NVLINK_ERRORS: Family = counter(
+    "mcad_gpu_nvlink_errors_total",
+    &["gpu", "kind", "node"],
+    "errors",
+    "Errors of its NVLinks since the driver was loaded, by kind, added up over the links. They say nothing about its health.",
+);
 static ASSIGNED: Family = gauge(
     "mcad_gpu_assigned",
     &["container", "gpu", "namespace", "node", "pod"],
@@ -33,7 +47,8 @@ static ASSIGNED: Family = gauge(
 );
 
 /// The families of this section.
-pub static FAMILIES: &[&Family] = &[&INFO, &HEALTHY, &UTILIZATION, &MEMORY_USED, &MEMORY_TOTAL, &XID_ERRORS, &ASSIGNED];
+pub static FAMILIES: &[&Family] =
+    &[&INFO, &HEALTHY, &WARNING, &UTILIZATION, &MEMORY_USED, &MEMORY_TOTAL, &XID_ERRORS, &NVLINK_ERRORS, &ASSIGNED];
 
 type Figure = fn(&Device) -> Option<Value>;
 
@@ -56,6 +71,13 @@ pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
             lines.line(labels.cut(mark).push("reason", reason), Value::Unsigned(0));
         }
     });
+    let mut lines = out.family(&WARNING);
+    each(nodes, |labels, node, device| {
+        let mark = labels.push("gpu", &device.uuid).push("node", node).mark();
+        for reason in &device.warnings {
+            lines.line(labels.cut(mark).push("reason", reason), Value::Unsigned(1));
+        }
+    });
     let figures: [(&Family, Figure); 3] = [
         (&UTILIZATION, |device| device.utilization_ratio.map(Value::Float)),
         (&MEMORY_USED, |device| device.memory_used_bytes.map(Value::Unsigned)),
@@ -76,6 +98,15 @@ pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
             lines.line(labels.cut(mark).push("xid", &xid.to_string()), Value::Unsigned(*count));
         }
     });
+    let mut lines = out.family(&NVLINK_ERRORS);
+    each(nodes, |labels, node, device| {
+        let mark = labels.push("gpu", &device.uuid).mark();
+        for (kind, count) in device.nvlink_errors.iter().flat_map(|errors| by_kind(errors)) {
+            if let Some(count) = count {
+                lines.line(labels.cut(mark).push("kind", kind).push("node", node), Value::Unsigned(count));
+            }
+        }
+    });
     let mut lines = out.family(&ASSIGNED);
     each(nodes, |labels, node, device| {
         for [namespace, pod, container] in device.holders.iter().flat_map(|holders| &**holders) {
@@ -83,6 +114,12 @@ pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
             lines.line(labels.push("node", node).push("pod", pod), Value::Unsigned(1));
         }
     });
+}
+
+/// As the label `kind` spells them.
+fn by_kind(errors: &NvlinkErrors) -> [(&'static str, Option<u64>); 5] {
+    let NvlinkErrors { replay, recovery, crc_flit, crc_data, ecc_data } = *errors;
+    [("replay", replay), ("recovery", recovery), ("crc_flit", crc_flit), ("crc_data", crc_data), ("ecc_data", ecc_data)]
 }
 
 /// Calls `write` with no labels yet, each node's name and each of its devices.

@@ -2,7 +2,7 @@
 //! which is mostly the same.
 use std::sync::Arc;
 
-use mcad_wire::reading::{Gpu, MigInstance, Report};
+use mcad_wire::reading::{Gpu, MigInstance, NvlinkErrors, Report};
 
 use super::held::{HeldDevice, HeldDevices};
 
@@ -19,6 +19,8 @@ pub struct Device {
     pub mig: Option<(Arc<str>, Arc<str>)>,
     /// Why it should not be used; none: it is healthy.
     pub unhealthy_reasons: Box<[Arc<str>]>,
+    /// What is wrong with it although it works; in order, each once. An instance has none of its own.
+    pub warnings: Box<[Arc<str>]>,
     /// Part of the last sampling period in which a kernel ran on it.
     pub utilization_ratio: Option<f64>,
     /// Memory in use.
@@ -27,6 +29,8 @@ pub struct Device {
     pub memory_total_bytes: Option<u64>,
     /// Xid events by code.
     pub xid_errors: Box<[(u64, u64)]>,
+    /// Errors of its NVLinks. Absent: it has none, or they are not known.
+    pub nvlink_errors: Option<Box<NvlinkErrors>>,
     /// Who holds it: namespace, pod, container; in order, each once. Absent: unknown.
     pub holders: Option<Arc<[[Arc<str>; 3]]>>,
 }
@@ -84,10 +88,12 @@ impl Device {
             bus_id: told.gpu.bus_id.into(),
             mig: None,
             unhealthy_reasons: Box::default(),
+            warnings: Box::default(),
             utilization_ratio: None,
             memory_used_bytes: None,
             memory_total_bytes: None,
             xid_errors: Box::default(),
+            nvlink_errors: None,
             holders: None,
         }
     }
@@ -109,10 +115,17 @@ impl Device {
             reasons.sort_unstable();
             reasons.dedup();
         }
-        if !self.unhealthy_reasons.iter().map(|reason| &**reason).eq(reasons.iter().copied()) {
-            self.unhealthy_reasons = reasons.into_iter().map(Arc::from).collect();
+        renew_all(&mut self.unhealthy_reasons, &reasons);
+        // An instance has none of its own, nor counters of links.
+        let whole = Some(gpu).filter(|_| instance.is_none());
+        let mut warnings = whole.map(|gpu| gpu.warnings.clone()).unwrap_or_default();
+        warnings.sort_unstable();
+        warnings.dedup();
+        renew_all(&mut self.warnings, &warnings);
+        match (&mut self.nvlink_errors, whole.and_then(|gpu| gpu.nvlink_errors.as_ref())) {
+            (Some(known), Some(told)) => known.clone_from(told),
+            (known, told) => *known = told.cloned(),
         }
-        // An instance has none of its own.
         let xid_errors = gpu.xid_errors.iter().filter(|_| instance.is_none()).map(|errors| (errors.xid, errors.count));
         if !self.xid_errors.iter().copied().eq(xid_errors.clone()) {
             self.xid_errors = xid_errors.collect();
@@ -140,9 +153,16 @@ fn renew(text: &mut Arc<str>, told: &str) {
     }
 }
 
+/// The same of several.
+fn renew_all(texts: &mut Box<[Arc<str>]>, told: &[&str]) {
+    if !texts.iter().map(|text| &**text).eq(told.iter().copied()) {
+        *texts = told.iter().copied().map(Arc::from).collect();
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use mcad_wire::report::{self, Assignment, Assignments, GpuUse, XidErrors};
+    use mcad_wire::report::{self, Assignment, Assignments, GpuUse, NvlinkErrors, XidErrors};
     use proptest::prelude::*;
     use prost::Message as _;
     use serde_json::json;
@@ -182,15 +202,23 @@ mod tests {
     fn gpu() -> impl Strategy<Value = report::Gpu> {
         let names = (uuid(), "[AB]", "0[12]");
         let xid_errors = prop::collection::vec((0..2_u64).prop_map(|xid| XidErrors { xid, count: xid }), 0..2);
-        (names, reasons(), prop::option::of(0.0..1.0), prop::collection::vec(instance(), 0..3), xid_errors).prop_map(
-            |((uuid, model, bus_id), unhealthy_reasons, utilization_ratio, mig_instances, xid_errors)| report::Gpu {
-                model,
-                bus_id,
-                unhealthy_reasons,
-                mig_instances,
-                xid_errors,
-                uses: vec![GpuUse::default()],
-                ..fixtures::gpu(&uuid, utilization_ratio)
+        let nvlinks = prop::option::of(any::<Option<u64>>())
+            .prop_map(|replay| replay.map(|replay| Box::new(NvlinkErrors { replay, ..NvlinkErrors::default() })));
+        let instances = prop::collection::vec(instance(), 0..3);
+        (names, [reasons(), reasons()], prop::option::of(0.0..1.0), instances, xid_errors, nvlinks).prop_map(
+            |(names, [unhealthy_reasons, warnings], utilization_ratio, mig_instances, xid_errors, nvlink_errors)| {
+                let (uuid, model, bus_id) = names;
+                report::Gpu {
+                    model,
+                    bus_id,
+                    unhealthy_reasons,
+                    mig_instances,
+                    xid_errors,
+                    uses: vec![GpuUse::default()],
+                    warnings,
+                    nvlink_errors,
+                    ..fixtures::gpu(&uuid, utilization_ratio)
+                }
             },
         )
     }

@@ -154,11 +154,12 @@ fn names_of_devices_are_as_long_as_they_may_be() {
     check_name("PCI address of a lost one", most, |report, name| {
         report.gpus = Some(Gpus { lost_bus_ids: vec![name], ..Gpus::default() });
     });
-    let of_gpu: [(&str, Named<Gpu>); 4] = [
+    let of_gpu: [(&str, Named<Gpu>); 5] = [
         ("UUID", |uuid| Gpu { uuid, ..Gpu::default() }),
         ("model", |model| Gpu { model, ..Gpu::default() }),
         ("PCI address", |bus_id| Gpu { bus_id, ..Gpu::default() }),
         ("reason", |reason| Gpu { unhealthy_reasons: vec![reason], ..Gpu::default() }),
+        ("warning", |warning| Gpu { warnings: vec![warning], ..Gpu::default() }),
     ];
     for (what, gpu) in of_gpu {
         check_name(what, most, |report, name| report.gpus = gpus(vec![gpu(name)]));

@@ -23,6 +23,8 @@ pub(crate) fn weight(Received { report, encoded, .. }: &Received<'_>) -> u64 {
                 + list::<&str>(&gpu.unhealthy_reasons)
                 + list::<XidErrors>(&gpu.xid_errors)
                 + list::<GpuUse<'_>>(&gpu.uses)
+                + list::<&str>(&gpu.warnings)
+                + gpu.nvlink_errors.as_deref().map_or(0, size_of_val)
         });
         list::<Gpu<'_>>(&gpus.devices) + each.sum::<usize>() + list::<&str>(&gpus.lost_bus_ids)
     });

@@ -207,42 +207,6 @@ unsafe extern "C" fn nvmlDeviceGetSamples(
     })
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn nvmlDeviceGetGpuFabricInfoV(
-    raw: nv::nvmlDevice_t,
-    out: *mut nv::nvmlGpuFabricInfoV_t,
-) -> nv::nvmlReturn_t {
-    device_call("nvmlDeviceGetGpuFabricInfoV", raw, |_, handle, device| {
-        whole(handle)?;
-        // SAFETY: the caller gives a struct whose first word is its version.
-        let version = if out.is_null() { 0 } else { unsafe { out.cast::<u32>().read() } };
-        let (second, third) =
-            (struct_version::<nv::nvmlGpuFabricInfo_v2_t>(2), struct_version::<nv::nvmlGpuFabricInfo_v3_t>(3));
-        if version != second && version != third {
-            return Err(Code::VERSION_MISMATCH);
-        }
-        if !device.model().fabric && device.fabric_state.is_none() {
-            return Err(Code::NOT_SUPPORTED);
-        }
-        let info = nv::nvmlGpuFabricInfo_v2_t {
-            version,
-            clusterUuid: [0; 16],
-            status: nv::nvmlReturn_enum_NVML_SUCCESS,
-            cliqueId: 0,
-            state: device.fabric_state.unwrap_or(nv::NVML_GPU_FABRIC_STATE_COMPLETED as u8),
-            healthMask: 0,
-        };
-        // SAFETY: both versions begin with the fields of the second, and the version word said which one it is.
-        unsafe {
-            out.cast::<nv::nvmlGpuFabricInfo_v2_t>().write(info);
-            if version == third {
-                (&raw mut (*out).healthSummary).write(nv::NVML_GPU_FABRIC_HEALTH_SUMMARY_NOT_SUPPORTED as u8);
-            }
-        }
-        Ok(())
-    })
-}
-
 /// Instances have no such figure.
 pub(super) fn whole(handle: Handle) -> Outcome {
     if handle.is_instance() { Err(Code::INVALID_ARGUMENT) } else { Ok(()) }

@@ -1,14 +1,15 @@
 //! Health: field values, remapped rows, ECC counters.
 
 use std::ffi::{c_int, c_uint, c_ulonglong};
+use std::mem;
 
 use nv::field_id;
 use nvml_wrapper_sys::bindings as nv;
 
 use super::device::whole;
-use super::{Outcome, device_call, put};
+use super::{Outcome, device_call, put, struct_version};
 use crate::library::Code;
-use crate::scenario::Device;
+use crate::scenario::{Device, NvLink};
 
 /// How many fields NVML takes in one call.
 const FIELDS_AT_MOST: c_int = 512;
@@ -32,7 +33,7 @@ unsafe extern "C" fn nvmlDeviceGetFieldValues(
             match field(device, value.fieldId) {
                 Ok(figure) => {
                     value.nvmlReturn = nv::nvmlReturn_enum_NVML_SUCCESS;
-                    if value.fieldId == field_id::NVML_FI_DEV_ECC_DBE_VOL_TOTAL {
+                    if is_long(value.fieldId) {
                         value.valueType = nv::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG;
                     }
                     value.value = nv::nvmlValue_t { ullVal: figure };
@@ -99,6 +100,28 @@ unsafe extern "C" fn nvmlDeviceGetMemoryErrorCounter(
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn nvmlDeviceGetSramEccErrorStatus(
+    raw: nv::nvmlDevice_t,
+    out: *mut nv::nvmlEccSramErrorStatus_t,
+) -> nv::nvmlReturn_t {
+    device_call("nvmlDeviceGetSramEccErrorStatus", raw, |_, handle, device| {
+        whole(handle)?;
+        // SAFETY: the caller gives a struct whose first word is its version.
+        let version = if out.is_null() { 0 } else { unsafe { out.cast::<u32>().read() } };
+        if version != struct_version::<nv::nvmlEccSramErrorStatus_v1_t>(1) {
+            return Err(Code::VERSION_MISMATCH);
+        }
+        // As for rows: the models before have no such threshold.
+        remaps(device)?;
+        // SAFETY: plain numbers.
+        let zero: nv::nvmlEccSramErrorStatus_t = unsafe { mem::zeroed() };
+        let exceeded = c_uint::from(device.sram_threshold_exceeded);
+        // SAFETY: the version word said that there is room for this struct.
+        unsafe { put(out, nv::nvmlEccSramErrorStatus_t { version, bThresholdExceeded: exceeded, ..zero }) }
+    })
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetEccMode(
     raw: nv::nvmlDevice_t,
     current: *mut nv::nvmlEnableState_t,
@@ -122,8 +145,35 @@ fn field(device: &Device, id: c_uint) -> Result<u64, Code> {
         field_id::NVML_FI_DEV_REMAPPED_PENDING => remaps(device).map(|()| rows.pending.into()),
         field_id::NVML_FI_DEV_REMAPPED_FAILURE => remaps(device).map(|()| rows.failure.into()),
         field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION => Ok(device.recovery_action.into()),
+        field_id::NVML_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL => over_links(device, |link| link.replay),
+        field_id::NVML_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL => over_links(device, |link| link.recovery),
+        field_id::NVML_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL => over_links(device, |link| link.crc_flit),
+        field_id::NVML_FI_DEV_NVLINK_CRC_DATA_ERROR_COUNT_TOTAL => over_links(device, |link| link.crc_data),
+        field_id::NVML_FI_DEV_NVLINK_ECC_DATA_ERROR_COUNT_TOTAL => over_links(device, |link| link.ecc_data),
         _ => Err(Code::NOT_SUPPORTED),
     }
+}
+
+/// Counters have 64 bits, all else has 32.
+fn is_long(id: c_uint) -> bool {
+    matches!(
+        id,
+        field_id::NVML_FI_DEV_ECC_DBE_VOL_TOTAL
+            | field_id::NVML_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL
+            | field_id::NVML_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL
+            | field_id::NVML_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL
+            | field_id::NVML_FI_DEV_NVLINK_CRC_DATA_ERROR_COUNT_TOTAL
+            | field_id::NVML_FI_DEV_NVLINK_ECC_DATA_ERROR_COUNT_TOTAL
+    )
+}
+
+/// What the links that are in use have counted.
+fn over_links(device: &Device, count: impl Fn(&NvLink) -> u64) -> Result<u64, Code> {
+    let links = device.nvlinks();
+    if links.is_empty() {
+        return Err(Code::NOT_SUPPORTED);
+    }
+    Ok(links.iter().filter(|link| !link.inactive).map(count).sum())
 }
 
 /// Rows are remapped from Ampere on; before, pages were retired.

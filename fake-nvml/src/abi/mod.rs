@@ -5,6 +5,7 @@
 
 mod device;
 mod events;
+mod fabric;
 mod fields;
 mod mig;
 mod processes;

@@ -61,6 +61,7 @@ extern "C" fn nvmlErrorString(result: nv::nvmlReturn_t) -> *const c_char {
         nv::nvmlReturn_enum_NVML_ERROR_NO_PERMISSION => c"Insufficient Permissions",
         nv::nvmlReturn_enum_NVML_ERROR_NOT_FOUND => c"Not Found",
         nv::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE => c"Insufficient Size",
+        nv::nvmlReturn_enum_NVML_ERROR_FUNCTION_NOT_FOUND => c"Function Not Found",
         nv::nvmlReturn_enum_NVML_ERROR_DRIVER_NOT_LOADED => c"Driver Not Loaded",
         nv::nvmlReturn_enum_NVML_ERROR_TIMEOUT => c"Timeout",
         nv::nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST => c"GPU is lost",

@@ -94,6 +94,14 @@ fn gpus() -> owned::Gpus {
         memory_total_bytes: n(),
         xid_errors: vec![owned::XidErrors { xid: 79, count: 1 }, owned::XidErrors { xid: u64::MAX, count: 0 }],
         uses,
+        warnings: texts(&["slow", ""]),
+        nvlink_errors: Some(Box::new(owned::NvlinkErrors {
+            replay: n(),
+            recovery: n(),
+            crc_flit: Some(0),
+            crc_data: None,
+            ecc_data: n(),
+        })),
     };
     owned::Gpus {
         driver_version: "550".into(),

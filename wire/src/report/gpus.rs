@@ -83,6 +83,42 @@ pub struct Gpu {
     #[prost(message, repeated, tag = "12")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub uses: Vec<GpuUse>,
+    /// What is wrong with it although it works, of a bounded set (docs/report.md).
+    #[prost(string, repeated, tag = "13")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// Errors of its NVLinks. Absent: it has none, or the driver does not report them.
+    #[prost(message, optional, boxed, tag = "14")]
+    pub nvlink_errors: Option<Box<NvlinkErrors>>,
+}
+
+/// Errors of one GPU's NVLinks since the driver was loaded, added up over its links. They say nothing about its health. A
+/// counter that the driver does not have is absent.
+#[serde_as]
+#[skip_serializing_none]
+#[derive(Clone, PartialEq, Eq, Message, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct NvlinkErrors {
+    /// Packets that were sent again.
+    #[prost(uint64, optional, tag = "1")]
+    #[serde_as(as = "Option<Int64>")]
+    pub replay: Option<u64>,
+    /// Times that a link was trained again.
+    #[prost(uint64, optional, tag = "2")]
+    #[serde_as(as = "Option<Int64>")]
+    pub recovery: Option<u64>,
+    /// Flow control units with a wrong checksum.
+    #[prost(uint64, optional, tag = "3")]
+    #[serde_as(as = "Option<Int64>")]
+    pub crc_flit: Option<u64>,
+    /// Data with a wrong checksum.
+    #[prost(uint64, optional, tag = "4")]
+    #[serde_as(as = "Option<Int64>")]
+    pub crc_data: Option<u64>,
+    /// ECC errors in data.
+    #[prost(uint64, optional, tag = "5")]
+    #[serde_as(as = "Option<Int64>")]
+    pub ecc_data: Option<u64>,
 }
 
 /// What the processes of one container take of one GPU or MIG instance.

@@ -1,7 +1,8 @@
 //! One device of one initialisation, and the calls that a round makes of it.
 //!
 //! A round makes at most 8 calls a device, 3 more a MIG instance, and 3 once for an instance not seen before; a list
-//! that grew meanwhile costs up to 2 more. A device that is lost costs 2.
+//! that grew meanwhile costs up to 2 more. A device that is lost costs 2. What changes seldom is read of one device a round: 2
+//! calls, or more where the driver does not add up over NVLinks (`nvlink.rs`).
 
 use std::sync::Arc;
 
@@ -12,8 +13,9 @@ use nvml_wrapper::struct_wrappers::device::{FieldValueSample, MemoryInfo};
 use nvml_wrapper::structs::device::FieldId;
 use nvml_wrapper_sys::bindings::field_id;
 
-use super::raw::{self, Room};
-use super::reading::{DeviceReading, Fault, HealthReading, InstanceReading, Memory};
+use super::nvlink::Nvlinks;
+use super::raw::{self, FabricCall, Room};
+use super::reading::{DeviceReading, FabricReading, Fault, HealthReading, InstanceReading, Memory};
 
 /// Asked for in one call.
 const FIELDS: [u32; 4] = [
@@ -33,6 +35,11 @@ pub(super) struct Held<'nvml> {
     mig_slots: u32,
     /// What it has said that it does not support. That does not change either.
     lacks: Lacks,
+    /// How its driver is asked for its place in the fabric. Absent: the driver or the device knows of none.
+    fabric: Option<FabricCall>,
+    /// As they last were: not every round reads them.
+    sram_threshold_exceeded: Option<bool>,
+    nvlinks: Nvlinks,
     /// Mode and instances as they last were: those of a device that no longer answers are not gone, but broken.
     mig_mode: Option<bool>,
     instances: Vec<InstanceReading>,
@@ -43,7 +50,7 @@ pub(super) struct Held<'nvml> {
 #[derive(Default)]
 struct Lacks {
     mig: bool,
-    fabric: bool,
+    sram: bool,
 }
 
 /// What the answers of one device say about itself.
@@ -66,6 +73,9 @@ impl<'nvml> Held<'nvml> {
             bus_id: format!("{:04x}:{:02x}:{:02x}.0", pci.domain, pci.bus, pci.device).into(),
             mig_slots: device.mig_device_count().unwrap_or(0),
             lacks: Lacks::default(),
+            fabric: Some(FabricCall::Third),
+            sram_threshold_exceeded: None,
+            nvlinks: Nvlinks::default(),
             mig_mode: None,
             instances: Vec::new(),
             samples_seen_us: 0,
@@ -95,6 +105,8 @@ impl<'nvml> Held<'nvml> {
             self.read_mode(&mut reading, &mut answers, calls);
             self.read_use(&mut reading, &mut answers, room, calls);
         }
+        reading.health.sram_threshold_exceeded = self.sram_threshold_exceeded;
+        reading.nvlink_errors = self.nvlinks.last();
         reading.health.fault = answers.fault();
         if reading.health.fault.is_none() {
             (self.mig_mode, self.instances) = (reading.mig_mode, reading.instances.clone());
@@ -103,6 +115,18 @@ impl<'nvml> Held<'nvml> {
             (reading.mig_mode, reading.instances) = (self.mig_mode, self.instances.iter().map(known).collect());
         }
         reading
+    }
+
+    /// Reads what changes seldom; the rounds have it from then on. A device passes the threshold of SRAM errors once in its life,
+    /// and each error that counts towards it raises an Xid at once. NVLinks have many counters, of which a rate over minutes is
+    /// asked for. A device that gives no answer keeps what it had.
+    pub(super) fn read_seldom(&mut self, calls: &mut u32) {
+        self.nvlinks.read(&self.device, calls);
+        if !self.lacks.sram {
+            *calls += 1;
+            let exceeded = not_supported(raw::sram_threshold_exceeded(&self.device), &mut self.lacks.sram);
+            self.sram_threshold_exceeded = exceeded.ok().or(self.sram_threshold_exceeded);
+        }
     }
 
     /// MIG and fabric.
@@ -115,11 +139,23 @@ impl<'nvml> Held<'nvml> {
         if reading.mig_mode == Some(true) {
             reading.instances = self.read_instances(answers, calls);
         }
-        if !self.lacks.fabric {
+        reading.health.fabric = self.read_fabric(answers, calls);
+    }
+
+    /// In the newest way that the driver knows, which is found once.
+    fn read_fabric(&mut self, answers: &mut Answers, calls: &mut u32) -> Option<FabricReading> {
+        while let Some(ask) = self.fabric {
             *calls += 1;
-            let state = not_supported(raw::fabric_state(&self.device), &mut self.lacks.fabric);
-            reading.health.fabric_state = answers.of(state);
+            match raw::fabric(&self.device, ask) {
+                Err(error) if raw::is_unknown_to_driver(&error) => self.fabric = ask.older(),
+                Err(NvmlError::NotSupported) => {
+                    self.fabric = None;
+                    answers.some = true;
+                }
+                answer => return answers.of(answer),
+            }
         }
+        None
     }
 
     /// Slots may be empty: an instance keeps its own while others come and go.
@@ -191,7 +227,9 @@ impl Answers {
 
 /// Notes when a device says that it will never answer this.
 fn not_supported<T>(answer: Result<T, NvmlError>, lacks: &mut bool) -> Result<T, NvmlError> {
-    *lacks = matches!(answer, Err(NvmlError::NotSupported | NvmlError::FailedToLoadSymbol(_)));
+    *lacks = answer
+        .as_ref()
+        .is_err_and(|error| matches!(error, NvmlError::NotSupported) || raw::is_unknown_to_driver(error));
     answer
 }
 
@@ -211,23 +249,27 @@ fn memory(memory: &MemoryInfo) -> Memory {
     Memory { used_bytes: memory.used, total_bytes: memory.total }
 }
 
+/// The value of one field, if it has one that is a count.
+pub(super) fn figure(values: &[Result<FieldValueSample, NvmlError>], id: u32) -> Option<u64> {
+    let sample = values.iter().flatten().find(|sample| sample.field.0 == id)?;
+    match sample.value.as_ref().ok()? {
+        SampleValue::U32(value) => Some(u64::from(*value)),
+        SampleValue::U64(value) => Some(*value),
+        SampleValue::I64(value) => u64::try_from(*value).ok(),
+        SampleValue::F64(_) => None,
+    }
+}
+
 fn fields(values: &[Result<FieldValueSample, NvmlError>]) -> HealthReading {
-    let figure = |id: u32| {
-        let sample = values.iter().flatten().find(|sample| sample.field.0 == id)?;
-        match sample.value.as_ref().ok()? {
-            SampleValue::U32(value) => Some(u64::from(*value)),
-            SampleValue::U64(value) => Some(*value),
-            SampleValue::I64(value) => u64::try_from(*value).ok(),
-            SampleValue::F64(_) => None,
-        }
-    };
+    let figure = |id: u32| figure(values, id);
     HealthReading {
         fault: None,
         ecc_uncorrected: figure(field_id::NVML_FI_DEV_ECC_DBE_VOL_TOTAL),
         row_remap_pending: figure(field_id::NVML_FI_DEV_REMAPPED_PENDING).map(|value| value != 0),
         row_remap_failed: figure(field_id::NVML_FI_DEV_REMAPPED_FAILURE).map(|value| value != 0),
         recovery_action: figure(field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION).and_then(|v| u32::try_from(v).ok()),
-        fabric_state: None,
+        sram_threshold_exceeded: None,
+        fabric: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::reading::{DeviceReading, Fault, HealthReading, Reading, XidEvent};
+use super::reading::{DeviceReading, FabricReading, Fault, HealthReading, Reading, XidEvent};
 use crate::sample::gpu::Unhealthy;
 
 /// Xids that an application brings upon itself, and that say nothing about the device. The list of NVIDIA's device
@@ -15,9 +15,6 @@ const QUIET_NS: u64 = 5 * 60 * 1_000_000_000;
 
 /// Different codes counted of one device: NVIDIA documents some 170, and a node sees a handful.
 const CODES_AT_MOST: usize = 64;
-
-/// States of the fabric that NVML knows to be no good: not started, in progress.
-const FABRIC_NOT_READY: [u8; 2] = [1, 2];
 
 /// The Xids of a node's devices.
 #[derive(Debug)]
@@ -154,10 +151,11 @@ fn reasons(health: &HealthReading, suspected: bool) -> Vec<Unhealthy> {
         has(health.ecc_uncorrected.is_some_and(|errors| errors > 0), Unhealthy::EccUncorrected),
         has(health.row_remap_failed == Some(true), Unhealthy::RowRemapFailed),
         has(health.row_remap_pending == Some(true), Unhealthy::RowRemapPending),
-        has(health.fabric_state.is_some_and(|state| FABRIC_NOT_READY.contains(&state)), Unhealthy::FabricNotReady),
+        has(health.sram_threshold_exceeded == Some(true), Unhealthy::SramThresholdExceeded),
     ];
+    let of_fabric = health.fabric.iter().flat_map(FabricReading::unhealthy);
     // In order, and each once: a device may ask for a reset in two ways.
-    found.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect()
+    found.into_iter().flatten().chain(of_fabric).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 #[cfg(test)]
@@ -195,8 +193,13 @@ mod tests {
         check(HealthReading { ecc_uncorrected: Some(1), ..well() }, &[Unhealthy::EccUncorrected]);
         check(HealthReading { row_remap_failed: Some(true), ..well() }, &[Unhealthy::RowRemapFailed]);
         check(HealthReading { row_remap_pending: Some(true), ..well() }, &[Unhealthy::RowRemapPending]);
-        check(HealthReading { fabric_state: Some(2), ..well() }, &[Unhealthy::FabricNotReady]);
-        check(HealthReading { fabric_state: Some(3), ..well() }, &[]);
+        check(HealthReading { sram_threshold_exceeded: Some(true), ..well() }, &[Unhealthy::SramThresholdExceeded]);
+        check(HealthReading { sram_threshold_exceeded: Some(false), ..well() }, &[]);
+        let fabric = |state, status| FabricReading { state, status, health_mask: Some(0x400) };
+        let both = [Unhealthy::FabricNotReady, Unhealthy::FabricNoPartition];
+        check(HealthReading { fabric: Some(fabric(2, 0)), ..well() }, &both);
+        let both = [Unhealthy::FabricFailed, Unhealthy::FabricNoPartition];
+        check(HealthReading { fabric: Some(fabric(3, 999)), ..well() }, &both);
         check(HealthReading { recovery_action: Some(9), ..well() }, &[Unhealthy::NeedsUnknown]);
         let twice = HealthReading { fault: Some(Fault::ResetRequired), recovery_action: Some(1), ..well() };
         check(twice, &[Unhealthy::NeedsReset]);

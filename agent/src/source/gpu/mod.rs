@@ -1,14 +1,16 @@
 //! The GPUs of a node, through NVML: what is there, what is well, who uses it.
 //!
-//! Calls happen on a thread of their own (`worker`, `session`, `device`, `raw`), guarded by `watchdog`, and come back as
-//! plain values (`reading`). What follows from them over time, or from beside NVML, is found on the sampler's thread:
-//! `bus`, `remembered`, `health`, `users`, `ledger`. nvml-wrapper is named in no other part of the agent.
+//! Calls happen on a thread of their own (`worker`, `session`, `device`, `nvlink`, `raw`), guarded by `watchdog`, and come
+//! back as plain values (`reading`). What follows from them over time, or from beside NVML, is found on the sampler's thread:
+//! `bus`, `remembered`, `fabric`, `health`, `users`, `ledger`. nvml-wrapper is named in no other part of the agent.
 
 mod bus;
 mod device;
+mod fabric;
 mod health;
 mod ledger;
 mod library;
+mod nvlink;
 mod raw;
 mod reading;
 mod remembered;
@@ -32,7 +34,7 @@ pub use remembered::forget;
 use self::bus::PciBus;
 use self::health::Xids;
 use self::ledger::{Elapsed, Ledger};
-use self::reading::{DeviceReading, Fault, Memory, Reading};
+use self::reading::{DeviceReading, FabricReading, Fault, Memory, Reading};
 use self::remembered::Remembered;
 use self::users::Users;
 use self::watchdog::Watchdog;
@@ -262,8 +264,10 @@ impl NvmlGpus {
             mig_mode: device.mig_mode,
             mig_instances,
             unhealthy,
+            warnings: device.health.fabric.iter().flat_map(FabricReading::warnings).collect(),
             load,
             xid_errors: self.xids.counts(&device.uuid),
+            nvlink_errors: device.nvlink_errors,
         }
     }
 }

@@ -7,13 +7,45 @@ use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
 use nvml_wrapper::{Device, EventSet};
 use nvml_wrapper_sys::bindings as nv;
 
-use super::reading::ProcessReading;
+use super::reading::{FabricReading, ProcessReading};
 
 /// How often a list is asked for again because it grew between the answer "so many" and the next call.
 const ATTEMPTS: usize = 3;
 
 /// More than any device has processes; what says more is not to be believed, and not to be allocated for.
 const LIST_AT_MOST: u32 = 65_536;
+
+/// How a driver is asked for a device's place in the NVLink fabric, the newest way first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FabricCall {
+    /// The struct's third version: new drivers alone.
+    Third,
+    /// The struct's second version, the first with the health: drivers from 535 on.
+    Second,
+    /// The function without a version, and without the health.
+    First,
+}
+
+impl FabricCall {
+    /// The way to ask a driver that does not know this one. Absent: there is none.
+    pub(super) fn older(self) -> Option<Self> {
+        match self {
+            Self::Third => Some(Self::Second),
+            Self::Second => Some(Self::First),
+            Self::First => None,
+        }
+    }
+}
+
+/// Whether the driver lacks the function, or knows only other versions of its struct.
+pub(super) fn is_unknown_to_driver(error: &NvmlError) -> bool {
+    // nvml-wrapper has no name for that code.
+    const VERSION_MISMATCH: u32 = nv::nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    matches!(
+        error,
+        NvmlError::FailedToLoadSymbol(_) | NvmlError::FunctionNotFound | NvmlError::UnexpectedVariant(VERSION_MISMATCH)
+    )
+}
 
 /// Room that is kept from call to call, so that a steady node costs one call a list and no allocation.
 #[derive(Default)]
@@ -145,17 +177,60 @@ pub(super) fn compute_instance(device: &Device<'_>) -> Result<u32, NvmlError> {
     Ok(id)
 }
 
-/// State of the NVLink fabric: `NVML_GPU_FABRIC_STATE_*`.
-pub(super) fn fabric_state(device: &Device<'_>) -> Result<u8, NvmlError> {
+/// A device's place in the NVLink fabric.
+pub(super) fn fabric(device: &Device<'_>, ask: FabricCall) -> Result<FabricReading, NvmlError> {
+    let version = match ask {
+        FabricCall::Third => size_of::<nv::nvmlGpuFabricInfo_v3_t>() as u32 | 3 << 24,
+        FabricCall::Second => size_of::<nv::nvmlGpuFabricInfo_v2_t>() as u32 | 2 << 24,
+        FabricCall::First => return first_fabric(device),
+    };
     let call = nvml_sym(device.nvml().lib().nvmlDeviceGetGpuFabricInfoV.as_ref())?;
-    // The second version is known to drivers from 535 on, the third to newer ones only; the second's fields come first
-    // in both, so the larger struct is room for either.
+    // The third version begins with the fields of the second, so its struct has room for either.
     // SAFETY: plain numbers.
     let mut info: nv::nvmlGpuFabricInfoV_t = unsafe { mem::zeroed() };
-    info.version = size_of::<nv::nvmlGpuFabricInfo_v2_t>() as u32 | 2 << 24;
+    info.version = version;
     // SAFETY: the handle is the device's own; the version says which part of the struct may be written.
     unsafe { nvml_try(call(device.handle(), &raw mut info))? };
-    Ok(info.state)
+    Ok(FabricReading { state: info.state, status: info.status, health_mask: Some(info.healthMask) })
+}
+
+fn first_fabric(device: &Device<'_>) -> Result<FabricReading, NvmlError> {
+    let call = nvml_sym(device.nvml().lib().nvmlDeviceGetGpuFabricInfo.as_ref())?;
+    // SAFETY: plain numbers.
+    let mut info: nv::nvmlGpuFabricInfo_t = unsafe { mem::zeroed() };
+    // SAFETY: the handle is the device's own; there is room for one struct, which has no versions.
+    unsafe { nvml_try(call(device.handle(), &raw mut info))? };
+    Ok(FabricReading { state: info.state, status: info.status, health_mask: None })
+}
+
+/// Whether a device has had more uncorrectable errors of its SRAM than it should.
+pub(super) fn sram_threshold_exceeded(device: &Device<'_>) -> Result<bool, NvmlError> {
+    let call = nvml_sym(device.nvml().lib().nvmlDeviceGetSramEccErrorStatus.as_ref())?;
+    // SAFETY: plain numbers.
+    let mut status: nv::nvmlEccSramErrorStatus_v1_t = unsafe { mem::zeroed() };
+    // The only version that there is.
+    status.version = size_of::<nv::nvmlEccSramErrorStatus_v1_t>() as u32 | 1 << 24;
+    // SAFETY: the handle is the device's own; the version says how large the struct is.
+    unsafe { nvml_try(call(device.handle(), &raw mut status))? };
+    Ok(status.bThresholdExceeded != 0)
+}
+
+/// Whether an NVLink of a device is in use.
+pub(super) fn nvlink_is_active(device: &Device<'_>, link: u32) -> Result<bool, NvmlError> {
+    let call = nvml_sym(device.nvml().lib().nvmlDeviceGetNvLinkState.as_ref())?;
+    let mut state = nv::nvmlEnableState_enum_NVML_FEATURE_DISABLED;
+    // SAFETY: the handle is the device's own; there is room for one number.
+    unsafe { nvml_try(call(device.handle(), link, &raw mut state))? };
+    Ok(state == nv::nvmlEnableState_enum_NVML_FEATURE_ENABLED)
+}
+
+/// Errors of one kind, `NVML_NVLINK_ERROR_*`, of one NVLink.
+pub(super) fn nvlink_errors(device: &Device<'_>, link: u32, kind: u32) -> Result<u64, NvmlError> {
+    let call = nvml_sym(device.nvml().lib().nvmlDeviceGetNvLinkErrorCounter.as_ref())?;
+    let mut count = 0;
+    // SAFETY: the handle is the device's own; there is room for one number.
+    unsafe { nvml_try(call(device.handle(), link, kind, &raw mut count))? };
+    Ok(count)
 }
 
 /// The next event of a set, waiting this long for it. nvml-wrapper's own leaves out the instance.

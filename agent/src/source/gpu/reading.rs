@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::sample::gpu::NvlinkErrors;
+
 /// One round.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reading {
@@ -29,6 +31,8 @@ pub(super) struct DeviceReading {
     /// Mean since the last round.
     pub(super) mean_ratio: Option<f64>,
     pub(super) health: HealthReading,
+    /// As they last were: not every round reads them.
+    pub(super) nvlink_errors: Option<NvlinkErrors>,
     pub(super) processes: Vec<ProcessReading>,
     /// Processes whose share of the device's time is known, each once. Absent: the driver does not tell.
     pub(super) process_ratios: Option<Vec<(u32, f64)>>,
@@ -47,6 +51,7 @@ impl DeviceReading {
             utilization_ratio: None,
             mean_ratio: None,
             health: HealthReading::default(),
+            nvlink_errors: None,
             processes: Vec::new(),
             process_ratios: None,
         }
@@ -79,8 +84,20 @@ pub(super) struct HealthReading {
     pub(super) row_remap_failed: Option<bool>,
     /// Field 230.
     pub(super) recovery_action: Option<u32>,
+    /// As it last was: not every round reads it.
+    pub(super) sram_threshold_exceeded: Option<bool>,
+    pub(super) fabric: Option<FabricReading>,
+}
+
+/// A device's place in the NVLink fabric.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct FabricReading {
     /// `NVML_GPU_FABRIC_STATE_*`.
-    pub(super) fabric_state: Option<u8>,
+    pub(super) state: u8,
+    /// What became of it, as a return code of NVML. It says something only once the state is "completed".
+    pub(super) status: u32,
+    /// `NVML_GPU_FABRIC_HEALTH_MASK_*`. Absent: the driver is too old to tell.
+    pub(super) health_mask: Option<u32>,
 }
 
 /// Why a device gives no answers.

@@ -22,6 +22,8 @@ pub(super) struct Session<'nvml> {
     events: Option<EventSet<'nvml>>,
     xids: Vec<XidEvent>,
     room: Room,
+    /// Of which device the next round also reads what changes seldom.
+    turn: usize,
     fresh: bool,
     calls: u32,
     nvml: &'nvml Nvml,
@@ -41,6 +43,7 @@ impl<'nvml> Session<'nvml> {
             events: nvml.create_event_set().ok(),
             xids: Vec::new(),
             room: Room::default(),
+            turn: 0,
             fresh: true,
             calls,
             nvml,
@@ -82,6 +85,7 @@ impl<'nvml> Session<'nvml> {
         let listened_before = self.xids.len();
         self.listen(Duration::ZERO);
         self.calls += 2 + (self.xids.len() - listened_before) as u32;
+        self.read_seldom();
         let mut devices = Vec::with_capacity(self.devices.len());
         for held in &mut self.devices {
             devices.push(held.read(&mut self.room, &mut self.calls));
@@ -96,6 +100,17 @@ impl<'nvml> Session<'nvml> {
             initialised: std::mem::take(&mut self.fresh),
             calls: std::mem::take(&mut self.calls),
         })
+    }
+
+    /// Reads what changes seldom: of all devices in the first round, then of one a round.
+    fn read_seldom(&mut self) {
+        let turns = if self.fresh { 0..self.devices.len() } else { self.turn..self.turn + 1 };
+        for held in self.devices.get_mut(turns).into_iter().flatten() {
+            held.read_seldom(&mut self.calls);
+        }
+        if !self.fresh {
+            self.turn = (self.turn + 1) % self.devices.len().max(1);
+        }
     }
 
     /// Waits this long for events and keeps those that come. False: there is nothing to wait for.
