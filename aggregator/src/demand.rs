@@ -194,8 +194,14 @@ impl Found {
 }
 
 /// Groups of the API whose objects make no pods.
-const PODLESS: [&str; 5] =
-    ["networking.k8s.io", "policy", "rbac.authorization.k8s.io", "route.openshift.io", "scheduling.k8s.io"];
+const PODLESS: [&str; 6] = [
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "route.openshift.io",
+    "scheduling.k8s.io",
+    "scheduling.sigs.k8s.io",
+];
 /// Kinds of `v1` that are pods or make some; the others do not.
 const MAKERS: [&str; 2] = ["Pod", "ReplicationController"];
 
