@@ -16,6 +16,8 @@ pub(crate) mod quantities;
 pub(crate) mod spec;
 pub(crate) mod template;
 
+use std::fmt::Write as _;
+
 use serde::Deserialize as _;
 use serde::de::{DeserializeOwned, DeserializeSeed as _, Deserializer};
 use serde_json::Value;
@@ -201,7 +203,8 @@ fn find_unreadable(value: &Value, path: &mut String, tell: &mut impl FnMut(&str,
         }
         Value::Array(elements) => {
             for (at, element) in elements.iter().enumerate() {
-                path.push_str(&format!("[{at}]"));
+                // Writing to a String has no error.
+                let _ = write!(path, "[{at}]");
                 find_unreadable(element, path, tell);
                 path.truncate(length);
             }

@@ -113,6 +113,7 @@ impl Kubernetes {
     }
 
     /// The same of a dump.
+    #[must_use]
     pub fn of_dump(self, dump: Dumped) -> Self {
         Self { dump: Some(dump), ..self }
     }

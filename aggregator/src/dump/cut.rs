@@ -106,8 +106,7 @@ impl Cutter {
         let mut is_map = None;
         while let Some((line, length)) = lines.peek(window)? {
             match (line, is_map) {
-                (Line::Begin(_) | Line::Directive, Some(_)) if line != Line::Directive => break,
-                (Line::Begin(true), None) => is_map = Some(false),
+                (Line::Begin(_), Some(_)) => break,
                 (Line::Items, None | Some(true)) => {
                     lines.at += length;
                     if let Some(indent) = lines.first_entry(window)? {
@@ -122,7 +121,7 @@ impl Cutter {
                     return Ok(Some(Piece { part: Part::Whole, bytes: lines.at }));
                 }
                 (Line::Field, None) => is_map = Some(true),
-                (Line::Entry(_) | Line::Other(_), None) => is_map = Some(false),
+                (Line::Begin(true) | Line::Entry(_) | Line::Other(_), None) => is_map = Some(false),
                 _ => {}
             }
             lines.at += length;

@@ -380,38 +380,44 @@ impl<'de> Visitor<'de> for ItemVisitor<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        self.no_object()
+        self.no_object();
+        Ok(())
     }
 
     fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        self.no_object()
+        self.no_object();
+        Ok(())
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        self.no_object()
+        self.no_object();
+        Ok(())
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        self.no_object()
+        self.no_object();
+        Ok(())
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        self.no_object()
+        self.no_object();
+        Ok(())
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        self.no_object()
+        self.no_object();
+        Ok(())
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
-        self.no_object()
+        self.no_object();
+        Ok(())
     }
 }
 
 impl ItemVisitor<'_, '_> {
-    fn no_object<E>(self) -> Result<(), E> {
+    fn no_object(self) {
         self.sink.leave_out(ItemError::NoObject);
-        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns the sentences; where they stand is explain's and the page's.
 use std::error::Error;
+use std::fmt::Write as _;
 
 use serde::Serialize;
 
@@ -112,17 +113,19 @@ fn missing(dump: &Dump, kind: Kind) -> Option<Missing> {
         sentence = format!("only {} {name} in the dump, not all, so {unknown}", dump.count(kind));
     }
     let why: Vec<_> = failed.iter().filter_map(|list| list.error.as_deref()).collect();
+    // Writing to a String has no error.
     if why.is_empty() {
         let resource = match kind {
             Kind::Node => "nodes".to_owned(),
             Kind::Pod => "pods -A".to_owned(),
             Kind::AppWrapper => format!("appwrappers.{} -A", group(Served::WorkloadV1Beta2)),
         };
-        sentence.push_str(&format!(
+        let _ = write!(
+            sentence,
             ". `mcad-aggregator dump` lists them, and says so where there are none; or add a file of `kubectl get {resource} -o json`"
-        ));
+        );
     } else {
-        sentence.push_str(&format!(". They could not be listed: {}", why.join("; ")));
+        let _ = write!(sentence, ". They could not be listed: {}", why.join("; "));
     }
     Some(Missing { kind: name, sentence })
 }

@@ -33,9 +33,8 @@ impl Needed {
             Self::Fields(fields) => find(fields),
             Self::Either(a, b) => match (find(a), find(b)) {
                 (Some((name, Self::Fields(a))), Some((_, Self::Fields(b)))) => Some((name, Self::Either(a, b))),
-                (Some((name, Self::Whole)), _) | (_, Some((name, Self::Whole))) => Some((name, Self::Whole)),
                 (found, None) | (None, found) => found,
-                // No two of ours are as deep as that.
+                // One of them is whole, or no two of ours are as deep as that.
                 (Some((name, _)), Some(_)) => Some((name, Self::Whole)),
             },
         }

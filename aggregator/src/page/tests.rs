@@ -115,7 +115,12 @@ fn nothing_is_loaded_from_elsewhere() {
 fn what_is_wrong_with_a_dump_stands_before_every_figure_of_every_page() {
     let missing = Missing { kind: "Pods", sentence: "no Pods <in> the dump".to_owned() };
     let left_out: Vec<String> = (0..30).map(|at| format!("dump.json: document {at}")).collect();
-    let input = Input { missing: vec![missing], left_out, as_of: "as of then (the newest time in it)".to_owned(), ..Input::default() };
+    let input = Input {
+        missing: vec![missing],
+        left_out,
+        as_of: "as of then (the newest time in it)".to_owned(),
+        ..Input::default()
+    };
     let dumped = |input| Snapshot { input: Some(Arc::new(input)), ..snapshot(vec![(report("n-1", 1), at(0))], at(0)) };
     for path in ["/", "/node/n-1"] {
         let wanted = Wanted::parse(path, "").unwrap().unwrap();
@@ -126,7 +131,9 @@ fn what_is_wrong_with_a_dump_stands_before_every_figure_of_every_page() {
         assert!(read.contains("Left out: dump.json: document 18") && !read.contains("document 19"), "{read}");
         check_contains(&read, "11 more are in the log.");
         check_contains(&read, "A dump as of then (the newest time in it). Ages are told against that time.");
-        let whole = show(&wanted, &dumped(Input { complete: true, as_of: "as of then".to_owned(), ..Input::default() }), at(0)).unwrap();
+        let whole =
+            show(&wanted, &dumped(Input { complete: true, as_of: "as of then".to_owned(), ..Input::default() }), at(0))
+                .unwrap();
         assert!(!whole.contains("input-wrong"), "{whole}");
     }
 }

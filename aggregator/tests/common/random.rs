@@ -1,4 +1,5 @@
-//! Random objects, as JSON, so that a test can read them by rules of its own.
+//! Random objects, as JSON, so that a test can read them by rules of its own. A strategy is a large value: those of objects are
+//! boxed, because several of them overflow the stack of a test.
 use mcad_wire::report::{Assignment, Assignments, Cgroup, Cgroups, Gpu, Gpus, Machine, Report};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -86,7 +87,6 @@ fn container() -> impl Strategy<Value = Value> {
         let restart = if always { "Always" } else { "" };
         json!({"resources": {"requests": requests}, "restartPolicy": restart, "ports": ports})
     });
-    // Strategies are large values: unboxed, those of several objects overflow the stack of a test.
     container.boxed()
 }
 
@@ -101,15 +101,15 @@ pub(crate) fn pod_spec() -> impl Strategy<Value = Value> {
     let selector = prop_oneof![3 => Just(json!({})), 1 => Just(json!({"zone": "a"})), 1 => Just(json!({"zone": "b"}))];
     let overhead = prop_oneof![3 => Just(json!({})), 1 => quantities()];
     let containers = (vec(container(), 0..3), vec(container(), 0..3));
-    (containers, overhead, tolerations, selector, 0..2_u8).prop_map(
-        |((containers, init), overhead, tolerations, selector, priority)| {
+    (containers, overhead, tolerations, selector, 0..2_u8)
+        .prop_map(|((containers, init), overhead, tolerations, selector, priority)| {
             json!({
                 "priority": priority,
                 "containers": containers, "initContainers": init, "overhead": overhead,
                 "tolerations": tolerations, "nodeSelector": selector,
             })
-        },
-    )
+        })
+        .boxed()
 }
 
 /// A pod of one of a few names.
@@ -137,6 +137,7 @@ pub(crate) fn pod() -> impl Strategy<Value = Value> {
             })
         },
     )
+    .boxed()
 }
 
 /// A node of one of a few names.
@@ -151,8 +152,8 @@ pub(crate) fn node() -> impl Strategy<Value = Value> {
     let allocatable = proptest::option::weighted(0.9, large_quantities());
     let cordoned = proptest::bool::weighted(0.2);
     let ready = proptest::sample::select(&["True", "True", "True", "False", "Unknown"][..]);
-    (0..NODES.len() - 1, 0..2_u8, taints, zone, large_quantities(), allocatable, cordoned, ready).prop_map(
-        |(at, life, taints, zone, capacity, mut allocatable, cordoned, ready)| {
+    (0..NODES.len() - 1, 0..2_u8, taints, zone, large_quantities(), allocatable, cordoned, ready)
+        .prop_map(|(at, life, taints, zone, capacity, mut allocatable, cordoned, ready)| {
             if let Some(allocatable) = &mut allocatable {
                 allocatable["pods"] = (at + 1).to_string().into();
             }
@@ -166,8 +167,8 @@ pub(crate) fn node() -> impl Strategy<Value = Value> {
                 "spec": {"taints": taints, "unschedulable": cordoned},
                 "status": status,
             })
-        },
-    )
+        })
+        .boxed()
 }
 
 /// An AppWrapper of one of a few names, of any group and version.
@@ -195,14 +196,14 @@ pub(crate) fn appwrapper() -> impl Strategy<Value = Value> {
             "spec": {"components": components, "schedulingSpec": {"minAvailable": min}}, "status": {"phase": phase},
         })
     });
-    (0..3_u8, 0..2_u8, proptest::sample::select(&["a", "b"][..]), prop_oneof![v1, v2]).prop_map(
-        |(name, life, namespace, mut appwrapper)| {
+    (0..3_u8, 0..2_u8, proptest::sample::select(&["a", "b"][..]), prop_oneof![v1, v2])
+        .prop_map(|(name, life, namespace, mut appwrapper)| {
             appwrapper["kind"] = "AppWrapper".into();
             appwrapper["metadata"] =
                 json!({"name": format!("w{name}"), "namespace": namespace, "uid": format!("w{name}-{life}")});
             appwrapper
-        },
-    )
+        })
+        .boxed()
 }
 
 /// A report of one of the nodes, which tells of any pods, also of some that are elsewhere or nowhere.
@@ -241,8 +242,8 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
     let assigned = vec(assignment, 0..5).prop_map(|all| once(all, |a| (a.namespace.clone(), a.pod.clone())));
     let cgroups = proptest::option::weighted(0.9, cgroups);
     let (gpus, assigned) = (proptest::option::weighted(0.8, gpus), proptest::option::weighted(0.8, assigned));
-    (proptest::sample::select(NODES), 1..6_u64, cgroups, gpus, assigned).prop_map(
-        |(node, sequence, cgroups, gpus, assigned)| Report {
+    (proptest::sample::select(NODES), 1..6_u64, cgroups, gpus, assigned)
+        .prop_map(|(node, sequence, cgroups, gpus, assigned)| Report {
             machine: Some(Machine {
                 cpus_online: Some(8),
                 cpu_busy_ns: Some(sequence * 30_000_000_000),
@@ -254,8 +255,8 @@ pub(crate) fn report() -> impl Strategy<Value = Report> {
             gpus: gpus.map(|devices| Gpus { driver_version: "550".into(), devices, ..Gpus::default() }),
             assignments: assigned.map(|assigned| Assignments { assigned, allocatable: Vec::new() }),
             ..super::build::report(node, sequence)
-        },
-    )
+        })
+        .boxed()
 }
 
 /// The last of each key.
