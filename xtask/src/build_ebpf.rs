@@ -42,7 +42,7 @@ impl BuildEbpf {
 }
 
 /// Builds the object of the present sources if it isn't there, and says so only then.
-pub(crate) fn ensure() -> Result<()> {
+pub fn ensure() -> Result<()> {
     let object = probe_inputs::object_path(workspace::root()).context("cannot read the sources of the kernel half")?;
     if object.exists() {
         return Ok(());

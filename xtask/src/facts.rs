@@ -21,7 +21,7 @@ pub(crate) fn read() -> Result<Facts> {
 }
 
 /// Which of `packages` are not installed; `None` where there is no dpkg.
-pub(crate) fn packages_missing(packages: &[&'static str]) -> Option<Vec<&'static str>> {
+pub fn packages_missing(packages: &[&'static str]) -> Option<Vec<&'static str>> {
     // It fails as soon as one is unknown, and still prints the others.
     let listed = Command::new("dpkg-query")
         .args(["--show", "--showformat=${Package}\\t${db:Status-Status}\\n"])
@@ -127,7 +127,7 @@ fn needed_libraries(bytes: &[u8]) -> object::Result<Vec<String>> {
 }
 
 /// The program `name` on the path.
-pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+pub fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }

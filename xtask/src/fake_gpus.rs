@@ -9,12 +9,12 @@ use fake_nvml::scenario::{Level, Scenario};
 use crate::workspace;
 
 /// Builds the library that takes NVML's place.
-pub(crate) fn build_library() -> Result<()> {
+pub fn build_library() -> Result<()> {
     workspace::run(&mut workspace::cargo(&["build", "--quiet", "--locked", "-p", "fake-nvml"]))
 }
 
 /// So many GPUs, by the library that cargo put into `built`; what they do is in a file below `directory`.
-pub(crate) fn install(count: u8, built: &Path, directory: &Path) -> Result<Installation> {
+pub fn install(count: u8, built: &Path, directory: &Path) -> Result<Installation> {
     let mut scenario = Scenario::of(count.into(), "H100 80GB HBM3");
     for (index, device) in scenario.devices.iter_mut().enumerate() {
         let phase_s = index as f64 * 5.0;

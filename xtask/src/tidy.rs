@@ -353,14 +353,13 @@ fn commands_of_documents_are_told_apart() {
 
 #[test]
 fn every_verb_that_documents_show_is_one() {
-    use clap::CommandFactory as _;
     let shown: Vec<_> =
         commands().into_iter().filter(|(_, words)| matches!(program(words), Some(("xtask", _)))).collect();
     assert!(shown.len() >= 3, "{shown:?}");
     check(shown.iter().filter_map(|(path, words)| {
         let (_, rest) = program(words)?;
         let line = std::iter::once("xtask".to_owned()).chain(rest.iter().cloned());
-        let error = crate::Xtask::command().try_get_matches_from(line).err()?;
+        let error = crate::command().try_get_matches_from(line).err()?;
         let asked =
             matches!(error.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion);
         (!asked).then(|| format!("{path}: {}: {error}", words.join(" ")))
@@ -369,8 +368,7 @@ fn every_verb_that_documents_show_is_one() {
 
 #[test]
 fn every_verb_that_help_names_is_one() {
-    use clap::CommandFactory as _;
-    let own = crate::Xtask::command();
+    let own = crate::command();
     let helps = own.get_subcommands().chain([&own]).map(|verb| {
         let mut text = verb.clone().render_long_help().to_string().replace('\n', " ");
         // As wide as the terminal of whoever runs this: a command may be broken over two lines.
@@ -388,7 +386,7 @@ fn every_verb_that_help_names_is_one() {
     // What is written large stands for a name of the reader's own, and is one.
     check(named.into_iter().filter_map(|(verb, rest)| {
         let line = std::iter::once("xtask").chain(rest.split_whitespace());
-        let error = crate::Xtask::command().try_get_matches_from(line).err()?;
+        let error = crate::command().try_get_matches_from(line).err()?;
         Some(format!("{verb} --help: cargo xtask {rest}: {error}"))
     }));
 }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use xtask::workspace;
+use xtask::workspace::REMAPPED;
+
 use super::recipe::{Program, Sources};
-use crate::probe_inputs::REMAPPED;
-use crate::workspace;
 
 /// A stage: what it is made from, and its instructions.
 struct Stage {

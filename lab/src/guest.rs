@@ -45,7 +45,7 @@ pub(crate) struct Output {
 impl Guest<'_> {
     /// Boots, runs the command, powers off; `line` sees each line as it comes.
     pub(crate) fn run(&self, line: fn(&str)) -> Result<Output> {
-        let folder = crate::workspace::root().join("target/guest");
+        let folder = xtask::workspace::root().join("target/guest");
         fs::create_dir_all(&folder)?;
         let archive = folder.join(format!("initramfs-{}.cpio", std::process::id()));
         fs::write(&archive, self.archive()?).with_context(|| format!("cannot write {}", archive.display()))?;

@@ -2,8 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-
-use crate::{browser, workspace};
+use xtask::{browser, workspace};
 
 /// Take the pictures of the page that README.md shows.
 ///
@@ -11,7 +10,7 @@ use crate::{browser, workspace};
 /// report for an hour of a clock that is turned by hand, and photographs the page in headless Chromium, in both themes:
 /// docs/page-light.png and docs/page-dark.png. Installs Debian's chromium and chromium-driver where they are missing.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+
 pub(crate) struct Screenshot {}
 
 impl Screenshot {

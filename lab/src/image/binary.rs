@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use xtask::workspace;
+use xtask::workspace::REMAPPED;
 
 use super::elf::Elf;
 use super::recipe::{Program, Sources};
-use crate::probe_inputs::REMAPPED;
-use crate::workspace;
 
 /// A program that may go into an image.
 pub(crate) struct Binary {

@@ -3,9 +3,9 @@
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use xtask::workspace;
 
 use super::recipe::Sources;
-use crate::workspace;
 
 /// Names the commit where there is no history: a source archive, a build in a container.
 const REVISION: &str = "MCAD_REVISION";

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use xtask::workspace;
 
 use super::kubectl::{apply, get, kubectl};
 use super::node::GPUS;
-use super::{BURN, amounts, node, until, workspace};
+use super::{BURN, amounts, node, until};
 
 /// The AppWrapper that runs, and its pod's processor time in percent.
 pub(super) const TRAIN: &str = "train";

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use xtask::child::Child;
 
-use crate::child::Child;
 use crate::e2e::install::NAMESPACE;
 use crate::e2e::kubectl::{Cluster, items};
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
+use xtask::interrupts::Interrupts;
 
 use super::api_server::ApiServer;
 use super::existing::{self, Existing};
@@ -11,7 +12,6 @@ use super::kubectl::{Cluster, kubectl};
 use super::node::Gpus;
 use super::prometheus::{Pace, Prometheus};
 use super::{audit, chain, disturbances, install, network, rights, workload};
-use crate::interrupts::Interrupts;
 
 /// Prints the time and what comes now.
 struct Progress(Instant);

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use xtask::workspace::REMAPPED;
+use xtask::{build_ebpf, workspace};
 
 mod recipe;
 
@@ -24,9 +26,6 @@ use archive::{Archive, Layer};
 use binary::Binary;
 use recipe::{Program, Sources};
 use tree::{Rights, Tree};
-
-use crate::probe_inputs::REMAPPED;
-use crate::{build_ebpf, workspace};
 
 /// Build container images of both programs, without a container engine.
 ///

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-
-use crate::workspace;
+use xtask::workspace;
 
 /// A kernel by the package that always depends on the current one.
 pub(crate) struct DebianKernel {

@@ -3,8 +3,7 @@
 
 use anyhow::Result;
 use clap::Args;
-
-use crate::workspace;
+use xtask::workspace;
 
 /// Measure what agents cost one aggregator: a generator process plays them, with TLS and a token each, all on loopback.
 #[derive(Args)]

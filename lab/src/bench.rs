@@ -3,9 +3,10 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use xtask::{build_ebpf, workspace};
 
 use crate::guest::Guest;
-use crate::{build_ebpf, test_kernels, workspace};
+use crate::test_kernels;
 
 /// Measure the walk over the cgroups against reading their files.
 ///

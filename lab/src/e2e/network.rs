@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use xtask::workspace;
 
 use super::install::NAMESPACE;
 use super::kubectl::{get, items};
-use crate::workspace;
 
 /// The Service `kubernetes` of the node's kit, which is in the API server's certificate.
 pub(super) const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);

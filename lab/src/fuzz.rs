@@ -10,9 +10,9 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use mcad_wire::report::Report;
 use prost::Message as _;
+use xtask::workspace;
 
 use crate::guest::TARGET;
-use crate::workspace;
 
 /// Fuzz what takes bytes from elsewhere: reports, replayed reports, dumps, another replica's past, small grammars.
 ///
@@ -29,6 +29,9 @@ pub(crate) struct Fuzz {
     /// Begin with these random numbers, so that a run can be repeated; by default each run has its own
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u32>,
+    /// Two minutes for all targets together, with the same random numbers each time, as CI does
+    #[arg(long, conflicts_with_all = ["seconds", "seed", "target"])]
+    briefly: bool,
 }
 
 /// A target, where the inputs are that it begins with, and how long they may grow.
@@ -46,6 +49,9 @@ const CASES: [Case; 5] = [
     Case { name: "words", seeds: "", bytes_at_most: 512 },
 ];
 
+/// All targets together in CI, and each time with the same inputs: what is found there is of the change. New inputs are for long runs.
+const BRIEFLY_S: u32 = 120;
+
 /// A single input may take this long, under coverage and on a busy machine, before it counts as a hang.
 const HANG_S: u32 = 60;
 
@@ -53,12 +59,10 @@ const HANG_S: u32 = 60;
 const MEMORY_MIB: u32 = 1_024;
 
 impl Fuzz {
-    /// All targets, two minutes together, and each time the same ones: what CI finds is then of the change. New inputs are for long runs.
-    pub(crate) fn briefly() -> Self {
-        Self { target: Vec::new(), seconds: 120 / CASES.len() as u32, seed: Some(1) }
-    }
-
-    pub(crate) fn run(self) -> Result<()> {
+    pub(crate) fn run(mut self) -> Result<()> {
+        if self.briefly {
+            (self.seconds, self.seed) = (BRIEFLY_S / CASES.len() as u32, Some(1));
+        }
         if let Some(unknown) = self.target.iter().find(|asked| CASES.iter().all(|case| case.name != **asked)) {
             bail!("no target {unknown}; there are {}", CASES.map(|case| case.name).join(", "));
         }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use xtask::workspace;
 
 use super::kubectl::{Cluster, get, items, kubectl};
 use super::network::SERVICE;
 use super::node::Gpus;
 use super::until;
-use crate::workspace;
 
 /// Where the base installs it.
 pub(super) const NAMESPACE: &str = "mcad-metrics";

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use xtask::{build_ebpf, facts, workspace};
 
 use crate::debian_kernel::{DebianKernel, Image};
 use crate::guest::{self, Guest};
-use crate::{build_ebpf, facts, workspace};
 
 /// Boot Debian's kernels in QEMU and run the agent's kernel tests inside.
 ///
@@ -65,11 +65,6 @@ const CASES: [Case; 4] = [
 const PACKAGES: [&str; 2] = ["qemu-system-x86", "busybox-static"];
 
 impl TestKernels {
-    /// All of them, as `cargo xtask test` does.
-    pub(crate) fn as_part_of_test() -> Self {
-        Self { filter: TESTS.map(str::to_owned).into(), ..Self::default() }
-    }
-
     pub(crate) fn run(self) -> Result<()> {
         let unknown = self.kernel.iter().find(|asked| CASES.iter().all(|case| case.kernel.version != **asked));
         if let Some(unknown) = unknown {
@@ -77,10 +72,10 @@ impl TestKernels {
             bail!("no kernel {unknown} here; there are {}", known.join(", "));
         }
         if std::env::consts::ARCH != "x86_64" {
-            return skip("kernel matrix: its kernels and QEMU are those of x86_64");
+            return workspace::skip("kernel matrix: its kernels and QEMU are those of x86_64");
         }
         if let Err(why) = ensure_packages() {
-            return skip(&format!("kernel matrix: {why:#}"));
+            return workspace::skip(&format!("kernel matrix: {why:#}"));
         }
         build_ebpf::ensure()?;
         let test = build_static_test()?;
@@ -91,7 +86,7 @@ impl TestKernels {
             let image = match case.kernel.ensure(self.update) {
                 Ok(image) => image,
                 Err(why) => {
-                    skip(&format!("kernel {}: {why:#}", case.kernel.version))?;
+                    workspace::skip(&format!("kernel {}: {why:#}", case.kernel.version))?;
                     continue;
                 }
             };
@@ -180,13 +175,6 @@ fn executable(messages: &str) -> Option<PathBuf> {
     let named = messages.lines().rev().find_map(|line| line.split_once("\"executable\":\""))?.1;
     // A path of ours has nothing that JSON would escape; if it had, starting it would fail and name it.
     named.split_once('"').map(|(path, _)| path.into())
-}
-
-/// Says what was not tested. In CI nothing may go untested.
-pub(crate) fn skip(what: &str) -> Result<()> {
-    println!("SKIPPED: {what}");
-    ensure!(!workspace::is_ci(), "in CI nothing may be skipped: {what}");
-    Ok(())
 }
 
 #[cfg(test)]

@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use fake_nvml::Installation;
-
-use crate::{build_ebpf, fake_gpus, workspace};
+use xtask::{build_ebpf, fake_gpus, workspace};
 
 /// Pods of nine containers: 1,000 cgroups with the pods' own.
 const PODS: usize = 100;

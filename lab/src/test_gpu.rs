@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use mcad_wire::report::{Gpu, GpuUse, Report};
+use xtask::child::Child;
+use xtask::{build_ebpf, facts, workspace};
 
-use crate::child::Child;
-use crate::{build_ebpf, facts, spin, workspace};
+use crate::spin;
 
 /// How long the small kernel may take to run for the first time: the driver translates it, and may have to wake up.
 const KERNEL_TIMEOUT: Duration = Duration::from_mins(1);

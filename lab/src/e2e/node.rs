@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use fake_nvml::Installation;
 use fake_nvml::scenario::{Level, Scenario};
 use rustix::process::{Pid, Signal, kill_process};
+use xtask::child::Child;
 
 use super::target;
-use crate::child::Child;
 
 /// How many GPUs the node pretends to have.
 pub(super) const GPUS: usize = 4;

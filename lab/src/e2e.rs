@@ -8,9 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use rustix::process::{Pid, Signal, kill_process_group};
-
-use crate::interrupts::{self, Interrupts};
-use crate::{facts, kubernetes, test, workspace};
+use xtask::interrupts::{self, Interrupts};
+use xtask::{facts, kubernetes, test, workspace};
 
 mod inside;
 
@@ -153,7 +152,7 @@ fn burn_image(scripts: &Path, work: &Path) -> Result<PathBuf> {
     let (binary, archive) = (work.join("burn"), work.join("burn.tar"));
     let mut compile = Command::new("rustc");
     compile.args(["--edition=2024", "--crate-type=bin", "-O", "-C", "target-feature=+crt-static", "-o"]);
-    workspace::run(compile.arg(&binary).arg("xtask/e2e/burn.rs").current_dir(workspace::root()))?;
+    workspace::run(compile.arg(&binary).arg("lab/e2e/burn.rs").current_dir(workspace::root()))?;
     workspace::run(Command::new("python3").arg(scripts.join("image.py")).arg(BURN).args([&binary, &archive]))?;
     Ok(archive)
 }
