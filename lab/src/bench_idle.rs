@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use fake_nvml::Installation;
 use xtask::{build_ebpf, fake_gpus, workspace};
 
 /// Pods of nine containers: 1,000 cgroups with the pods' own.
@@ -54,12 +53,12 @@ impl BenchIdle {
         for source in ["bpf", "files"] {
             agents.push((format!("agent, {source}"), Agent::start(source, &sink, None)?));
         }
-        let fake = self
+        let nvml = self
             .fake_gpus
             .map(|count| fake_gpus::install(count, &target.join("debug"), &target.join("run")))
             .transpose()?;
-        if let (Some(count), Some(fake)) = (self.fake_gpus, &fake) {
-            agents.push((format!("with {count} GPUs"), Agent::start("bpf", &sink, Some(fake))?));
+        if let (Some(count), Some(library)) = (self.fake_gpus, &nvml) {
+            agents.push((format!("with {count} GPUs"), Agent::start("bpf", &sink, Some(library))?));
         }
         let mut processes: Vec<(String, u32)> =
             agents.iter().map(|(name, agent)| (name.clone(), agent.0.id())).collect();
@@ -115,11 +114,11 @@ fn process(name: &str) -> Option<u32> {
 struct Agent(Child);
 
 impl Agent {
-    fn start(source: &str, sink: &str, gpus: Option<&Installation>) -> Result<Self> {
+    fn start(source: &str, sink: &str, nvml: Option<&Path>) -> Result<Self> {
         let mut agent = Command::new(workspace::root().join("target/release/mcad-agent"));
         agent.args(["--aggregator", sink, "--interval", "10s", "--cgroup-source", source]).stderr(Stdio::null());
-        if let Some(gpus) = gpus {
-            agent.arg("--nvml").arg(gpus.library());
+        if let Some(library) = nvml {
+            agent.arg("--nvml").arg(library);
         }
         Ok(Self(agent.spawn().context("cannot start the agent")?))
     }

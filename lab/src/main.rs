@@ -67,6 +67,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_scenario_that_xtask_writes_is_one_of_gpus_that_are_busy_in_turns() {
+        use fake_nvml::scenario::{Level, Scenario};
+        let mut expected = Scenario::of(3, "H100 80GB HBM3");
+        for (device, (phase_s, gib)) in expected.devices.iter_mut().zip([(0.0, 1), (5.0, 2), (10.0, 3)]) {
+            device.utilization = Level::Wave { low: 0.0, high: 0.95, period_s: 60.0, phase_s };
+            device.memory_used_bytes = gib << 30;
+        }
+        assert_eq!(Scenario::parse(&xtask::fake_gpus::scenario(3)).unwrap(), expected);
+    }
+
+    #[test]
     fn xtask_lists_the_verbs_that_are_here_in_their_own_words() {
         let own = Lab::command();
         let own = own.get_subcommands().map(|verb| (verb.get_name(), verb.get_about().unwrap().to_string()));

@@ -2,13 +2,12 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use fake_nvml::Installation;
 use mcad_terminal::paint::Paint;
 
 use crate::child::Child;
@@ -104,11 +103,11 @@ impl Run {
         let listening = aggregator.wait_for_line("listening ", START_TIMEOUT)?;
         let (metrics, reports) = addresses(&listening)
             .with_context(|| format!("mcad-aggregator says {listening:?}, and not where it listens"))?;
-        let fake = self
+        let nvml = self
             .fake_gpus
             .map(|count| fake_gpus::install(count, &workspace::target().join("debug"), &logs()))
             .transpose()?;
-        let mut agent = start_agent(reports, fake.as_ref())?;
+        let mut agent = start_agent(reports, nvml.as_deref())?;
         println!("run: the page is at {metrics}/, what Prometheus scrapes at {metrics}/metrics");
 
         let shown = show(metrics, &interrupts, self.duration.map(Duration::from_secs), [&mut agent, &mut aggregator]);
@@ -127,11 +126,11 @@ impl Run {
     }
 }
 
-fn start_agent(reports: &str, fake: Option<&Installation>) -> Result<Child> {
+fn start_agent(reports: &str, nvml: Option<&Path>) -> Result<Child> {
     let mut command = Command::new(program("mcad-agent"));
     command.args(["--aggregator", reports, "--report-cgroups", "all", "--interval", "1s"]);
-    if let Some(fake) = fake {
-        command.arg("--nvml").arg(fake.library());
+    if let Some(library) = nvml {
+        command.arg("--nvml").arg(library);
     }
     Child::start("mcad-agent", command, &logs())
 }
