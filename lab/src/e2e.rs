@@ -5,16 +5,18 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use rustix::process::{Pid, Signal, kill_process_group};
-use xtask::interrupts::{self, Interrupts};
+use xtask::interrupts::Interrupts;
 use xtask::{facts, kubernetes, test, workspace};
 
 mod inside;
 
+mod base;
 mod network;
 mod node;
+mod wait;
 
 mod api_server;
 mod kubectl;
@@ -28,9 +30,6 @@ mod existing;
 mod install;
 mod rights;
 mod workload;
-
-/// The image of the pods that burn processor time.
-const BURN: &str = "docker.io/mcad-metrics-e2e/burn:1";
 
 /// Install mcad-metrics on a real node, and watch it through a real Prometheus.
 ///
@@ -90,7 +89,7 @@ impl E2e {
         for (program, package) in [("kubectl", "kubernetes-client"), ("gcc", "gcc"), ("python3", "python3")] {
             ensure!(facts::on_path(program).is_some(), "there is no {program} on the path; Debian has it in {package}");
         }
-        let work = empty(target().join("e2e"))?;
+        let work = empty(workspace::target().join("e2e"))?;
         let kit = kubernetes::kit(&scripts)?;
         let images = self.images(&scripts, &work)?;
         for package in ["fake-nvml", "fake-kubelet"] {
@@ -108,7 +107,8 @@ impl E2e {
         };
         let overlay = self.overlay.unwrap_or_else(|| workspace::root().join("deploy/base"));
         let images = [self.image_agent, self.image_aggregator];
-        let existing = existing::Existing::as_shipped(context, overlay, images, empty(target().join("e2e-existing"))?);
+        let existing =
+            existing::Existing::as_shipped(context, overlay, images, empty(workspace::target().join("e2e-existing"))?);
         // Whatever is waited for ends then, and what was installed is removed.
         let _interrupts = Interrupts::take_over()?;
         println!("e2e: on {}, which is not ours", existing.context);
@@ -123,7 +123,7 @@ impl E2e {
         let folder = if let Some(folder) = &self.images {
             folder.clone()
         } else {
-            let folder = target().join("images");
+            let folder = workspace::target().join("images");
             println!("e2e: images (some minutes when new)");
             let this = std::env::current_exe().context("this program has no path")?;
             workspace::run(Command::new(this).arg("image").arg("--out").arg(&folder).current_dir(workspace::root()))?;
@@ -153,7 +153,9 @@ fn burn_image(scripts: &Path, work: &Path) -> Result<PathBuf> {
     let mut compile = Command::new("rustc");
     compile.args(["--edition=2024", "--crate-type=bin", "-O", "-C", "target-feature=+crt-static", "-o"]);
     workspace::run(compile.arg(&binary).arg("lab/e2e/burn.rs").current_dir(workspace::root()))?;
-    workspace::run(Command::new("python3").arg(scripts.join("image.py")).arg(BURN).args([&binary, &archive]))?;
+    workspace::run(
+        Command::new("python3").arg(scripts.join("image.py")).arg(workload::BURN).args([&binary, &archive]),
+    )?;
     Ok(archive)
 }
 
@@ -175,7 +177,7 @@ fn start_node(scripts: &Path, kit: &Path, work: &Path, images: &[PathBuf]) -> Re
         if let Some(status) = child.try_wait().context("cannot wait for the node")? {
             break status;
         }
-        if interrupts.within(PAUSE)
+        if interrupts.within(wait::PAUSE)
             && let Some(group) = group
         {
             println!("e2e: interrupted; the node ends");
@@ -189,30 +191,4 @@ fn start_node(scripts: &Path, kit: &Path, work: &Path, images: &[PathBuf]) -> Re
     ensure!(status.success(), "e2e ended with {status}; logs are in {}", work.display());
     println!("e2e: ok");
     Ok(())
-}
-
-/// Between two looks at what is waited for.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
-
-/// Looks again and again, until there is something, the time is up, or somebody interrupts. What `look` says of why there is
-/// nothing yet is the error in the end.
-fn until<T>(what: &str, limit_s: u64, mut look: impl FnMut() -> Result<T>) -> Result<T> {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(limit_s);
-    loop {
-        let error = match look() {
-            Ok(found) => return Ok(found),
-            Err(error) => error,
-        };
-        if interrupts::seen() {
-            bail!("interrupted");
-        }
-        if std::time::Instant::now() >= deadline {
-            return Err(error.context(format!("within {limit_s} s: {what}")));
-        }
-        std::thread::sleep(PAUSE);
-    }
-}
-
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace::root().join("target"), PathBuf::from)
 }

@@ -84,13 +84,9 @@ fn has_driver(proc: &Path) -> bool {
     proc.join("driver/nvidia/version").exists()
 }
 
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace::root().join("target"), PathBuf::from)
-}
-
 /// One sample of the agent's.
 fn once() -> Result<Report> {
-    let mut agent = Command::new(target().join("debug/mcad-agent"));
+    let mut agent = Command::new(workspace::target().join("debug/mcad-agent"));
     agent.args(["--once", "--node-name", "test-gpu", "--report-cgroups", "all"]);
     let output = agent.output().context("cannot start mcad-agent")?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -160,7 +156,7 @@ fn tell_cgroups(report: &Report) {
 fn check_under_load() -> Result<()> {
     let mut command = Command::new(std::env::current_exe().context("this program has no path")?);
     command.args(["test-gpu", "--spin"]);
-    let mut kernel = Child::start("small-kernel", command, &target().join("test-gpu"))?;
+    let mut kernel = Child::start("small-kernel", command, &workspace::target().join("test-gpu"))?;
     kernel.wait_for_line(spin::RUNNING, KERNEL_TIMEOUT)?;
     std::thread::sleep(LOAD);
     let busy = once();

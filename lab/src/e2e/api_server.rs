@@ -9,7 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::kubectl::kubectl;
 use super::network::API_SERVER;
-use super::{node, until};
+use super::node;
+use super::wait::until;
 
 /// Who asks for what, and nothing of what was answered. The first stage of each request says nothing more than the others.
 const POLICY: &str =

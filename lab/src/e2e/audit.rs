@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::install::NAMESPACE;
+use super::base::NAMESPACE;
 use super::kubectl::{get, items};
 
 /// Group, resource, verb, and the name where one is granted.

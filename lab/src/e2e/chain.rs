@@ -5,7 +5,7 @@ use rustix::process::Signal;
 
 use super::node::{self, BUSY, GPUS, cpu_seconds};
 use super::prometheus::Prometheus;
-use super::until;
+use super::wait::until;
 use super::workload::{ASKED, LATER, NOTEBOOK, TRAIN, WAITS, burning, cgroup, unrequested};
 
 /// Figures are some seconds old, and rates look back over 20; a container that is started again may have to wait for 20 more, and gets little of a busy machine.

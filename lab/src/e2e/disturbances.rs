@@ -10,8 +10,9 @@ use super::chain::{self, gpus};
 use super::kubectl::kubectl;
 use super::node::{self, GPUS, Gpus, Plugin};
 use super::prometheus::Prometheus;
+use super::rights;
+use super::wait::until;
 use super::workload::{ASKED, TRAIN};
-use super::{rights, until};
 
 /// The longest `for` that is waited for is 20 s here; figures are seconds old.
 const ALERT_S: u64 = 90;

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::install::{self, NAMESPACE};
+use super::base::NAMESPACE;
+use super::install;
 use super::kubectl::{Cluster, items};
 use super::prometheus::{Pace, Prometheus};
-use super::{rights, until};
+use super::rights;
+use super::wait::until;
 
 mod figures;
 mod forward;

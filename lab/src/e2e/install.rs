@@ -7,13 +7,12 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use xtask::workspace;
 
+use super::base::NAMESPACE;
 use super::kubectl::{Cluster, get, items, kubectl};
 use super::network::SERVICE;
 use super::node::Gpus;
-use super::until;
+use super::wait::until;
 
-/// Where the base installs it.
-pub(super) const NAMESPACE: &str = "mcad-metrics";
 /// Longer than kubelet's minute between two looks at a ConfigMap, on a busy machine.
 pub(super) const START_S: u64 = 150;
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use xtask::workspace;
 
-use super::install::NAMESPACE;
+use super::base::NAMESPACE;
 use super::kubectl::{get, items};
 
 /// The Service `kubernetes` of the node's kit, which is in the API server's certificate.

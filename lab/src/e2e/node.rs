@@ -8,8 +8,7 @@ use fake_nvml::Installation;
 use fake_nvml::scenario::{Level, Scenario};
 use rustix::process::{Pid, Signal, kill_process};
 use xtask::child::Child;
-
-use super::target;
+use xtask::workspace;
 
 /// How many GPUs the node pretends to have.
 pub(super) const GPUS: usize = 4;
@@ -114,7 +113,7 @@ impl Gpus {
         let folder = Self::folder(work);
         std::fs::create_dir_all(&folder)?;
         let scenario = Self::healthy();
-        let nvml = Installation::new(&target().join("debug/libfake_nvml.so"), &folder, &scenario)
+        let nvml = Installation::new(&workspace::target().join("debug/libfake_nvml.so"), &folder, &scenario)
             .with_context(|| format!("cannot put fake-nvml into {}", folder.display()))?;
         let plugin_scenario = work.join("plugin.json");
         write(&plugin_scenario, &scenario)?;
@@ -123,7 +122,7 @@ impl Gpus {
 
     /// Starts the device plugin.
     pub(super) fn advertise(&mut self, work: &Path) -> Result<()> {
-        let mut command = Command::new(target().join("debug/fake-device-plugin"));
+        let mut command = Command::new(workspace::target().join("debug/fake-device-plugin"));
         command.arg("--scenario").arg(&self.plugin_scenario).args(["--plugins", PLUGINS]);
         self.plugin = Some(Child::start("fake-device-plugin", command, work)?);
         Ok(())

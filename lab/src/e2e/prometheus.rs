@@ -14,7 +14,7 @@ use serde_json::Value;
 use xtask::child::Child;
 use xtask::{test, workspace};
 
-use super::until;
+use super::wait::until;
 
 /// By how much every `for` and every range of the rules is shorter here: 3 minutes are 12 seconds. A Lease is shorter by 5
 /// ([`super::install`]), so that a fail-over still takes less than what is waited for before it is an alert.

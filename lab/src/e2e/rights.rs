@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::install::NAMESPACE;
+use super::base::NAMESPACE;
 use super::kubectl::{Cluster, items};
 use super::node::{self, Process};
 

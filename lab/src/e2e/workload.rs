@@ -8,8 +8,11 @@ use xtask::workspace;
 
 use super::kubectl::{apply, get, kubectl};
 use super::node::GPUS;
-use super::{BURN, amounts, node, until};
+use super::wait::until;
+use super::{amounts, node};
 
+/// The image of the pods that burn CPU time.
+pub(super) const BURN: &str = "docker.io/mcad-metrics-e2e/burn:1";
 /// The AppWrapper that runs, and its pod's processor time in percent.
 pub(super) const TRAIN: &str = "train";
 const TRAIN_PERCENT: u32 = 30;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use xtask::child::Child;
 
-use crate::e2e::install::NAMESPACE;
+use crate::e2e::base::NAMESPACE;
 use crate::e2e::kubectl::{Cluster, items};
 
 /// As long as an API server far away may take.
