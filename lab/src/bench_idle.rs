@@ -43,10 +43,6 @@ impl BenchIdle {
     pub(crate) fn run(self) -> Result<()> {
         build_ebpf::ensure()?;
         workspace::run(&mut workspace::cargo(&["build", "--quiet", "--release", "--package", "mcad-agent"]))?;
-        if self.fake_gpus.is_some() {
-            fake_gpus::build_library()?;
-        }
-        let target = workspace::target();
         let _cgroups = Cgroups::new(&self.below)?;
         let sink = sink()?;
         let mut agents = Vec::new();
@@ -55,7 +51,7 @@ impl BenchIdle {
         }
         let nvml = self
             .fake_gpus
-            .map(|count| fake_gpus::install(count, &target.join("debug"), &target.join("run")))
+            .map(|count| fake_gpus::install(count, workspace::QUICK, &workspace::target().join("run")))
             .transpose()?;
         if let (Some(count), Some(library)) = (self.fake_gpus, &nvml) {
             agents.push((format!("with {count} GPUs"), Agent::start("bpf", &sink, Some(library))?));

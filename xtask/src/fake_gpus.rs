@@ -7,18 +7,16 @@ use anyhow::{Context, Result};
 
 use crate::workspace;
 
-/// Builds the library that takes the place of NVML.
-pub fn build_library() -> Result<()> {
-    workspace::run(&mut workspace::cargo(&["build", "--quiet", "--locked", "-p", "fake-nvml"]))
-}
-
-/// Copies the library, which cargo put into `built`, below `directory`, and writes its scenario beside it. Returns the path of the copy.
-pub fn install(count: u8, built: &Path, directory: &Path) -> Result<PathBuf> {
+/// Builds the library that takes the place of NVML, copies it below `directory`, and writes its scenario beside it. Returns the path of
+/// the copy.
+pub fn install(count: u8, profile: &str, directory: &Path) -> Result<PathBuf> {
+    workspace::run(&mut workspace::cargo(&["build", "--locked", "--profile", profile, "-p", "fake-nvml"]))?;
+    let built = workspace::built(profile, "libfake_nvml.so");
     let directory = directory.join("fake-nvml");
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let library = directory.join("libnvidia-ml.so.1");
-    std::fs::copy(built.join("libfake_nvml.so"), &library)
-        .with_context(|| format!("cannot copy libfake_nvml.so from {} to {}", built.display(), library.display()))?;
+    std::fs::copy(&built, &library)
+        .with_context(|| format!("cannot copy {} to {}", built.display(), library.display()))?;
     let path = directory.join("scenario.json");
     std::fs::write(&path, scenario(count)).with_context(|| format!("cannot write {}", path.display()))?;
     println!("{count} FAKE GPUs: what they do is in {}, and may be changed there", path.display());

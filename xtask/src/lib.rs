@@ -23,6 +23,7 @@ pub mod child;
 mod exposition;
 pub mod fake_gpus;
 pub mod interrupts;
+mod progress;
 mod run;
 mod view;
 

@@ -11,6 +11,9 @@ use crate::probe_inputs;
 /// As [`probe_inputs`] has it: what the sources' folder and cargo's are called in programs.
 pub const REMAPPED: [&str; 2] = probe_inputs::REMAPPED;
 
+/// The profile of cargo by which people are to build what they run: soon done, and fast enough (Cargo.toml).
+pub const QUICK: &str = "quick";
+
 /// The workspace's root folder.
 pub fn root() -> &'static Path {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -20,6 +23,16 @@ pub fn root() -> &'static Path {
 /// Where cargo puts what it builds.
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Where cargo puts a program or a library that it builds by this profile.
+pub fn built(profile: &str, name: &str) -> PathBuf {
+    target().join(folder(profile)).join(name)
+}
+
+/// What cargo calls the folder of a profile.
+pub fn folder(profile: &str) -> &str {
+    if profile == "dev" { "debug" } else { profile }
 }
 
 /// The folder for what is built once a machine and not once a checkout. Deleting it costs time and nothing else.

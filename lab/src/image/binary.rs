@@ -23,9 +23,7 @@ pub(crate) fn build(program: Program, profile: &str, sources: &Sources) -> Resul
     workspace::run(&mut command(program, profile, &target, &sources.revision))
         .with_context(|| format!("{} does not compile; its errors are above", program.name()))?;
     refuse_test_crates(program)?;
-    // Cargo calls the folder of this one profile otherwise.
-    let folder = if profile == "dev" { "debug" } else { profile };
-    let path = target.join(triple()).join(folder).join(program.name());
+    let path = target.join(triple()).join(workspace::folder(profile)).join(program.name());
     read(program, &path, sources).with_context(|| format!("{} may not go into an image", path.display()))
 }
 
