@@ -61,6 +61,9 @@ fn main() -> ExitCode {
 }
 
 #[cfg(test)]
+mod documented_tests;
+
+#[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
 

@@ -36,7 +36,6 @@ pub mod lab;
 
 mod ci;
 mod deny;
-#[cfg(test)]
 mod tidy;
 
 /// Every chore of the repository.
@@ -57,6 +56,7 @@ enum Verb {
     Test(test::Test),
     Ci(ci::Ci),
     Deny(deny::Deny),
+    Tidy(tidy::Tidy),
 }
 
 /// The command line: the verbs of this crate, then those of the lab.
@@ -97,6 +97,7 @@ impl Verb {
             Self::Test(verb) => verb.run(),
             Self::Ci(verb) => verb.run(),
             Self::Deny(verb) => verb.run(),
+            Self::Tidy(verb) => verb.run(),
         }
     }
 }

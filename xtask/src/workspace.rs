@@ -35,6 +35,14 @@ pub fn folder(profile: &str) -> &str {
     if profile == "dev" { "debug" } else { profile }
 }
 
+/// Every file that is part of the repository or about to be, by its path below the root. `None` where git does not know.
+pub fn files() -> Option<Vec<String>> {
+    let mut git = Command::new("git");
+    git.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root());
+    let listed = output(&mut git)?;
+    Some(listed.lines().filter(|path| root().join(path).is_file()).map(str::to_owned).collect())
+}
+
 /// The folder for what is built once a machine and not once a checkout. Deleting it costs time and nothing else.
 pub fn cache() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME").filter(|path| Path::new(path).is_absolute()) {
