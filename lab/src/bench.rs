@@ -62,6 +62,7 @@ fn in_guest(version: &str, example: &str) -> Result<()> {
     let program = test_kernels::build_static(&["build", "--release", "--package", "mcad-agent", "--example", example])?;
     println!("{example} on {}, emulated: only ratios mean something", image.release);
     let guest = Guest {
+        name: version,
         kernel: &image.path,
         programs: &[("bench", &program)],
         ram_disk: &image.ram_disk,

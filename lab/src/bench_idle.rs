@@ -49,10 +49,11 @@ impl BenchIdle {
         for source in ["bpf", "files"] {
             agents.push((format!("agent, {source}"), Agent::start(source, &sink, None)?));
         }
-        let nvml = self
-            .fake_gpus
-            .map(|count| fake_gpus::install(count, workspace::QUICK, &workspace::target().join("run")))
-            .transpose()?;
+        let install = |count| {
+            workspace::run(&mut workspace::cargo(&["build", "--quiet", "--release", "--package", "fake-nvml"]))?;
+            fake_gpus::install(count, &workspace::built("release", "libfake_nvml.so"), &workspace::target().join("run"))
+        };
+        let nvml = self.fake_gpus.map(install).transpose()?;
         if let (Some(count), Some(library)) = (self.fake_gpus, &nvml) {
             agents.push((format!("with {count} GPUs"), Agent::start("bpf", &sink, Some(library))?));
         }

@@ -14,10 +14,8 @@ fn check(broken: impl IntoIterator<Item = String>) {
 /// The whole command line of `cargo xtask`: its own verbs, and those of the lab with what they take.
 fn command() -> clap::Command {
     let lab = crate::Lab::command();
-    lab.get_subcommands().fold(xtask::command(), |command, verb| {
-        let verb = verb.clone();
-        command.mut_subcommand(verb.get_name().to_owned(), |_| verb)
-    })
+    lab.get_subcommands()
+        .fold(xtask::command(), |command, verb| command.mut_subcommand(verb.get_name(), |_| verb.clone()))
 }
 
 /// Commands that documents show, one each: the program and its words, for `cargo xtask`, `mcad-agent` and `mcad-aggregator`.

@@ -52,6 +52,9 @@ pub(crate) struct E2e {
     /// Where the kit is
     #[arg(long, value_name = "DIR")]
     kit: Option<PathBuf>,
+    /// Use fake-nvml and fake-kubelet as they were built before
+    #[arg(long, conflicts_with = "context")]
+    no_build: bool,
     /// On an existing cluster, by its kubectl context; without a name the current one
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["images", "kit"])]
     context: Option<String>,
@@ -92,8 +95,9 @@ impl E2e {
         let work = empty(workspace::target().join("e2e"))?;
         let kit = kubernetes::kit(&scripts)?;
         let images = self.images(&scripts, &work)?;
-        for package in ["fake-nvml", "fake-kubelet"] {
-            workspace::run(&mut workspace::cargo(&["build", "--quiet", "--locked", "-p", package]))?;
+        if !self.no_build {
+            let words = ["build", "--quiet", "--locked", "-p", "fake-nvml", "-p", "fake-kubelet"];
+            workspace::run(&mut workspace::cargo(&words))?;
         }
         start_node(&scripts, &kit, &work, &images)
     }

@@ -24,6 +24,8 @@ const EXIT: &str = "GUEST-EXIT ";
 
 /// What to boot and what to do there.
 pub(crate) struct Guest<'a> {
+    /// What it is called; two at the same time have different names.
+    pub(crate) name: &'a str,
     /// The kernel's image.
     pub(crate) kernel: &'a Path,
     /// Static programs to put into the guest's root folder, by name.
@@ -44,17 +46,17 @@ pub(crate) struct Output {
 
 impl Guest<'_> {
     /// Boots, runs the command, powers off; `line` sees each line as it comes.
-    pub(crate) fn run(&self, line: fn(&str)) -> Result<Output> {
+    pub(crate) fn run(&self, line: impl Fn(&str)) -> Result<Output> {
         let folder = xtask::workspace::root().join("target/guest");
         fs::create_dir_all(&folder)?;
-        let archive = folder.join(format!("initramfs-{}.cpio", std::process::id()));
+        let archive = folder.join(format!("initramfs-{}-{}.cpio", std::process::id(), self.name));
         fs::write(&archive, self.archive()?).with_context(|| format!("cannot write {}", archive.display()))?;
         let outcome = self.boot(&archive, line);
         let _ = fs::remove_file(&archive);
         outcome
     }
 
-    fn boot(&self, archive: &Path, line: fn(&str)) -> Result<Output> {
+    fn boot(&self, archive: &Path, line: impl Fn(&str)) -> Result<Output> {
         let mut machine = Command::new("qemu-system-x86_64")
             // Nested KVM is missing or hangs on many CI machines; emulation works on all. By one thread for both processors: with one each, a
             // processor may run into the breakpoint that the kernel puts where it changes its own code after that is gone, and panic.
@@ -121,7 +123,7 @@ fn init(command: &str) -> String {
 }
 
 /// Reads what the guest prints until its command has ended.
-fn follow(machine: &mut Child, line: fn(&str)) -> Result<Output> {
+fn follow(machine: &mut Child, line: impl Fn(&str)) -> Result<Output> {
     let serial = machine.stdout.take().context("the machine has no serial line")?;
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -40,7 +41,9 @@ struct Case {
     tier: &'static str,
 }
 
-/// The oldest with the cgroup iterator, the one before it, the stable one, and the newest.
+/// The oldest with the cgroup iterator, the one before it, the stable one, and the newest. None of them proves what another does: the
+/// first has no iterator, the second has the oldest that the probes are attached to, the third is what most nodes run, and the
+/// fourth counts memory otherwise.
 const CASES: [Case; 4] = [
     Case {
         kernel: DebianKernel { version: "5.10", suite: "bullseye", package: "linux-image-cloud-amd64" },
@@ -79,36 +82,45 @@ impl TestKernels {
         }
         build_ebpf::ensure()?;
         let test = build_static_test()?;
-        let mut failed = Vec::new();
         let is_asked = |case: &&Case| self.kernel.is_empty() || self.kernel.contains(&case.kernel.version.into());
-        let cases: Vec<&Case> = CASES.iter().filter(is_asked).collect();
-        for (done, case) in cases.iter().enumerate() {
-            let image = match case.kernel.ensure(self.update) {
-                Ok(image) => image,
-                Err(why) => {
-                    workspace::skip(&format!("kernel {}: {why:#}", case.kernel.version))?;
-                    continue;
-                }
-            };
-            println!("test-kernels: {} of {}: {} ({})", done + 1, cases.len(), case.kernel.version, image.release);
-            let started = Instant::now();
-            if let Err(why) = self.test_in_guest(&image, &test, case.tier) {
-                println!("test-kernels: {} FAILED: {why:#}", case.kernel.version);
-                failed.push(case.kernel.version);
-            } else {
-                let minutes = started.elapsed().as_secs_f64() / 60.0;
-                println!("test-kernels: {} passed in {minutes:.1} min", case.kernel.version);
+        let mut cases = Vec::new();
+        for case in CASES.iter().filter(is_asked) {
+            match case.kernel.ensure(self.update) {
+                Ok(image) => cases.push((case, image)),
+                Err(why) => workspace::skip(&format!("kernel {}: {why:#}", case.kernel.version))?,
             }
         }
+        let failed = at_once(&cases, |(case, image)| self.passes(case, image, &test));
+        let failed: Vec<_> = failed.into_iter().map(|(case, _)| case.kernel.version).collect();
         ensure!(failed.is_empty(), "the kernel tests failed on {}", failed.join(", "));
         Ok(())
     }
 
-    fn test_in_guest(&self, image: &Image, test: &Path, tier: &str) -> Result<()> {
+    /// Whether the tests pass on a kernel. All that is printed meanwhile begins with its version.
+    fn passes(&self, case: &Case, image: &Image, test: &Path) -> bool {
+        let version = case.kernel.version;
+        println!("test-kernels: {version} ({})", image.release);
+        let started = Instant::now();
+        let outcome = self.test_in_guest(version, image, test, case.tier);
+        match &outcome {
+            Ok(()) => {
+                println!("test-kernels: {version} passed in {:.1} min", started.elapsed().as_secs_f64() / 60.0);
+            }
+            Err(why) => println!("test-kernels: {version} FAILED: {why:#}"),
+        }
+        outcome.is_ok()
+    }
+
+    fn test_in_guest(&self, version: &str, image: &Image, test: &Path, tier: &str) -> Result<()> {
         let command = format!("MCAD_EXPECTED_TIER={tier} /test --test-threads=1 --nocapture {}", self.filter.join(" "));
-        let guest =
-            Guest { kernel: &image.path, programs: &[("test", test)], ram_disk: &image.ram_disk, command: &command };
-        let output = guest.run(print)?;
+        let guest = Guest {
+            name: version,
+            kernel: &image.path,
+            programs: &[("test", test)],
+            ram_disk: &image.ram_disk,
+            command: &command,
+        };
+        let output = guest.run(|line| print(version, line))?;
         let verdict = output.lines.iter().rfind(|line| line.starts_with("test result: "));
         ensure!(output.exit_code == 0, "the tests ended with exit code {}", output.exit_code);
         let verdict = verdict.context("the tests gave no result")?;
@@ -118,10 +130,33 @@ impl TestKernels {
 }
 
 /// What of the guest's words a person wants to see: results, skips, and why something failed.
-fn print(line: &str) {
+fn print(version: &str, line: &str) {
     if !line.trim().is_empty() {
-        println!("  {line}");
+        println!("  {version}: {line}");
     }
+}
+
+/// Tries all cases, as many at a time as this machine has CPUs: an emulated machine keeps one busy. Returns those that did not pass.
+fn at_once<T: Sync>(cases: &[T], passes: impl Fn(&T) -> bool + Sync) -> Vec<&T> {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (left, failed) = (Mutex::new(cases.iter()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..cpus.min(cases.len()) {
+            scope.spawn(|| {
+                while let Some(case) = next(&left) {
+                    if !passes(case) {
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).push(case);
+                    }
+                }
+            });
+        }
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The next of a list that several threads work off.
+fn next<'a, T>(left: &Mutex<std::slice::Iter<'a, T>>) -> Option<&'a T> {
+    left.lock().unwrap_or_else(PoisonError::into_inner).next()
 }
 
 fn ensure_packages() -> Result<()> {
@@ -180,6 +215,22 @@ fn executable(messages: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_case_is_tried_once_and_those_that_fail_are_returned() {
+        let tried = Mutex::new(Vec::new());
+        let failed = at_once(&[1, 2, 3, 4, 5], |case| {
+            tried.lock().unwrap().push(*case);
+            case % 2 == 1
+        });
+        let sorted = |mut cases: Vec<i32>| {
+            cases.sort_unstable();
+            cases
+        };
+        assert_eq!(sorted(tried.into_inner().unwrap()), [1, 2, 3, 4, 5]);
+        assert_eq!(sorted(failed.into_iter().copied().collect()), [2, 4]);
+        assert!(at_once(&[], |_: &i32| false).is_empty());
+    }
 
     #[test]
     fn the_test_program_is_the_one_that_cargo_names() {

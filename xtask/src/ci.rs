@@ -77,12 +77,13 @@ impl Stage {
                 workspace::run(workspace::cargo(&words).env("RUSTDOCFLAGS", "--deny warnings"))
             }
             Self::Run => {
+                workspace::build_all()?;
                 run::Run::briefly().run()?;
                 run::Run::briefly_in_a_terminal()
             }
-            Self::Fuzz => lab::run("fuzz", ["--briefly"]),
+            Self::Fuzz => lab::run("fuzz", &["--briefly"]),
             Self::Test => test::Test::default().run(),
-            Self::E2e => lab::run("e2e", [""; 0]),
+            Self::E2e => lab::run("e2e", &["--no-build"]),
         }
     }
 }

@@ -5,17 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::workspace;
-
-/// Builds the library that takes the place of NVML, copies it below `directory`, and writes its scenario beside it. Returns the path of
-/// the copy.
-pub fn install(count: u8, profile: &str, directory: &Path) -> Result<PathBuf> {
-    workspace::run(&mut workspace::cargo(&["build", "--locked", "--profile", profile, "-p", "fake-nvml"]))?;
-    let built = workspace::built(profile, "libfake_nvml.so");
+/// Copies the library that takes the place of NVML from where cargo built it to below `directory`, and writes its scenario beside it.
+/// Returns the path of the copy.
+pub fn install(count: u8, built: &Path, directory: &Path) -> Result<PathBuf> {
     let directory = directory.join("fake-nvml");
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let library = directory.join("libnvidia-ml.so.1");
-    std::fs::copy(&built, &library)
+    std::fs::copy(built, &library)
         .with_context(|| format!("cannot copy {} to {}", built.display(), library.display()))?;
     let path = directory.join("scenario.json");
     std::fs::write(&path, scenario(count)).with_context(|| format!("cannot write {}", path.display()))?;

@@ -1,7 +1,7 @@
 //! The verbs of the crate `lab`: their names, and how the crate is built and started. It owns nothing of what they do. The lab is
 //! compiled only when one of its verbs is called.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -67,10 +67,11 @@ pub(crate) fn exec<'a>(verb: &str, arguments: impl Iterator<Item = &'a OsString>
     Err(command.exec()).with_context(|| format!("cannot start {}", workspace::line(&command)))
 }
 
-/// Builds the lab and runs one of its verbs to the end.
-pub(crate) fn run<S: AsRef<OsStr>>(verb: &str, arguments: impl IntoIterator<Item = S>) -> Result<()> {
-    let mut command = command(verb);
-    command.args(arguments);
+/// Builds the lab together with all tests and runs one of its verbs to the end: for `test` and `ci`, which build the tests anyway.
+pub(crate) fn run(verb: &str, arguments: &[&str]) -> Result<()> {
+    workspace::build_all()?;
+    let mut command = Command::new(workspace::built("dev", "lab"));
+    command.arg(verb).args(arguments).current_dir(workspace::root());
     child::ends_with_us(&mut command);
     workspace::run(&mut command)
 }

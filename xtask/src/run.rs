@@ -51,22 +51,27 @@ pub(crate) struct Run {
     /// By which of cargo's profiles the agent and the aggregator are built
     #[arg(long, value_name = "NAME", default_value = workspace::QUICK)]
     profile: String,
+    /// Run what was built before by that profile
+    #[arg(long)]
+    no_build: bool,
 }
 
-/// CI runs what the tests are built from as well, so that it does not compile everything once more for this.
+/// In CI the tests are built by this profile, and the programs with them.
 const PROFILE_OF_CI: &str = "dev";
 
 impl Run {
-    /// The whole chain, for as long as it takes to show that it works.
+    /// The whole chain, for as long as it takes to show that it works, of programs that were built with the tests.
     pub(crate) fn briefly() -> Self {
         let profile = PROFILE_OF_CI.to_owned();
-        Self { duration: Some(10), listen: "127.0.0.1:0".to_owned(), fake_gpus: None, profile }
+        Self { duration: Some(10), listen: "127.0.0.1:0".to_owned(), fake_gpus: None, profile, no_build: true }
     }
 
     /// The same as a person sees it: this program again, on a pseudo terminal, with GPUs of a file's.
     pub(crate) fn briefly_in_a_terminal() -> Result<()> {
-        let program = std::env::current_exe().context("where is this program?")?;
-        let line = format!("'{}' run --duration 10 --fake-gpus 2 --profile {PROFILE_OF_CI}", program.display());
+        // Where cargo puts this program: that of this process may have been replaced there when the tests were built.
+        let program = workspace::built("dev", "xtask");
+        let line =
+            format!("'{}' run --duration 10 --fake-gpus 2 --profile {PROFILE_OF_CI} --no-build", program.display());
         let mut command = Command::new("script");
         // Of bsdutils, which no Debian is without.
         command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::null());
@@ -93,12 +98,14 @@ impl Run {
         if let Err(error) = build_ebpf::ensure_with(&mut steps) {
             println!("run: WITHOUT eBPF, cgroups are read from files: {error:#}");
         }
-        let words = ["build", "--locked", "--profile", &self.profile, "-p", "mcad-agent", "-p", "mcad-aggregator"];
         steps.step("compiling mcad-agent and mcad-aggregator", "three minutes when new", || {
-            workspace::run(&mut workspace::cargo(&words))
+            self.build(&["mcad-agent", "mcad-aggregator"])
         })?;
         let nvml = self.fake_gpus.map(|count| {
-            let install = || fake_gpus::install(count, &self.profile, &logs());
+            let install = || {
+                self.build(&["fake-nvml"])?;
+                fake_gpus::install(count, &workspace::built(&self.profile, "libfake_nvml.so"), &logs())
+            };
             steps.step("compiling the library that takes the place of NVML", "half a minute when new", install)
         });
         let nvml = nvml.transpose()?;
@@ -123,6 +130,14 @@ impl Run {
             println!("run: {} {words}", child.name());
         }
         shown
+    }
+
+    fn build(&self, packages: &[&str]) -> Result<()> {
+        if self.no_build {
+            return Ok(());
+        }
+        let mut command = workspace::cargo(&["build", "--locked", "--profile", &self.profile]);
+        workspace::run(command.args(packages.iter().flat_map(|package| ["-p", package])))
     }
 
     fn start_aggregator(&self) -> Result<Child> {

@@ -85,7 +85,7 @@ impl Test {
         if self.without_kernels {
             return workspace::skip("kernels in QEMU: --without-kernels");
         }
-        lab::run("test-kernels", [""; 0])
+        lab::run("test-kernels", &[])
     }
 }
 

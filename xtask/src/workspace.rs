@@ -81,6 +81,12 @@ pub fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// Builds all libraries, programs and tests of the workspace. Where the tests are built in any case, what is built by this for something
+/// else costs little: by itself, a package asks for fewer features of its dependencies, and cargo compiles most of those once more.
+pub fn build_all() -> Result<()> {
+    run(&mut cargo(&["build", "--locked", "--workspace", "--lib", "--bins", "--tests"]))
+}
+
 /// Whether this process is root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()

@@ -19,7 +19,7 @@ pub(crate) struct Binary {
 
 /// Builds a program by a profile of cargo's, and checks what came out.
 pub(crate) fn build(program: Program, profile: &str, sources: &Sources) -> Result<Binary> {
-    let target = workspace::target().join("image").join(program.name());
+    let target = workspace::target().join("image");
     workspace::run(&mut command(program, profile, &target, &sources.revision))
         .with_context(|| format!("{} does not compile; its errors are above", program.name()))?;
     refuse_test_crates(program)?;
@@ -32,8 +32,8 @@ fn triple() -> String {
     format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
 }
 
-/// In a folder of its own, because its flags are not a developer's; with a target named, so that they do not reach macros and build
-/// scripts.
+/// In a folder apart from a developer's builds, because its flags are others; with a target named, so that they do not reach macros and
+/// build scripts, which both programs then share.
 fn command(program: Program, profile: &str, target: &Path, revision: &str) -> Command {
     let mut command = workspace::cargo(&["build", "--locked", "--profile", profile, "--target", &triple()]);
     command.args(["--package", program.name(), "--bin", program.name(), "--target-dir"]).arg(target);
@@ -97,7 +97,7 @@ fn folders(root: &Path, target: &Path, cargo_home: Option<&Path>) -> Vec<String>
     };
     let sources = below(root, &["agent/src", "agent-ebpf/src", "aggregator/src", "wire/src"]);
     let crates = cargo_home.map(|home| below(home, &["registry/src"])).unwrap_or_default();
-    [sources, crates, below(target, &["image/mcad-"])].concat()
+    [sources, crates, below(target, &["image/"])].concat()
 }
 
 /// The first of these that is in it.
@@ -183,8 +183,8 @@ mod tests {
         let found = |text: &str| named(text.as_bytes(), &folders).map(str::to_owned);
         assert_eq!(found("panicked at /s/aggregator/src/main.rs").as_deref(), Some("/s/aggregator/src"));
         assert_eq!(found("x/h/.cargo/registry/src/index-1/tokio").as_deref(), Some("/h/.cargo/registry/src"));
-        let written = "/elsewhere/t/image/mcad-agent/release/build/x/out/y.rs";
-        assert_eq!(found(written).as_deref(), Some("/elsewhere/t/image/mcad-"));
+        let written = "/elsewhere/t/image/x86_64/release/build/x/out/y.rs";
+        assert_eq!(found(written).as_deref(), Some("/elsewhere/t/image/"));
         assert_eq!(found("/mcad-metrics/agent/src/main.rs, /cargo/registry/src/index-1/tokio, x/s/agent"), None);
         // Where they lie as they are called.
         let [root, home] = REMAPPED.map(Path::new);

@@ -183,10 +183,7 @@ fn built(program: Program) -> &'static Made {
         Program::Agent => &AGENT,
         Program::Aggregator => &AGGREGATOR,
     };
-    let of_images = workspace::target()
-        .join("image")
-        .join(program.name())
-        .join(format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
+    let of_images = workspace::target().join("image").join(format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
     let profile = if of_images.join("release").join(program.name()).is_file() { "release" } else { "dev" };
     made.get_or_init(|| make(program, profile, present_sources()).unwrap())
 }
