@@ -99,11 +99,11 @@ impl Run {
             println!("run: WITHOUT eBPF, cgroups are read from files: {error:#}");
         }
         steps.step("compiling mcad-agent and mcad-aggregator", "three minutes when new", || {
-            self.build(&["mcad-agent", "mcad-aggregator"])
+            self.build(&["--bin", "mcad-agent", "--bin", "mcad-aggregator"])
         })?;
         let nvml = self.fake_gpus.map(|count| {
             let install = || {
-                self.build(&["fake-nvml"])?;
+                self.build(&["--package", "fake-nvml"])?;
                 fake_gpus::install(count, &workspace::built(&self.profile, "libfake_nvml.so"), &logs())
             };
             steps.step("compiling the library that takes the place of NVML", "half a minute when new", install)
@@ -132,12 +132,13 @@ impl Run {
         shown
     }
 
-    fn build(&self, packages: &[&str]) -> Result<()> {
+    /// Programs are named as README.md names them, `--bin` and no package: cargo then compiles their dependencies with the same features,
+    /// and what it compiled for either serves the other.
+    fn build(&self, what: &[&str]) -> Result<()> {
         if self.no_build {
             return Ok(());
         }
-        let mut command = workspace::cargo(&["build", "--locked", "--profile", &self.profile]);
-        workspace::run(command.args(packages.iter().flat_map(|package| ["-p", package])))
+        workspace::run(workspace::cargo(&["build", "--locked", "--profile", &self.profile]).args(what))
     }
 
     fn start_aggregator(&self) -> Result<Child> {
