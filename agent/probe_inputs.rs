@@ -18,7 +18,7 @@ pub(crate) const REMAPPED: [&str; 2] = ["/mcad-metrics", "/cargo"];
 pub(crate) fn files(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> =
         ["agent-ebpf/Cargo.toml", "wire/Cargo.toml", "wire/src/abi.rs", "wire/src/lib.rs"].map(PathBuf::from).into();
-    let mut folders = vec![PathBuf::from("agent-ebpf/src")];
+    let mut folders = vec![PathBuf::from("agent-ebpf/src"), PathBuf::from("agent-ebpf/aya-build/src")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(root.join(&folder))? {
             let entry = entry?;
@@ -86,9 +86,10 @@ mod tests {
         root
     }
 
-    const BASE: [(&str, &str); 6] = [
+    const BASE: [(&str, &str); 7] = [
         ("agent-ebpf/Cargo.toml", "a"),
         ("agent-ebpf/src/main.rs", "b"),
+        ("agent-ebpf/aya-build/src/lib.rs", "f"),
         ("wire/Cargo.toml", "c"),
         ("wire/src/abi.rs", "d"),
         ("wire/src/lib.rs", "e"),
@@ -121,7 +122,7 @@ mod tests {
         let before = hash_with(&[]);
         assert_eq!(before, hash_with(&[("wire/src/report.rs", "x")]));
         assert_eq!(before, hash_with(&[("agent-ebpf/src/notes.txt", "x")]));
-        let lock = format!("{}version = \"9\"\n", BASE[5].1);
+        let lock = format!("{}version = \"9\"\n", BASE[6].1);
         assert_eq!(before, hash_with(&[("Cargo.lock", &lock)]), "another package's version");
     }
 

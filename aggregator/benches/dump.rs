@@ -90,7 +90,7 @@ fn write(nodes: usize, pods: usize, json: &Path, yaml: &Path) {
         let comma = if at == 0 { "" } else { ",\n" };
         write!(json, "{comma}        {}", pretty(&object).replace('\n', "\n        ")).unwrap();
         let text = serde_saphyr::to_string(&object).unwrap();
-        write!(yaml, "- {}\n", text.trim_end().replace('\n', "\n  ")).unwrap();
+        writeln!(yaml, "- {}", text.trim_end().replace('\n', "\n  ")).unwrap();
     }
     json.write_all(
         b"\n    ],\n    \"kind\": \"List\",\n    \"metadata\": {\n        \"resourceVersion\": \"\"\n    }\n}\n",

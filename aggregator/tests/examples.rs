@@ -79,7 +79,7 @@ fn texts() -> Vec<Text> {
 fn as_run(command: &str) -> String {
     let mut command = command.to_owned();
     for program in ["mcad-agent", "mcad-aggregator"] {
-        command = command.replace(&format!("cargo run --release --bin {program} -- "), &format!("{program} "));
+        command = command.replace(&format!("cargo run --profile quick --bin {program} -- "), &format!("{program} "));
     }
     command
 }

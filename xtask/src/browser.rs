@@ -21,7 +21,7 @@ pub(crate) fn ensure_or_say() {
 }
 
 /// Chromium and its driver, installed: they need too many libraries to be unpacked somewhere.
-pub(crate) fn chromium() -> Result<()> {
+pub fn chromium() -> Result<()> {
     if facts::on_path("chromedriver").is_some() && facts::on_path("chromium").is_some() {
         return Ok(());
     }

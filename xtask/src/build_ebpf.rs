@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::plan::{Toolchain, Way};
+use crate::progress::Steps;
 use crate::{object, probe_inputs, setup, workspace};
 
 const TARGET: &str = "bpfel-unknown-none";
@@ -42,13 +43,30 @@ impl BuildEbpf {
 }
 
 /// Builds the object of the present sources if it isn't there, and says so only then.
-pub(crate) fn ensure() -> Result<()> {
+pub fn ensure() -> Result<()> {
+    ensure_with(&mut Steps::new("build-ebpf", STEPS))
+}
+
+/// How many steps [`ensure_with`] takes.
+pub(crate) const STEPS: usize = 2;
+
+/// The same as part of a verb that takes more steps. Where the object is there, it takes both steps at once and prints nothing.
+pub(crate) fn ensure_with(steps: &mut Steps) -> Result<()> {
     let object = probe_inputs::object_path(workspace::root()).context("cannot read the sources of the kernel half")?;
     if object.exists() {
+        steps.skip(STEPS);
         return Ok(());
     }
-    build(&setup::ensure()?, &object)
+    let toolchain = steps.step("finding or installing what the eBPF build needs", setup::TAKES, setup::ensure);
+    if toolchain.is_err() {
+        steps.skip(STEPS - 1);
+    }
+    let toolchain = toolchain?;
+    steps.step("compiling the kernel half of the agent", TAKES, || build(&toolchain, &object))
 }
+
+/// How long the kernel half takes on two cores.
+const TAKES: &str = "half a minute when new";
 
 fn describe(object: &Path) -> Result<String> {
     let bytes = std::fs::read(object).with_context(|| format!("cannot read {}", object.display()))?;
@@ -56,7 +74,7 @@ fn describe(object: &Path) -> Result<String> {
 }
 
 fn build(toolchain: &Toolchain, object: &Path) -> Result<()> {
-    println!("build-ebpf: compiling the kernel half by {} (half a minute when new)", toolchain.way);
+    println!("build-ebpf: compiling the kernel half by {} ({TAKES})", toolchain.way);
     let started = Instant::now();
     let target = workspace::root().join("target/bpf-build");
     workspace::run(&mut command(toolchain, &target))

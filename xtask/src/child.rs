@@ -18,7 +18,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 const LAST_LINES: usize = 15;
 
 /// A running process, ended when dropped.
-pub(crate) struct Child {
+pub struct Child {
     name: &'static str,
     process: std::process::Child,
     log: PathBuf,
@@ -28,18 +28,14 @@ pub(crate) struct Child {
 
 impl Child {
     /// Starts `command`; what it writes goes to `NAME.log` in `folder`, standard output also to [`Self::wait_for_line`].
-    pub(crate) fn start(name: &'static str, mut command: Command, folder: &Path) -> Result<Self> {
+    pub fn start(name: &'static str, mut command: Command, folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file.try_clone()?);
         // A group of its own: Ctrl-C in the terminal reaches us alone, and we end the children in order.
         command.process_group(0);
-        // SAFETY: the closure makes one system call, which is safe between fork and exec, and touches no memory of ours.
-        unsafe {
-            // Should we be killed outright, the kernel ends them.
-            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));
-        }
+        ends_with_us(&mut command);
         let mut process =
             command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let stdout = process.stdout.take().context("it has no standard output")?;
@@ -48,7 +44,7 @@ impl Child {
     }
 
     /// The rest of the first line that starts with `prefix`, or an error when it ends or `timeout` passes before.
-    pub(crate) fn wait_for_line(&mut self, prefix: &str, timeout: Duration) -> Result<String> {
+    pub fn wait_for_line(&mut self, prefix: &str, timeout: Duration) -> Result<String> {
         let deadline = Instant::now() + timeout;
         loop {
             match self.stdout.recv_timeout(Duration::from_millis(100)) {
@@ -71,7 +67,7 @@ impl Child {
     }
 
     /// An error, with its last words, if it has ended.
-    pub(crate) fn check(&mut self) -> Result<()> {
+    pub fn check(&mut self) -> Result<()> {
         if self.ended.is_none() {
             self.ended = self.process.try_wait().with_context(|| format!("cannot ask for {}", self.name))?;
         }
@@ -83,7 +79,7 @@ impl Child {
 
     /// Asks it to end, waits, and kills it where it doesn't. True if it ended with success, or of being asked: so does one
     /// that was not far enough yet to clean up.
-    pub(crate) fn end(&mut self) -> bool {
+    pub fn end(&mut self) -> bool {
         let deadline = Instant::now() + END_TIMEOUT;
         let mut asked = false;
         while self.ended.is_none() {
@@ -106,7 +102,8 @@ impl Child {
         self.ended.is_some_and(|status| status.success() || status.signal() == Some(Signal::TERM.as_raw()))
     }
 
-    pub(crate) fn name(&self) -> &'static str {
+    /// What it is called in messages.
+    pub fn name(&self) -> &'static str {
         self.name
     }
 
@@ -122,6 +119,14 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Should this process be killed outright, the kernel ends what the command starts.
+pub(crate) fn ends_with_us(command: &mut Command) {
+    // SAFETY: the closure makes one system call, which is safe between fork and exec, and touches no memory of ours.
+    unsafe {
+        command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
-use crate::{build_ebpf, deny, e2e, fuzz, run, test, workspace};
+use crate::{build_ebpf, deny, lab, run, test, workspace};
 
 /// What CI may take in all; a run that comes near it is the moment to look which stage grew.
 const BUDGET_MINUTES: f64 = 75.0;
@@ -77,12 +77,13 @@ impl Stage {
                 workspace::run(workspace::cargo(&words).env("RUSTDOCFLAGS", "--deny warnings"))
             }
             Self::Run => {
+                workspace::build_all()?;
                 run::Run::briefly().run()?;
                 run::Run::briefly_in_a_terminal()
             }
-            Self::Fuzz => fuzz::Fuzz::briefly().run(),
+            Self::Fuzz => lab::run("fuzz", &["--briefly"]),
             Self::Test => test::Test::default().run(),
-            Self::E2e => e2e::E2e::default().run(),
+            Self::E2e => lab::run("e2e", &["--no-build"]),
         }
     }
 }

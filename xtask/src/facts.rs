@@ -21,7 +21,7 @@ pub(crate) fn read() -> Result<Facts> {
 }
 
 /// Which of `packages` are not installed; `None` where there is no dpkg.
-pub(crate) fn packages_missing(packages: &[&'static str]) -> Option<Vec<&'static str>> {
+pub fn packages_missing(packages: &[&'static str]) -> Option<Vec<&'static str>> {
     // It fails as soon as one is unknown, and still prints the others.
     let listed = Command::new("dpkg-query")
         .args(["--show", "--showformat=${Package}\\t${db:Status-Status}\\n"])
@@ -40,8 +40,16 @@ fn debian(cache: &Path) -> Option<DebianFacts> {
         packages_missing: packages_missing(&PACKAGES)?,
         rustc: packaged("rustc-web", "rustc").and_then(rustc),
         cargo: packaged("cargo-web", "cargo"),
-        linker: linker(&linker_root, DEBIAN_LINKER),
+        linker: debian_linker(&linker_root),
         linker_root,
+    })
+}
+
+/// The one in the cache, else one on the path that is linked with an LLVM of this machine's packages.
+fn debian_linker(root: &Path) -> Option<Linker> {
+    linker(&in_cache(root), DEBIAN_LINKER).or_else(|| {
+        let on_path = linker(&on_path(LINKER)?, DEBIAN_LINKER)?;
+        on_path.llvm.is_some().then_some(on_path)
     })
 }
 
@@ -63,7 +71,15 @@ fn rustup(cache: &Path) -> Option<RustupFacts> {
         nightly(short)
     });
     let linker_root = cache.join(format!("bpf-linker-{RUSTUP_LINKER}"));
-    Some(RustupFacts { nightlies: nightlies.collect(), linker: linker(&linker_root, RUSTUP_LINKER), linker_root })
+    Some(RustupFacts { nightlies: nightlies.collect(), linker: rustup_linker(&linker_root), linker_root })
+}
+
+/// The one in the cache, else one on the path that borrows the LLVM of rustc.
+fn rustup_linker(root: &Path) -> Option<Linker> {
+    linker(&in_cache(root), RUSTUP_LINKER).or_else(|| {
+        let on_path = linker(&on_path(LINKER)?, RUSTUP_LINKER)?;
+        on_path.llvm.is_none().then_some(on_path)
+    })
 }
 
 fn nightly(name: &str) -> Option<Nightly> {
@@ -80,15 +96,22 @@ fn rustc(path: PathBuf) -> Option<Rustc> {
     Some(Rustc { path, llvm })
 }
 
-/// bpf-linker under `root`, if it starts and is of this version.
-fn linker(root: &Path, version: &str) -> Option<Linker> {
-    let path = root.join("bin/bpf-linker");
-    let printed = output(Command::new(&path).arg("--version"))?;
+/// The name of the linker's program.
+const LINKER: &str = "bpf-linker";
+
+/// Where `cargo install --root` puts it.
+fn in_cache(root: &Path) -> PathBuf {
+    root.join("bin").join(LINKER)
+}
+
+/// The linker at this path, if it starts and is of this version.
+fn linker(path: &Path, version: &str) -> Option<Linker> {
+    let printed = output(Command::new(path).arg("--version"))?;
     if printed.split_whitespace().nth(1) != Some(version) {
         return None;
     }
-    let llvm = std::fs::read(&path).ok().and_then(|bytes| llvm_of_linker(&bytes));
-    Some(Linker { path, llvm })
+    let llvm = std::fs::read(path).ok().and_then(|bytes| llvm_of_linker(&bytes));
+    Some(Linker { path: path.to_owned(), llvm })
 }
 
 /// `LLVM version: 22.1.8` in what `rustc -vV` prints.
@@ -127,7 +150,7 @@ fn needed_libraries(bytes: &[u8]) -> object::Result<Vec<String>> {
 }
 
 /// The program `name` on the path.
-pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+pub fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }

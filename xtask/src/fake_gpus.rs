@@ -1,31 +1,45 @@
-//! GPUs that are not there: fake-nvml in NVML's place, with a scenario in which they are busy in turns.
+//! GPUs that are not there: the library fake-nvml in the place of NVML, with a scenario in which the GPUs are busy in turns.
 
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use fake_nvml::Installation;
-use fake_nvml::scenario::{Level, Scenario};
 
-use crate::workspace;
-
-/// Builds the library that takes NVML's place.
-pub(crate) fn build_library() -> Result<()> {
-    workspace::run(&mut workspace::cargo(&["build", "--quiet", "--locked", "-p", "fake-nvml"]))
-}
-
-/// So many GPUs, by the library that cargo put into `built`; what they do is in a file below `directory`.
-pub(crate) fn install(count: u8, built: &Path, directory: &Path) -> Result<Installation> {
-    let mut scenario = Scenario::of(count.into(), "H100 80GB HBM3");
-    for (index, device) in scenario.devices.iter_mut().enumerate() {
-        let phase_s = index as f64 * 5.0;
-        device.utilization = Level::Wave { low: 0.0, high: 0.95, period_s: 60.0, phase_s };
-        device.memory_used_bytes = (index as u64 + 1) << 30;
-    }
+/// Copies the library that takes the place of NVML from where cargo built it to below `directory`, and writes its scenario beside it.
+/// Returns the path of the copy.
+pub fn install(count: u8, built: &Path, directory: &Path) -> Result<PathBuf> {
     let directory = directory.join("fake-nvml");
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    let fake = Installation::new(&built.join("libfake_nvml.so"), &directory, &scenario)
-        .with_context(|| format!("cannot put fake-nvml into {}", directory.display()))?;
-    let scenario = fake.library().with_file_name("scenario.json");
-    println!("{count} FAKE GPUs: what they do is in {}, and may be changed there", scenario.display());
-    Ok(fake)
+    let library = directory.join("libnvidia-ml.so.1");
+    std::fs::copy(built, &library)
+        .with_context(|| format!("cannot copy {} to {}", built.display(), library.display()))?;
+    let path = directory.join("scenario.json");
+    std::fs::write(&path, scenario(count)).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{count} FAKE GPUs: what they do is in {}, and may be changed there", path.display());
+    Ok(library)
+}
+
+/// The scenario as fake-nvml reads it; fields that are absent have its defaults. Written as text because the types of fake-nvml would
+/// add serde to the dependencies of every verb; a test of the lab compares it with them.
+pub fn scenario(count: u8) -> String {
+    let mut devices = String::new();
+    for index in 0..u64::from(count) {
+        let (bus, phase_s, memory_used_bytes) = (0x18 + index, index * 5, (index + 1) << 30);
+        let comma = if index == 0 { "" } else { "," };
+        let _infallible = write!(
+            devices,
+            r#"{comma}
+    {{
+      "model": "H100 80GB HBM3",
+      "uuid": "GPU-fa4e0000-0000-4000-8000-{index:012x}",
+      "bus_id": "00000000:{bus:02X}:00.0",
+      "utilization": {{ "low": 0.0, "high": 0.95, "period_s": 60.0, "phase_s": {phase_s}.0 }},
+      "memory_used_bytes": {memory_used_bytes},
+      "ecc_uncorrected": 0,
+      "recovery_action": 0,
+      "lost": false
+    }}"#
+        );
+    }
+    format!("{{\n  \"devices\": [{devices}\n  ]\n}}\n")
 }

@@ -22,10 +22,11 @@ struct Taken {
 }
 
 /// While this is there, an interrupt is its owner's.
-pub(crate) struct Interrupts(Receiver<()>);
+pub struct Interrupts(Receiver<()>);
 
 impl Interrupts {
-    pub(crate) fn take_over() -> Result<Self> {
+    /// From now on; an error where somebody has them already.
+    pub fn take_over() -> Result<Self> {
         let (interrupt, interrupts) = mpsc::channel();
         let mut taken = taken();
         ensure!(taken.by.is_none(), "Ctrl-C is taken over already");
@@ -38,7 +39,7 @@ impl Interrupts {
     }
 
     /// Waits so long at most; true where somebody interrupted.
-    pub(crate) fn within(&self, time: Duration) -> bool {
+    pub fn within(&self, time: Duration) -> bool {
         // The sender lives as long as this does: an error is the time that is up.
         self.0.recv_timeout(time) != Err(RecvTimeoutError::Timeout)
     }
@@ -51,7 +52,7 @@ impl Drop for Interrupts {
 }
 
 /// An owner was interrupted, at any time.
-pub(crate) fn seen() -> bool {
+pub fn seen() -> bool {
     SEEN.load(Ordering::Relaxed)
 }
 

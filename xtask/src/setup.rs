@@ -55,6 +55,9 @@ impl Setup {
     }
 }
 
+/// How long it takes on two cores.
+pub(crate) const TAKES: &str = "two minutes when bpf-linker has to be built, else a second";
+
 /// The toolchain of the eBPF build, installed if need be. Silent where nothing is missing.
 pub(crate) fn ensure() -> Result<Toolchain> {
     ensure_ways(&[Way::Debian, Way::Rustup])

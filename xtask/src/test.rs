@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::test_output::TestOutput;
-use crate::{browser, build_ebpf, facts, kubernetes, test_kernels, workspace};
+use crate::{browser, build_ebpf, facts, kubernetes, lab, workspace};
 
 /// Run all tests, with what they need.
 ///
@@ -83,16 +83,16 @@ impl Test {
             return Ok(());
         }
         if self.without_kernels {
-            return test_kernels::skip("kernels in QEMU: --without-kernels");
+            return workspace::skip("kernels in QEMU: --without-kernels");
         }
-        test_kernels::TestKernels::as_part_of_test().run()
+        lab::run("test-kernels", &[])
     }
 }
 
 /// The search path with promtool on it; `None` where it needs no change, or promtool is not to be had.
 ///
 /// Debian's package is unpacked into the cache and not installed: installing it would start a server.
-pub(crate) fn path_with_promtool() -> Result<Option<OsString>> {
+pub fn path_with_promtool() -> Result<Option<OsString>> {
     if facts::on_path("promtool").is_some() {
         return Ok(None);
     }

@@ -1,0 +1,154 @@
+//! `cargo xtask image`: both programs as container images, without a container engine.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use xtask::workspace::REMAPPED;
+use xtask::{build_ebpf, workspace};
+
+mod recipe;
+
+mod binary;
+mod elf;
+mod history;
+mod libraries;
+
+mod archive;
+mod tree;
+
+#[cfg(test)]
+mod dockerfile_tests;
+#[cfg(test)]
+mod tests;
+
+use archive::{Archive, Layer};
+use binary::Binary;
+use recipe::{Program, Sources};
+use tree::{Rights, Tree};
+
+/// Build container images of both programs, without a container engine.
+///
+/// Writes DIR/mcad-agent.tar and DIR/mcad-aggregator.tar, each an OCI image layout that `ctr --namespace k8s.io images import`, `docker
+/// load` and `podman load` take, named docker.io/mcad-metrics/agent:VERSION and docker.io/mcad-metrics/aggregator:VERSION. Prints the path, the
+/// digest and the sizes of each.
+///
+/// Builds the kernel half first (installing what that needs), then the programs, in target/image. Equal sources built by equal
+/// toolchains give equal digests. The commit is git's, or MCAD_REVISION; the time of all files is the commit's, or SOURCE_DATE_EPOCH.
+///
+/// An agent without probes is refused, and so is anything with fake-nvml in it.
+#[derive(Args)]
+pub(crate) struct Image {
+    /// Which images; both by default
+    #[arg(value_name = "PROGRAM")]
+    programs: Vec<Program>,
+    /// Where the archives go
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// By which of cargo's profiles the programs are built: dev is faster to build, and for trying out
+    #[arg(long, default_value = "release")]
+    profile: String,
+    /// Write the files of each image to DIR/mcad-PROGRAM as well: deploy/Dockerfile copies them
+    #[arg(long, value_name = "DIR")]
+    unpacked: Option<PathBuf>,
+}
+
+/// An image before it is written.
+struct Made {
+    program: Program,
+    layers: [Layer; 2],
+    archive: Archive,
+}
+
+impl Image {
+    pub(crate) fn run(self) -> Result<()> {
+        let out = self.out.unwrap_or_else(|| workspace::target().join("images"));
+        std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+        let mut programs = self.programs;
+        if programs.is_empty() {
+            programs = vec![Program::Agent, Program::Aggregator];
+        }
+        let sources = history::sources()?;
+        for program in programs {
+            let made = make(program, &self.profile, &sources)?;
+            let path = out.join(format!("{}.tar", program.name()));
+            made.write(&path)?;
+            print!("{}", made.lines(&path, &sources));
+            if let Some(folder) = &self.unpacked {
+                made.unpack(&folder.join(program.name()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Builds one image.
+fn make(program: Program, profile: &str, sources: &Sources) -> Result<Made> {
+    if program == Program::Agent {
+        for folder in REMAPPED.iter().filter(|folder| Path::new(folder).exists()) {
+            println!(
+                "image: there is a {folder}, from which the kernel half may get lines: other machines make another image"
+            );
+        }
+        build_ebpf::ensure().context("an image's agent is to carry the kernel half")?;
+    }
+    println!("image: building {} by profile {profile} (minutes when new)", program.name());
+    let binary = binary::build(program, profile, sources)?;
+    compose(program, sources, binary)
+}
+
+/// Puts the files of one image together.
+fn compose(program: Program, sources: &Sources, binary: Binary) -> Result<Made> {
+    let mut base = Tree::default();
+    for (path, text) in program.users() {
+        base.add(path, text, Rights::Read);
+    }
+    // Names are looked up in the files that kubelet writes, then by DNS: glibc's own default, said aloud.
+    base.add("etc/nsswitch.conf", "hosts: files dns\n", Rights::Read);
+    if program == Program::Agent {
+        for (path, bytes) in libraries::of(&binary.elf)? {
+            let rights = if path.contains("/doc/") { Rights::Read } else { Rights::Execute };
+            base.add(&path, bytes, rights);
+        }
+    }
+    let mut own = Tree::default();
+    let license = std::fs::read(workspace::root().join("LICENSE")).context("cannot read LICENSE")?;
+    own.add(&format!("usr/share/doc/{}/LICENSE", program.name()), license, Rights::Read);
+    own.add(&program.path(), binary.bytes, Rights::Execute);
+    // What changes least lies lowest, so that a node has it already.
+    let layers = [Layer { title: "what it stands on", tree: base }, Layer { title: program.name(), tree: own }];
+    let archive = archive::archive(program, sources, &layers)?;
+    Ok(Made { program, layers, archive })
+}
+
+impl Made {
+    /// By rename, so that whoever imports it meanwhile reads a whole one.
+    fn write(&self, path: &Path) -> Result<()> {
+        let half = path.with_extension(format!("{}.tmp", std::process::id()));
+        std::fs::write(&half, &self.archive.bytes).with_context(|| format!("cannot write {}", half.display()))?;
+        std::fs::rename(&half, path).with_context(|| format!("cannot rename {} to {}", half.display(), path.display()))
+    }
+
+    /// Its files, as a container sees them.
+    fn unpack(&self, folder: &Path) -> Result<()> {
+        let written = std::fs::create_dir_all(folder)
+            .and_then(|()| self.layers.iter().try_for_each(|layer| layer.tree.write(folder)));
+        written.with_context(|| format!("cannot write to {}", folder.display()))
+    }
+
+    fn lines(&self, path: &Path, sources: &Sources) -> String {
+        let megabytes = |bytes: usize| bytes as f64 / 1e6;
+        let [base, own] = self.layers.each_ref().map(|layer| megabytes(layer.tree.bytes()));
+        format!(
+            "{}\n  name    {}:{}\n  commit  {}\n  digest  {}\n  size    {:.1} MB, unpacked {:.1} MB ({} {own:.1}, below it {base:.1})\n",
+            path.display(),
+            self.program.repository(),
+            sources.version,
+            sources.revision,
+            self.archive.digest,
+            megabytes(self.archive.bytes.len()),
+            base + own,
+            self.program.name(),
+        )
+    }
+}

@@ -1,0 +1,103 @@
+//! Every chore of the repository: `cargo xtask --help`. One file per verb; this one only dispatches.
+//!
+//! This crate has few dependencies, so that `cargo xtask` answers soon on a fresh checkout. Verbs that need more are in the crate `lab`,
+//! which the module [`lab`] builds and starts. The lab uses what is public here.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub mod workspace;
+
+pub mod facts;
+mod plan;
+mod setup;
+
+pub mod build_ebpf;
+mod object;
+#[path = "../../agent/probe_inputs.rs"]
+mod probe_inputs;
+
+pub mod child;
+mod exposition;
+pub mod fake_gpus;
+pub mod interrupts;
+mod progress;
+mod run;
+mod view;
+
+pub mod browser;
+pub mod kubernetes;
+pub mod test;
+mod test_output;
+
+pub mod lab;
+
+mod ci;
+mod deny;
+mod tidy;
+
+/// Every chore of the repository.
+///
+/// `cargo xtask run` shows this machine; `cargo xtask test` runs all tests; both install what they need first.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Xtask {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Setup(setup::Setup),
+    BuildEbpf(build_ebpf::BuildEbpf),
+    Run(run::Run),
+    Test(test::Test),
+    Ci(ci::Ci),
+    Deny(deny::Deny),
+    Tidy(tidy::Tidy),
+}
+
+/// The command line: the verbs of this crate, then those of the lab.
+pub fn command() -> clap::Command {
+    lab::VERBS.iter().fold(Xtask::command(), |command, verb| command.subcommand(verb.command()))
+}
+
+/// Runs the verb that the command line names.
+pub fn main() -> ExitCode {
+    let matches = command().get_matches();
+    let outcome = match matches.subcommand() {
+        Some((name, given)) if lab::VERBS.iter().any(|verb| verb.name == name) => {
+            lab::exec(name, given.get_many::<OsString>(lab::ARGUMENTS).into_iter().flatten())
+        }
+        _ => Xtask::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()).verb.run(),
+    };
+    exit_code(outcome)
+}
+
+/// The exit code of a process; an error is printed to standard error.
+pub fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain alone: a backtrace of ours helps nobody whose package is missing.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Verb {
+    fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Setup(verb) => verb.run(),
+            Self::BuildEbpf(verb) => verb.run(),
+            Self::Run(verb) => verb.run(),
+            Self::Test(verb) => verb.run(),
+            Self::Ci(verb) => verb.run(),
+            Self::Deny(verb) => verb.run(),
+            Self::Tidy(verb) => verb.run(),
+        }
+    }
+}
