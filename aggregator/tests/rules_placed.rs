@@ -86,7 +86,7 @@ fn pods_that_ended_well_and_those_on_nodes_that_are_gone_are_bound_and_failed_on
 #[test]
 fn without_pods_that_it_asks_for_only_those_that_are_bound_are_told() {
     let unknown = v1beta2("W", json!([{"template": {"kind": "MPIJob"}}]), "Running");
-    check_pods(&[unknown.clone()], ["absent", "0", "absent"], "absent");
+    check_pods(std::slice::from_ref(&unknown), ["absent", "0", "absent"], "absent");
     check_pods(&[unknown, gpu_node("n", 8), own("p", "n", 8, "")], ["absent", "1", "absent"], "absent");
 }
 

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::Signal;
 
 use super::api_server::ApiServer;
+use super::base::NAMESPACE;
 use super::chain::{self, gpus};
-use super::install::NAMESPACE;
 use super::kubectl::{get, kubectl};
 use super::node::{self, GPUS, Gpus, Plugin};
 use super::prometheus::Prometheus;
