@@ -76,7 +76,7 @@ Examples:
     mcad-aggregator dump > dump.json
     mcad-aggregator explain --cluster file:dump.json
 
-  With kubectl alone; of the last two, those that the cluster has. JSON is read many times faster than YAML
+  With kubectl alone; of the last two, those that the cluster has. JSON is read faster than YAML
     kubectl get nodes,pods -A -o json > dump.json
     kubectl get appwrappers.workload.codeflare.dev -A -o json > workload.json
     kubectl get appwrappers.mcad.ibm.com -A -o json > mcad.json

@@ -201,7 +201,10 @@ fn instances_are_counted_under_their_profile_and_a_lost_gpu_beside_them() {
 fn the_program_shows_the_worked_example_of_a_dump_and_a_report() {
     let folder = tempfile::tempdir().unwrap();
     let (dump, reports) = (folder.path().join("dump.json"), folder.path().join("reports.json"));
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": cluster(7)});
+    let mut items = cluster(7);
+    // That there are no AppWrappers is known.
+    items.push(json!({"apiVersion": "workload.codeflare.dev/v1beta2", "kind": "AppWrapperList", "items": []}));
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
     std::fs::write(&dump, list.to_string()).unwrap();
     // One a line, as `mcad-agent --once` prints it.
     std::fs::write(&reports, serde_json::to_string(&broke_in_use()).unwrap() + "\n").unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "allow-unwrap-in-tests does not reach what tests call in a file of their own")]
 mod support;
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Output, Stdio};
 
@@ -359,7 +360,7 @@ fn aliases_are_read_across_items_and_what_grows_without_end_is_refused() {
     let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for at in 1..10 {
         let before = format!("*a{}", at - 1);
-        laughs.push_str(&format!("a{at}: &a{at} [{}]\n", vec![before; 10].join(", ")));
+        writeln!(laughs, "a{at}: &a{at} [{}]", vec![before; 10].join(", ")).unwrap();
     }
     let printed = explain(&laughs);
     assert_eq!(printed.code, Some(1));

@@ -113,8 +113,9 @@ mod tests {
         let mut seen = 0;
         for case in 1..=4 {
             let text = std::fs::read_to_string(cases.join(format!("{case}.yaml"))).unwrap();
-            let list: Value = serde_saphyr::from_str(&text).unwrap();
-            let items = list["items"].as_array().unwrap().iter().filter(|item| item["kind"] == "AppWrapper");
+            let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+            let items = documents.iter().flat_map(|document| document["items"].as_array().into_iter().flatten());
+            let items = items.chain(&documents).filter(|item| item["kind"] == "AppWrapper");
             for item in items {
                 let mut left = item.clone();
                 bare(&mut left["spec"]);

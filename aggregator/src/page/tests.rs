@@ -126,7 +126,7 @@ fn what_is_wrong_with_a_dump_stands_before_every_figure_of_every_page() {
         let wanted = Wanted::parse(path, "").unwrap().unwrap();
         let html = show(&wanted, &dumped(input.clone()), at(0)).unwrap();
         let read = text(&html);
-        let (wrong, figures) = (read.find("Missing: no Pods &lt;in&gt; the dump"), read.find("installed"));
+        let (wrong, figures) = (read.find("Missing: no Pods &lt;in&gt; the dump"), read.find("CPU cores"));
         assert!(wrong.is_some() && wrong < figures, "{read}");
         assert!(read.contains("Left out: dump.json: document 18") && !read.contains("document 19"), "{read}");
         check_contains(&read, "11 more are in the log.");
