@@ -180,7 +180,10 @@ impl Place {
         let began = Instant::now();
         loop {
             let text = fs::read_to_string(&said).unwrap();
-            if text.contains("listening metrics=") || text.contains("reports arrive") {
+            if ["listening metrics=", "reports arrive", "an exporter of this node alone"]
+                .iter()
+                .any(|word| text.contains(word))
+            {
                 return Ok(serving);
             }
             if let Some(status) = serving.0.try_wait().unwrap() {

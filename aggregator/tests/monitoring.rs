@@ -147,7 +147,8 @@ fn start_aggregator(folder: &Path) -> Aggregator {
     std::fs::write(&dump_file, dump()).unwrap();
     std::fs::write(&reports_file, reports()).unwrap();
     let (cluster, reports) = (format!("file:{}", dump_file.display()), reports_file.display().to_string());
-    Aggregator::start(&["--cluster", &cluster, "--reports", &reports])
+    // No object of the dump says when it was made.
+    Aggregator::start(&["--cluster", &cluster, "--reports", &reports, "--at", "2026-01-05T12:00:00Z"])
 }
 
 /// The query has a result, at the latest when `rate` has its two answers.

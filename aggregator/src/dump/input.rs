@@ -3,6 +3,7 @@
 //! Owns the sentences; where they stand is explain's and the page's.
 use std::error::Error;
 use std::fmt::Write as _;
+use std::hash::BuildHasher as _;
 
 use serde::Serialize;
 
@@ -10,6 +11,7 @@ use super::Dump;
 use super::instant::Instant;
 use super::record::{ListState, Listed};
 use crate::object::{Kind, Object, Served};
+use crate::table::Secret;
 
 /// See the module's documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -157,7 +159,7 @@ fn notes(dump: &Dump, instant: Option<Instant>) -> Vec<String> {
 
 /// How many objects are there more than once, and one of them.
 fn doubled(objects: &[Object]) -> (usize, String) {
-    let hasher = ahash::RandomState::new();
+    let hasher = Secret::default();
     let mut seen = hashbrown::HashSet::with_capacity_and_hasher(objects.len(), hasher.clone());
     let (mut count, mut first) = (0, String::new());
     for object in objects {
