@@ -1,8 +1,8 @@
 //! Whether the pods of an AppWrapper that need a place would fit on real nodes (docs/accounting.md §5).
 //!
 //! Pure, from a snapshot alone, so that it can be worked out elsewhere and later; the answer says only what it is about. Each
-//! step is tried only where those before it have not decided: best fit ([`rooms`]), which decides nearly always; upper bounds on
-//! how many pods can be placed ([`bounds`]); best fit in other orders ([`orders`]); a search that ends ([`search`]). No step
+//! step is tried only where those before it have not decided: best fit (`rooms`), which decides nearly always; upper bounds on
+//! how many pods can be placed (`bounds`); best fit in other orders (`orders`); a search that ends (`search`). No step
 //! looks at a clock: equal snapshots give equal answers.
 mod bounds;
 mod choice;

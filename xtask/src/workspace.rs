@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::probe_inputs;
 
-/// As [`probe_inputs`] has it: what the sources' folder and cargo's are called in programs.
+/// As `probe_inputs` has it: what the sources' folder and cargo's are called in programs.
 pub const REMAPPED: [&str; 2] = probe_inputs::REMAPPED;
 
 /// The profile of cargo by which people are to build what they run: soon done, and fast enough (Cargo.toml).
