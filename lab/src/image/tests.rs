@@ -266,10 +266,16 @@ fn the_agent_finds_the_drivers_library_where_the_container_runtime_puts_it() {
     }
 }
 
-/// Two nodes; the figures themselves are the aggregator's tests' business.
-const DUMP: &str = r#"{"kind": "List", "apiVersion": "v1", "items": [{"kind": "Node", "apiVersion": "v1",
-    "metadata": {"name": "n1", "uid": "u1"},
-    "status": {"capacity": {"cpu": "4"}, "allocatable": {"cpu": "3"}}}]}"#;
+/// A whole cluster, as small as one can be: a dump that lacks a kind is said to be in part, and ends with another status. The figures
+/// themselves are the aggregator's tests' business.
+const DUMP: &str = r#"{"kind": "List", "apiVersion": "v1", "items": [
+    {"kind": "Node", "apiVersion": "v1", "metadata": {"name": "n1", "uid": "u1"},
+        "status": {"capacity": {"cpu": "4"}, "allocatable": {"cpu": "3"}}},
+    {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p1", "namespace": "default", "uid": "u2"},
+        "spec": {"nodeName": "n1", "containers": [{"name": "main", "resources": {"requests": {"cpu": "1"}}}]},
+        "status": {"phase": "Running"}},
+    {"kind": "AppWrapper", "apiVersion": "workload.codeflare.dev/v1beta2", "metadata": {"name": "a1", "namespace": "default", "uid": "u3"},
+        "spec": {"components": []}, "status": {"phase": "Suspended"}}]}"#;
 
 #[test]
 fn the_aggregator_runs_with_nothing_but_itself_as_nobody() {
@@ -280,7 +286,7 @@ fn the_aggregator_runs_with_nothing_but_itself_as_nobody() {
     std::fs::write(root.path().join("dump.json"), DUMP).unwrap();
     let words = ["--cluster", "file:/dump.json", "--print-metrics"];
     let metrics = stdout(&run(root.path(), Program::Aggregator, &words));
-    assert!(metrics.contains("mcad_allocatable_capacity_cpu 3000\n"), "{metrics}");
+    assert!(metrics.contains("mcad_allocatable_capacity_cpu 2000\n"), "{metrics}");
     let build = format!("mcad_build_info{{revision=\"{}\",version=\"{}\"}} 1", sources.revision, sources.version);
     assert!(metrics.contains(&build), "{metrics}");
     let help = stdout(&run(root.path(), Program::Aggregator, &["--help"]));
