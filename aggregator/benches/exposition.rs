@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use mcad_aggregator::exposition::{Closed, Exposition, Family, Kind, Labels, Sink, Value};
+use mcad_present::exposition::{Closed, Exposition, Family, Kind, Labels, Sink, Value};
 
 const NODES: u64 = 10_000;
 const RUNS: usize = 9;

@@ -9,14 +9,14 @@ mod support;
 #[path = "support/tight.rs"]
 mod tight;
 
-use mcad_aggregator::cluster::Cluster;
-use mcad_aggregator::fit::{Fits, Outcome, fits};
-use mcad_aggregator::ladder::Rung;
-use mcad_aggregator::object::{AppWrapper, Object};
-use mcad_aggregator::options::Options;
-use mcad_aggregator::resource::{Amounts, Resource};
-use mcad_aggregator::snapshot::Snapshot;
-use mcad_aggregator::views::{NodeView, Views};
+use mcad_accounting::cluster::Cluster;
+use mcad_accounting::fit::{Fits, Outcome, fits};
+use mcad_accounting::ladder::Rung;
+use mcad_accounting::object::{AppWrapper, Object};
+use mcad_accounting::options::Options;
+use mcad_accounting::resource::{Amounts, Resource};
+use mcad_accounting::snapshot::Snapshot;
+use mcad_accounting::views::{NodeView, Views};
 use serde_json::{Value, json};
 use support::objects::{node, node_name, object};
 use support::{begin, both, figure, spell, timed};

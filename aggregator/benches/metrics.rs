@@ -10,18 +10,20 @@ use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use mcad_aggregator::clock::Now;
-use mcad_aggregator::cluster::Cluster;
-use mcad_aggregator::exposition::{Closed, Exposition, Sink};
-use mcad_aggregator::fit::Fits;
-use mcad_aggregator::measure::{NamedPods, Places};
-use mcad_aggregator::merge::{Ages, Snapshot, View, merge};
-use mcad_aggregator::metrics;
-use mcad_aggregator::options::{GpuMetrics, Options};
-use mcad_aggregator::receive::{self, NodeName};
-use mcad_aggregator::store::{Limits, Store, Stored};
-use mcad_aggregator::totals::Totals;
-use mcad_aggregator::views::Views;
+use mcad_accounting::cluster::Cluster;
+use mcad_accounting::fit::Fits;
+use mcad_accounting::measure::{NamedPods, Places};
+use mcad_accounting::merge::{Ages, Snapshot, View, merge};
+use mcad_accounting::node_name::NodeName;
+use mcad_accounting::now::Now;
+use mcad_accounting::options::{GpuMetrics, Options};
+use mcad_accounting::reported::Stored;
+use mcad_accounting::totals::Totals;
+use mcad_accounting::views::Views;
+use mcad_aggregator::receive;
+use mcad_aggregator::store::{Limits, Store};
+use mcad_present::exposition::{Closed, Exposition, Sink};
+use mcad_present::metrics;
 use mcad_wire::report::{
     Assignment, Assignments, Cgroup, Cgroups, DeviceIds, Gpu, Gpus, Machine, REPORT_VERSION, Report,
 };

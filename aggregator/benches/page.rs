@@ -7,14 +7,14 @@ mod support;
 
 use std::time::Duration;
 
-use mcad_aggregator::clock::Now;
-use mcad_aggregator::cluster::Cluster;
-use mcad_aggregator::history::History;
-use mcad_aggregator::merge::{Ages, Snapshot};
-use mcad_aggregator::options::Options;
-use mcad_aggregator::page::wanted::Wanted;
-use mcad_aggregator::page::{Shown, render};
+use mcad_accounting::cluster::Cluster;
+use mcad_accounting::merge::{Ages, Snapshot};
+use mcad_accounting::now::Now;
+use mcad_accounting::options::Options;
 use mcad_aggregator::replica::Kubernetes;
+use mcad_present::history::History;
+use mcad_present::page::wanted::Wanted;
+use mcad_present::page::{Shown, render};
 use serde_json::json;
 use support::objects::{namespace, node, object};
 use support::{begin, both, figure, megabytes};
@@ -43,7 +43,7 @@ fn main() {
     figure("bytes", megabytes(html(&snapshot, "").len() as u64), "≤ 0.5 MB");
 }
 
-fn waiting(at: usize) -> mcad_aggregator::object::Object {
+fn waiting(at: usize) -> mcad_accounting::object::Object {
     let requests = json!({"cpu": "64", "memory": "512Gi", "nvidia.com/gpu": 1 + at % 16});
     object(json!({
         "apiVersion": "workload.codeflare.dev/v1beta1", "kind": "AppWrapper",

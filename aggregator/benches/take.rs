@@ -14,15 +14,15 @@ mod support;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mcad_accounting::cluster::Cluster;
+use mcad_accounting::measure::{NamedPods, Places};
+use mcad_accounting::object::{Kind, decode};
+use mcad_accounting::options::Options;
+use mcad_accounting::totals::Totals;
+use mcad_accounting::views::Views;
 use mcad_aggregator::clock::Clock;
-use mcad_aggregator::cluster::Cluster;
-use mcad_aggregator::measure::{NamedPods, Places};
-use mcad_aggregator::object::{Kind, decode};
-use mcad_aggregator::options::Options;
 use mcad_aggregator::receive::receive;
 use mcad_aggregator::store::{Limits, Store};
-use mcad_aggregator::totals::Totals;
-use mcad_aggregator::views::Views;
 use prost::Message as _;
 use support::{begin, figure, resident_bytes, spell};
 

@@ -8,8 +8,8 @@ mod support;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use mcad_aggregator::cluster::{Cluster, Event, Source};
-use mcad_aggregator::object::{self, Kind, Object};
+use mcad_accounting::cluster::{Cluster, Event, Source};
+use mcad_accounting::object::{self, Kind, Object};
 use support::objects::{Shape, node};
 use support::{Times, begin, figure, forget_peak, megabytes, peak_bytes, resident_bytes, spell, timed};
 

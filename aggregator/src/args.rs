@@ -8,13 +8,12 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use clap::Parser;
 use k8s_openapi::jiff::Timestamp;
-
-use crate::accelerator::Accelerator;
-use crate::options::{GpuMetrics, OperatorMetrics, Options, PodMetrics};
-use crate::quantity::Quantity;
-use crate::selector::Selector;
-use crate::tolerated::ToleratedTaint;
-use crate::version;
+use mcad_accounting::options::accelerator::Accelerator;
+use mcad_accounting::options::selector::Selector;
+use mcad_accounting::options::tolerated::ToleratedTaint;
+use mcad_accounting::options::{GpuMetrics, OperatorMetrics, Options, PodMetrics};
+use mcad_accounting::resource::quantity::Quantity;
+use mcad_present::version;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -200,7 +199,7 @@ pub struct Figures {
     pub agent_nodes: Selector,
     /// A taint that keeps no pod off: KEY is NoSchedule alone, KEY:NoExecute the other effect. May be given several times;
     /// these then replace the default.
-    #[arg(long, value_name = "KEY[:EFFECT]", default_value = crate::resource::NVIDIA_GPU)]
+    #[arg(long, value_name = "KEY[:EFFECT]", default_value = mcad_accounting::resource::NVIDIA_GPU)]
     pub tolerate_taint: Vec<ToleratedTaint>,
     /// An extended resource that is an accelerator, besides nvidia.com/*, amd.com/gpu, habana.ai/gaudi, google.com/tpu and
     /// gpu.intel.com/*: its slots and its largest free block are shown. May be given several times.

@@ -5,24 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use mcad_accounting::now::Now;
 use rustix::time::ClockId;
-
-/// One instant, by both clocks: ages are differences of `since_start`, which never jumps; `unix_ms` is for comparing
-/// with time stamps that others wrote.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Now {
-    /// Time since some fixed point before this process began to serve.
-    pub since_start: Duration,
-    /// Milliseconds since the Unix epoch.
-    pub unix_ms: u64,
-}
-
-impl Now {
-    /// How long ago `earlier` was; zero if it lies ahead.
-    pub fn since(self, earlier: Now) -> Duration {
-        self.since_start.saturating_sub(earlier.since_start)
-    }
-}
 
 /// Where [`Now`] comes from.
 #[derive(Clone)]

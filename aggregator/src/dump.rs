@@ -1,7 +1,7 @@
 //! Dumps: what `mcad-aggregator dump` or `kubectl get … -o json` wrote of a cluster, read back.
 //!
 //! Owns files, documents and lists, what of them counts, which kinds are known by them, and what is said of them as an input; what an
-//! object says is [`crate::object`]'s. A List, several documents, YAML, JSON, and any mix of them are the same. Files are read as
+//! object says is [`mcad_accounting::object`]'s. A List, several documents, YAML, JSON, and any mix of them are the same. Files are read as
 //! they come, an object at a time: memory holds what is decoded, not the text.
 mod file;
 mod window;
@@ -22,10 +22,10 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::cluster::Cluster;
-use crate::object::{Kind, Object, UnreadableQuantity};
 use document::Sink;
 use instant::{By, Instant};
+use mcad_accounting::cluster::Cluster;
+use mcad_accounting::object::{Kind, Object, UnreadableQuantity};
 use record::{ListState, Record};
 use window::Window;
 use wrong::Trouble;

@@ -8,8 +8,8 @@ use kube::{Client, Config};
 use mcad_aggregator::args::Dump;
 use mcad_aggregator::clock::Clock;
 use mcad_aggregator::dump::record::ListState;
-use mcad_aggregator::explain::amount::printable;
 use mcad_aggregator::list;
+use mcad_present::explain::amount::printable;
 
 /// Writes a dump to standard output, and how far it is to standard error.
 pub(crate) async fn dump(args: &Dump) -> Result<ExitCode> {

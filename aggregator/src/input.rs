@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::jiff::Timestamp;
+use mcad_accounting::cluster::Cluster;
+use mcad_accounting::merge::Ages;
+use mcad_accounting::now::Now;
 use mcad_aggregator::args::{Figures, Inputs};
-use mcad_aggregator::clock::{Clock, Now};
-use mcad_aggregator::cluster::Cluster;
+use mcad_aggregator::clock::Clock;
 use mcad_aggregator::dump::{self, Dump};
-use mcad_aggregator::merge::Ages;
 use mcad_aggregator::receive;
 use mcad_aggregator::replica::{Dumped, Kubernetes, Mode};
 use mcad_aggregator::store::{self, Store};
@@ -22,7 +23,7 @@ pub(crate) struct Input {
     pub(crate) mode: Mode,
     pub(crate) store: Store,
     /// What is said of the dump. Absent: there is none.
-    dump: Option<Arc<dump::input::Input>>,
+    dump: Option<Arc<mcad_accounting::input::Input>>,
 }
 
 impl Input {
@@ -42,7 +43,7 @@ impl Input {
         }
         let dump = Dump::read(&files)?;
         let instant = dump.instant(inputs.at.map(Timestamp::as_millisecond));
-        let said = Arc::new(dump::input::Input::new(&dump, instant));
+        let said = Arc::new(dump::input::said_of(&dump, instant));
         let dumped = Dumped { unix_ms: instant.map(|instant| instant.unix_ms), input: Arc::clone(&said) };
         let kubernetes = Kubernetes::new(dump.into_cluster(), figures.options(), Ages::DoNot).of_dump(dumped);
         let mut store = Store::new(store::Limits::REPLAY);

@@ -9,10 +9,9 @@ pub mod lease;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mcad_accounting::merge::Role;
+use mcad_accounting::now::Now;
 use tokio::sync::watch;
-
-use crate::clock::Now;
-use crate::merge::Role;
 
 /// Whether this replica speaks for the cluster; all clones are one.
 #[derive(Clone, Debug)]

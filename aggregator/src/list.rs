@@ -12,16 +12,16 @@ use k8s_openapi::jiff::{Timestamp, fmt::rfc2822};
 use kube::api::ListParams;
 use kube::core::{Request, Resource as _};
 use kube::{Client, client::Body};
+use mcad_accounting::cluster::Source;
+use mcad_accounting::object::bare::bare;
+use mcad_accounting::object::{Kind, Served, needed};
+use mcad_present::version;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::clock::Clock;
-use crate::cluster::Source;
 use crate::dump::record::{API_VERSION, KIND, ListState, Listed, Record, WhoseClock};
-use crate::object::bare::bare;
-use crate::object::{Kind, Served, needed};
-use crate::version;
 use crate::watch::resource;
 use crate::watch::seen::{SeenAppWrapper, SeenKind, SeenNode, SeenPod};
 

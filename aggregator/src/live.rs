@@ -13,14 +13,12 @@ use std::{
 };
 
 use kube::Client;
+use mcad_accounting::cluster::{Event, Source};
 use tokio::sync::mpsc;
 
 use self::refit::{LOOK, Last};
-use crate::{
-    cluster::{Event, Source},
-    replica::Replica,
-    watch::{self, Settings, Told},
-};
+use crate::replica::Replica;
+use crate::watch::{self, Settings, Told};
 
 /// What is told and not yet heard. The watches wait when it is full: nothing is lost, and nothing grows.
 const TOLD: usize = 1024;

@@ -5,10 +5,9 @@ mod refusal;
 mod scan;
 
 use std::borrow::Cow;
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
+use mcad_accounting::node_name::NodeName;
 use mcad_wire::reading::{Cgroups, Gpu, Machine, Malformed, Report};
 use mcad_wire::report::REPORT_VERSION;
 use prost::Message as _;
@@ -29,8 +28,6 @@ pub const MAX_DEVICES: usize = 512;
 pub const MAX_ASSIGNMENTS: usize = 4_096;
 /// There are four sources with a handful of reasons each.
 pub const MAX_ABSENCES: usize = 64;
-/// Kubernetes' limit on a node's name, a DNS subdomain.
-const MAX_NODE_NAME_BYTES: usize = 253;
 /// PATH_MAX: the kernel hands out no longer one.
 const MAX_PATH_BYTES: usize = 4_096;
 /// Ids, names and reasons. The longest in use is a container id with its prefix, below 100.
@@ -41,10 +38,6 @@ const MAX_MEMORY_BYTES: u64 = 1 << 49;
 const MAX_CPUS: u32 = 65_536;
 /// Wider than what mcad-agent takes (100 ms to 1 h); what is outside is a mistake in units.
 const INTERVALS_MS: std::ops::RangeInclusive<u64> = 10..=3_600_000;
-
-/// A node's name: visible ASCII, 1 to 253 bytes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeName(Arc<str>);
 
 /// A report that passed.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,34 +113,6 @@ fn checked(report: &Report<'_>) -> Result<NodeName, Refusal> {
     check_gpus(report)?;
     check_assignments(report)?;
     Ok(node)
-}
-
-impl NodeName {
-    /// Takes a name that obeys the rules.
-    pub fn new(name: &str) -> Result<Self, Refusal> {
-        let visible = name.bytes().all(|byte| byte.is_ascii_graphic());
-        if name.is_empty() || name.len() > MAX_NODE_NAME_BYTES || !visible {
-            return Err(Refusal::NodeName(name.chars().take(MAX_STRING_BYTES).collect()));
-        }
-        Ok(Self(name.into()))
-    }
-
-    /// As text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for NodeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
-    }
-}
-
-impl fmt::Display for NodeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 fn check_machine(machine: &Machine) -> Result<(), Refusal> {

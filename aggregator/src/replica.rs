@@ -6,30 +6,33 @@ mod tests;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mcad_accounting::cluster::{Cluster, Event, Source};
+use mcad_accounting::fit::{self, Fits};
+use mcad_accounting::input::Input;
+use mcad_accounting::measure::{NamedPods, Places};
+use mcad_accounting::merge::{self, Ages, Role, Snapshot, View};
+use mcad_accounting::node_name::NodeName;
+use mcad_accounting::now::Now;
+use mcad_accounting::object::Object;
+use mcad_accounting::options::Options;
+use mcad_accounting::reported::Stored;
+use mcad_accounting::totals::Totals;
+use mcad_accounting::views::Views;
+use mcad_present::exposition::{Closed, Exposition, Sink};
+use mcad_present::metrics;
 use mcad_wire::reading::Report;
 use mcad_wire::seed::{SEED_VERSION, Seed};
 
-use crate::clock::{Clock, Now};
-use crate::cluster::{Cluster, Event, Source};
-use crate::dump::input::Input;
-use crate::exposition::{Closed, Exposition, Sink};
-use crate::fit::{self, Fits};
+use crate::clock::Clock;
 use crate::leader::Leadership;
 use crate::leader::election::Standing;
-use crate::measure::{NamedPods, Places};
-use crate::merge::{self, Ages, Role, Snapshot, View};
-use crate::metrics;
-use crate::object::Object;
-use crate::options::Options;
-use crate::receive::{self, NodeName, Received, Refusal};
+use crate::receive::{self, Received, Refusal};
 use crate::seed::{Past, SeedError};
 use crate::seldom::Repeated;
 use crate::self_metrics::SelfMetrics;
-use crate::store::{self, Outcome, Store, Stored};
-use crate::totals::Totals;
+use crate::store::{self, Outcome, Store};
 use crate::trust::pace::Pace;
 use crate::trust::verdict::{Bearer, Distrust};
-use crate::views::Views;
 use crate::watch::Told;
 
 /// One running aggregator.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mcad_accounting::totals::Differ;
 use prost::Message as _;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -15,7 +16,6 @@ use crate::leader::lease::Holder;
 use crate::peer::{self, FetchError};
 use crate::replica::Replica;
 use crate::seldom::Seldom;
-use crate::totals::Differ;
 use crate::trust::peers::Credentials;
 
 /// How long reports wait for an answer, once the cluster is known. Agents send the next one after as long.

@@ -4,8 +4,8 @@ use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::clock::Now;
-use crate::table::Table;
+use mcad_accounting::now::Now;
+use mcad_accounting::table::Table;
 
 /// From one to the next.
 const EVERY: Duration = Duration::from_mins(1);
@@ -49,8 +49,9 @@ impl<K: Eq + Hash> Repeated<K> {
 
 #[cfg(test)]
 mod tests {
+    use mcad_testkit::reports::at;
+
     use super::*;
-    use crate::fixtures::at;
 
     #[test]
     fn the_first_of_a_kind_is_said_and_then_one_a_minute_with_how_many_there_were() {

@@ -2,15 +2,15 @@
 //! known by who calls.
 use std::time::Duration;
 
+use mcad_accounting::cluster::Source;
+use mcad_accounting::reported::NoNews;
+use mcad_present::exposition::{Family, Kind};
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
-use crate::cluster::Source;
-use crate::exposition::{Family, Kind};
 use crate::receive::Refusal;
-use crate::store::NoNews;
 use crate::trust::identity::Asked;
 use crate::watch;
 

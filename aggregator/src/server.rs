@@ -19,28 +19,28 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use board::Board;
+use bodies::Bodies;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use mcad_present::history;
+use places::{Bounds, Places};
+use stall::Stall;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use turns::Turns;
+use visitor::Visitor;
 
-use crate::history;
 use crate::replica::Replica;
 use crate::seldom::Seldom;
 use crate::self_metrics::Closed;
 use crate::trust::identity::Tokens;
 use crate::trust::tls::Certificates;
-use board::Board;
-use bodies::Bodies;
-use places::{Bounds, Places};
-use stall::Stall;
-use turns::Turns;
-use visitor::Visitor;
 
 /// Two fifths of what an answer may take (docs/benchmarks.md).
 const REST: Duration = Duration::from_millis(20);

@@ -1,5 +1,5 @@
 //! Watches the API server and turns what it says into events of the cluster. Owns what is asked for and how its absence is
-//! told; what the objects mean is [`crate::cluster`]'s.
+//! told; what the objects mean is [`mcad_accounting::cluster`]'s.
 //!
 //! One watch per list: nodes, pods, and AppWrappers of every group and version that is served, which may come and go. A watch
 //! that breaks is resumed where it was; the last state stands meanwhile, for [`Settings::grace`]. After that it is
@@ -16,6 +16,8 @@ use kube::{
     core::ApiResource,
     runtime::watcher::{self, Config, watcher},
 };
+use mcad_accounting::cluster::{Event, Source};
+use mcad_accounting::object::{Object, Served};
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::mpsc,
@@ -23,8 +25,6 @@ use tokio::{
 };
 
 use self::seen::{Seen, SeenKind, SeenNode, SeenPod};
-use crate::cluster::{Event, Source};
-use crate::object::{Object, Served};
 
 pub use self::discovery::Discovery;
 

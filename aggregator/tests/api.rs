@@ -2,16 +2,15 @@
 //!
 //! `MCAD_BLESS=1 cargo test -p mcad-aggregator` writes the document's examples anew; the difference is to be reviewed.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
-mod common;
 
 use std::fs;
 
-use common::build::{node, node_of, v1beta1, with};
-use common::explained::{LATER, NOW, check_golden, example, root, snapshot, snapshot_of};
-use mcad_aggregator::api::{Refused, Wanted};
-use mcad_aggregator::cluster::Cluster;
-use mcad_aggregator::explain;
-use mcad_aggregator::merge::Snapshot;
+use mcad_accounting::cluster::Cluster;
+use mcad_accounting::merge::Snapshot;
+use mcad_present::api::{Refused, Wanted};
+use mcad_present::explain;
+use mcad_testkit::build::{node, node_of, v1beta1, with};
+use mcad_testkit::explained::{LATER, NOW, check_golden, example, root, snapshot, snapshot_of};
 use serde_json::{Value, json};
 
 fn ask(snapshot: &Snapshot, address: &str) -> Result<Value, Refused> {

@@ -1,13 +1,12 @@
 //! Worked clusters: a dump in, the lines of sections A to D out, exactly. `cases/README.md` says where they come from.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
 use std::path::Path;
 
-use common::print;
+use mcad_accounting::options::Options;
 use mcad_aggregator::dump::Dump;
-use mcad_aggregator::options::Options;
+use mcad_testkit::print;
 
 fn check(case: &str) {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");

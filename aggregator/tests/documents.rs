@@ -1,10 +1,17 @@
 //! What documents and `--help` tell people to type: every line is a command line of this version, and what needs no cluster is run.
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::{CommandFactory as _, Parser as _};
+use mcad_accounting::reported::NoNews;
+use mcad_aggregator::receive::Refusal;
+use mcad_aggregator::self_metrics;
+use mcad_present::exposition::Family;
+use mcad_present::metrics;
+use mcad_testkit::golden::check_file;
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -114,4 +121,29 @@ fn shells_understand_the_completions() {
         checking.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
         assert!(checking.wait().unwrap().success(), "{shell} does not understand its completions");
     }
+}
+
+#[test]
+fn docs_metrics_md_lists_what_there_is() {
+    let mut tables = String::new();
+    let own = self_metrics::FAMILIES.to_vec();
+    for (title, families) in [("The cluster", metrics::all().collect()), ("The aggregator itself", own)] {
+        write!(tables, "## {title}\n\n| name | type | labels | unit | meaning |\n|---|---|---|---|---|\n").unwrap();
+        for Family { name, kind, labels, unit, help } in families {
+            let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+            let labels = if labels.is_empty() { "–".to_owned() } else { labels.join(" ") };
+            writeln!(tables, "| `{name}` | {kind} | {labels} | {unit} | {help} |").unwrap();
+        }
+        tables.push('\n');
+    }
+    let path = repository().join("docs/metrics.md");
+    // The reasons' sentences are written by hand; that none is missing is not.
+    let page = std::fs::read_to_string(&path).unwrap();
+    for reason in Refusal::reasons().chain(NoNews::REASONS.iter().copied()) {
+        assert!(page.contains(&format!("`{reason}`")), "{} does not say what {reason} is", path.display());
+    }
+    let (begin, end) = ("<!-- families: begin -->\n", "<!-- families: end -->");
+    let (before, rest) = page.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    check_file(&path, &format!("{before}{begin}\n{tables}{end}{after}"));
 }

@@ -1,15 +1,14 @@
 //! Dumps of every shape, and what is said of those that are broken.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
-use common::print;
-use mcad_aggregator::dump::input::Input;
+use mcad_accounting::options::Options;
+use mcad_aggregator::dump::input::said_of;
 use mcad_aggregator::dump::{Dump, DumpError};
-use mcad_aggregator::options::Options;
+use mcad_testkit::print;
 
 const NODE: &str = "apiVersion: v1\nkind: Node\nmetadata: {name: n}\nstatus: {capacity: {cpu: 4}}\n";
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: a}\nspec: {nodeName: n, containers: [{resources: {requests: {cpu: 0.5}}}]}\n";
@@ -30,7 +29,7 @@ fn check(text: &str) {
 /// What is said of objects that are left out.
 fn complaints(text: &str) -> Vec<String> {
     let dump = read(text);
-    Input::new(&dump, None).left_out
+    said_of(&dump, None).left_out
 }
 
 /// Why a text cannot be read at all.

@@ -3,19 +3,18 @@
 //! `MCAD_BLESS=1 cargo test -p mcad-aggregator` writes the golden files anew; the difference is to be reviewed.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
-use common::build::{advertised, assigned, gpu_report, gpus, node, object, pod, v1beta1, v1beta2, with};
-use common::explained::{NOW, check_golden, dumped, example, snapshot, snapshot_of};
-use mcad_aggregator::cluster::{Cluster, Event, Source};
-use mcad_aggregator::explain::{self, Answer, Subject, Unanswered};
-use mcad_aggregator::merge::{self, Ages, Snapshot, View};
-use mcad_aggregator::object::Kind;
-use mcad_aggregator::options::Options;
+use mcad_accounting::cluster::{Cluster, Event, Source};
+use mcad_accounting::merge::{self, Ages, Snapshot, View};
+use mcad_accounting::object::Kind;
+use mcad_accounting::options::Options;
 use mcad_aggregator::receive;
 use mcad_aggregator::replica::Kubernetes;
 use mcad_aggregator::store::{Limits, Store};
+use mcad_present::explain::{self, Answer, Subject, Unanswered};
 use mcad_terminal::paint::Paint;
+use mcad_testkit::build::{advertised, assigned, gpu_report, gpus, node, object, pod, v1beta1, v1beta2, with};
+use mcad_testkit::explained::{NOW, check_golden, dumped, example, snapshot, snapshot_of};
 use prost::Message as _;
 use serde_json::{Value, json};
 
@@ -305,7 +304,7 @@ fn time_slices_are_shares_of_fewer_gpus_where_labels_or_an_agent_tell_it() {
 #[test]
 fn lost_appwrappers_are_unknown_and_the_ladder_stands() {
     let mut cluster = Cluster::default();
-    cluster.serve([mcad_aggregator::object::Served::WorkloadV1Beta1]);
+    cluster.serve([mcad_accounting::object::Served::WorkloadV1Beta1]);
     cluster.apply(Event::Reset(Source::Nodes, vec![object(&node("n", json!({"cpu": "4"})))]));
     cluster.apply(Event::Reset(Source::Pods, Vec::new()));
     let said = cluster_text(&snapshot_of(cluster, Vec::new()));
@@ -443,7 +442,8 @@ mod why {
     #[test]
     fn what_fits_is_said_to_fit() {
         check(&[ready("n", 64, 8), asks(2, json!({"nvidia.com/gpu": "4"}))], "fits MCAD's sum, and the nodes", &[]);
-        let template = json!({"apiVersion": "v1", "kind": "Pod", "spec": common::build::spec(json!({"cpu": "1"}))});
+        let template =
+            json!({"apiVersion": "v1", "kind": "Pod", "spec": mcad_testkit::build::spec(json!({"cpu": "1"}))});
         let queued = v1beta2("w", json!([{"template": template}]), "Suspended");
         check(&[ready("n", 64, 8), queued], "fits the nodes; whether its queue admits it is not known here", &[]);
     }
@@ -466,7 +466,7 @@ mod why {
 
     #[test]
     fn nodes_that_pods_are_not_meant_for_do_not_count() {
-        let mut template = json!({"spec": {"template": {"spec": common::build::spec(json!({"cpu": "1"}))}}});
+        let mut template = json!({"spec": {"template": {"spec": mcad_testkit::build::spec(json!({"cpu": "1"}))}}});
         template["spec"]["template"]["spec"]["nodeSelector"] = json!({"zone": "b"});
         let asking = |replicas: u32| {
             let mut template = template.clone();
@@ -519,7 +519,7 @@ mod why {
 
     /// One of v1beta2 that waits, of one pod.
     fn one(requests: Value) -> Value {
-        one_with(common::build::spec(requests))
+        one_with(mcad_testkit::build::spec(requests))
     }
 
     fn one_with(spec: Value) -> Value {
@@ -547,7 +547,7 @@ mod why {
     #[test]
     fn a_host_port_that_is_taken_is_named() {
         let spec =
-            || with(common::build::spec(json!({"cpu": "1"})), "/containers/0/ports", json!([{"hostPort": 8080}]));
+            || with(mcad_testkit::build::spec(json!({"cpu": "1"})), "/containers/0/ports", json!([{"hostPort": 8080}]));
         let holding = with(pod("p", "n", json!({})), "/spec/containers/0/ports", json!([{"hostPort": 8080}]));
         let sentence =
             "needs host port 8080/TCP on 1 node, one for each pod; it is free on 0 of the 1 node with room for one";
@@ -563,7 +563,7 @@ mod why {
         let old = v1beta1("w", json!([{"generictemplate": {"kind": "MPIJob"}}]), json!({"state": "Pending"}));
         let sentence = "fits MCAD's sum; its pods are not known: MPIJob without custompodresources";
         check(&[ready("n", 64, 8), old], sentence, &[]);
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": common::build::spec(json!({"cpu": "1"}))});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": mcad_testkit::build::spec(json!({"cpu": "1"}))});
         let both = v1beta2(
             "w",
             json!([{"template": pod}, {"template": {"kind": "MPIJob", "apiVersion": "x/v1"}}]),
@@ -591,7 +591,7 @@ mod why {
             "/metadata/labels",
             json!({"workload.codeflare.dev/appwrapper": "w"}),
         );
-        let job = json!({"parallelism": 2, "completions": 2, "template": {"spec": common::build::spec(json!({"nvidia.com/gpu": "8"}))}});
+        let job = json!({"parallelism": 2, "completions": 2, "template": {"spec": mcad_testkit::build::spec(json!({"nvidia.com/gpu": "8"}))}});
         let running =
             v1beta2("w", json!([{"template": {"apiVersion": "batch/v1", "kind": "Job", "spec": job}}]), "Running");
         let objects = [ready("a", 64, 8), ready("b", 64, 5), ready("c", 64, 3), own, running];

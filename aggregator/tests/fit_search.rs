@@ -1,12 +1,11 @@
 //! Fit on nodes against trying every placement: what is found to fit has a placement, what is found not to has none.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
-use common::build::{node, object, pod, v1beta2, with};
-use common::snapshot;
-use mcad_aggregator::fit::Outcome;
-use mcad_aggregator::options::Options;
+use mcad_accounting::fit::Outcome;
+use mcad_accounting::options::Options;
+use mcad_testkit::build::{node, object, pod, v1beta2, with};
+use mcad_testkit::snapshot;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -2,19 +2,18 @@
 //! beside what Kubernetes says of the node. `UPDATE_GOLDEN=1 cargo test -p mcad-agent golden` makes the reports.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 mod support;
 
 use std::path::Path;
 
-use common::build::{self, node_of, pod, with};
-use common::{NOW_MS, check_lines, check_with};
-use mcad_aggregator::clock::Now;
-use mcad_aggregator::cluster::{Cluster, Event};
-use mcad_aggregator::measure::{NamedPods, Places, measure};
-use mcad_aggregator::options::PodMetrics;
+use mcad_accounting::cluster::{Cluster, Event};
+use mcad_accounting::measure::{NamedPods, Places, measure};
+use mcad_accounting::now::Now;
+use mcad_accounting::options::PodMetrics;
 use mcad_aggregator::receive;
 use mcad_aggregator::store::{Limits, Store};
+use mcad_testkit::build::{self, node_of, pod, with};
+use mcad_testkit::{NOW_MS, check_lines, check_with};
 use mcad_wire::report::Report;
 use prost::Message as _;
 use serde_json::{Value, json};

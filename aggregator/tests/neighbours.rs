@@ -3,14 +3,13 @@
 //! node with cgroups beside it, written by its wire crate: as protobuf for the network, as JSON for `--once`. Recorded files stay as
 //! they are; each version that is released adds its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
-mod common;
 
 use std::path::PathBuf;
 
-use common::build::{self, node_of, pod, with};
-use common::{check_lines, print_with};
-use mcad_aggregator::options::Options;
+use mcad_accounting::options::Options;
 use mcad_aggregator::receive::{self, Refusal};
+use mcad_testkit::build::{self, node_of, pod, with};
+use mcad_testkit::{check_lines, print_with};
 use mcad_wire::report::Report;
 use prost::Message as _;
 use serde_json::{Value, json};

@@ -9,15 +9,14 @@
 
 #[path = "support/agents.rs"]
 mod agents;
-mod common;
 mod support;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agents::{Agents, Pace, by_label, node, pods};
-use common::build::{self, spec, v1beta1, with};
 use mcad_agent::sender::{Credentials, Target};
+use mcad_testkit::build::{self, spec, v1beta1, with};
 use serde_json::{Value, json};
 use support::aggregator::Aggregator;
 use support::proxy::Wire;

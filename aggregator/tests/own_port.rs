@@ -2,21 +2,21 @@
 //! the same report.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use common::build::{self, node_of};
-use common::print_with;
+use mcad_accounting::merge::{View, merge};
+use mcad_accounting::now::Now;
+use mcad_accounting::options::Options;
 use mcad_agent::node_metrics::{self, Sampled};
-use mcad_aggregator::clock::Now;
-use mcad_aggregator::exposition::Exposition;
-use mcad_aggregator::merge::{View, merge};
-use mcad_aggregator::options::Options;
+use mcad_aggregator::receive;
 use mcad_aggregator::store::{Limits, Store};
-use mcad_aggregator::{metrics, receive};
+use mcad_present::exposition::Exposition;
+use mcad_present::metrics;
+use mcad_testkit::build::{self, node_of};
+use mcad_testkit::print_with;
 use mcad_wire::report::{Cgroup, Cgroups, Gpu, Gpus, Machine, MigInstance, NvlinkErrors, Report, XidErrors};
 use proptest::prelude::*;
 use prost::Message as _;

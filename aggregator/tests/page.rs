@@ -1,15 +1,14 @@
 //! The page of whole clusters: what it says of every kind of trouble, and how large it gets.
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
-mod common;
 
-use common::build::{node, object, pod, spec, v1beta2, with};
-use common::explained::{LATER, NOW, dumped, root, snapshot, snapshot_of};
-use mcad_aggregator::cluster::Cluster;
-use mcad_aggregator::history::History;
-use mcad_aggregator::merge::Snapshot;
-use mcad_aggregator::object::Kind;
-use mcad_aggregator::page::wanted::Wanted;
-use mcad_aggregator::page::{PER_PAGE, Shown, render};
+use mcad_accounting::cluster::Cluster;
+use mcad_accounting::merge::Snapshot;
+use mcad_accounting::object::Kind;
+use mcad_present::history::History;
+use mcad_present::page::wanted::Wanted;
+use mcad_present::page::{PER_PAGE, Shown, render};
+use mcad_testkit::build::{node, object, pod, spec, v1beta2, with};
+use mcad_testkit::explained::{LATER, NOW, dumped, root, snapshot, snapshot_of};
 use serde_json::json;
 
 fn page(snapshot: &Snapshot, path: &str, query: &str) -> String {

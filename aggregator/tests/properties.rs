@@ -1,31 +1,32 @@
 //! What holds for every cluster.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::random::{self, key};
-use common::{NOW_MS, print, snapshot, snapshot_of, text};
-use mcad_aggregator::clock::Now;
-use mcad_aggregator::cluster::{Cluster, Event, Source};
-use mcad_aggregator::exposition::Exposition;
-use mcad_aggregator::fit::Fits;
-use mcad_aggregator::hardware::{Facts, Found, Gpu, Gpus, Health};
-use mcad_aggregator::ladder::Account;
-use mcad_aggregator::measure::{MeasuredNode, NamedPods, Places};
-use mcad_aggregator::merge::{Ages, View, merge};
-use mcad_aggregator::metrics;
-use mcad_aggregator::object::{Kind, Object, Served, decode, needed};
-use mcad_aggregator::options::{Options, PodMetrics};
-use mcad_aggregator::receive::{self, NodeName};
-use mcad_aggregator::resource::Amounts;
-use mcad_aggregator::snapshot::Snapshot;
-use mcad_aggregator::store::{Limits, Store, Stored};
-use mcad_aggregator::totals::Totals;
-use mcad_aggregator::views::{NodeView, Views};
+use mcad_accounting::cluster::{Cluster, Event, Source};
+use mcad_accounting::fit::Fits;
+use mcad_accounting::hardware::{Facts, Found, Gpu, Gpus, Health};
+use mcad_accounting::ladder::Account;
+use mcad_accounting::measure::{MeasuredNode, NamedPods, Places};
+use mcad_accounting::merge::{Ages, View, merge};
+use mcad_accounting::node_name::NodeName;
+use mcad_accounting::now::Now;
+use mcad_accounting::object::{Kind, Object, Served, decode, needed};
+use mcad_accounting::options::{Options, PodMetrics};
+use mcad_accounting::reported::Stored;
+use mcad_accounting::resource::Amounts;
+use mcad_accounting::snapshot::Snapshot;
+use mcad_accounting::totals::Totals;
+use mcad_accounting::views::{NodeView, Views};
+use mcad_aggregator::receive;
+use mcad_aggregator::store::{Limits, Store};
+use mcad_present::exposition::Exposition;
+use mcad_present::metrics;
+use mcad_testkit::random::{self, key};
+use mcad_testkit::{NOW_MS, print, snapshot, snapshot_of, text};
 use mcad_wire::report::Report;
 use proptest::prelude::*;
 use prost::Message as _;
@@ -263,7 +264,7 @@ proptest! {
     fn mcads_sum_is_that_of_the_literal_routine_wherever_no_node_is_overdrawn(objects in random::cluster()) {
         let (expected, overdrawn) = literal_mcad_v1(&objects);
         let shown = snapshot(objects.iter().map(object).collect(), &Options::default());
-        let mcad_aggregator::snapshot::Capacity::V1(Some(shown)) = shown.capacity else { panic!("not shown") };
+        let mcad_accounting::snapshot::Capacity::V1(Some(shown)) = shown.capacity else { panic!("not shown") };
         prop_assume!(!overdrawn);
         prop_assert_eq!([shown.cpu, shown.memory, shown.gpu], expected);
     }

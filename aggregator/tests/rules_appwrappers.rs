@@ -1,12 +1,11 @@
 //! docs/accounting.md §2, rule by rule: AppWrappers, their demand, their pods, MCAD's dispatch.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
-use common::build::{node, pod, spec, v1beta1, v1beta2, with};
-use common::{NOW_MS, check, print};
-use mcad_aggregator::object::{Kind, decode};
-use mcad_aggregator::options::Options;
+use mcad_accounting::object::{Kind, decode};
+use mcad_accounting::options::Options;
+use mcad_testkit::build::{node, pod, spec, v1beta1, v1beta2, with};
+use mcad_testkit::{NOW_MS, check, print};
 use serde_json::{Value, json};
 
 fn line(figure: &str, resource: &str, amount: &str) -> String {
@@ -110,8 +109,8 @@ fn a_resource_that_is_named_has_its_line_also_at_0() {
 fn a_v1beta1_template_without_a_list_of_containers_has_no_pods() {
     let pods = |pod_spec: Value| {
         let item = json!([{"generictemplate": {"spec": {"replicas": 3, "template": {"spec": pod_spec}}}}]);
-        let decoded = common::build::object(&v1beta1("w", item, json!({})));
-        let mcad_aggregator::object::Object::AppWrapper(appwrapper) = decoded else { panic!("an AppWrapper") };
+        let decoded = mcad_testkit::build::object(&v1beta1("w", item, json!({})));
+        let mcad_accounting::object::Object::AppWrapper(appwrapper) = decoded else { panic!("an AppWrapper") };
         appwrapper.demand.pods()
     };
     assert_eq!(pods(json!({})), 0);
@@ -293,7 +292,7 @@ fn pods_belong_to_the_appwrapper_that_their_labels_name() {
 #[test]
 fn waiting_is_what_neither_runs_nor_may_run() {
     let waits = |appwrapper: Value| {
-        let text = print(vec![common::build::object(&appwrapper)], &Options::default());
+        let text = print(vec![mcad_testkit::build::object(&appwrapper)], &Options::default());
         text.contains("mcad_appwrapper_fit{appwrapper=\"w\",by=\"aggregate\"")
     };
     let old = |status: Value| v1beta1("w", json!([]), status);
@@ -336,7 +335,7 @@ fn what_mcad_promised_to_others_and_does_not_see_running_is_not_available() {
     };
     let fits = |yes: u8| format!("mcad_appwrapper_fit{{appwrapper=\"w\",by=\"aggregate\",namespace=\"a\"}} {yes}");
     let check = |objects: &[Value], fit: u8, shortfall: &str| {
-        common::check(objects, &[&fits(fit), &line("shortfall", "nvidia_com_gpu", shortfall)]);
+        mcad_testkit::check(objects, &[&fits(fit), &line("shortfall", "nvidia_com_gpu", shortfall)]);
     };
     check(&[eight.clone(), promised("Pending"), wants("w", 4, json!({}))], 0, "2");
     // Two of the six run: they are out of the sum already, and of the promise.

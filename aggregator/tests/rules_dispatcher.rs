@@ -1,11 +1,10 @@
 //! docs/accounting.md §1, rule by rule: MCAD's own figures of capacity.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
-use common::build::{node, node_of, pod, v1beta1, v1beta2, with};
-use common::{check, check_by};
-use mcad_aggregator::options::{OperatorMetrics, Options};
+use mcad_accounting::options::{OperatorMetrics, Options};
+use mcad_testkit::build::{node, node_of, pod, v1beta1, v1beta2, with};
+use mcad_testkit::{check, check_by};
 use serde_json::{Value, json};
 
 const CPU: &str = "mcad_allocatable_capacity_cpu";

@@ -1,11 +1,10 @@
 //! docs/accounting.md §5, rule by rule: fit on nodes, and slots.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
-use common::build::{node, pod, v1beta1, v1beta2, with};
-use common::{check, check_by, tolerating};
-use mcad_aggregator::options::Options;
+use mcad_accounting::options::Options;
+use mcad_testkit::build::{node, pod, v1beta1, v1beta2, with};
+use mcad_testkit::{check, check_by, tolerating};
 use serde_json::{Value, json};
 
 fn check_fit(objects: &[Value], fits: u8) {
@@ -22,7 +21,7 @@ fn waiting(sets: &[(u32, Value)]) -> Value {
 }
 
 fn spec(requests: Value) -> Value {
-    common::build::spec(requests)
+    mcad_testkit::build::spec(requests)
 }
 
 fn gpus(count: u32) -> Value {

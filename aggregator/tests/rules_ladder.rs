@@ -1,10 +1,9 @@
 //! docs/accounting.md §4, rule by rule: the ladder of one node and resource, with an agent and without.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
-use common::build::{advertised, assigned, broken, gpu_report, gpus, node, node_of, pod, report, with};
-use common::{check, check_by, check_with, tolerating};
+use mcad_testkit::build::{advertised, assigned, broken, gpu_report, gpus, node, node_of, pod, report, with};
+use mcad_testkit::{check, check_by, check_with, tolerating};
 use mcad_wire::report::{Gpu, Gpus, Machine, MigInstance, Report};
 use serde_json::{Value, json};
 

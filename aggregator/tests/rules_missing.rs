@@ -1,13 +1,12 @@
 //! docs/accounting.md §6: what is missing from the input is unknown and never 0, and pods of nodes that are not there.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
-use common::build::{advertised, assigned, gpu_report, gpus, node, object, pod, v1beta1, v1beta2, with};
-use common::{check, check_lines, print_cluster_with, snapshot_of, text};
-use mcad_aggregator::cluster::{Cluster, Event, Source};
-use mcad_aggregator::object::{Kind, Served};
-use mcad_aggregator::options::{Options, PodMetrics};
+use mcad_accounting::cluster::{Cluster, Event, Source};
+use mcad_accounting::object::{Kind, Served};
+use mcad_accounting::options::{Options, PodMetrics};
+use mcad_testkit::build::{advertised, assigned, gpu_report, gpus, node, object, pod, v1beta1, v1beta2, with};
+use mcad_testkit::{check, check_lines, print_cluster_with, snapshot_of, text};
 use mcad_wire::report::Report;
 use serde_json::{Value, json};
 
@@ -171,7 +170,7 @@ fn appwrappers_alone_are_counted_and_nothing_else_is_known() {
 
 #[test]
 fn mcad_v2s_capacity_needs_nodes_and_pods_as_well() {
-    let v2 = Options { operator_metrics: mcad_aggregator::options::OperatorMetrics::V2, ..Options::default() };
+    let v2 = Options { operator_metrics: mcad_accounting::options::OperatorMetrics::V2, ..Options::default() };
     let print = |kinds: &[Kind]| text(&snapshot_of(&known(&nodes(), kinds), &v2));
     check_lines(&print(&[Kind::Node, Kind::Pod]), &["mcad_capacity_gpu{node=\"n1\"} 8"]);
     check_lines(&print(&[Kind::Node]), &["mcad_capacity_ absent"]);
@@ -253,13 +252,13 @@ fn pods_that_are_lost_and_found_again_take_their_figures_with_them() {
     let mut cluster = known(&[&nodes()[..], &work()[..]].concat(), &Kind::ALL);
     let whole = text(&snapshot_of(&cluster, &Options::default()));
     let pods: Vec<_> = work().iter().filter(|object| of_kind("Pod")(object)).map(object).collect();
-    let mut views = mcad_aggregator::views::Views::new(Options::default());
+    let mut views = mcad_accounting::views::Views::new(Options::default());
     let mut print = |cluster: &Cluster| {
         let views = views.all(cluster, &[], |_| true);
         let mut snapshot =
-            mcad_aggregator::snapshot::Snapshot::new(cluster, views, common::NOW_MS, &Options::default());
+            mcad_accounting::snapshot::Snapshot::new(cluster, views, mcad_testkit::NOW_MS, &Options::default());
         // What was worked out before the loss is not said of now.
-        let fits = mcad_aggregator::fit::fits(&snapshot_of(
+        let fits = mcad_accounting::fit::fits(&snapshot_of(
             &known(&[&nodes()[..], &work()[..]].concat(), &Kind::ALL),
             &Options::default(),
         ));

@@ -1,10 +1,9 @@
 //! docs/accounting.md §6, rule by rule: AppWrappers that were started and are placed in part.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
-use common::build::{node, pod, spec, v1beta1, v1beta2, with};
-use common::check;
+use mcad_testkit::build::{node, pod, spec, v1beta1, v1beta2, with};
+use mcad_testkit::check;
 use serde_json::{Value, json};
 
 fn gpus(count: u32) -> Value {

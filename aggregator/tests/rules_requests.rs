@@ -1,10 +1,9 @@
 //! docs/accounting.md §3, rule by rule: effective requests of a pod.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
-use common::build::{node, pod, with};
-use common::check;
+use mcad_testkit::build::{node, pod, with};
+use mcad_testkit::check;
 use serde_json::{Value, json};
 
 /// What node `n` shows as requested by other pods, in cores, bytes, GPUs.
@@ -109,7 +108,7 @@ fn a_pod_holds_its_requests_from_binding_to_its_end() {
 fn a_pod_on_a_node_that_does_not_exist_is_allocated_and_in_no_ladder() {
     let mut lost = pod("p", "gone", json!({"cpu": "1"}));
     lost["metadata"]["labels"] = json!({"workload.codeflare.dev/appwrapper": "w"});
-    let wrapper = common::build::v1beta2("w", json!([]), "Running");
+    let wrapper = mcad_testkit::build::v1beta2("w", json!([]), "Running");
     check(
         &[node("n", json!({"cpu": "4"})), lost, wrapper],
         &[

@@ -1,10 +1,9 @@
 //! docs/accounting.md §5, rule by rule: what a pod finds room for on a node beside cpu, memory and GPUs, and in which order.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
-use common::build::{node, pod, spec, v1beta1, v1beta2, with};
-use common::check;
+use mcad_testkit::build::{node, pod, spec, v1beta1, v1beta2, with};
+use mcad_testkit::check;
 use serde_json::{Value, json};
 
 fn check_fit(objects: &[&[Value]], fits: &str) {
@@ -45,8 +44,8 @@ fn scratch_space_is_what_the_node_declares_less_what_bound_pods_request() {
     check_fit(&[&[node(), held(), one(spec(of("41Gi")))]], "0");
     check_fit(&[&[node(), with(held(), "/status/phase", json!("Succeeded")), one(spec(of("100Gi")))]], "1");
     // A node that does not declare it has none; one that requests none needs none.
-    check_fit(&[&[common::build::node("n", json!({})), one(spec(of("1")))]], "0");
-    check_fit(&[&[common::build::node("n", json!({})), one(spec(of("0")))]], "1");
+    check_fit(&[&[mcad_testkit::build::node("n", json!({})), one(spec(of("1")))]], "0");
+    check_fit(&[&[mcad_testkit::build::node("n", json!({})), one(spec(of("0")))]], "1");
     // A limit stands in for an absent request.
     let limited = json!({"containers": [{"resources": {"limits": of("101Gi")}}]});
     check_fit(&[&[node(), one(limited)]], "0");
@@ -180,7 +179,7 @@ fn what_is_to_come_has_requests_a_place_among_pods_and_ports_until_it_is_bound_o
     let taking = with(small(), "/spec/containers/0/ports", port());
     check_fit(&[&[gpu_node("n", 8), taking, one(with_ports(gpus(1), port()))]], "0");
     let scratch = || json!({"ephemeral-storage": "7Gi"});
-    let node = common::build::node("n", json!({"ephemeral-storage": "10Gi"}));
+    let node = mcad_testkit::build::node("n", json!({"ephemeral-storage": "10Gi"}));
     check_fit(&[&[node, nominated(0, scratch()), one(spec(scratch()))]], "0");
 }
 

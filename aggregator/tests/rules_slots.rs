@@ -1,11 +1,10 @@
 //! docs/accounting.md §4 and §5: resources that only pods name, and slots and blocks of accelerators.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
-use common::build::{node, pod, with};
-use common::{check, check_by};
-use mcad_aggregator::options::Options;
+use mcad_accounting::options::Options;
+use mcad_testkit::build::{node, pod, with};
+use mcad_testkit::{check, check_by};
 use serde_json::{Value, json};
 
 #[test]

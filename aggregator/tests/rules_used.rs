@@ -1,11 +1,10 @@
 //! docs/metrics.md B, C and E beside reports: what is used, by whom, and the devices one by one.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod common;
 
-use common::build::{assigned, gpu_report, gpus, node, pod, report, v1beta2, with};
-use common::{check_lines, check_with, print_with};
-use mcad_aggregator::options::{GpuMetrics, Options, PodMetrics};
+use mcad_accounting::options::{GpuMetrics, Options, PodMetrics};
+use mcad_testkit::build::{assigned, gpu_report, gpus, node, pod, report, v1beta2, with};
+use mcad_testkit::{check_lines, check_with, print_with};
 use mcad_wire::report::{Cgroup, Cgroups, Gpu, Machine, MigInstance, Report, XidErrors};
 use serde_json::{Value, json};
 
@@ -134,7 +133,7 @@ fn a_report_of_a_node_that_the_cluster_does_not_have_makes_no_line() {
     for report in &mut stranger {
         report.node = "stranger".into();
     }
-    let text = print_with(objects().iter().map(common::build::object).collect(), stranger, &Options::default());
+    let text = print_with(objects().iter().map(mcad_testkit::build::object).collect(), stranger, &Options::default());
     assert!(!text.contains("stranger"));
     check_lines(&text, &["mcad_node_agent_up{node=\"n\"} 0", "mcad_cluster_nodes_measured absent"]);
 }
@@ -240,7 +239,7 @@ fn devices_are_shown_one_by_one_with_what_is_known_of_them() {
         ],
     );
     let off = Options { gpu_metrics: GpuMetrics::Off, ..Options::default() };
-    let text = print_with(objects().iter().map(common::build::object).collect(), reports, &off);
+    let text = print_with(objects().iter().map(mcad_testkit::build::object).collect(), reports, &off);
     check_lines(&text, &["mcad_gpu_info absent", "mcad_gpu_healthy absent", "mcad_gpu_slots{gpus=\"1\"} 0"]);
 }
 
@@ -288,7 +287,7 @@ fn pods_are_shown_one_by_one_only_if_asked_for_and_only_those_that_the_cluster_h
     ));
     let devices = vec![busy("GPU-0", Some(0.5)), busy("GPU-1", Some(1.0)), busy("GPU-2", Some(1.0))];
     reports[1].gpus = gpu_report("n", devices).gpus;
-    let decoded = || objects().iter().map(common::build::object).collect::<Vec<_>>();
+    let decoded = || objects().iter().map(mcad_testkit::build::object).collect::<Vec<_>>();
     let on = Options { pod_metrics: PodMetrics::On, ..Options::default() };
     let text = print_with(decoded(), reports.clone(), &on);
     check_lines(
@@ -313,8 +312,11 @@ fn the_nodes_that_should_have_an_agent_are_chosen_by_label() {
     let labelled = |name: &str, pool: &str| with(node(name, json!({})), "/metadata/labels", json!({"pool": pool}));
     let objects = [labelled("n", "gpu"), labelled("m", "cpu"), labelled("l", "gpu")];
     let chosen = Options { agent_nodes: "pool=gpu".parse().unwrap(), ..Options::default() };
-    let text =
-        print_with(objects.iter().map(common::build::object).collect(), vec![report("n", 1), report("m", 1)], &chosen);
+    let text = print_with(
+        objects.iter().map(mcad_testkit::build::object).collect(),
+        vec![report("n", 1), report("m", 1)],
+        &chosen,
+    );
     check_lines(
         &text,
         &[
@@ -329,13 +331,13 @@ fn the_nodes_that_should_have_an_agent_are_chosen_by_label() {
 
 #[test]
 fn what_could_not_be_read_is_counted_by_list_for_as_long_as_it_is_there() {
-    use mcad_aggregator::cluster::{Cluster, Event};
+    use mcad_accounting::cluster::{Cluster, Event};
     let odd = [
         node("n", json!({"cpu": "1", "memory": "much"})),
         pod("p", "n", json!({"cpu": "x", "memory": "y"})),
         v1beta2("w", json!([{"podSets": [{"path": "elsewhere"}], "template": {}}]), "Running"),
     ];
-    let objects: Vec<_> = odd.iter().map(common::build::object).collect();
+    let objects: Vec<_> = odd.iter().map(mcad_testkit::build::object).collect();
     let count = |list: &str, count: u8| format!("mcad_aggregator_unreadable_quantities{{list=\"{list}\"}} {count}");
     let text = print_with(objects.clone(), Vec::new(), &Options::default());
     check_lines(
@@ -349,7 +351,7 @@ fn what_could_not_be_read_is_counted_by_list_for_as_long_as_it_is_there() {
         ],
     );
     let mut cluster = Cluster::from_objects(objects.clone());
-    cluster.apply(Event::Apply(common::build::object(&pod("p", "n", json!({"cpu": "x"})))));
+    cluster.apply(Event::Apply(mcad_testkit::build::object(&pod("p", "n", json!({"cpu": "x"})))));
     assert_eq!(cluster.unreadable().map(|(_, count)| count).sum::<u64>(), 4);
     for object in objects {
         cluster.apply(Event::Delete(object));

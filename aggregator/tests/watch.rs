@@ -14,19 +14,17 @@ use kube::{
     Client,
     api::{Patch, PatchParams},
 };
-use mcad_aggregator::{
-    clock::Clock,
-    cluster::{Cluster, Source},
-    explain::{Answer, Subject},
-    live,
-    merge::Ages,
-    object::Version,
-    options::Options,
-    replica::{Kubernetes, Mode, Replica},
-    self_metrics::SelfMetrics,
-    store::{Limits, Store},
-    watch::{self, Settings, Told},
-};
+use mcad_accounting::cluster::{Cluster, Source};
+use mcad_accounting::merge::Ages;
+use mcad_accounting::object::Version;
+use mcad_accounting::options::Options;
+use mcad_aggregator::clock::Clock;
+use mcad_aggregator::live;
+use mcad_aggregator::replica::{Kubernetes, Mode, Replica};
+use mcad_aggregator::self_metrics::SelfMetrics;
+use mcad_aggregator::store::{Limits, Store};
+use mcad_aggregator::watch::{self, Settings, Told};
+use mcad_present::explain::{Answer, Subject};
 use serde_json::{Value, json};
 use support::{
     aggregator::Aggregator,

@@ -2,8 +2,8 @@
 #![no_main]
 use libfuzzer_sys::fuzz_target;
 use mcad_agent::pod_cgroup;
-use mcad_aggregator::quantity::Quantity;
-use mcad_aggregator::selector::Selector;
+use mcad_accounting::resource::quantity::Quantity;
+use mcad_accounting::options::selector::Selector;
 use mcad_aggregator::trust::certificate::read_bundle;
 use mcad_aggregator::trust::claims::Claims;
 

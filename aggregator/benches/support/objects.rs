@@ -1,5 +1,5 @@
 //! The cluster that is measured: its objects as an API server sends them. No two pods are alike in what is kept of them.
-use mcad_aggregator::object::{Kind, Object, decode};
+use mcad_accounting::object::{Kind, Object, decode};
 use serde_json::{Value, json};
 
 /// A Pod with the fields, the labels and the `managedFields` of one in a cluster: 14 KB.

@@ -1,10 +1,10 @@
 //! Small clusters on which an AppWrapper just fits, or just does not.
-use mcad_aggregator::cluster::Cluster;
-use mcad_aggregator::fit::{Outcome, fits};
-use mcad_aggregator::object::{Kind, Object, decode};
-use mcad_aggregator::options::Options;
-use mcad_aggregator::snapshot::Snapshot;
-use mcad_aggregator::views::Views;
+use mcad_accounting::cluster::Cluster;
+use mcad_accounting::fit::{Outcome, fits};
+use mcad_accounting::object::{Kind, Object, decode};
+use mcad_accounting::options::Options;
+use mcad_accounting::snapshot::Snapshot;
+use mcad_accounting::views::Views;
 use serde_json::{Value, json};
 
 const CLUSTERS: u64 = 1_000;

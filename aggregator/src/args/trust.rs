@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
+use mcad_accounting::resource::quantity::Quantity;
 
-use crate::quantity::Quantity;
 use crate::trust::files::Files;
 use crate::trust::peers::Credentials;
 

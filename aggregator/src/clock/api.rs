@@ -98,9 +98,9 @@ impl Times {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use mcad_testkit::reports::at;
 
     use super::*;
-    use crate::fixtures::at;
 
     const DAY_S: u64 = 86_400;
 

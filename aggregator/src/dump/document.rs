@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
+use mcad_accounting::object::needed::Needed::{self, Either, Fields, Whole};
+use mcad_accounting::object::{self, Kind, Object, Served, UnreadableQuantity};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::record::{self, Record};
 use super::{Dump, ItemError, Skipped, instant};
-use crate::object::needed::Needed::{self, Either, Fields, Whole};
-use crate::object::{self, Kind, Object, Served, UnreadableQuantity};
 
 /// So many objects that are left out are named; a person reads no more, and more are counted.
 const NAMED: usize = 1000;

@@ -5,93 +5,35 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::hash::BuildHasher as _;
 
-use serde::Serialize;
+use mcad_accounting::input::{Input, Missing};
+use mcad_accounting::object::{Kind, Object, Served};
+use mcad_accounting::table::Secret;
 
 use super::Dump;
 use super::instant::Instant;
 use super::record::{ListState, Listed};
-use crate::object::{Kind, Object, Served};
-use crate::table::Secret;
 
-/// See the module's documentation.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Input {
-    /// Whether everything was read, and nothing is missing.
-    pub complete: bool,
-    /// What is not in it, and what is unknown therefore.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub missing: Vec<Missing>,
-    /// What could not be read: where, and why.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub left_out: Vec<String>,
-    /// How many more were left out than are named.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub more_left_out: usize,
-    /// What was read and may surprise.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
-    /// When it was made. Absent: there is no time in it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub instant: Option<String>,
-    /// Who says so: `recorded` (`mcad-aggregator dump`), `given` (`--at`), or `newest` (the newest time in it).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub instant_by: Option<&'static str>,
-    /// The API server's version, where it was recorded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub server_version: Option<String>,
-    /// The files; `-` is standard input.
-    pub files: Vec<String>,
-    /// How many Nodes were read.
-    pub nodes: usize,
-    /// How many Pods were read.
-    pub pods: usize,
-    /// How many AppWrappers were read.
-    pub appwrappers: usize,
-    /// When it was made, as people read it.
-    #[serde(skip)]
-    pub as_of: String,
-}
-
-/// A kind of objects that a dump does not have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Missing {
-    /// `Nodes`, `Pods` or `AppWrappers`.
-    pub kind: &'static str,
-    /// The sentence: what is absent, what is unknown therefore, and what to do.
-    pub sentence: String,
-}
-
-impl Input {
-    /// What is said of a dump whose instant is this one.
-    pub fn new(dump: &Dump, instant: Option<Instant>) -> Self {
-        let missing: Vec<_> = Kind::ALL.into_iter().filter_map(|kind| missing(dump, kind)).collect();
-        let left_out: Vec<_> = dump.skipped.iter().map(|skipped| chain(skipped)).collect();
-        Self {
-            complete: missing.is_empty() && left_out.is_empty(),
-            missing,
-            left_out,
-            more_left_out: dump.more_skipped,
-            notes: notes(dump, instant),
-            instant: instant.map(|instant| instant.to_string()),
-            instant_by: instant.map(|instant| instant.by.name()),
-            server_version: dump.records.iter().find_map(|record| record.server_version.clone()),
-            files: dump.files.iter().map(|file| file.display().to_string()).collect(),
-            nodes: dump.count(Kind::Node),
-            pods: dump.count(Kind::Pod),
-            appwrappers: dump.count(Kind::AppWrapper),
-            as_of: match instant {
-                Some(instant) => format!("as of {instant} ({})", instant.by.words()),
-                None => "of an unknown time".to_owned(),
-            },
-        }
-    }
-
-    /// All that is wrong, a sentence each.
-    pub fn complaints(&self) -> impl Iterator<Item = String> {
-        let missing = self.missing.iter().map(|missing| format!("Missing: {}", missing.sentence));
-        let left_out = self.left_out.iter().map(|left_out| format!("Left out: {left_out}"));
-        let more = (self.more_left_out > 0).then(|| format!("Left out: {} more", self.more_left_out));
-        missing.chain(left_out).chain(more)
+/// What is said of a dump whose instant is this one.
+pub fn said_of(dump: &Dump, instant: Option<Instant>) -> Input {
+    let missing: Vec<_> = Kind::ALL.into_iter().filter_map(|kind| missing(dump, kind)).collect();
+    let left_out: Vec<_> = dump.skipped.iter().map(|skipped| chain(skipped)).collect();
+    Input {
+        complete: missing.is_empty() && left_out.is_empty(),
+        missing,
+        left_out,
+        more_left_out: dump.more_skipped,
+        notes: notes(dump, instant),
+        instant: instant.map(|instant| instant.to_string()),
+        instant_by: instant.map(|instant| instant.by.name()),
+        server_version: dump.records.iter().find_map(|record| record.server_version.clone()),
+        files: dump.files.iter().map(|file| file.display().to_string()).collect(),
+        nodes: dump.count(Kind::Node),
+        pods: dump.count(Kind::Pod),
+        appwrappers: dump.count(Kind::AppWrapper),
+        as_of: match instant {
+            Some(instant) => format!("as of {instant} ({})", instant.by.words()),
+            None => "of an unknown time".to_owned(),
+        },
     }
 }
 
@@ -188,9 +130,4 @@ fn doubled(objects: &[Object]) -> (usize, String) {
 fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |error| (**error).source());
     causes.fold(error.to_string(), |chain, cause| format!("{chain}: {cause}"))
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }

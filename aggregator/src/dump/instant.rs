@@ -2,9 +2,8 @@
 use std::fmt;
 
 use k8s_openapi::jiff::Timestamp;
+use mcad_accounting::object::meta::instant_ms;
 use serde_json::Value;
-
-use crate::object::meta::instant_ms;
 
 /// The instant of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,13 +2,13 @@
 //! which kinds that serves, and of which all objects are there.
 use std::collections::BTreeSet;
 
+use mcad_accounting::cluster::Source;
+use mcad_accounting::object::Kind;
+use mcad_accounting::object::meta::instant_ms;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ItemError;
-use crate::cluster::Source;
-use crate::object::Kind;
-use crate::object::meta::instant_ms;
 
 /// Group and version of the record.
 pub const API_VERSION: &str = "mcad-metrics/v1";

@@ -5,9 +5,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use mcad_accounting::object::ObjectError;
 use thiserror::Error;
-
-use crate::object::ObjectError;
 
 /// How a dump is made.
 const MAKE_ONE: &str = "make it with `mcad-aggregator dump` or `kubectl get … -o json`";

@@ -8,7 +8,7 @@
 //!   began to wait after the holder's time had begun.
 use std::time::Duration;
 
-use crate::clock::Now;
+use mcad_accounting::now::Now;
 
 /// How the election is run.
 #[derive(Clone, Debug)]

@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex};
 
 use http::{Request, Response, StatusCode};
 use kube::client::Body;
+use mcad_accounting::object::Object;
+use mcad_testkit::reports::at;
 
 use super::*;
 use crate::dump::Dump;
-use crate::fixtures::at;
-use crate::object::Object;
 
 /// An API server that answers these paths, with their queries, and says what was asked.
 fn server(answers: &[(&str, Value)], date: Option<&'static str>) -> (Client, Arc<Mutex<Vec<String>>>) {

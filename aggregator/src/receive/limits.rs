@@ -2,13 +2,13 @@
 
 #![expect(clippy::unnecessary_wraps, reason = "fields of a report are optional")]
 
+use mcad_testkit::reports::report;
 use mcad_wire::report::{
     Absence, Assignment, Assignments, Cgroup, Cgroups, DeviceIds, EndedPod, Gpu, Gpus, Machine, MigInstance, Report,
 };
 use prost::Message as _;
 
 use super::*;
-use crate::fixtures::report;
 
 /// Something with this name.
 type Named<T> = fn(String) -> T;
@@ -255,6 +255,6 @@ fn ratios_are_from_0_to_1() {
 #[test]
 fn a_nodes_name_is_as_long_as_it_may_be() {
     let named = |report: &mut Report, length: u64| report.node = "x".repeat(length as usize);
-    let most = MAX_NODE_NAME_BYTES as u64;
+    let most = mcad_accounting::node_name::MAX_BYTES as u64;
     check("node's name", "node_name", named, &[1, most], &[0, most + 1]);
 }

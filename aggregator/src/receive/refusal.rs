@@ -2,9 +2,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use mcad_accounting::node_name::{MAX_BYTES, NoNodeName};
 use mcad_wire::report::REPORT_VERSION;
 
-use super::{MAX_BODY_BYTES, MAX_DECODED_BYTES, MAX_NODE_NAME_BYTES};
+use super::{MAX_BODY_BYTES, MAX_DECODED_BYTES};
 use crate::trust::verdict::Distrust;
 
 /// Why a report was not taken. [`reason`](Refusal::reason) is what is counted, Display what the sender reads.
@@ -37,9 +38,7 @@ pub enum Refusal {
     #[error("the report's version is {0}; this aggregator knows version {REPORT_VERSION}, so upgrade it first")]
     UnsupportedVersion(u64),
     /// Empty, too long or with odd characters.
-    #[error(
-        "the node's name {0:?} is not 1 to {MAX_NODE_NAME_BYTES} visible ASCII characters; see mcad-agent --node-name"
-    )]
+    #[error("the node's name {0:?} is not 1 to {MAX_BYTES} visible ASCII characters; see mcad-agent --node-name")]
     NodeName(String),
     /// More of something than a node can have.
     #[error("the report lists more than {limit} {of}")]
@@ -97,6 +96,12 @@ pub enum Listed {
     Assignments,
     /// Absences.
     Absences,
+}
+
+impl From<NoNodeName> for Refusal {
+    fn from(NoNodeName(name): NoNodeName) -> Self {
+        Self::NodeName(name)
+    }
 }
 
 impl Refusal {

@@ -1,12 +1,12 @@
 //! Tests of what is taken and what is refused: bytes in, a report or a reason out.
 
+use mcad_testkit::reports::{cgroups, gpu, gpus, mig, report};
 use mcad_wire::report::{Absence, Assignment, Assignments, Report};
 use proptest::prelude::*;
 use prost::Message as _;
 
 use super::weight::weight;
 use super::*;
-use crate::fixtures::{cgroups, gpu, gpus, mig, report};
 
 fn bytes(change: impl FnOnce(&mut Report)) -> Vec<u8> {
     let mut report = report("n", 1);

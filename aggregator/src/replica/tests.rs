@@ -2,13 +2,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use mcad_accounting::object::{Kind, decode};
+use mcad_testkit::reports::at;
 use mcad_wire::report::{Cgroup, Cgroups, EndedPod, REPORT_VERSION, Report};
 use prost::Message as _;
 use serde_json::json;
 
 use super::*;
-use crate::fixtures::at;
-use crate::object::{Kind, decode};
 use crate::store::Limits;
 
 #[test]
@@ -138,7 +138,7 @@ fn beside_a_dump_so_many_nodes_are_taken_that_it_does_not_have_as_without_kubern
     let kubernetes = Kubernetes::new(Cluster::from_objects([node]), Options::default(), Ages::DoNot);
     let (mode, store) = (Mode::Kubernetes(Box::new(kubernetes)), Store::new(Limits::REPLAY).bounded(1 << 30));
     let replica = Replica::new(Clock::from_fn(|| at(0)), mode, store, SelfMetrics::new().unwrap());
-    let send = |node: &str| replica.take(None, Ok(&crate::fixtures::report(node, 1).encode_to_vec()));
+    let send = |node: &str| replica.take(None, Ok(&mcad_testkit::reports::report(node, 1).encode_to_vec()));
     for stranger in 0..Limits::LOCAL.nodes {
         assert_eq!(send(&format!("stranger-{stranger}")), Ok(Outcome::Taken));
     }
@@ -149,7 +149,7 @@ fn beside_a_dump_so_many_nodes_are_taken_that_it_does_not_have_as_without_kubern
 
 #[test]
 fn what_a_file_brings_is_kept_and_what_comes_after_it_is_bounded() {
-    let received = |node: &str| crate::fixtures::report(node, 1).encode_to_vec();
+    let received = |node: &str| mcad_testkit::reports::report(node, 1).encode_to_vec();
     let mut store = Store::new(Limits::REPLAY);
     store.insert(&receive::receive(&received("a")).unwrap(), at(0)).unwrap();
     let mut store = store.bounded(1);

@@ -1,15 +1,15 @@
-//! Requests for `/api/v1`. Owns the way of an answer to its client; what is asked for is [`crate::api`]'s.
+//! Requests for `/api/v1`. Owns the way of an answer to its client; what is asked for is [`mcad_present::api`]'s.
 use std::sync::Arc;
 
 use hyper::header::HeaderValue;
 use hyper::{StatusCode, Uri};
+use mcad_present::api::{Refused, Wanted};
+use mcad_present::explain;
 use serde::Serialize;
 
 use super::Shared;
 use super::routes::{Answer, text, too_many, whole};
 use super::visitor::Visitor;
-use crate::api::{Refused, Wanted};
-use crate::explain;
 use crate::replica::Replica;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -1,5 +1,5 @@
 //! What pages are made of, and the streams that tell them anew. Owns the last hour, the beat at which open pages are renewed, and
-//! how many may be open; what a page says is [`crate::page`]'s.
+//! how many may be open; what a page says is [`mcad_present::page`]'s.
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,6 +7,11 @@ use std::time::Duration;
 use http_body_util::Either;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
+use mcad_accounting::merge::Snapshot;
+use mcad_accounting::now::Now;
+use mcad_present::history::History;
+use mcad_present::page::wanted::Wanted;
+use mcad_present::page::{self, Shown};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -14,11 +19,6 @@ use super::Shared;
 use super::draining;
 use super::routes::{Answer, text};
 use super::scrape::{Chunks, Piece};
-use crate::clock::Now;
-use crate::history::History;
-use crate::merge::Snapshot;
-use crate::page::wanted::Wanted;
-use crate::page::{self, Shown};
 use crate::replica::Replica;
 
 /// Pieces between a stream and its reader: one that reads slowly is told of the newest snapshot next, not of all between.

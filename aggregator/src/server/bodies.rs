@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::receive::NodeName;
-use crate::table::Table;
+use mcad_accounting::node_name::NodeName;
+use mcad_accounting::table::Table;
 
 /// See the module's documentation.
 #[derive(Debug)]

@@ -1,15 +1,15 @@
-//! Requests for pages. Owns their status codes and headers; what they say is [`crate::page`]'s, what they are made of the board's.
+//! Requests for pages. Owns their status codes and headers; what they say is [`mcad_present::page`]'s, what they are made of the board's.
 use std::sync::Arc;
 
 use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue};
 use hyper::{StatusCode, Uri};
+use mcad_present::page::wanted::Wanted;
+use mcad_present::page::{self, EVENTS, SCRIPT, SCRIPT_PATH, STYLE, STYLE_PATH};
 
 use super::Shared;
 use super::board;
 use super::routes::{Answer, text, too_many, whole};
 use super::visitor::Visitor;
-use crate::page::wanted::Wanted;
-use crate::page::{self, EVENTS, SCRIPT, SCRIPT_PATH, STYLE, STYLE_PATH};
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");

@@ -8,10 +8,9 @@ mod account;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, SetOnce};
-
-use crate::receive::NodeName;
 use account::{Account, Id};
+use mcad_accounting::node_name::NodeName;
+use tokio::sync::{Notify, SetOnce};
 
 /// How many there may be.
 #[derive(Clone, Copy, Debug)]

@@ -9,14 +9,15 @@ use hyper::header::{
     WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use mcad_accounting::node_name::NodeName;
+use mcad_present::api::ROOT;
 use prost::Message as _;
 
 use super::scrape::{self, Chunks, Encoding, Patience};
 use super::visitor::Visitor;
 use super::{Phase, Shared, Side, api, pages};
-use crate::api::ROOT;
 use crate::peer;
-use crate::receive::{MAX_BODY_BYTES, NodeName, Refusal};
+use crate::receive::{MAX_BODY_BYTES, Refusal};
 use crate::trust::verdict::Distrust;
 
 /// What an answer consists of.

@@ -9,13 +9,13 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::body::{Body, Bytes, Frame};
+use mcad_present::exposition::{CHUNK_BYTES, Closed, Sink};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, timeout};
 
 use super::turns::Turn;
-use crate::exposition::{CHUNK_BYTES, Closed, Sink};
 use crate::replica::Replica;
 
 /// Chunks between the writer and the reader: half a megabyte, so that a local reader hardly ever waits.

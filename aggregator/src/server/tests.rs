@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use mcad_testkit::reports::{at, cgroups, report};
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::Handle;
@@ -12,7 +13,6 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::clock::Clock;
-use crate::fixtures::{at, cgroups, report};
 use crate::receive::MAX_BODY_BYTES;
 use crate::replica::Mode;
 use crate::self_metrics::SelfMetrics;

@@ -5,10 +5,9 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mcad_accounting::table::Table;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use crate::table::Table;
 
 /// Of one peer, that wait, have their turn or have stalled: a Prometheus asks for one scrape, a proxy for several people's pages. As
 /// each is over in a quarter of a second, whoever comes behind a peer that wants all it may waits for a second.

@@ -1,9 +1,11 @@
 //! Tests of the store: what is news, what is kept, what is forgotten.
 
+use mcad_testkit::reports::{at, cgroups, report};
+use mcad_wire::report::Report;
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::*;
-use crate::fixtures::{at, cgroups, report};
 use crate::receive::check;
 
 #[expect(clippy::needless_pass_by_value, reason = "tests make it where they send it")]

@@ -7,6 +7,8 @@ use std::time::Duration;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use kube::api::PostParams;
 use kube::{Api, Client};
+use mcad_accounting::now::Now;
+use mcad_accounting::table::Table;
 use ring::digest;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
@@ -15,8 +17,7 @@ use tokio::task::JoinSet;
 use super::claims::Claims;
 use super::strangers::{Answer, Peers, Sender, Turn, WINDOW};
 use super::verdict::{AUDIENCE, Bearer, Distrust, verdict};
-use crate::clock::{Clock, Now};
-use crate::table::Table;
+use crate::clock::Clock;
 
 /// How much is asked and remembered.
 #[derive(Clone, Copy, Debug)]

@@ -2,9 +2,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::clock::Now;
-use crate::receive::NodeName;
-use crate::table::Table;
+use mcad_accounting::node_name::NodeName;
+use mcad_accounting::now::Now;
+use mcad_accounting::table::Table;
 
 /// Between two reports, on average. An agent sends at most ten a second (`--interval 100ms`), and as many again where it tries
 /// anew.
@@ -47,8 +47,9 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use mcad_testkit::reports::at;
+
     use super::*;
-    use crate::fixtures::at;
 
     #[test]
     fn a_node_sends_so_many_at_once_and_then_one_each_time_that_one_more_is_due() {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::table::Table;
+use mcad_accounting::table::Table;
 
 /// A token that was not accepted counts for so long.
 pub(super) const WINDOW: Duration = Duration::from_secs(1);

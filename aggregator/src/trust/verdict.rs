@@ -1,9 +1,9 @@
 //! From the API server's answer about a token to who its bearer is. Pure: (the answer, the token's own claims, the time) to
 //! a verdict.
 use k8s_openapi::api::authentication::v1::TokenReviewStatus;
+use mcad_accounting::node_name::NodeName;
 
 use super::claims::Claims;
-use crate::receive::NodeName;
 
 /// For whom agents' tokens are made out. A token for the API server, of which every pod has one, is not for us.
 pub const AUDIENCE: &str = "mcad-metrics";

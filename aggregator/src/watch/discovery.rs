@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::{Client, runtime::watcher::Config};
+use mcad_accounting::cluster::Source;
+use mcad_accounting::object::Served;
 use tokio::{
     select,
     sync::mpsc,
@@ -14,7 +16,6 @@ use tokio::{
 };
 
 use super::{Settings, Told, follow, seen::SeenAppWrapper};
-use crate::{cluster::Source, object::Served};
 
 /// See the module's documentation.
 pub struct Discovery<'a> {

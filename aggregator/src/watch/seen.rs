@@ -8,9 +8,8 @@ use kube::{
     Resource,
     core::{ApiResource, DynamicResourceScope},
 };
+use mcad_accounting::object::{Kind, Object, decode, needed};
 use serde::{Deserialize, Deserializer};
-
-use crate::object::{Kind, Object, decode, needed};
 
 /// Which kind a type of [`Seen`] decodes.
 pub(crate) trait SeenKind: Clone + Debug + Send + Sync + 'static {

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
+use mcad_testkit::explained::root;
 use serde_json::{Value, json};
 use thirtyfour::{CapabilitiesHelper as _, ChromiumLikeCapabilities as _, DesiredCapabilities, WebDriver};
 
-use crate::common::explained::root;
 use crate::support::wait::PATIENCE;
 
 /// A browser and its driver; both end with the test, however that ends.

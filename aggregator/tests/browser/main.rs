@@ -3,8 +3,6 @@
 //! `cargo xtask test` brings both. With `MCAD_SCREENSHOTS=FOLDER` the last test writes the pictures of the README there.
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
 mod chromium;
-#[path = "../common/mod.rs"]
-mod common;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -16,18 +14,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chromium::{Browser, axe};
-use common::NOW_MS;
-use common::build::object;
-use common::explained::{dumped, root};
-use mcad_aggregator::clock::{Clock, Now};
-use mcad_aggregator::cluster::{Cluster, Event};
-use mcad_aggregator::merge::Ages;
-use mcad_aggregator::options::Options;
+use mcad_accounting::cluster::{Cluster, Event};
+use mcad_accounting::merge::Ages;
+use mcad_accounting::now::Now;
+use mcad_accounting::options::Options;
+use mcad_aggregator::clock::Clock;
 use mcad_aggregator::replica::{Kubernetes, Mode, Replica};
 use mcad_aggregator::self_metrics::SelfMetrics;
 use mcad_aggregator::server::{self, Guard, Limits, Listeners};
 use mcad_aggregator::store::{self, Store};
 use mcad_aggregator::watch::Told;
+use mcad_testkit::NOW_MS;
+use mcad_testkit::build::object;
+use mcad_testkit::explained::{dumped, root};
 use mcad_wire::report::Report;
 use serde_json::json;
 use support::aggregator::{Aggregator, exchange, post};
@@ -315,8 +314,8 @@ async fn the_pictures_of_the_readme() {
     let Some(folder) = std::env::var_os("MCAD_SCREENSHOTS").map(PathBuf::from) else { return };
     let Some(browser) = Browser::start().await else { panic!("there is no browser") };
     let all = dumped("scene/cluster.yaml");
-    let is_late = |object: &mcad_aggregator::object::Object, names: &[&str]| match object {
-        mcad_aggregator::object::Object::Pod(pod) => names.contains(&&*pod.name),
+    let is_late = |object: &mcad_accounting::object::Object, names: &[&str]| match object {
+        mcad_accounting::object::Object::Pod(pod) => names.contains(&&*pod.name),
         _ => false,
     };
     let late = ["detr-0", "eval-0", "serve-embed-0", "label-0"];

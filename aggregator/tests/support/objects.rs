@@ -7,7 +7,7 @@ use kube::{
     api::{DeleteParams, DynamicObject, ListParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
-use mcad_aggregator::object::Served;
+use mcad_accounting::object::Served;
 use serde_json::{Value, json};
 
 fn api(client: &Client, group: &str, version: &str, kind: &str, plural: &str) -> Api<DynamicObject> {

@@ -95,7 +95,17 @@ fn folders(root: &Path, target: &Path, cargo_home: Option<&Path>) -> Vec<String>
         let names = if REMAPPED.iter().any(|name| folder == Path::new(name)) { &[] } else { names };
         names.iter().map(|name| folder.join(name).display().to_string()).collect::<Vec<_>>()
     };
-    let sources = below(root, &["agent/src", "agent-ebpf/src", "aggregator/src", "wire/src"]);
+    let sources = below(
+        root,
+        &[
+            "agent/src",
+            "agent-ebpf/src",
+            "aggregator/src",
+            "aggregator/accounting/src",
+            "aggregator/present/src",
+            "wire/src",
+        ],
+    );
     let crates = cargo_home.map(|home| below(home, &["registry/src"])).unwrap_or_default();
     [sources, crates, below(target, &["image/"])].concat()
 }

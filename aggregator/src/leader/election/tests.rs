@@ -190,11 +190,11 @@ fn who_leaves_after_a_request_that_failed_looks_first_and_never_takes_a_lease() 
 
 /// Two replicas and one Lease, with all that can go wrong between them; time in steps of 100 ms.
 mod two {
+    use mcad_accounting::merge::Role;
     use proptest::prelude::*;
 
     use super::*;
     use crate::leader::Leadership;
-    use crate::merge::Role;
 
     struct Replica {
         election: Election,

@@ -6,11 +6,12 @@ use std::time::UNIX_EPOCH;
 use http::{HeaderValue, Request, Response, header::DATE};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
+use mcad_accounting::now::Now;
 use serde_json::Value;
 use tower::Layer as _;
 
 use super::*;
-use crate::clock::{Clock, Now};
+use crate::clock::Clock;
 
 const NOW_S: u64 = 1_800_000_000;
 const AHEAD_S: u64 = 400 * 86_400;

@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use mcad_accounting::node_name::NodeName;
+use mcad_accounting::table::Table;
 use tokio::sync::Notify;
-
-use crate::receive::NodeName;
-use crate::table::Table;
 
 /// Which place.
 pub(super) type Id = u64;

@@ -7,7 +7,7 @@ use super::super::routes::DISCARDED_BYTES;
 use super::place_tests::ask;
 use super::trust_tests::{kept, tokens};
 use super::*;
-use crate::fixtures::reviewer::{Reviewer, token};
+use crate::reviewer::{Reviewer, token};
 use crate::trust::certificate::Authority;
 
 /// Bytes of a body that is too large are read so far, so that its sender gets to the answer and may go on; then no more.

@@ -10,7 +10,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::place_tests::{ask, from};
 use super::*;
-use crate::fixtures::reviewer::{AGENT, Reviewer, token};
+use crate::reviewer::{AGENT, Reviewer, token};
 use crate::trust::certificate::Authority;
 use crate::trust::identity;
 use crate::trust::pace::AT_ONCE;

@@ -8,11 +8,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header::DATE};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
+use mcad_accounting::now::Now;
 use serde_json::{Value, json};
 use tower::Layer as _;
 
 use super::*;
-use crate::clock::{Clock, Now};
+use crate::clock::Clock;
 
 const NOW_S: u64 = 1_800_000_000;
 const DAY_S: u64 = 86_400;

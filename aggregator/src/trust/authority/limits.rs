@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
+use mcad_testkit::reports::at;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::clock::Clock;
-use crate::fixtures::at;
 
 /// What an API server would have, and how it answers.
 #[derive(Default)]

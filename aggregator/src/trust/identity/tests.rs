@@ -4,10 +4,11 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use mcad_accounting::node_name::NodeName;
+use mcad_testkit::reports::at;
+
 use super::*;
-use crate::fixtures::at;
-use crate::fixtures::reviewer::{AGENT, Reviewer, token};
-use crate::receive::NodeName;
+use crate::reviewer::{AGENT, Reviewer, token};
 use crate::trust::strangers::OF_PEER;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));

@@ -1,0 +1,148 @@
+//! The AppWrappers of a cluster: what each source tells of one, which of its views counts, and which of them the histograms
+//! have seen. What their pods come to is added up where the pods are.
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::pods::Place;
+use super::sums::Gained;
+use super::{Cluster, Source, same};
+use crate::cluster::histogram::RequestHistograms;
+use crate::object::{AppWrapper, AppWrapperName, Served, Version};
+use crate::resource::Triple;
+
+/// An AppWrapper as each source tells it, and its pods; pods of one that is not there wait here for it.
+#[derive(Debug, Default)]
+pub(super) struct AppWrapperEntry {
+    /// In the order of [`Served`].
+    pub(super) views: [Option<Arc<AppWrapper>>; 3],
+    pub(super) gained: Gained,
+    /// Where its pods are, in no order.
+    pub(super) pods: Vec<Place>,
+    /// The UID that the histograms have seen.
+    pub(super) observed: Option<Arc<str>>,
+}
+
+impl Cluster {
+    /// Says which versions of AppWrappers the API server serves. Objects of others are forgotten.
+    pub fn serve(&mut self, served: impl IntoIterator<Item = Served>) {
+        let served: BTreeSet<Served> = served.into_iter().collect();
+        let unserved: Vec<_> = Served::ALL.into_iter().filter(|version| !served.contains(version)).collect();
+        self.served = Some(served);
+        for gone in unserved {
+            if self.known.contains(&Source::AppWrappers(gone)) {
+                self.observe();
+                let there = self.appwrappers.values().filter(|entry| entry.views[gone as usize].is_some());
+                let observed: Vec<_> = there.filter_map(|entry| entry.observed.clone()).collect();
+                self.counted.went_unserved(gone, observed);
+                self.reset(Source::AppWrappers(gone), Vec::new());
+                self.known.remove(&Source::AppWrappers(gone));
+            }
+        }
+    }
+
+    /// Lets the histograms see AppWrappers that are new since the last call. Apart from [`Self::apply`], because which
+    /// version an object is may take the word of two sources.
+    pub fn observe(&mut self) {
+        for name in std::mem::take(&mut self.unobserved) {
+            self.observe_one(&name);
+        }
+    }
+
+    /// Whether AppWrappers are known: some version is served, and all of every one that is.
+    pub fn knows_appwrappers(&self) -> bool {
+        let some = self.known.iter().any(|source| matches!(source, Source::AppWrappers(_)));
+        some && self.lists_appwrappers()
+    }
+
+    /// Whether AppWrappers of every served version are all known.
+    pub(super) fn lists_appwrappers(&self) -> bool {
+        let all =
+            |served: &BTreeSet<Served>| served.iter().all(|served| self.known.contains(&Source::AppWrappers(*served)));
+        self.served.as_ref().is_some_and(all)
+    }
+
+    /// The kinds of AppWrapper that the API server is known to serve.
+    pub fn served(&self) -> BTreeSet<Version> {
+        self.served.iter().flatten().map(|served| served.version()).collect()
+    }
+
+    /// The AppWrappers that exist, in order of namespace and name, and what their pods got.
+    pub fn appwrappers(&self) -> impl Iterator<Item = (&Arc<AppWrapper>, &Gained)> {
+        let there = self.appwrappers.values().filter_map(|entry| Some((entry.effective()?, &entry.gained)));
+        let mut appwrappers: Vec<_> = there.collect();
+        appwrappers.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        appwrappers.into_iter()
+    }
+
+    /// The AppWrapper of that name.
+    pub fn appwrapper(&self, name: &AppWrapperName) -> Option<&Arc<AppWrapper>> {
+        self.appwrappers.get(name)?.effective()
+    }
+
+    /// Requests of the AppWrappers seen so far.
+    pub fn histograms(&self) -> &RequestHistograms {
+        &self.histograms
+    }
+
+    pub(super) fn set_appwrapper(&mut self, mut appwrapper: AppWrapper) {
+        appwrapper.name.namespace = self.share(&appwrapper.name.namespace);
+        appwrapper.name.name = self.share(&appwrapper.name.name);
+        appwrapper.state = self.share(&appwrapper.state);
+        appwrapper.queue = self.share(&appwrapper.queue);
+        appwrapper.priority = self.share(&appwrapper.priority);
+        let name = appwrapper.name.clone();
+        let entry = self.appwrappers.entry(name.clone()).or_default();
+        if entry.observed.as_ref() != Some(&appwrapper.uid) {
+            self.unobserved.push(name);
+        }
+        let (served, unreadable) = (appwrapper.served, appwrapper.demand.unreadable);
+        let before = entry.views[served as usize].replace(Arc::new(appwrapper));
+        let before = before.map_or(0, |appwrapper| appwrapper.demand.unreadable);
+        self.note_unreadable(Source::AppWrappers(served), before, unreadable);
+    }
+
+    pub(super) fn remove_appwrapper(&mut self, name: &AppWrapperName, served: Served, uid: &str) {
+        // One that came and went between two calls of `observe` was seen, too.
+        if self.appwrappers.get(name).is_some_and(|entry| entry.observed.is_none()) {
+            self.observe_one(name);
+        }
+        let Some(entry) = self.appwrappers.get_mut(name) else { return };
+        let gone = entry.views[served as usize].take_if(|view| same(&view.uid, uid));
+        if entry.effective().is_none() {
+            self.counted.went(entry.observed.take());
+        }
+        if entry.is_forgotten() {
+            self.appwrappers.remove(name);
+        }
+        self.note_unreadable(Source::AppWrappers(served), gone.map_or(0, |view| view.demand.unreadable), 0);
+    }
+
+    fn observe_one(&mut self, name: &AppWrapperName) {
+        let Some(entry) = self.appwrappers.get_mut(name) else { return };
+        let Some(effective) = entry.effective().filter(|a| a.version == Version::V1Beta1) else { return };
+        if entry.observed.as_ref() == Some(&effective.uid) {
+            return;
+        }
+        let (uid, demand) = (effective.uid.clone(), Triple::from(&effective.demand.total));
+        let is_counted = self.counted.came(&uid);
+        self.counted.went(entry.observed.replace(uid));
+        if !is_counted {
+            self.histograms.observe(demand);
+        }
+    }
+}
+
+impl AppWrapperEntry {
+    /// The one object that the views are of. The `workload` group wins. Within it one CRD may serve an object twice, and
+    /// may have pruned of it what the other version alone has: the view that knows components is the right one, else the
+    /// one of the older version.
+    pub(super) fn effective(&self) -> Option<&Arc<AppWrapper>> {
+        let [v1beta1, v1beta2, mcad] = &self.views;
+        let with_components = [v1beta2, v1beta1].into_iter().flatten().find(|view| view.version == Version::V1Beta2);
+        with_components.or(v1beta1.as_ref()).or(v1beta2.as_ref()).or(mcad.as_ref())
+    }
+
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.views.iter().all(Option::is_none) && self.gained == Gained::default()
+    }
+}

@@ -1,0 +1,317 @@
+//! The nodes that may take pods, what is left on each, and best fit on them.
+//!
+//! Identical pods fill a node at once: that is what placing them one by one comes to, because a node that takes one has less
+//! left than before, and so stays the first choice for the next.
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use super::choice::Choice;
+use super::columns::Columns;
+use super::problem::{Problem, settle};
+use super::steps::Steps;
+use super::{Outcome, Verdict};
+use crate::demand::PodGroup;
+use crate::ladder::{NodeState, Reason};
+use crate::object::{AppWrapperName, HostPort};
+use crate::options::tolerated::Tolerated;
+use crate::resource::{Amounts, Resource};
+use crate::snapshot::Unplaced;
+use crate::views::NodeView;
+use crate::views::room::Nominated;
+
+/// See the module's documentation.
+pub(super) struct Rooms<'a> {
+    /// Those with least left first, then by name. What is known of a node is known by its place here.
+    by_room: Vec<Room<'a>>,
+    columns: Columns<'a>,
+    tolerated: &'a Tolerated,
+    /// Where pods may go, for each kind of demand on nodes that was met so far.
+    selected: HashMap<Choice, Rc<[bool]>>,
+    /// Whether a place is in use by the AppWrapper at hand.
+    touched: Vec<bool>,
+}
+
+/// What is left on one node.
+pub(super) struct Room<'a> {
+    pub(super) amounts: Amounts,
+    /// How many pods more.
+    pub(super) pods: i128,
+    /// Pods that are to come there count for some AppWrappers.
+    has_nominated: bool,
+    pub(super) view: &'a NodeView,
+    /// The node's place in the order of names.
+    name: usize,
+}
+
+/// Identical pods of the AppWrapper at hand.
+pub(super) struct Pods<'g> {
+    pub(super) group: &'g PodGroup,
+    /// Where they may go.
+    pub(super) selected: Rc<[bool]>,
+    /// Whose they are: what is to come of the same AppWrapper is what is placed here.
+    pub(super) owner: &'g AppWrapperName,
+}
+
+/// GPUs, millicores, bytes.
+pub(crate) type Left = (i128, i128, i128);
+
+/// What the pods of the AppWrapper at hand that were placed have taken.
+#[derive(Default)]
+struct Taken<'g> {
+    /// What is left on their nodes, in the order of the rooms.
+    rooms: BTreeMap<(Left, usize), TakenRoom>,
+    /// Host ports, by place.
+    ports: Vec<(usize, &'g [HostPort])>,
+}
+
+struct TakenRoom {
+    place: usize,
+    amounts: Amounts,
+    pods: i128,
+}
+
+/// Pods that go to one node.
+struct Move {
+    place: usize,
+    /// What was left there, if it has taken pods before.
+    before: Option<(Left, usize)>,
+    pods: u64,
+}
+
+impl<'a> Rooms<'a> {
+    pub(super) fn new(nodes: impl Iterator<Item = &'a NodeView>, tolerated: &'a Tolerated) -> Self {
+        let room = |(name, view): (usize, &'a NodeView)| Room {
+            amounts: room(view),
+            pods: view.room.for_pods(),
+            has_nominated: !view.room.nominated().is_empty(),
+            view,
+            name,
+        };
+        let mut by_room: Vec<_> = nodes.filter(|view| takes_pods(view)).enumerate().map(room).collect();
+        by_room.sort_by_key(Room::key);
+        let columns = Columns::new(by_room.iter().map(|room| &*room.view.node).collect());
+        let touched = vec![false; by_room.len()];
+        Self { by_room, columns, tolerated, selected: HashMap::new(), touched }
+    }
+
+    /// Tries to place the pods of an AppWrapper that need a place.
+    pub(super) fn place(&mut self, owner: &AppWrapperName, unplaced: &Unplaced, steps: &mut Steps) -> Verdict {
+        let groups = unplaced.groups.iter().filter(|group| group.count > 0);
+        let mut pods: Vec<Pods<'_>> =
+            groups.map(|group| Pods { group, selected: self.selected(group), owner }).collect();
+        pods.sort_by_key(|pods| Reverse(left(&pods.group.requests)));
+        let (outcome, placed) = self.settle(&pods, unplaced.needed, steps);
+        Verdict { part: unplaced.part, needed: unplaced.needed, placed, outcome }
+    }
+
+    fn settle(&mut self, pods: &[Pods<'_>], needed: u64, steps: &mut Steps) -> (Outcome, u64) {
+        let placed_of = self.best_fit(pods);
+        let placed = placed_of.iter().sum();
+        if placed >= needed {
+            return (Outcome::Fits, placed);
+        }
+        // How many could be placed if each group were alone; of the first that is what best fit found.
+        let mut at_most: u64 = pods.iter().map(Pods::count).sum();
+        for (at, (pods, placed)) in pods.iter().zip(&placed_of).enumerate() {
+            if *placed == pods.count() {
+                continue;
+            }
+            let alone = if at == 0 { *placed } else { self.place_group(pods, &Taken::default()).0 };
+            at_most -= pods.count() - alone;
+            if at_most < needed {
+                return (Outcome::Never, placed_of.iter().sum());
+            }
+        }
+        let (outcome, found) = settle(|steps| Problem::new(pods, &self.by_room, needed, steps), steps);
+        (outcome, found.max(placed))
+    }
+
+    /// How many of each group best fit places, the largest pods first.
+    fn best_fit(&mut self, pods: &[Pods<'_>]) -> Vec<u64> {
+        let mut taken = Taken::default();
+        let mut placed_of = Vec::with_capacity(pods.len());
+        for (at, pods_of_one) in pods.iter().enumerate() {
+            let (placed, moves) = self.place_group(pods_of_one, &taken);
+            placed_of.push(placed);
+            // Nobody asks any more what the last of them leave.
+            if at + 1 < pods.len() {
+                self.note(pods_of_one.group, moves, &mut taken);
+            }
+        }
+        for room in taken.rooms.into_values() {
+            self.touched[room.place] = false;
+        }
+        placed_of
+    }
+
+    /// Places as many pods of a group as fit, and says how many, and how many on each node.
+    fn place_group(&self, pods: &Pods<'_>, taken: &Taken<'_>) -> (u64, Vec<Move>) {
+        let mut wanting = pods.count();
+        let mut moves = Vec::new();
+        // Nodes with too few GPUs come first in the order: none of them fits.
+        let gpus = pods.group.requests.gpus;
+        let start = self.by_room.partition_point(|room| room.amounts.gpus < gpus);
+        let offer = |place: usize, amounts: &Amounts, left: i128| {
+            if left > 0 && pods.selected[place] && takes(amounts, &pods.group.requests) {
+                self.offer(pods, place, amounts, left, taken)
+            } else {
+                0
+            }
+        };
+        let of_untouched = |at: usize| {
+            let room = &self.by_room[at];
+            (at, if self.touched[at] { 0 } else { offer(at, &room.amounts, room.pods) })
+        };
+        let mut untouched =
+            (start..self.by_room.len()).map(of_untouched).filter(|(_, offered)| *offered > 0).peekable();
+        let of_taken =
+            |(key, room): (&(Left, usize), &TakenRoom)| (*key, room.place, offer(room.place, &room.amounts, room.pods));
+        let mut reused = taken.rooms.iter().map(of_taken).filter(|(.., offered)| *offered > 0).peekable();
+        while wanting > 0 {
+            let again =
+                reused.next_if(|(key, ..)| untouched.peek().is_none_or(|(at, _)| *key < self.by_room[*at].key()));
+            let (place, before, offered) = match again {
+                Some((key, place, offered)) => (place, Some(key), offered),
+                None => match untouched.next() {
+                    Some((at, offered)) => (at, None, offered),
+                    None => break,
+                },
+            };
+            let placed = offered.min(wanting);
+            wanting -= placed;
+            moves.push(Move { place, before, pods: placed });
+        }
+        (pods.count() - wanting, moves)
+    }
+
+    /// How many pods fit on a node where so much is left and one of them would fit, but for ports and what is to come there.
+    fn offer(&self, pods: &Pods<'_>, place: usize, amounts: &Amounts, left: i128, taken: &Taken<'_>) -> u64 {
+        let room = &self.by_room[place];
+        let requests = &pods.group.requests;
+        let offered = if room.has_nominated {
+            let (mut amounts, mut left) = (amounts.clone(), left);
+            for nominated in pods.preceded_by(room.view) {
+                left -= 1;
+                amounts.add_times(&nominated.needs(), -1);
+            }
+            if left > 0 && takes(&amounts, requests) { fitting(&amounts, requests).min(whole(left)) } else { 0 }
+        } else {
+            fitting(amounts, requests).min(whole(left))
+        };
+        if pods.group.ports.is_empty() || offered == 0 {
+            return offered;
+        }
+        let in_use = taken.ports.iter().filter(|(at, _)| *at == place).flat_map(|(_, ports)| *ports);
+        let is_free = pods.finds_its_ports(room.view) && !conflict(&pods.group.ports, in_use);
+        u64::from(is_free)
+    }
+
+    /// Takes what was placed from what is left.
+    fn note<'g>(&mut self, group: &'g PodGroup, moves: Vec<Move>, taken: &mut Taken<'g>) {
+        for Move { place, before, pods } in moves {
+            let known = before.and_then(|before| taken.rooms.remove(&before));
+            let room = &self.by_room[place];
+            let mut after =
+                known.unwrap_or_else(|| TakenRoom { place, amounts: room.amounts.clone(), pods: room.pods });
+            after.amounts.add_times(&group.requests, -i128::from(pods));
+            after.pods -= i128::from(pods);
+            taken.rooms.insert((left(&after.amounts), room.name), after);
+            self.touched[place] = true;
+            if !group.ports.is_empty() {
+                taken.ports.push((place, &group.ports));
+            }
+        }
+    }
+
+    fn selected(&mut self, group: &PodGroup) -> Rc<[bool]> {
+        let choice = Choice::of(group, self.tolerated);
+        if let Some(selected) = self.selected.get(&choice) {
+            return selected.clone();
+        }
+        let selected: Rc<[bool]> = choice.places(&self.columns).into();
+        self.selected.insert(choice, selected.clone());
+        selected
+    }
+}
+
+impl Room<'_> {
+    fn key(&self) -> (Left, usize) {
+        (left(&self.amounts), self.name)
+    }
+}
+
+impl Pods<'_> {
+    pub(super) fn count(&self) -> u64 {
+        self.group.count.into()
+    }
+
+    /// Pods that are to come to a node, and count as bound there for these.
+    pub(super) fn preceded_by<'n>(&self, view: &'n NodeView) -> impl Iterator<Item = &'n Nominated> {
+        let counts = |nominated: &&Nominated| {
+            nominated.priority >= self.group.priority && nominated.owner.as_ref() != Some(self.owner)
+        };
+        view.room.nominated().iter().filter(counts)
+    }
+
+    /// Whether the ports that one of them takes are free on a node.
+    pub(super) fn finds_its_ports(&self, view: &NodeView) -> bool {
+        let ports = &self.group.ports;
+        let to_come = self.preceded_by(view).flat_map(|nominated| &nominated.ports);
+        ports.is_empty() || !conflict(ports, view.room.ports().iter().chain(to_come))
+    }
+}
+
+/// Whether some port of the one is also one of the other.
+pub(super) fn conflict<'p>(ports: &[HostPort], mut others: impl Iterator<Item = &'p HostPort>) -> bool {
+    others.any(|other| ports.iter().any(|port| port.conflicts(other)))
+}
+
+/// Whether some pods may land there.
+pub fn takes_pods(view: &NodeView) -> bool {
+    matches!(view.state, NodeState::Admissible | NodeState::Tainted)
+}
+
+/// What pods that pass the node's taints could get there, `pods` apart. Resources without a ladder are among the extended ones.
+pub fn room(view: &NodeView) -> Amounts {
+    let mut room = Amounts::default();
+    for (resource, rung) in &view.rungs {
+        if let Some(account) = &rung.account {
+            room.add(resource, account.free + account.withheld.get(Reason::Tainted));
+        }
+    }
+    for (name, amount) in view.room.others() {
+        room.add(&Resource::Extended(name.clone()), amount);
+    }
+    room
+}
+
+/// By what pods and nodes are ordered.
+pub fn left(amounts: &Amounts) -> Left {
+    (amounts.gpus, amounts.millicores, amounts.bytes)
+}
+
+/// Whether one pod of these requests fits: compared first, because most nodes take none, and dividing costs more.
+fn takes(room: &Amounts, requests: &Amounts) -> bool {
+    let enough = |room: i128, request: i128| request <= 0 || request <= room;
+    enough(room.gpus, requests.gpus)
+        && enough(room.millicores, requests.millicores)
+        && enough(room.bytes, requests.bytes)
+        && (requests.extended().iter())
+            .all(|(name, request)| enough(room.get(&Resource::Extended(name.clone())), *request))
+}
+
+/// How many pods of these requests fit, as far as `pods` allows.
+pub fn fitting(room: &Amounts, requests: &Amounts) -> u64 {
+    let of = |room: i128, request: i128| if request > 0 { (room / request).max(0) } else { i128::MAX };
+    let mut pods =
+        of(room.gpus, requests.gpus).min(of(room.millicores, requests.millicores)).min(of(room.bytes, requests.bytes));
+    for (name, request) in requests.extended() {
+        pods = pods.min(of(room.get(&Resource::Extended(name.clone())), *request));
+    }
+    whole(pods)
+}
+
+fn whole(pods: i128) -> u64 {
+    u64::try_from(pods.max(0)).unwrap_or(u64::MAX)
+}

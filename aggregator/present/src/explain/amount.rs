@@ -1,0 +1,105 @@
+//! Amounts as people read them: cores, GiB, GPUs.
+pub use mcad_terminal::words::{count, is_hostile, list, printable, printable_lines, span};
+
+use mcad_accounting::resource::Resource;
+
+const GIB: f64 = (1_u64 << 30) as f64;
+
+/// How an amount is rounded where it can't be shown whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// To what is nearest.
+    Nearest,
+    /// What is needed: never less than it is.
+    Up,
+    /// What is there: never more than it is.
+    Down,
+}
+
+/// What the amounts of a resource are counted in.
+pub fn unit(resource: &Resource) -> &str {
+    match resource {
+        Resource::Cpu => "cores",
+        Resource::Memory => "GiB",
+        Resource::Gpu => "GPUs",
+        Resource::Extended(name) => name,
+    }
+}
+
+/// Millicores, bytes or devices, as the number alone.
+pub fn number(resource: &Resource, amount: f64, rounding: Rounding) -> String {
+    // Thousandths of a core are exact; of the rest two digits are what one reads.
+    let (amount, digits) = match resource {
+        Resource::Cpu => (amount / 1000.0, 3),
+        Resource::Memory => (amount / GIB, 2),
+        Resource::Extended(name) if is_in_bytes(name) => (amount / GIB, 2),
+        Resource::Gpu | Resource::Extended(_) => (amount, 2),
+    };
+    let scale = 10_f64.powi(digits);
+    let scaled = amount * scale;
+    // A division has left a trace behind the last digit: only what is more than that counts.
+    let rounded = match rounding {
+        Rounding::Nearest => scaled.round(),
+        Rounding::Up => (scaled - 1e-6).ceil(),
+        Rounding::Down => (scaled + 1e-6).floor(),
+    };
+    if rounded == 0.0 && amount != 0.0 {
+        return format!("<{}", 1.0 / scale);
+    }
+    format!("{}", rounded / scale)
+}
+
+/// The same with its unit: `16 GPUs`, `1 core`, `0.5 GiB`.
+pub fn words(resource: &Resource, amount: i128, rounding: Rounding) -> String {
+    let number = number(resource, amount as f64, rounding);
+    let unit = match (resource, number.as_str()) {
+        (Resource::Cpu, "1") => "core",
+        (Resource::Gpu, "1") => "GPU",
+        (Resource::Extended(name), _) if is_in_bytes(name) => &format!("GiB of {name}"),
+        _ => unit(resource),
+    };
+    format!("{number} {}", printable(unit))
+}
+
+/// Resources without a ladder that are amounts of memory.
+fn is_in_bytes(name: &str) -> bool {
+    name == "ephemeral-storage" || name.starts_with("hugepages-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(resource: &Resource, amount: i128, expected: &str) {
+        assert_eq!(words(resource, amount, Rounding::Nearest), expected);
+    }
+
+    #[test]
+    fn amounts_are_cores_gib_and_devices() {
+        check(&Resource::Cpu, 63_930, "63.93 cores");
+        check(&Resource::Cpu, 1_000, "1 core");
+        check(&Resource::Memory, 3 << 29, "1.5 GiB");
+        check(&Resource::Gpu, 1, "1 GPU");
+        check(&Resource::Gpu, 0, "0 GPUs");
+        check(&Resource::Extended("hugepages-2Mi".into()), 3 << 29, "1.5 GiB of hugepages-2Mi");
+        check(&Resource::Extended("nvidia.com/mig-1g.10gb".into()), 2, "2 nvidia.com/mig-1g.10gb");
+    }
+
+    #[test]
+    fn little_is_not_nothing() {
+        check(&Resource::Memory, 1, "<0.01 GiB");
+        check(&Resource::Memory, 0, "0 GiB");
+    }
+
+    #[test]
+    fn a_need_is_rounded_up_and_what_is_there_down() {
+        let bytes = (3 << 30) + (1 << 20);
+        assert_eq!(words(&Resource::Memory, bytes, Rounding::Up), "3.01 GiB");
+        assert_eq!(words(&Resource::Memory, bytes, Rounding::Down), "3 GiB");
+        for whole in [1, 7, 1_001, 64_100, 999_999] {
+            let same =
+                [Rounding::Up, Rounding::Down, Rounding::Nearest].map(|r| number(&Resource::Cpu, whole.into(), r));
+            assert!(same.iter().all(|shown| *shown == same[0]), "{same:?}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Section E of the metrics contract: GPUs and MIG instances, one by one.
+use mcad_accounting::measure::Device;
+use mcad_accounting::snapshot::Nodes;
+use mcad_wire::reading::NvlinkErrors;
+
+use super::{counter, gauge};
+use crate::exposition::{Exposition, Family, Labels, Value};
+
+const ONE: &[&str] = &["gpu", "node"];
+
+static INFO: Family = gauge(
+    "mcad_gpu_info",
+    &["bus_id", "gpu", "mig_profile", "model", "node", "parent"],
+    "1",
+    "What a GPU or a MIG instance is; of an instance, model and address are its parent's.",
+);
+static HEALTHY: Family = gauge(
+    "mcad_gpu_healthy",
+    &["gpu", "node", "reason"],
+    "0 or 1",
+    "Whether it works; if not, one line for each reason.",
+);
+static WARNING: Family = gauge(
+    "mcad_gpu_warning",
+    &["gpu", "node", "reason"],
+    "1",
+    "What is wrong with it although it works: one line for each reason while it lasts.",
+);
+static UTILIZATION: Family =
+    gauge("mcad_gpu_utilization_ratio", ONE, "0 to 1", "Part of the last sampling period in which a kernel ran on it.");
+static MEMORY_USED: Family = gauge("mcad_gpu_memory_used_bytes", ONE, "bytes", "Memory in use on it.");
+static MEMORY_TOTAL: Family = gauge("mcad_gpu_memory_total_bytes", ONE, "bytes", "Memory it has.");
+static XID_ERRORS: Family =
+    counter("mcad_gpu_xid_errors_total", &["gpu", "node", "xid"], "events", "Xid events by the driver's code.");
+static NVLINK_ERRORS: Family = counter(
+    "mcad_gpu_nvlink_errors_total",
+    &["gpu", "kind", "node"],
+    "errors",
+    "Errors of its NVLinks since the driver was loaded, by kind, added up over the links. They say nothing about its health.",
+);
+static ASSIGNED: Family = gauge(
+    "mcad_gpu_assigned",
+    &["container", "gpu", "namespace", "node", "pod"],
+    "1",
+    "Who holds it: a bound, unfinished pod's container.",
+);
+
+/// The families of this section.
+pub static FAMILIES: &[&Family] =
+    &[&INFO, &HEALTHY, &WARNING, &UTILIZATION, &MEMORY_USED, &MEMORY_TOTAL, &XID_ERRORS, &NVLINK_ERRORS, &ASSIGNED];
+
+type Figure = fn(&Device) -> Option<Value>;
+
+/// Writes the section.
+pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
+    let mut lines = out.family(&INFO);
+    each(nodes, |labels, node, device| {
+        let (parent, profile) = device.mig.as_ref().map_or(("", ""), |(parent, profile)| (parent, profile));
+        labels.push("bus_id", &device.bus_id).push("gpu", &device.uuid).push("mig_profile", profile);
+        labels.push("model", &device.model).push("node", node).push("parent", parent);
+        lines.line(labels, Value::Unsigned(1));
+    });
+    let mut lines = out.family(&HEALTHY);
+    each(nodes, |labels, node, device| {
+        let mark = labels.push("gpu", &device.uuid).push("node", node).mark();
+        if device.unhealthy_reasons.is_empty() {
+            lines.line(labels.push("reason", ""), Value::Unsigned(1));
+        }
+        for reason in &device.unhealthy_reasons {
+            lines.line(labels.cut(mark).push("reason", reason), Value::Unsigned(0));
+        }
+    });
+    let mut lines = out.family(&WARNING);
+    each(nodes, |labels, node, device| {
+        let mark = labels.push("gpu", &device.uuid).push("node", node).mark();
+        for reason in &device.warnings {
+            lines.line(labels.cut(mark).push("reason", reason), Value::Unsigned(1));
+        }
+    });
+    let figures: [(&Family, Figure); 3] = [
+        (&UTILIZATION, |device| device.utilization_ratio.map(Value::Float)),
+        (&MEMORY_USED, |device| device.memory_used_bytes.map(Value::Unsigned)),
+        (&MEMORY_TOTAL, |device| device.memory_total_bytes.map(Value::Unsigned)),
+    ];
+    for (family, figure) in figures {
+        let mut lines = out.family(family);
+        each(nodes, |labels, node, device| {
+            if let Some(value) = figure(device) {
+                lines.line(labels.push("gpu", &device.uuid).push("node", node), value);
+            }
+        });
+    }
+    let mut lines = out.family(&XID_ERRORS);
+    each(nodes, |labels, node, device| {
+        let mark = labels.push("gpu", &device.uuid).push("node", node).mark();
+        for (xid, count) in &device.xid_errors {
+            lines.line(labels.cut(mark).push("xid", &xid.to_string()), Value::Unsigned(*count));
+        }
+    });
+    let mut lines = out.family(&NVLINK_ERRORS);
+    each(nodes, |labels, node, device| {
+        let mark = labels.push("gpu", &device.uuid).mark();
+        for (kind, count) in device.nvlink_errors.iter().flat_map(|errors| by_kind(errors)) {
+            if let Some(count) = count {
+                lines.line(labels.cut(mark).push("kind", kind).push("node", node), Value::Unsigned(count));
+            }
+        }
+    });
+    let mut lines = out.family(&ASSIGNED);
+    each(nodes, |labels, node, device| {
+        for [namespace, pod, container] in device.holders.iter().flat_map(|holders| &**holders) {
+            labels.cut(0).push("container", container).push("gpu", &device.uuid).push("namespace", namespace);
+            lines.line(labels.push("node", node).push("pod", pod), Value::Unsigned(1));
+        }
+    });
+}
+
+/// As the label `kind` spells them.
+fn by_kind(errors: &NvlinkErrors) -> [(&'static str, Option<u64>); 5] {
+    let NvlinkErrors { replay, recovery, crc_flit, crc_data, ecc_data } = *errors;
+    [("replay", replay), ("recovery", recovery), ("crc_flit", crc_flit), ("crc_data", crc_data), ("ecc_data", ecc_data)]
+}
+
+/// Calls `write` with no labels yet, each node's name and each of its devices.
+fn each(nodes: &Nodes, mut write: impl FnMut(&mut Labels, &str, &Device)) {
+    let mut labels = Labels::new();
+    for view in &nodes.nodes {
+        for device in view.measured.iter().flat_map(|measured| &measured.devices) {
+            write(labels.cut(0), &view.node.name, device);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Figures as the page shows them: with a link to the family in docs/metrics.md that says what they are, and unknown as such.
+use maud::{Markup, html};
+use mcad_accounting::resource::Resource;
+
+use crate::explain::amount::{Rounding, is_hostile, number, printable, unit, words};
+
+/// What stands where nothing is known. It never looks like 0.
+pub(super) const UNKNOWN: &str = "unknown";
+
+/// The address of what is said of a family.
+pub(super) fn family(name: &str) -> String {
+    format!("/docs/metrics#{name}")
+}
+
+/// An amount alone, linked to its family.
+pub(super) fn figure(resource: &Resource, amount: Option<i64>, name: &str) -> Markup {
+    part(resource, amount.map(|amount| amount as f64), name)
+}
+
+/// The same of an amount that need not be whole.
+pub(super) fn part(resource: &Resource, amount: Option<f64>, name: &str) -> Markup {
+    html! {
+        @match amount {
+            Some(amount) => a.f href=(family(name)) { (shown(resource, amount)) },
+            None => a.f.unknown href=(family(name)) { (UNKNOWN) },
+        }
+    }
+}
+
+/// As many digits as one reads: a tenth of a core or of a GiB, a hundredth below ten.
+pub(super) fn shown(resource: &Resource, amount: f64) -> String {
+    let large = match resource {
+        Resource::Cpu => amount.abs() >= 10_000.0,
+        Resource::Memory => amount.abs() >= 10.0 * (1_u64 << 30) as f64,
+        Resource::Gpu | Resource::Extended(_) => amount.abs() >= 100.0,
+    };
+    let scale = match resource {
+        Resource::Cpu => 1000.0,
+        Resource::Memory => (1_u64 << 30) as f64,
+        Resource::Gpu | Resource::Extended(_) => 1.0,
+    };
+    let rounded = if large { (amount / scale * 10.0).round() / 10.0 * scale } else { amount };
+    grouped(&number(resource, rounded, Rounding::Nearest))
+}
+
+/// `12345.6` with thin gaps: `12 345.6`.
+pub(super) fn grouped(number: &str) -> String {
+    let (whole, rest) = number.split_at(number.find('.').unwrap_or(number.len()));
+    if whole.len() < 5 || !whole.bytes().all(|byte| byte.is_ascii_digit()) {
+        return number.to_owned();
+    }
+    let mut grouped = String::with_capacity(number.len() + 8);
+    for (at, digit) in whole.chars().enumerate() {
+        if at > 0 && (whole.len() - at) % 3 == 0 {
+            grouped.push('\u{202f}');
+        }
+        grouped.push(digit);
+    }
+    grouped + rest
+}
+
+/// A whole number, grouped.
+pub(super) fn count(number: u64) -> String {
+    grouped(&number.to_string())
+}
+
+/// An amount with its unit.
+pub(super) fn in_words(resource: &Resource, amount: i64) -> String {
+    words(resource, amount.into(), Rounding::Nearest)
+}
+
+/// What a resource is called in a title.
+pub(super) fn title(resource: &Resource) -> Markup {
+    html! {
+        @match resource {
+            Resource::Cpu => "CPU",
+            Resource::Memory => "Memory",
+            Resource::Gpu => "GPUs",
+            Resource::Extended(name) => (named(name)),
+        }
+    }
+}
+
+/// What amounts of it are counted in; nothing where the title says it.
+pub(super) fn counted_in(resource: &Resource) -> Option<&str> {
+    match resource {
+        Resource::Cpu | Resource::Memory => Some(unit(resource)),
+        Resource::Gpu => Some("nvidia.com/gpu"),
+        Resource::Extended(_) => None,
+    }
+}
+
+/// A name from outside: as text, of its own direction, and with characters spelled out that could not be seen.
+pub(super) fn named(name: &str) -> Markup {
+    html! {
+        @if name.chars().any(is_hostile) { bdi.name { (printable(name)) } } @else { bdi.name { (name) } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_numbers_are_grouped() {
+        let shown = ["999", "1234", "12345", "1234567.8", "<0.01"].map(grouped);
+        assert_eq!(shown, ["999", "1234", "12\u{202f}345", "1\u{202f}234\u{202f}567.8", "<0.01"]);
+    }
+
+    #[test]
+    fn no_more_digits_than_one_reads() {
+        assert_eq!(shown(&Resource::Cpu, 63_933.0), "63.9");
+        assert_eq!(shown(&Resource::Cpu, 1_933.0), "1.933");
+        assert_eq!(shown(&Resource::Gpu, 31.25), "31.25");
+    }
+
+    #[test]
+    fn a_name_is_text_whatever_is_in_it() {
+        assert_eq!(
+            named("<script>\"\u{202e}x").into_string(),
+            "<bdi class=\"name\">&lt;script&gt;&quot;\\u{202e}x</bdi>"
+        );
+    }
+}
