@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::admin::asked::AgentUrl;
+use crate::kernel::CgroupSourceChoice;
 use crate::probe::RunQueueChoice;
 use crate::report::Listed;
 use crate::sender::Target;
@@ -148,17 +149,6 @@ pub enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-}
-
-/// `--cgroup-source`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CgroupSourceChoice {
-    /// eBPF where kernel and rights allow it, else files.
-    Auto,
-    /// eBPF, or do not start.
-    Bpf,
-    /// The files of cgroup v2.
-    Files,
 }
 
 /// `--report-cgroups`.

@@ -2,12 +2,25 @@
 
 use std::{fs, path::Path};
 
-use crate::{args::CgroupSourceChoice, kernel_types::KernelTypes, sample::Reason};
+use clap::ValueEnum;
+
+use crate::{kernel_types::KernelTypes, sample::Reason};
 
 /// Linux capabilities by number: `include/uapi/linux/capability.h`.
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
+
+/// `--cgroup-source`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CgroupSourceChoice {
+    /// eBPF where kernel and rights allow it, else files.
+    Auto,
+    /// eBPF, or do not start.
+    Bpf,
+    /// The files of cgroup v2.
+    Files,
+}
 
 /// What this process may ask of this kernel, learned once at start.
 #[derive(Clone, Debug, PartialEq, Eq)]

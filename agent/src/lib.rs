@@ -3,31 +3,35 @@
 //! The modules stand in the order the figures flow: a source reads, a sample is one instant, a report crosses the
 //! network. The binary (`main.rs`) puts them together.
 
-pub mod args;
+pub mod open_files;
 
 pub mod cgroup_mount;
-pub mod clock;
-pub mod kernel;
+pub mod pod_cgroup;
+
+pub mod sample;
 
 pub mod btf;
 pub mod kernel_types;
 
+pub mod clock;
+pub mod kernel;
+
 pub mod offsets;
+
 pub mod probe;
+
 pub mod run_queue;
+
 pub mod source;
 
-pub mod open_files;
-pub mod readers;
 pub mod rights;
 pub mod version;
 
-pub mod sample;
+pub mod pod_totals;
+
 pub mod sampler;
 
 pub mod node_metrics;
-pub mod pod_cgroup;
-pub mod pod_totals;
 pub mod report;
 pub mod status;
 
@@ -37,3 +41,7 @@ pub mod ticker;
 pub mod sender;
 
 pub mod admin;
+
+pub mod args;
+
+pub mod readers;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::{
-    args::{Args, CgroupSourceChoice},
+    args::Args,
     cgroup_mount::{self, CgroupMount},
-    kernel::{CgroupPlan, KernelFacts},
+    kernel::{CgroupPlan, CgroupSourceChoice, KernelFacts},
     probe,
     sample::{CgroupSource, Reason},
     source::{

@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
-use mcad_agent::args::CgroupSourceChoice;
+use mcad_agent::kernel::CgroupSourceChoice;
 use mcad_agent::kernel::{CgroupPlan, KernelFacts};
 use mcad_agent::probe;
 use mcad_wire::report::Report;

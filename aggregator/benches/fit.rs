@@ -10,12 +10,13 @@ mod support;
 mod tight;
 
 use mcad_accounting::cluster::Cluster;
-use mcad_accounting::fit::{Fits, Outcome, fits};
+use mcad_accounting::fit::fits;
 use mcad_accounting::ladder::Rung;
 use mcad_accounting::object::{AppWrapper, Object};
 use mcad_accounting::options::Options;
 use mcad_accounting::resource::{Amounts, Resource};
 use mcad_accounting::snapshot::Snapshot;
+use mcad_accounting::snapshot::verdict::{Fits, Outcome};
 use mcad_accounting::views::{NodeView, Views};
 use serde_json::{Value, json};
 use support::objects::{node, node_name, object};

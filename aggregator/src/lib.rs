@@ -4,29 +4,35 @@
 //! writes. The modules stand in the order in which data flows: a body is received, the store keeps the last report of each node;
 //! objects of the cluster are watched or read from a dump; a replica makes snapshots, the server hands out what is made of them.
 
-pub mod args;
 pub mod clock;
-pub mod open_files;
 mod seldom;
+
+pub mod trust;
 
 pub mod receive;
 pub mod store;
 
-pub mod trust;
-
 pub mod dump;
 pub mod watch;
 
+pub mod list;
+
 pub mod leader;
 pub mod peer;
-pub mod replica;
-pub mod seed;
 
-pub mod list;
-pub mod live;
+pub mod past;
 
 pub mod self_metrics;
+
+pub mod replica;
+
+pub mod live;
+pub mod seed;
+
 pub mod server;
+
+pub mod args;
+pub mod open_files;
 
 #[cfg(test)]
 mod reviewer;

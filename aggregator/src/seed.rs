@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcad_accounting::totals::Differ;
 use prost::Message as _;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::leader::lease::Holder;
-use crate::peer::{self, FetchError};
+use crate::past::{Past, SeedError};
+use crate::peer;
 use crate::replica::Replica;
 use crate::seldom::Seldom;
 use crate::trust::peers::Credentials;
@@ -26,40 +26,6 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// Between two looks whether the cluster is known.
 const LOOK: Duration = Duration::from_millis(200);
-
-/// What a replica knows of the time before it started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Past {
-    /// Another is being asked: reports have to wait.
-    Asked,
-    /// Nobody answered yet.
-    Unknown,
-    /// As much as can be known.
-    Known,
-}
-
-/// Why nothing was learnt.
-#[derive(Debug, thiserror::Error)]
-pub enum SeedError {
-    /// It does not say where it is in a way that is understood.
-    #[error("{0:?} is no address")]
-    Address(String),
-    /// It could not be asked.
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    /// Its answer is no seed.
-    #[error("the answer is no seed")]
-    Decode(#[from] prost::DecodeError),
-    /// It was this replica itself: a pod's address outlives its container.
-    #[error("this replica asked itself")]
-    Itself,
-    /// A moment later both will know the same.
-    #[error(transparent)]
-    Differ(#[from] Differ),
-    /// There is no cluster that it could be the past of.
-    #[error("no cluster is watched")]
-    NoCluster,
-}
 
 /// Asks whoever holds the Lease, until it was answered once.
 pub async fn run(replica: Arc<Replica>, holder: watch::Receiver<Holder>, credentials: &Credentials) {

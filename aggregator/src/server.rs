@@ -1,5 +1,6 @@
 //! The HTTP server: two listeners, from their first connection to the last. Owns limits on connections and time, and the
 //! drain; what is answered is what `routes` owns. Both ends of its life are parameters of [`run`].
+mod answer;
 mod api;
 mod board;
 mod bodies;
@@ -384,7 +385,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, visitor: Visitor, sh
     let service = service_fn(|request| {
         asked.send_replace(true);
         let (shared, visitor) = (Arc::clone(shared), visitor.clone());
-        async move { Ok::<_, Infallible>(visitor.answer(request, &shared).await) }
+        async move { Ok::<_, Infallible>(routes::serve(&visitor, request, &shared).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

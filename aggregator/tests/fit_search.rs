@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 
-use mcad_accounting::fit::Outcome;
 use mcad_accounting::options::Options;
+use mcad_accounting::snapshot::verdict::Outcome;
 use mcad_testkit::build::{node, object, pod, v1beta2, with};
 use mcad_testkit::snapshot;
 use proptest::prelude::*;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mcad_accounting::cluster::{Cluster, Event, Source};
-use mcad_accounting::fit::Fits;
 use mcad_accounting::hardware::{Facts, Found, Gpu, Gpus, Health};
 use mcad_accounting::ladder::Account;
 use mcad_accounting::measure::{MeasuredNode, NamedPods, Places};
@@ -19,6 +18,7 @@ use mcad_accounting::options::{Options, PodMetrics};
 use mcad_accounting::reported::Stored;
 use mcad_accounting::resource::Amounts;
 use mcad_accounting::snapshot::Snapshot;
+use mcad_accounting::snapshot::verdict::Fits;
 use mcad_accounting::totals::Totals;
 use mcad_accounting::views::{NodeView, Views};
 use mcad_aggregator::receive;

@@ -8,8 +8,9 @@ pub mod abi;
 #[cfg(feature = "report")]
 pub mod pod_resources;
 #[cfg(feature = "report")]
-pub mod reading;
-#[cfg(feature = "report")]
 pub mod report;
+
+#[cfg(feature = "report")]
+pub mod reading;
 #[cfg(feature = "report")]
 pub mod seed;

@@ -8,35 +8,40 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub mod workspace;
-
-pub mod facts;
-mod plan;
-mod setup;
-
-pub mod build_ebpf;
-mod object;
 #[path = "../../agent/probe_inputs.rs"]
 mod probe_inputs;
+pub mod workspace;
+
+mod plan;
+
+pub mod facts;
+
+mod setup;
+
+mod object;
+mod progress;
+
+pub mod build_ebpf;
 
 pub mod child;
 mod exposition;
 pub mod fake_gpus;
 pub mod interrupts;
-mod progress;
-mod run;
 mod view;
+
+mod run;
 
 pub mod browser;
 pub mod kubernetes;
-pub mod test;
+pub mod lab;
 mod test_output;
 
-pub mod lab;
+pub mod test;
 
-mod ci;
 mod deny;
 mod tidy;
+
+mod ci;
 
 /// Every chore of the repository.
 ///

@@ -7,18 +7,16 @@
 use std::{
     fs::{self, File},
     io::Read,
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::Instant,
 };
 
 use mcad_wire::abi::{CgroupRecord, group};
-use rustix::fs::{Mode, OFlags};
 
 use super::{
     ReadCgroups, SourceError,
     decode::{Decode, bit},
-    figures::CgroupFile,
+    figures::{CgroupFile, open},
     memory_proof::{self, MemoryStateProof},
     paths::Paths,
     run_queue::RunQueues,
@@ -167,13 +165,6 @@ fn fill_from_files(tree: &Path, level: u32, groups: u32, cgroup: &mut Cgroup, bu
     for group in groups_in(groups) {
         file.fill(group, cgroup);
     }
-}
-
-/// The directory of the cgroup with this id.
-pub(super) fn open(tree: &Path, id: u64, path: &str) -> Option<OwnedFd> {
-    let path = tree.join(path.trim_start_matches('/'));
-    let directory = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    (rustix::fs::fstat(&directory).ok()?.st_ino == id).then_some(directory)
 }
 
 impl From<WalkError> for SourceError {

@@ -3,6 +3,7 @@
 //! Source of the formats: <https://docs.kernel.org/admin-guide/cgroup-v2.html>.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -195,6 +196,13 @@ fn nanoseconds(text: &str, key: &str) -> Option<u64> {
 /// The number in the line `KEY NUMBER` of a flat keyed file.
 fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?.trim().parse().ok()
+}
+
+/// The directory of the cgroup with this id.
+pub(super) fn open(tree: &Path, id: u64, path: &str) -> Option<OwnedFd> {
+    let path = tree.join(path.trim_start_matches('/'));
+    let directory = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    (rustix::fs::fstat(&directory).ok()?.st_ino == id).then_some(directory)
 }
 
 #[cfg(test)]

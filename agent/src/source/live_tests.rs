@@ -16,7 +16,7 @@ use std::{
 
 use super::{ReadCgroups, bpf::BpfCgroups};
 use crate::{
-    args::CgroupSourceChoice,
+    kernel::CgroupSourceChoice,
     kernel::{CgroupPlan, KernelFacts},
     probe::{self, RunQueueChoice},
     sample::CgroupSample,

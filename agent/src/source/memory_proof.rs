@@ -8,9 +8,9 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use mcad_wire::abi::{CgroupRecord, group};
 
 use super::{
-    SourceError, bpf,
+    SourceError,
     decode::Decode,
-    figures::{CgroupFile, MemoryState},
+    figures::{self, CgroupFile, MemoryState},
     paths::Paths,
 };
 use crate::probe::{CgroupWalk, Walked};
@@ -65,7 +65,7 @@ pub fn seek(
     }
     let mut compared = Vec::new();
     for seen in candidates {
-        let directory = bpf::open(tree, seen.id, &seen.path);
+        let directory = figures::open(tree, seen.id, &seen.path);
         let file = directory.and_then(|directory| CgroupFile { directory: &directory, buffer }.memory_state());
         compared.extend(file.map(|file| (seen.id, seen.state, file)));
     }

@@ -6,8 +6,10 @@
 mod appwrappers;
 pub mod capacity;
 pub mod histogram;
+pub mod owner;
 mod pod_events;
 mod pods;
+pub mod room;
 mod seed;
 mod sums;
 

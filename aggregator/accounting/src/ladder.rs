@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use crate::cluster::owner::ByOwner;
 use crate::hardware::{Found, Hardware};
 use crate::object::Node;
 use crate::options::tolerated::Tolerated;
@@ -118,15 +119,6 @@ impl Withheld {
     pub fn total(&self) -> i128 {
         self.0.iter().sum()
     }
-}
-
-/// An amount for pods of AppWrappers, and for all other pods.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ByOwner<T> {
-    /// Pods of AppWrappers.
-    pub appwrapper: T,
-    /// All other pods.
-    pub other: T,
 }
 
 /// The ladder of one resource, on one node or added up. Whole millicores, bytes or devices.

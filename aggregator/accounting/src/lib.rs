@@ -17,7 +17,6 @@ pub mod options;
 pub mod input;
 
 pub mod cluster;
-pub mod demand;
 
 pub mod reported;
 
@@ -28,8 +27,8 @@ pub mod measure;
 pub mod totals;
 pub mod views;
 
-pub mod fit;
-
 pub mod snapshot;
+
+pub mod fit;
 
 pub mod merge;

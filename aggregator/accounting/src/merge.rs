@@ -10,7 +10,6 @@ use std::time::Duration;
 use mcad_wire::report::{Cgroups, Gpus, Report};
 
 use crate::cluster::Cluster;
-use crate::fit::Fits;
 use crate::input::Input;
 use crate::measure::Used;
 use crate::node_name::NodeName;
@@ -19,6 +18,7 @@ pub use crate::reported::{CgroupSource, GpuSource};
 use crate::reported::{Sources, Stored};
 use crate::resource::Resource;
 use crate::snapshot as kubernetes;
+use crate::snapshot::verdict::Fits;
 use crate::totals::Totals;
 use crate::views::{Views, next_of};
 

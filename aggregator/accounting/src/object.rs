@@ -7,6 +7,7 @@
 pub(crate) mod appwrapper;
 pub mod bare;
 pub(crate) mod constraints;
+pub mod demand;
 pub mod meta;
 pub mod needed;
 pub(crate) mod node;

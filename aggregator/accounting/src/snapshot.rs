@@ -2,7 +2,9 @@
 //!
 //! Pure: from the cluster, what agents found, the time and the options to one immutable value. It holds no text and no
 //! labels; [`mcad_present::families`] makes those.
+pub mod rest;
 mod unplaced;
+pub mod verdict;
 
 mod shape;
 
@@ -13,13 +15,13 @@ pub use self::shape::{Shape, Shapes};
 use crate::cluster::capacity;
 use crate::cluster::histogram::RequestHistograms;
 use crate::cluster::{Cluster, Gained, Missing, Orphans, Source};
-use crate::fit::Fits;
 use crate::hardware::shares::Shares;
 use crate::ladder::Rung;
 use crate::measure::{PodFigures, Share, Usage, Used};
 use crate::object::{AppWrapper, AppWrapperName, Version};
 use crate::options::{OperatorMetrics, Options};
 use crate::resource::{Amounts, Resource, Triple};
+use crate::snapshot::verdict::Fits;
 use crate::totals::{Total, Totals};
 use crate::views::NodeView;
 

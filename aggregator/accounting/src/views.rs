@@ -3,16 +3,17 @@
 //! Owns when a node's view is made: as its report arrives, and before a snapshot where its objects have changed since, or
 //! its report no longer counts. A snapshot of a large cluster is then mostly views that are there already. Pure: (what was
 //! kept, the cluster, reports) to views, and what is kept makes no difference to them but in time.
-pub mod room;
 use std::mem::take;
 use std::sync::Arc;
 
 use mcad_wire::reading::Report;
 
+use crate::cluster::owner::ByOwner;
+use crate::cluster::room::Room;
 use crate::cluster::{Cluster, Held, Revision};
 use crate::hardware::Found;
 use crate::hardware::shares::{self, Shares};
-use crate::ladder::{self, ByOwner, NodeState, Rung};
+use crate::ladder::{self, NodeState, Rung};
 use crate::measure::{Device, MeasuredNode, NamedPods, Places, measure, measure_hardware};
 use crate::node_name::NodeName;
 use crate::object::Node;
@@ -20,7 +21,6 @@ use crate::options::Options;
 use crate::reported::Stored;
 use crate::resource::Resource;
 use crate::table::Table;
-use crate::views::room::Room;
 
 /// One node.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,7 +87,7 @@ impl NodeView {
             other: held.requested.other.amounts(),
         });
         let rungs = ladder::of_node(node, state, requested, found);
-        let shares = shares::of_node(node, &rungs, found);
+        let shares = shares::of_node(node, rungs.iter().map(|(resource, rung)| (resource, rung.installed)), found);
         let room = held.map(|held| Room::new(node, held)).unwrap_or_default();
         Self { node: node.clone(), state, rungs, shares, room, measured }
     }

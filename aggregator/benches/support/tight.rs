@@ -1,9 +1,10 @@
 //! Small clusters on which an AppWrapper just fits, or just does not.
 use mcad_accounting::cluster::Cluster;
-use mcad_accounting::fit::{Outcome, fits};
+use mcad_accounting::fit::fits;
 use mcad_accounting::object::{Kind, Object, decode};
 use mcad_accounting::options::Options;
 use mcad_accounting::snapshot::Snapshot;
+use mcad_accounting::snapshot::verdict::Outcome;
 use mcad_accounting::views::Views;
 use serde_json::{Value, json};
 

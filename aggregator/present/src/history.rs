@@ -8,6 +8,8 @@ use mcad_accounting::merge::Snapshot;
 use mcad_accounting::now::Now;
 use mcad_accounting::resource::Resource;
 
+use crate::resources::order;
+
 /// How far back it goes.
 pub const SPAN: Duration = Duration::from_hours(1);
 
@@ -76,17 +78,6 @@ fn figures(snapshot: &Snapshot) -> Vec<(Resource, Figures)> {
     all
 }
 
-/// GPUs are what people come for.
-pub fn order(resource: &Resource) -> (u8, Resource) {
-    let rank = match resource {
-        Resource::Gpu => 0,
-        Resource::Cpu => 1,
-        Resource::Memory => 2,
-        Resource::Extended(_) => 3,
-    };
-    (rank, resource.clone())
-}
-
 fn of_nodes(nodes: &mcad_accounting::snapshot::Nodes) -> Vec<(Resource, Figures)> {
     let figures = nodes.sums.iter().map(|(resource, rung)| {
         let used = nodes.used.get(resource).filter(|all| all.nodes > 0).and_then(|all| in_all(resource, &all.used));
@@ -114,7 +105,7 @@ fn local(resource: &Resource, sums: &mcad_accounting::merge::Figures) -> Figures
 /// Nothing where nothing was measured.
 fn in_all(resource: &Resource, used: &mcad_accounting::measure::Used) -> Option<f64> {
     let parts = [used.appwrapper, used.other, used.system];
-    let known = parts.into_iter().flatten().map(|part| crate::explain::ladder::in_unit(resource, part));
+    let known = parts.into_iter().flatten().map(|part| crate::resources::in_unit(resource, part));
     used.is_measured().then(|| known.sum())
 }
 

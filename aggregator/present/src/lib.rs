@@ -4,6 +4,8 @@
 
 pub mod version;
 
+pub mod resources;
+
 pub mod exposition;
 pub mod families;
 pub mod metrics;

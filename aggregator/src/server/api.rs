@@ -8,7 +8,7 @@ use mcad_present::explain;
 use serde::Serialize;
 
 use super::Shared;
-use super::routes::{Answer, text, too_many, whole};
+use super::answer::{Answer, text, too_many, whole};
 use super::visitor::Visitor;
 use crate::replica::Replica;
 

@@ -16,8 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::Shared;
+use super::answer::{Answer, text};
 use super::draining;
-use super::routes::{Answer, text};
 use super::scrape::{Chunks, Piece};
 use crate::replica::Replica;
 

@@ -7,8 +7,8 @@ use mcad_present::page::wanted::Wanted;
 use mcad_present::page::{self, EVENTS, SCRIPT, SCRIPT_PATH, STYLE, STYLE_PATH};
 
 use super::Shared;
+use super::answer::{Answer, text, too_many, whole};
 use super::board;
-use super::routes::{Answer, text, too_many, whole};
 use super::visitor::Visitor;
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
-    ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY,
+    ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY,
     WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
@@ -13,6 +13,7 @@ use mcad_accounting::node_name::NodeName;
 use mcad_present::api::ROOT;
 use prost::Message as _;
 
+use super::answer::{Answer, Kept, text, too_many};
 use super::scrape::{self, Chunks, Encoding, Patience};
 use super::visitor::Visitor;
 use super::{Phase, Shared, Side, api, pages};
@@ -20,21 +21,33 @@ use crate::peer;
 use crate::receive::{MAX_BODY_BYTES, Refusal};
 use crate::trust::verdict::Distrust;
 
-/// What an answer consists of.
-pub(super) type Answer = Response<Either<Full<Bytes>, Chunks>>;
-
 const PROTOBUF: &str = "application/x-protobuf";
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 /// How much of a body that is too large is still read, so that its sender gets to the answer instead of a reset.
 pub(super) const DISCARDED_BYTES: usize = 8 * MAX_BODY_BYTES;
 
+/// Answers a request. A connection of scrapes and pages is not idle until its answer was handed over.
+pub(super) async fn serve(visitor: &Visitor, request: Request<Incoming>, shared: &Arc<Shared>) -> Response<Kept> {
+    let busy = (visitor.side == Side::Metrics).then(|| visitor.place.busy());
+    let is_reserved = visitor.place.is_reserved();
+    let answer = if is_reserved && !is_probe(&request) {
+        text(StatusCode::SERVICE_UNAVAILABLE, "as many are being answered as may be, but for /live and /ready")
+    } else {
+        answer(request, visitor, shared).await
+    };
+    let mut answer = answer.map(|body| Kept::new(body, busy));
+    if is_reserved {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
 /// Whether it asks for what kubelet does.
-pub(super) fn is_probe(request: &Request<Incoming>) -> bool {
+fn is_probe(request: &Request<Incoming>) -> bool {
     matches!(request.uri().path(), "/live" | "/ready")
 }
 
-pub(super) async fn answer(request: Request<Incoming>, visitor: &Visitor, shared: &Arc<Shared>) -> Answer {
+async fn answer(request: Request<Incoming>, visitor: &Visitor, shared: &Arc<Shared>) -> Answer {
     let wanted = match (visitor.side, request.uri().path()) {
         (Side::Metrics, "/metrics" | "/live" | "/ready") => Method::GET,
         (Side::Metrics, path) if path.starts_with(ROOT) || pages::is_at(path) => Method::GET,
@@ -271,24 +284,6 @@ fn encoding(headers: &HeaderMap) -> Encoding {
         }
     }
     if weights.0.or(weights.1) == Some(true) { Encoding::Gzip } else { Encoding::Plain }
-}
-
-/// To one who asks for more at once than one may.
-pub(super) fn too_many() -> Answer {
-    let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, "as many answers are being made for this address as may be");
-    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    answer
-}
-
-pub(super) fn text(status: StatusCode, sentence: &str) -> Answer {
-    whole(status, TEXT, format!("{sentence}\n"))
-}
-
-pub(super) fn whole(status: StatusCode, content_type: HeaderValue, body: String) -> Answer {
-    let mut answer = Response::new(Either::Left(Full::new(Bytes::from(body))));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, content_type);
-    answer
 }
 
 #[cfg(test)]

@@ -6,7 +6,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use imports::Crate;
+
 use crate::workspace;
+
+mod imports;
 
 /// A crate, and the only places that may name it: files or folders, without `.rs`. The rest of the tree stays free of its
 /// types, so that it can be replaced, and tested without it.
@@ -175,6 +179,32 @@ fn walls_are_walls_by_what_a_crate_depends_on() {
         let found: Vec<_> = forbidden.iter().filter(|name| crates.contains(*name)).collect();
         found.into_iter().map(|name| format!("{package} depends on {name}")).collect::<Vec<_>>()
     }));
+}
+
+/// Folders of sources whose modules stand in the order in which data flows.
+const IN_ORDER: [&str; 7] = [
+    "wire/src",
+    "agent/src",
+    "aggregator/accounting/src",
+    "aggregator/present/src",
+    "aggregator/src",
+    "lab/src",
+    "xtask/src",
+];
+
+#[test]
+fn data_flows_one_way() {
+    let sources = sources();
+    check(IN_ORDER.iter().flat_map(|root| Crate::read(root, &sources).arrows_to_the_right()));
+}
+
+#[test]
+fn no_files_import_one_another() {
+    let sources = sources();
+    let roots: BTreeSet<&str> =
+        sources.iter().filter_map(|source| source.path.find("/src/").map(|at| &source.path[..at + 4])).collect();
+    assert!(roots.len() > 10, "{roots:?}");
+    check(roots.into_iter().flat_map(|root| Crate::read(root, &sources).circles()));
 }
 
 #[test]

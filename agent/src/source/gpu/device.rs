@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use nvml_wrapper::Device;
-use nvml_wrapper::enums::device::SampleValue;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::{FieldValueSample, MemoryInfo};
 use nvml_wrapper::structs::device::FieldId;
@@ -249,19 +248,8 @@ fn memory(memory: &MemoryInfo) -> Memory {
     Memory { used_bytes: memory.used, total_bytes: memory.total }
 }
 
-/// The value of one field, if it has one that is a count.
-pub(super) fn figure(values: &[Result<FieldValueSample, NvmlError>], id: u32) -> Option<u64> {
-    let sample = values.iter().flatten().find(|sample| sample.field.0 == id)?;
-    match sample.value.as_ref().ok()? {
-        SampleValue::U32(value) => Some(u64::from(*value)),
-        SampleValue::U64(value) => Some(*value),
-        SampleValue::I64(value) => u64::try_from(*value).ok(),
-        SampleValue::F64(_) => None,
-    }
-}
-
 fn fields(values: &[Result<FieldValueSample, NvmlError>]) -> HealthReading {
-    let figure = |id: u32| figure(values, id);
+    let figure = |id: u32| super::fields::figure(values, id);
     HealthReading {
         fault: None,
         ecc_uncorrected: figure(field_id::NVML_FI_DEV_ECC_DBE_VOL_TOTAL),

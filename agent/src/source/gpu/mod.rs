@@ -7,6 +7,7 @@
 mod bus;
 mod device;
 mod fabric;
+mod fields;
 mod health;
 mod ledger;
 mod library;

@@ -109,7 +109,7 @@ impl Nvlinks {
 /// What the driver has added up. Absent: it does not.
 fn totals(device: &Device<'_>) -> Result<Option<Counts>, NvmlError> {
     let values = device.field_values_for(&KINDS.map(|(field, _)| FieldId(field)))?;
-    let counts = KINDS.map(|(field, _)| super::device::figure(&values, field));
+    let counts = KINDS.map(|(field, _)| super::fields::figure(&values, field));
     Ok(counts.iter().any(Option::is_some).then_some(counts))
 }
 

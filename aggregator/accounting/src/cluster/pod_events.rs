@@ -5,9 +5,9 @@ use super::appwrappers::AppWrapperEntry;
 use super::pods::Place;
 use super::sums::Change;
 use super::{Cluster, NodeEntry, Revision, Source, same};
+use crate::cluster::room::Nominated;
 use crate::object::{AppWrapperName, Pod};
 use crate::table::Table;
-use crate::views::room::Nominated;
 
 impl Cluster {
     pub(super) fn set_pod(&mut self, pod: Pod) {

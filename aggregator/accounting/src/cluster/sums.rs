@@ -1,11 +1,11 @@
 //! What pods come to on their node and for their AppWrapper: sums that pods are added to and taken away from.
 use std::collections::BTreeMap;
 
-use crate::ladder::ByOwner;
+use crate::cluster::owner::ByOwner;
+use crate::cluster::room::Nominated;
 use crate::object::others::OthersSum;
 use crate::object::{HostPort, Phase, Pod};
 use crate::resource::{Amounts, Sum, Triple};
-use crate::views::room::Nominated;
 
 /// What the bound, unfinished pods of a node hold.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use super::columns::Columns;
-use crate::demand::PodGroup;
+use crate::object::demand::PodGroup;
 use crate::object::{Constraints, Taint};
 use crate::options::tolerated::{Tolerated, ToleratedTaint};
 use crate::views::NodeView;

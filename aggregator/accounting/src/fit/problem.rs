@@ -4,10 +4,8 @@
 //! kind it takes, and all that the bounds and the search need to know of a node is which choices it has.
 use std::collections::{BTreeSet, HashMap};
 
-use super::patterns::Patterns;
-use super::rooms::{Pods, Room, conflict};
+use super::pods::{Pods, Room, conflict};
 use super::steps::{CutShort, Steps};
-use super::{Outcome, bounds, orders, search};
 use crate::object::HostPort;
 use crate::resource::{Amounts, Resource};
 
@@ -43,13 +41,6 @@ pub(super) struct Node {
     pub(super) takes: u64,
     /// For each kind, what the pods that are to come there need that count as bound for it. Empty: there are none.
     pub(super) preceded: Box<[Box<[i128]>]>,
-}
-
-/// Decides whether the pods fit, and says how many were placed.
-pub(super) fn settle(make: impl FnOnce(&mut Steps) -> Result<Problem, CutShort>, steps: &mut Steps) -> (Outcome, u64) {
-    let mut placed = 0;
-    let outcome = make(steps).and_then(|problem| problem.settle(&mut placed, steps));
-    (outcome.unwrap_or(Outcome::Unproven), placed)
 }
 
 impl Problem {
@@ -106,39 +97,8 @@ impl Problem {
         self.kinds.iter().map(|kind| u64::from(kind.count)).sum()
     }
 
-    fn settle(&self, placed: &mut u64, steps: &mut Steps) -> Result<Outcome, CutShort> {
-        if bounds::exclude(self, steps)? {
-            return Ok(Outcome::Never);
-        }
-        orders::place(self, placed, steps)?;
-        if *placed >= self.needed {
-            return Ok(Outcome::Fits);
-        }
-        let mut outcome = Outcome::Fits;
-        for part in self.parts() {
-            // One part that is excluded decides, also where another was cut short.
-            match part.search(steps) {
-                Ok(true) => {}
-                Ok(false) => return Ok(Outcome::Never),
-                Err(CutShort) => outcome = Outcome::Unproven,
-            }
-        }
-        if outcome == Outcome::Fits {
-            *placed = self.needed;
-        }
-        Ok(outcome)
-    }
-
-    fn search(&self, steps: &mut Steps) -> Result<bool, CutShort> {
-        let patterns = Patterns::new(self, steps)?;
-        match bounds::weigh(self, &patterns, steps)? {
-            None => Ok(false),
-            Some(weights) => search::search(self, &patterns, &weights, steps),
-        }
-    }
-
     /// Kinds that share no node are decided apart, where all pods are needed.
-    fn parts(&self) -> Vec<Self> {
+    pub(super) fn parts(&self) -> Vec<Self> {
         let mut masks: Vec<u64> = (0..self.kinds.len()).map(|kind| 1 << kind).collect();
         if self.needed < self.pods() {
             masks = vec![masks.iter().sum()];

@@ -1,7 +1,6 @@
 //! Devices that are handed out several times each: time slices and the like. Owns what tells how many devices stand behind the
 //! shares: an agent, else the labels of the node. No amount of the ladder rests on it.
 use crate::hardware::Found;
-use crate::ladder::Rung;
 use crate::object::Node;
 use crate::resource::Resource;
 
@@ -29,14 +28,18 @@ impl Shares {
     }
 }
 
-/// The resources of a node that are shares of devices, in order of resource.
-pub fn of_node(node: &Node, rungs: &[(Resource, Rung)], found: &Found<'_>) -> Box<[(Resource, Shares)]> {
+/// Those of a node's resources, which it has so much of, that are shares of devices; in the same order.
+pub fn of_node<'a>(
+    node: &Node,
+    installed: impl Iterator<Item = (&'a Resource, i128)>,
+    found: &Found<'_>,
+) -> Box<[(Resource, Shares)]> {
     // Few nodes share devices, and nothing need be looked up on the others: GPU feature discovery labels them with 1.
     let is_labelled = node.labels.iter().any(|(key, value)| key.ends_with(REPLICAS) && &**value != "1");
-    let shared = rungs.iter().filter_map(|(resource, rung)| {
+    let shared = installed.filter_map(|(resource, installed)| {
         let shares = match found.get(resource) {
             Some(_) => found.shares(resource),
-            None if is_labelled => labelled(node, resource, rung.installed),
+            None if is_labelled => labelled(node, resource, installed),
             None => None,
         }?;
         Some((resource.clone(), shares))

@@ -6,7 +6,7 @@ use serde_json::{Number, Value};
 
 use super::meta::{Meta, instant_ms, nullable};
 use super::needed::Needed::{self, Fields, Whole};
-use crate::demand::{Component, Demand, GenericItem, of_components, of_generic_items};
+use crate::object::demand::{Component, Demand, GenericItem, of_components, of_generic_items};
 
 const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 const PRIORITY_CLASS: &str = "kueue.x-k8s.io/priority-class";

@@ -2,10 +2,10 @@
 use std::sync::Arc;
 
 use crate::cluster::{Cluster, Gained};
-use crate::demand::PodGroup;
-use crate::demand::rest::rest;
-use crate::fit::Verdict;
 use crate::object::AppWrapper;
+use crate::object::demand::PodGroup;
+use crate::snapshot::rest::rest;
+use crate::snapshot::verdict::Verdict;
 
 /// The pods of an AppWrapper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,9 @@ use mcad_accounting::resource::Resource;
 use mcad_accounting::snapshot::{AppWrapperView, Part, Waiting};
 use serde::Serialize;
 
-use super::ladder::{ByResource, in_unit};
+use super::ladder::ByResource;
 use super::why::{Places, StoppedBy, Why};
+use crate::resources::in_unit;
 
 /// One AppWrapper.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -130,7 +131,7 @@ impl Waits {
             seconds: waiting.seconds,
             fits_sum: waiting.fits_aggregate(),
             shortfall: missing.iter().filter(|(_, amount)| **amount > 0).map(|(r, amount)| (r, *amount)).collect(),
-            fits_nodes: verdict.and_then(mcad_accounting::fit::Verdict::fits),
+            fits_nodes: verdict.and_then(mcad_accounting::snapshot::verdict::Verdict::fits),
             pods_needed: verdict.map(|verdict| verdict.needed),
             pods_placed: verdict.map(|verdict| verdict.placed.min(verdict.needed)),
             stopped_by,
@@ -146,7 +147,7 @@ impl PlacedInPart {
         let verdict = unplaced.verdict.as_ref();
         Some(Self {
             pods_unbound: unplaced.needed,
-            fits_nodes: verdict.and_then(mcad_accounting::fit::Verdict::fits),
+            fits_nodes: verdict.and_then(mcad_accounting::snapshot::verdict::Verdict::fits),
             pods_placed: verdict.map(|verdict| verdict.placed.min(verdict.needed)),
             stopped_by,
             why: sentence,

@@ -1,6 +1,7 @@
 //! The ladder as it is told: the rungs of one resource, of a node or added up, and one value for each resource.
 use std::collections::BTreeMap;
 
+use crate::resources::in_unit;
 use mcad_accounting::hardware::shares;
 use mcad_accounting::ladder::{self, Reason};
 use mcad_accounting::measure::Used;
@@ -259,15 +260,6 @@ impl UsedBy {
         let of = |amount: Option<u64>| amount.map(|amount| in_unit(resource, amount));
         let Used { appwrapper, other, system } = *used;
         used.is_measured().then(|| Self { appwrapper: of(appwrapper), other: of(other), system: of(system) })
-    }
-}
-
-/// Nanocores as millicores, nanodevices as devices; bytes stay.
-pub fn in_unit(resource: &Resource, used: u64) -> f64 {
-    match resource {
-        Resource::Cpu => used as f64 / 1e6,
-        Resource::Memory => used as f64,
-        Resource::Gpu | Resource::Extended(_) => used as f64 / 1e9,
     }
 }
 

@@ -5,7 +5,7 @@ use mcad_accounting::input::Input;
 
 use super::amount::{Rounding, count, list, words};
 use super::cluster::{Cluster, Orphans};
-use crate::history::order;
+use crate::resources::order;
 
 /// So many resources are named in a sentence.
 const NAMED: usize = 8;

@@ -6,7 +6,7 @@ use mcad_accounting::resource::Resource;
 use super::amount::{Rounding, count, number, printable, unit, words};
 use super::cluster::Cluster;
 use super::ladder::{Rung, Shares};
-use crate::history::order;
+use crate::resources::order;
 
 /// So many accelerators are told of in a sentence each.
 pub const NAMED: usize = 8;

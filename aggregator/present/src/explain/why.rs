@@ -11,10 +11,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use mcad_accounting::cluster::Missing;
-use mcad_accounting::demand::PodGroup;
-use mcad_accounting::fit::{self, Choice, Outcome, Verdict};
+use mcad_accounting::fit::{self, Choice};
+use mcad_accounting::object::demand::PodGroup;
 use mcad_accounting::object::{AppWrapper, Version};
 use mcad_accounting::resource::{Amounts, Triple};
+use mcad_accounting::snapshot::verdict::{Outcome, Verdict};
 use mcad_accounting::snapshot::{AppWrapperView, Snapshot, Unplaced, Waiting};
 use serde::Serialize;
 

@@ -1,6 +1,6 @@
 //! Section C of the metrics contract: AppWrappers, how many and one by one.
-use mcad_accounting::fit::Outcome;
 use mcad_accounting::resource::{Amounts, Resource};
+use mcad_accounting::snapshot::verdict::Outcome;
 use mcad_accounting::snapshot::{AppWrapperView, AppWrappers, Waiting};
 use mcad_accounting::totals::Total;
 

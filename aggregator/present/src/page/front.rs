@@ -18,7 +18,7 @@ use crate::explain::ladder::{ByResource, Rung};
 use crate::explain::missing;
 use crate::explain::truth::{self, Said};
 use crate::explain::why::Places;
-use crate::history::order;
+use crate::resources::order;
 
 /// AppWrappers that wait, on one page: the rest are at `/api/v1`.
 const WAITING: usize = 25;

@@ -10,7 +10,7 @@ use super::wanted::encoded;
 use crate::explain::Unanswered;
 use crate::explain::amount::span;
 use crate::explain::node::{Gpu, Node};
-use crate::history::order;
+use crate::resources::order;
 
 /// The page of the node of that name.
 pub(super) fn node(shown: &Shown<'_>, name: &str) -> Result<Markup, Unanswered> {

@@ -2,10 +2,10 @@
 use std::fmt::Write as _;
 use std::rc::Rc;
 
-use mcad_accounting::demand::PodGroup;
 use mcad_accounting::fit::{self, Choice};
 use mcad_accounting::ladder::NodeState;
 use mcad_accounting::object::HostPort;
+use mcad_accounting::object::demand::PodGroup;
 use mcad_accounting::resource::{Amounts, Resource};
 use mcad_accounting::views::NodeView;
 

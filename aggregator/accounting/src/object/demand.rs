@@ -2,8 +2,6 @@
 //!
 //! Owns the way from a spec to groups of identical pods. Which of them are left to place is in [`rest`]. Whether they fit is in [`crate::fit`], what they got in
 //! [`crate::cluster`].
-pub mod rest;
-
 use std::sync::Arc;
 
 use serde::Deserialize;

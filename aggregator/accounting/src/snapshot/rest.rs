@@ -1,8 +1,8 @@
 //! Which pods of an AppWrapper that is placed in part have no node yet (docs/accounting.md §6).
 use std::sync::Arc;
 
-use super::{Demand, PodGroup};
 use crate::object::Pod;
+use crate::object::demand::{Demand, PodGroup};
 use crate::resource::{Amounts, Resource};
 
 /// The groups with as many pods as are not bound. Their constraints are those of pods that the queue has admitted.
