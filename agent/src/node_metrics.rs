@@ -1,7 +1,7 @@
 //! What one node measures, as metrics: for an agent that has no aggregator. Pure: reports in, Prometheus text out.
 //!
 //! The families are those that `mcad-aggregator` makes of the same reports without Kubernetes, and of its GPUs one by one, to the
-//! byte: a test of the aggregator holds the two together (`aggregator/tests/own_port.rs`). What rests on pods is not here.
+//! byte: a test of the aggregator holds the two together (`aggregator/tests/rules/own_port.rs`). What rests on pods is not here.
 mod amounts;
 mod devices;
 mod exposition;

@@ -1,4 +1,4 @@
-//! Tests of the page: a snapshot in, HTML out. What a browser makes of it is `tests/browser/`'s.
+//! Tests of the page: a snapshot in, HTML out. What a browser makes of it is `aggregator/tests/process/browser/`'s.
 
 use std::sync::Arc;
 

@@ -3,8 +3,6 @@
 //! `cargo xtask test` brings both. With `MCAD_SCREENSHOTS=FOLDER` the last test writes the pictures of the README there.
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
 mod chromium;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -13,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::support::aggregator::{Aggregator, exchange, post};
+use crate::support::wait::PATIENCE;
 use chromium::{Browser, axe};
 use mcad_accounting::cluster::{Cluster, Event};
 use mcad_accounting::merge::Ages;
@@ -29,8 +29,6 @@ use mcad_testkit::build::object;
 use mcad_testkit::explained::{dumped, root};
 use mcad_wire::report::Report;
 use serde_json::json;
-use support::aggregator::{Aggregator, exchange, post};
-use support::wait::PATIENCE;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 

@@ -3,8 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
 
-mod support;
-
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
@@ -13,11 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, Client};
-use mcad_wire::report::{Cgroup, Cgroups, REPORT_VERSION, Report};
-use serde_json::json;
-use support::{
+use crate::support::{
     aggregator::Aggregator,
     apiserver::ApiServer,
     objects::{MCAD, appwrappers, create, define, delete, mcad_appwrapper, node, nodes, pods},
@@ -25,6 +19,10 @@ use support::{
     wait::until,
     witness::{OF_THE_CLUSTER, Witness, speaks},
 };
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client};
+use mcad_wire::report::{Cgroup, Cgroups, REPORT_VERSION, Report};
+use serde_json::json;
 
 /// Of the Lease. Long enough for a loaded machine to renew it, short enough to wait for its end.
 const DURATION: Duration = Duration::from_secs(6);

@@ -2,10 +2,10 @@
 //! beside what Kubernetes says of the node. `UPDATE_GOLDEN=1 cargo test -p mcad-agent golden` makes the reports.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod support;
 
 use std::path::Path;
 
+use crate::support::aggregator::command;
 use mcad_accounting::cluster::{Cluster, Event};
 use mcad_accounting::measure::{NamedPods, Places, measure};
 use mcad_accounting::now::Now;
@@ -17,7 +17,6 @@ use mcad_testkit::{NOW_MS, check_lines, check_with};
 use mcad_wire::report::Report;
 use prost::Message as _;
 use serde_json::{Value, json};
-use support::aggregator::command;
 
 const BROKEN: &str = "GPU-fa4e0000-0000-4000-8000-000000000003";
 

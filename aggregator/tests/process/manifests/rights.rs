@@ -13,8 +13,8 @@ use mcad_aggregator::trust::certificate::read_bundle;
 use mcad_aggregator::trust::tls::Certificates;
 use serde_json::json;
 
-use super::apiserver::ApiServer;
 use super::rendered::kubectl;
+use crate::support::apiserver::ApiServer;
 
 const NAMESPACE: &str = "mcad-metrics";
 const ACCOUNT: &str = "mcad-aggregator";

@@ -70,7 +70,7 @@ pub(crate) fn definitions(client: &Client) -> Api<DynamicObject> {
 
 /// Applies both CRDs and waits until they are served.
 pub(crate) async fn define(client: &Client) {
-    for text in [include_str!("../crds/workload.codeflare.dev.yaml"), include_str!("../crds/mcad.ibm.com.yaml")] {
+    for text in [include_str!("../../crds/workload.codeflare.dev.yaml"), include_str!("../../crds/mcad.ibm.com.yaml")] {
         create(&definitions(client), serde_saphyr::from_str(text).unwrap()).await;
     }
     served(client).await;

@@ -3,8 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
 
-mod support;
-
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -12,6 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::support::accounts::{make_account, make_pod, token};
+use crate::support::aggregator as process;
+use crate::support::apiserver::{ApiServer, client_at};
+use crate::support::objects::{create, node, nodes};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
@@ -42,10 +44,6 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use support::accounts::{make_account, make_pod, token};
-use support::aggregator as process;
-use support::apiserver::{ApiServer, client_at};
-use support::objects::{create, node, nodes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;

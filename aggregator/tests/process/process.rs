@@ -1,13 +1,12 @@
 //! The program as its users meet it: started, sent a report, scraped, asked to end.
 #![allow(clippy::unwrap_used, reason = "allow-unwrap-in-tests does not reach what tests call in a file of their own")]
-mod support;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::support::aggregator::{Aggregator, command};
+use crate::support::prometheus::{promtool, said};
 use mcad_wire::report::{Cgroup, Cgroups, Gpu, Gpus, Machine, REPORT_VERSION, Report};
-use support::aggregator::{Aggregator, command};
-use support::prometheus::{promtool, said};
 
 fn start() -> Aggregator {
     Aggregator::start(&["--cluster", "local"])

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what a test can't go on without ends it")]
 
 pub(crate) mod accounts;
+pub(crate) mod agents;
 pub(crate) mod aggregator;
 pub(crate) mod apiserver;
 pub(crate) mod objects;

@@ -4,7 +4,6 @@
 //!
 //! Of `cargo run … --bin X -- …` the debug build of X runs. What can't run in a test is in [`NOT_RUN`], and printed.
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
-mod support;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -12,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use crate::support::apiserver::ApiServer;
+use crate::support::objects::{WORKLOAD, appwrapper, appwrappers, create, define, node, nodes, pod, pods};
+use crate::support::wait::PATIENCE;
 use clap::{CommandFactory as _, Parser as _};
 use rustix::thread::UnshareFlags;
-use support::apiserver::ApiServer;
-use support::objects::{WORKLOAD, appwrapper, appwrappers, create, define, node, nodes, pod, pods};
-use support::wait::PATIENCE;
 use tempfile::TempDir;
 
 /// How a command begins that can't run in a test, and why not.

@@ -3,11 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::support::accounts::{make_account, make_pod, token};
+use crate::support::aggregator::Aggregator;
+use crate::support::apiserver::ApiServer;
+use crate::support::objects::{create, node, nodes};
+use crate::support::wait::until;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use mcad_aggregator::peer::{self, FetchError};
@@ -16,11 +19,6 @@ use mcad_aggregator::trust::peers::Credentials;
 use mcad_aggregator::trust::verdict::AUDIENCE;
 use mcad_wire::seed::Seed;
 use prost::Message as _;
-use support::accounts::{make_account, make_pod, token};
-use support::aggregator::Aggregator;
-use support::apiserver::ApiServer;
-use support::objects::{create, node, nodes};
-use support::wait::until;
 use tempfile::TempDir;
 
 /// A token as kubelet gets it for a pod of this account.

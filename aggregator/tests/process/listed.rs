@@ -1,20 +1,19 @@
 //! `mcad-aggregator dump` against a real kube-apiserver: what it lists of clusters that have both groups, one or none, and of one that
 //! refuses; and that the dump says what the cluster does.
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
-mod support;
 
 use std::path::{Path, PathBuf};
 
+use crate::support::accounts::{make_account, token};
+use crate::support::aggregator::command;
+use crate::support::apiserver::ApiServer;
+use crate::support::objects::{
+    MCAD, WORKLOAD, appwrapper, appwrappers, create, define, definitions, mcad_appwrapper, node, nodes, pod, pods,
+};
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use support::accounts::{make_account, token};
-use support::aggregator::command;
-use support::apiserver::ApiServer;
-use support::objects::{
-    MCAD, WORKLOAD, appwrapper, appwrappers, create, define, definitions, mcad_appwrapper, node, nodes, pod, pods,
-};
 use tempfile::TempDir;
 
 /// What `mcad-aggregator dump` writes, and what it says and ends with.
@@ -114,7 +113,7 @@ async fn a_cluster_without_one_or_any_kind_of_appwrapper_is_dumped_whole() {
     assert_eq!((code, errors.as_str()), (Some(0), ""));
     assert!(said.contains("The API server serves no AppWrappers."), "{said}");
 
-    let definition: Value = serde_saphyr::from_str(include_str!("crds/mcad.ibm.com.yaml")).unwrap();
+    let definition: Value = serde_saphyr::from_str(include_str!("../crds/mcad.ibm.com.yaml")).unwrap();
     create(&definitions(&client), definition).await;
     while appwrappers(&client, MCAD, "v1beta1").list(&kube::api::ListParams::default()).await.is_err() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;

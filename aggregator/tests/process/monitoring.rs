@@ -2,17 +2,16 @@
 //! aggregator's `/metrics`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
-mod support;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::support::aggregator::Aggregator;
+use crate::support::prometheus::{Prometheus, promtool, said};
+use crate::support::wait::until_some;
 use mcad_testkit::build::{assigned, node, pod, report, spec, v1beta1, with};
 use mcad_wire::report::{Gpu, Gpus, Machine, Report};
 use serde_json::{Value, json};
-use support::aggregator::Aggregator;
-use support::prometheus::{Prometheus, promtool, said};
-use support::wait::until_some;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()

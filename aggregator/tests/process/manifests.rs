@@ -2,13 +2,8 @@
 //! `cargo xtask e2e`'s.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 
-#[path = "support/apiserver.rs"]
-mod apiserver;
-#[path = "manifests/others.rs"]
 mod others;
-#[path = "manifests/rendered.rs"]
 mod rendered;
-#[path = "manifests/rights.rs"]
 mod rights;
 
 use std::{
@@ -16,7 +11,7 @@ use std::{
     process::Command,
 };
 
-use apiserver::ApiServer;
+use crate::support::apiserver::ApiServer;
 use clap::Parser as _;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use rendered::{decode, kubectl, name, of_kind, overlays, read, render, root, workloads};

@@ -3,13 +3,21 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
 
-mod support;
-
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use crate::support::{
+    aggregator::Aggregator,
+    apiserver::{ApiServer, client_at},
+    objects::{
+        MCAD, WORKLOAD, appwrapper, appwrappers, create, define, definitions, delete, mcad_appwrapper, node, nodes,
+        pod, pods, served,
+    },
+    proxy::Wire,
+    wait::until,
+};
 use kube::{
     Client,
     api::{Patch, PatchParams},
@@ -26,16 +34,6 @@ use mcad_aggregator::store::{Limits, Store};
 use mcad_aggregator::watch::{self, Settings, Told};
 use mcad_present::explain::{Answer, Subject};
 use serde_json::{Value, json};
-use support::{
-    aggregator::Aggregator,
-    apiserver::{ApiServer, client_at},
-    objects::{
-        MCAD, WORKLOAD, appwrapper, appwrappers, create, define, definitions, delete, mcad_appwrapper, node, nodes,
-        pod, pods, served,
-    },
-    proxy::Wire,
-    wait::until,
-};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 /// A cluster as watched through a wire, and what was told beside.
@@ -210,7 +208,7 @@ async fn a_definition_may_vanish_and_come_back() {
     watched.until("only MCAD's is served", |cluster| cluster.served() == [Version::V1Beta1].into()).await;
     watched.shows(&[], 0, &[]).await;
 
-    let text = include_str!("crds/workload.codeflare.dev.yaml");
+    let text = include_str!("../crds/workload.codeflare.dev.yaml");
     create(&definitions(&client), serde_saphyr::from_str(text).unwrap()).await;
     served(&client).await;
     create(&appwrappers(&client, WORKLOAD, "v1beta2"), appwrapper("two")).await;

@@ -1,15 +1,14 @@
 //! Dumps that lack something, or have something twice, foreign or broken: what is read, what is said, and the exit status, as whoever
 //! runs the program sees them.
 #![allow(clippy::unwrap_used, reason = "allow-unwrap-in-tests does not reach what tests call in a file of their own")]
-mod support;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Output, Stdio};
 
+use crate::support::aggregator::command;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use support::aggregator::command;
 
 const NODE: &str = r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"n","creationTimestamp":"2026-01-01T00:00:00Z"},
   "status":{"capacity":{"cpu":"4","memory":"8Gi","pods":"10"},"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"2026-01-05T10:00:00Z"}]}}"#;

@@ -7,20 +7,16 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
 
-#[path = "support/agents.rs"]
-mod agents;
-mod support;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agents::{Agents, Pace, by_label, node, pods};
+use crate::support::agents::{Agents, Pace, by_label, node, pods};
+use crate::support::aggregator::Aggregator;
+use crate::support::proxy::Wire;
+use crate::support::wait::until;
 use mcad_agent::sender::{Credentials, Target};
 use mcad_testkit::build::{self, spec, v1beta1, with};
 use serde_json::{Value, json};
-use support::aggregator::Aggregator;
-use support::proxy::Wire;
-use support::wait::until;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
