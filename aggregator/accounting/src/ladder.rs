@@ -102,7 +102,7 @@ impl Reason {
 
 /// Amounts withheld, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Withheld([i128; 8]);
+pub struct Withheld([i128; Reason::ALL.len()]);
 
 impl Withheld {
     /// How much for that reason.

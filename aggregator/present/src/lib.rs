@@ -4,6 +4,7 @@
 
 pub mod version;
 
+mod reasons;
 pub mod resources;
 
 pub mod exposition;

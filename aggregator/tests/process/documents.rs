@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::{CommandFactory as _, Parser as _};
+use mcad_accounting::ladder::Reason;
 use mcad_accounting::reported::NoNews;
 use mcad_aggregator::receive::Refusal;
 use mcad_aggregator::self_metrics;
@@ -146,4 +147,15 @@ fn docs_metrics_md_lists_what_there_is() {
     let (before, rest) = page.split_once(begin).unwrap();
     let (_, after) = rest.split_once(end).unwrap();
     check_file(&path, &format!("{before}{begin}\n{tables}{end}{after}"));
+}
+
+#[test]
+fn every_reason_stands_in_the_documents_that_list_them() {
+    for path in ["docs/api.md", "docs/accounting.md"] {
+        let page = std::fs::read_to_string(repository().join(path)).unwrap();
+        for reason in Reason::ALL {
+            let label = reason.label();
+            assert!(page.contains(&format!("`{label}`")), "{path} does not say what `{label}` is");
+        }
+    }
 }

@@ -70,19 +70,9 @@ pub struct Requested {
     pub other: i64,
 }
 
-/// Amounts withheld, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "they are those of `ladder::Reason`, which says what each is")]
-pub struct Withheld {
-    pub lost: i64,
-    pub unhealthy: i64,
-    pub unadvertised: i64,
-    pub reserved: i64,
-    pub stranded: i64,
-    pub not_ready: i64,
-    pub cordoned: i64,
-    pub tainted: i64,
-}
+/// Amounts withheld, by reason, each under its label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Withheld([i64; Reason::ALL.len()]);
 
 /// Shares of devices that are handed out several times each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -216,36 +206,23 @@ impl Rung {
 
 impl Withheld {
     fn new(withheld: &ladder::Withheld) -> Self {
-        let of = |reason| whole(withheld.get(reason));
-        Self {
-            lost: of(Reason::Lost),
-            unhealthy: of(Reason::Unhealthy),
-            unadvertised: of(Reason::Unadvertised),
-            reserved: of(Reason::Reserved),
-            stranded: of(Reason::Stranded),
-            not_ready: of(Reason::NotReady),
-            cordoned: of(Reason::Cordoned),
-            tainted: of(Reason::Tainted),
-        }
+        Self(Reason::ALL.map(|reason| whole(withheld.get(reason))))
     }
 
     /// How much for that reason.
     pub fn get(&self, reason: Reason) -> i64 {
-        match reason {
-            Reason::Lost => self.lost,
-            Reason::Unhealthy => self.unhealthy,
-            Reason::Unadvertised => self.unadvertised,
-            Reason::Reserved => self.reserved,
-            Reason::Stranded => self.stranded,
-            Reason::NotReady => self.not_ready,
-            Reason::Cordoned => self.cordoned,
-            Reason::Tainted => self.tainted,
-        }
+        self.0[reason as usize]
     }
 
     /// All reasons together.
     pub fn total(&self) -> i64 {
-        Reason::ALL.into_iter().map(|reason| self.get(reason)).fold(0, i64::saturating_add)
+        self.0.into_iter().fold(0, i64::saturating_add)
+    }
+}
+
+impl Serialize for Withheld {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Reason::ALL.into_iter().map(|reason| (reason.label(), self.get(reason))))
     }
 }
 

@@ -17,6 +17,7 @@ use super::cluster::{Cluster, OnNodes};
 use super::ladder::{Rung, Shares, UsedBy};
 use super::node::{Gpu, Node};
 use super::{Answer, missing, truth};
+use crate::reasons::shown;
 
 /// So many nodes are named in a line.
 const NAMED: usize = 5;
@@ -154,8 +155,9 @@ fn write_ladder(out: &mut String, resource: &Resource, rung: &Rung, beside: &Bes
         rows.push(row(resource, "requested", Some(all), owners, Tone::Normal));
         rows.push(row(resource, "withheld", Some(withheld.total()), String::new(), Tone::Normal));
         for reason in Reason::ALL.into_iter().filter(|reason| withheld.get(*reason) != 0) {
-            let label = format!("  {}", reason.label().replace('_', " "));
-            rows.push(row(resource, &label, Some(withheld.get(reason)), on(reason.label()), tone(reason)));
+            let shown = shown(reason);
+            let label = format!("  {}", shown.words);
+            rows.push(row(resource, &label, Some(withheld.get(reason)), on(reason.label()), shown.class.tone()));
         }
         rows.push(row(resource, "free", rung.free, String::new(), Tone::Good));
     } else if rung.capacity.is_some() {
@@ -191,17 +193,10 @@ fn parts(rung: &Rung) -> Vec<bar::Part> {
         let parts = healthy.map(|(installed, healthy)| [(Tone::Good, healthy), (Tone::Bad, installed - healthy)]);
         return parts.into_iter().flatten().map(|(tone, amount)| (tone, amount as f64)).collect();
     };
-    let reasons = Reason::ALL.into_iter().map(|reason| (tone(reason), withheld.get(reason)));
+    let reasons = Reason::ALL.into_iter().map(|reason| (shown(reason).class.tone(), withheld.get(reason)));
     let requested = [(Tone::Normal, requested.appwrapper), (Tone::Quiet, requested.other)];
     let parts = requested.into_iter().chain(reasons).chain([(Tone::Good, free)]);
     parts.map(|(tone, amount)| (tone, amount as f64)).collect()
-}
-
-fn tone(reason: Reason) -> Tone {
-    match reason {
-        Reason::Lost | Reason::Unhealthy | Reason::Stranded | Reason::NotReady => Tone::Bad,
-        Reason::Unadvertised | Reason::Reserved | Reason::Cordoned | Reason::Tainted => Tone::Held,
-    }
 }
 
 fn row(resource: &Resource, label: &str, amount: Option<i64>, note: String, tone: Tone) -> Row {

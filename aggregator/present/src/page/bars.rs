@@ -11,6 +11,7 @@ use super::wanted::of_node;
 use crate::explain::cluster::{ByReason, OnNodes};
 use crate::explain::ladder::{Rung, Shares, UsedBy};
 use crate::explain::truth::shares_in_words;
+use crate::reasons::{Class, shown};
 
 /// Nodes named beside a reason.
 const NAMED: usize = 4;
@@ -42,36 +43,6 @@ pub(super) struct Part {
     amount: f64,
 }
 
-/// What a reason is to people, at a glance.
-pub(super) fn reason_class(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Lost | Reason::Unhealthy => "broken",
-        Reason::Stranded | Reason::NotReady => "stuck",
-        Reason::Unadvertised | Reason::Reserved | Reason::Cordoned | Reason::Tainted => "kept",
-    }
-}
-
-pub(super) fn reason_words(reason: Reason) -> &'static str {
-    match reason {
-        Reason::NotReady => "not ready",
-        other => other.label(),
-    }
-}
-
-/// Why an amount is withheld, in a few words.
-fn reason_title(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Lost => "the hardware is gone",
-        Reason::Unhealthy => "there, and broken",
-        Reason::Unadvertised => "works, and kubelet does not declare it",
-        Reason::Reserved => "kubelet keeps it from pods",
-        Reason::Stranded => "healthy, but Kubernetes will not hand it out",
-        Reason::NotReady => "the node is not ready",
-        Reason::Cordoned => "the node is cordoned",
-        Reason::Tainted => "the node is tainted",
-    }
-}
-
 /// What is requested, withheld and free: together what is installed, and what is overcommitted. Absent: there is no such
 /// account.
 pub(super) fn parts(rung: &Rung) -> Option<Vec<Part>> {
@@ -80,10 +51,9 @@ pub(super) fn parts(rung: &Rung) -> Option<Vec<Part>> {
         Part { class: "appwrapper", label: "held by AppWrappers", amount: requested.appwrapper as f64 },
         Part { class: "other", label: "held by other pods", amount: requested.other as f64 },
     ];
-    parts.extend(Reason::ALL.into_iter().map(|reason| Part {
-        class: reason_class(reason),
-        label: reason_words(reason),
-        amount: withheld.get(reason) as f64,
+    parts.extend(Reason::ALL.into_iter().map(|reason| {
+        let shown = shown(reason);
+        Part { class: shown.class.css(), label: shown.words, amount: withheld.get(reason) as f64 }
     }));
     parts.push(Part { class: "free", label: "free", amount: free as f64 });
     Some(parts)
@@ -251,9 +221,10 @@ fn sum(resource: &Resource, rung: &Rung, on: Option<&ByReason<OnNodes>>, of: Of)
                 (row("appwrapper", html! { "held by AppWrappers" }, requested.appwrapper, "requested", html! {}))
                 (row("other", html! { "held by other pods" }, requested.other, "requested", html! {}))
                 @for reason in reasons {
+                    @let shown = shown(reason);
                     (row(
-                        reason_class(reason),
-                        html! { (reason_words(reason)) " " small { (reason_title(reason)) } },
+                        shown.class.css(),
+                        html! { (shown.words) " " small { (shown.title) } },
                         withheld.get(reason), "withheld", nodes(reason.label())))
                 }
                 (row("free", html! { "free" }, rung.free.unwrap_or(0), "free", html! {}))
@@ -330,14 +301,10 @@ pub(super) fn small(rung: &Rung) -> Markup {
 
 /// What colours mean, once.
 pub(super) fn legend() -> Markup {
-    let keys = [
-        ("appwrapper", "held by AppWrappers"),
-        ("other", "held by other pods"),
-        ("broken", "broken: lost, unhealthy, phantom"),
-        ("stuck", "stuck: stranded, node not ready"),
-        ("kept", "kept back: reserved, cordoned, tainted, unadvertised"),
-        ("free", "free"),
-    ];
+    let held = [("appwrapper", "held by AppWrappers"), ("other", "held by other pods")];
+    let held = held.map(|(class, label)| (class, label.to_owned()));
+    let withheld = Class::ALL.map(|class| (class.css(), class.legend()));
+    let keys = held.into_iter().chain(withheld).chain([("free", "free".to_owned())]);
     html! {
         ul.legend aria-label="What colours mean" {
             @for (class, label) in keys { li { span class={"key " (class)} aria-hidden="true" {} (label) } }
