@@ -16,7 +16,8 @@ use crate::version;
 
 /// What one node really has and does: reads its cgroups and the machine as a whole, and sends one report an interval.
 #[derive(Debug, Parser)]
-#[command(name = "mcad-agent", version = version::text(), after_help = EXAMPLES, subcommand_negates_reqs = true)]
+#[command(name = "mcad-agent", version = version::text(), after_help = EXAMPLES, after_long_help = MORE)]
+#[command(subcommand_negates_reqs = true)]
 pub struct Args {
     /// Something else than sampling.
     #[command(subcommand)]
@@ -79,6 +80,11 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     pub nvml: Option<PathBuf>,
 
+    /// How long one question to NVML may stay without an answer before the process that calls it is ended and another started. It is
+    /// more than initialising takes: up to 6 s on a node with eight GPUs.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = interval)]
+    pub nvml_patience: Duration,
+
     /// Xids that say nothing about a GPU's health, as the device plugin ignores them; they are counted all the same.
     #[arg(long, value_name = "CODES", value_delimiter = ',', default_values_t = IGNORED_XIDS)]
     pub ignore_xids: Vec<u64>,
@@ -101,7 +107,10 @@ pub struct Args {
     pub listen: Option<SocketAddr>,
 }
 
-const EXAMPLES: &str = "\
+/// What both `-h` and `--help` end with.
+macro_rules! examples {
+    () => {
+        "\
 Examples:
   What does this machine say, right now?
     mcad-agent status
@@ -126,7 +135,19 @@ Examples:
     mcad-agent --aggregator https://mcad-aggregator-reports.metrics.svc:10911 \\
       --aggregator-ca /var/run/mcad/ca.crt --token /var/run/mcad/token
 
-The log goes to standard error; MCAD_LOG=debug (or any tracing filter) says more.";
+The log goes to standard error; MCAD_LOG=debug (or any tracing filter) says more."
+    };
+}
+
+const EXAMPLES: &str = examples!();
+
+const MORE: &str = concat!(
+    examples!(),
+    "
+
+The agent starts one more process, `mcad-agent nvml-worker`, which loads NVML's library and calls it: what hangs \
+     or crashes there costs the metrics of GPUs alone. It has no capability and ends with the agent. Nobody else starts it."
+);
 
 /// What else the agent's binary does.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
@@ -142,6 +163,15 @@ pub enum Command {
         /// sampled. Of cgroups it has those of pods, unless it runs with --report-cgroups all.
         #[arg(long, value_name = "URL")]
         from: Option<AgentUrl>,
+    },
+    /// Calls NVML, in a process of its own that the agent starts: what hangs or crashes there costs the figures of GPUs alone.
+    ///
+    /// It answers on a socket, which is its standard input, has no rights, and ends with the agent. Nobody else starts it.
+    #[command(hide = true)]
+    NvmlWorker {
+        /// How long one wait for events lasts.
+        #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = short_time)]
+        events: Duration,
     },
     /// Prints what a shell needs to complete this command line.
     Completions {
@@ -187,6 +217,10 @@ fn interval(text: &str) -> Result<Duration, String> {
     // Below, sampling would cost more than it tells; above, a rate over two reports says nothing of now.
     let allowed = Duration::from_millis(100)..=Duration::from_hours(1);
     allowed.contains(&interval).then_some(interval).ok_or_else(|| "not between 100ms and 1h".to_owned())
+}
+
+fn short_time(text: &str) -> Result<Duration, String> {
+    duration(text).ok_or_else(|| "write a time such as 100ms".to_owned())
 }
 
 /// Numbers with units (`h`, `m`, `s`, `ms`), added up: `1m30s`.

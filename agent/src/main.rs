@@ -44,6 +44,9 @@ fn main() -> anyhow::Result<()> {
     }
     // Who asks for a status reads that, and what is wrong.
     start_log(if matches!(args.command, Some(Command::Status { .. })) { "warn" } else { "info" });
+    if let Some(Command::NvmlWorker { events }) = args.command {
+        return gpu::serve_agent(args.nvml.as_deref(), events).context("nvml-worker");
+    }
     if args.command == Some(Command::ForgetGpus) {
         return forget_gpus(&args);
     }

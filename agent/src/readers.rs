@@ -31,12 +31,14 @@ const PATIENCE_ONCE: Duration = Duration::from_secs(30);
 /// The GPUs.
 pub fn of_gpus(args: &Args) -> NvmlGpus {
     NvmlGpus::new(&Settings {
+        program: None,
         library: args.nvml.clone(),
         proc_root: args.proc_root.clone(),
         sys_root: args.sys_root.clone(),
         state_dir: args.state_dir.clone(),
         ignored_xids: args.ignore_xids.clone(),
         deadline: patience(args),
+        patience: args.nvml_patience,
         listen: gpu::LISTEN,
     })
 }

@@ -234,6 +234,7 @@ mod tests {
                 dropped: 1,
             }),
             gpus: None,
+            worker_ends: sample::gpu::WorkerEnds::default(),
             assignments: None,
             ended_pods: vec![sample::EndedPod {
                 uid: PodUid::known(ENDED).unwrap(),

@@ -8,7 +8,7 @@ pub mod gpu;
 use std::sync::Arc;
 
 use assignment::AssignmentSample;
-use gpu::GpuSample;
+use gpu::{GpuSample, WorkerEnds};
 
 use crate::pod_cgroup::PodUid;
 
@@ -23,6 +23,8 @@ pub struct Sample {
     pub cgroups: Option<CgroupSample>,
     /// The GPUs. Absent: they could not be read, and `failures` says why, or they were not asked for.
     pub gpus: Option<GpuSample>,
+    /// Processes that called NVML and are no more, since the agent started.
+    pub worker_ends: WorkerEnds,
     /// What kubelet handed out. Absent: it could not be asked, and `failures` says why, or there is no kubelet.
     pub assignments: Option<AssignmentSample>,
     /// Pods whose cgroup is gone, and what they used in all.
@@ -395,13 +397,15 @@ pub enum Reason {
     NoDriver,
     /// The driver answered with some other error.
     Driver,
+    /// NVML's library ended the process that called it.
+    Crashed,
     /// Kubelet answered with an error.
     Kubelet,
 }
 
 impl Reason {
     /// Every reason, for tests and documents.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::CgroupV1Only,
         Self::NoCgroupMount,
         Self::NotFound,
@@ -415,6 +419,7 @@ impl Reason {
         Self::NoLibrary,
         Self::NoDriver,
         Self::Driver,
+        Self::Crashed,
         Self::Kubelet,
     ];
 
@@ -434,6 +439,7 @@ impl Reason {
             Self::NoLibrary => "no_library",
             Self::NoDriver => "no_driver",
             Self::Driver => "driver",
+            Self::Crashed => "crashed",
             Self::Kubelet => "kubelet",
         }
     }

@@ -72,7 +72,8 @@ impl Sampler {
         let ended_pods = self.pods.ended().cloned().collect();
         let assignments = self.read_assignments(at, &mut failures);
         let gpus = self.read_gpus(&mut failures);
-        Sample { at, machine, cgroups, gpus, assignments, ended_pods, failures }
+        let worker_ends = self.gpus.as_ref().map(|gpus| gpus.worker_ends()).unwrap_or_default();
+        Sample { at, machine, cgroups, gpus, worker_ends, assignments, ended_pods, failures }
     }
 
     fn read_assignments(&mut self, at: Moment, failures: &mut Vec<Failure>) -> Option<AssignmentSample> {
@@ -108,7 +109,7 @@ fn failure(source: SourceName, error: &SourceError) -> Failure {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }

@@ -43,12 +43,14 @@ impl Node {
         *kubelet.pod_resources().says() = says;
         let patience = Duration::from_mins(2);
         let gpus = NvmlGpus::new(&Settings {
+            program: Some(env!("CARGO_BIN_EXE_mcad-agent").into()),
             library: Some(installation.library().to_owned()),
             proc_root: root.join("proc"),
             sys_root: root.join("sys"),
             state_dir: None,
             ignored_xids: IGNORED_XIDS.to_vec(),
             deadline: patience,
+            patience,
             listen: Duration::from_millis(1),
         });
         let mut seconds = 1_767_225_600;

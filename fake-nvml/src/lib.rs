@@ -13,6 +13,7 @@ pub mod model;
 pub mod scenario;
 
 mod abi;
+mod crash;
 mod library;
 
 pub use installation::Installation;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nvml_wrapper_sys::bindings as nv;
 
+use crate::crash;
 use crate::scenario::{Device, Hang, MigInstance, Scenario};
 
 /// Names the scenario file. Without it, `scenario.json` beside the library itself is read.
@@ -88,9 +89,22 @@ pub(crate) fn hung() -> u32 {
     lock().hung
 }
 
-/// Begins a call: counts it, and hangs if the scenario says so.
+/// Begins a call: counts it, and hangs or crashes if the scenario says so.
 pub(crate) fn enter(call: &str, handle: Option<Handle>) {
     CALLS.fetch_add(1, Ordering::Relaxed);
+    suffer(call, handle);
+}
+
+/// The library is being loaded.
+pub(crate) fn load() {
+    suffer("dlopen", None);
+}
+
+fn suffer(call: &str, handle: Option<Handle>) {
+    let scenario = lock().current().ok();
+    if let Some(crash) = scenario.iter().flat_map(|scenario| &scenario.crashes).find(|crash| crash.call == call) {
+        crash::crash(crash.how);
+    }
     let begun = Instant::now();
     let mut first_look = true;
     while hangs(call, handle, begun.elapsed(), std::mem::take(&mut first_look)) {
@@ -287,8 +301,13 @@ fn scenario_file() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(SCENARIO_VARIABLE) {
         return Some(path.into());
     }
+    Some(file()?.with_file_name("scenario.json"))
+}
+
+/// The file that this code was loaded from.
+pub(crate) fn file() -> Option<PathBuf> {
     let mut found = std::mem::MaybeUninit::<libc::Dl_info>::uninit();
-    let here: fn() -> Option<PathBuf> = scenario_file;
+    let here: fn() -> Option<PathBuf> = file;
     // SAFETY: `found` is room for one Dl_info, and the address of a function of this library is one that dladdr knows.
     let found = unsafe {
         if libc::dladdr(here as *const libc::c_void, found.as_mut_ptr()) == 0 {
@@ -301,5 +320,5 @@ fn scenario_file() -> Option<PathBuf> {
     }
     // SAFETY: dladdr answered, so the name is a C string that lives as long as the library.
     let name = unsafe { CStr::from_ptr(found.dli_fname) };
-    Some(Path::new(OsStr::from_bytes(name.to_bytes())).with_file_name("scenario.json"))
+    Some(Path::new(OsStr::from_bytes(name.to_bytes())).to_owned())
 }

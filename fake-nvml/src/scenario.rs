@@ -20,6 +20,8 @@ pub struct Scenario {
     pub xids: Vec<Xid>,
     /// Calls that do not return.
     pub hangs: Vec<Hang>,
+    /// Calls that end the process, or worse.
+    pub crashes: Vec<Crash>,
     /// Error codes by function name, for calls that belong to no device.
     pub errors: BTreeMap<String, u32>,
     /// The time that figures are computed for. Absent: since the library was loaded.
@@ -223,7 +225,7 @@ pub struct Xid {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Hang {
-    /// Name of the function; `"*"` is every one.
+    /// Name of the function; `"*"` is every one. `"dlopen"` is the loading of the library itself.
     pub call: String,
     /// UUID of the GPU it hangs on. Absent: on any, or on none.
     pub device: Option<String>,
@@ -231,6 +233,30 @@ pub struct Hang {
     pub seconds: Option<f64>,
     /// How many calls hang, counted from when the library was loaded; those after them do not. Absent: all.
     pub calls: Option<u32>,
+}
+
+/// A call after which the process is not what it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crash {
+    /// Name of the function, or `"dlopen"`: the loading of the library itself.
+    pub call: String,
+    /// What it does.
+    pub how: How,
+}
+
+/// What a call does to its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// `abort()`.
+    Abort,
+    /// Writes to an address where nothing is.
+    Segfault,
+    /// `exit(3)`.
+    Exit,
+    /// Writes text to standard output and into every socket of the process, and goes on.
+    Nonsense,
 }
 
 impl Scenario {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// The GPUs of the machine at one instant. Without devices: a node without GPUs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GpuSample {
@@ -46,7 +48,7 @@ pub struct Gpu {
 
 /// Errors of a GPU's NVLinks since the driver was loaded, added up over its links. A counter that the driver does not have is
 /// absent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NvlinkErrors {
     /// Packets that were sent again.
     pub replay: Option<u64>,
@@ -112,6 +114,40 @@ pub struct GpuUser {
     pub pod_uid: String,
     /// The container; empty where the cgroup does not tell it.
     pub container_id: String,
+}
+
+/// Why a process that called NVML is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerEnd {
+    /// A call did not return, so it was killed.
+    Hung,
+    /// A signal ended it: the library crashed or aborted.
+    Signal,
+    /// It ended itself: the library called `exit()`.
+    Exited,
+    /// What came from it is no answer, so it was killed.
+    Nonsense,
+    /// It could not be started.
+    NotStarted,
+}
+
+/// How many processes that called NVML are no more since the agent started, by reason, in the order of [`WorkerEnd::ALL`].
+pub type WorkerEnds = [u64; WorkerEnd::ALL.len()];
+
+impl WorkerEnd {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [Self::Hung, Self::Signal, Self::Exited, Self::Nonsense, Self::NotStarted];
+
+    /// As the label spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hung => "hung",
+            Self::Signal => "signal",
+            Self::Exited => "exited",
+            Self::Nonsense => "nonsense",
+            Self::NotStarted => "not_started",
+        }
+    }
 }
 
 /// Why a device should not be used; docs/report.md has a line for each.

@@ -11,6 +11,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::sample::gpu::{WorkerEnd, WorkerEnds};
 use crate::sample::{CgroupSource, ProbeCost, Removals, Sample};
 use crate::version::REVISION;
 
@@ -40,6 +41,7 @@ struct Latest {
     removals: Option<Removals>,
     ended_pods: usize,
     gpus: Option<Gpus>,
+    worker_ends: WorkerEnds,
 }
 
 /// What the latest tick saw of GPUs.
@@ -171,7 +173,9 @@ impl SelfMetrics {
         let ended_pods = sample.ended_pods.len();
         let gpus = sample.gpus.as_ref();
         let gpus = gpus.map(|gpus| Gpus { devices: gpus.devices.len(), calls: gpus.calls, fake: gpus.fake });
-        *self.latest() = Some(Latest { ended: Instant::now(), cgroups, probes, removals, ended_pods, gpus });
+        let worker_ends = sample.worker_ends;
+        let ended = Instant::now();
+        *self.latest() = Some(Latest { ended, cgroups, probes, removals, ended_pods, gpus, worker_ends });
     }
 
     /// So many samples fell out.
@@ -225,6 +229,7 @@ impl SelfMetrics {
             gauge.set(latest.ended_pods as i64);
             families.extend(gauge.collect());
         }
+        families.extend(worker_ends(latest.as_ref().map(|latest| latest.worker_ends).unwrap_or_default())?);
         if let Some((source, seen, dropped)) = latest.as_ref().and_then(|latest| latest.cgroups) {
             let gauges = [
                 ("mcad_agent_cgroups_seen", "Cgroups on the machine, in the latest sample.", seen),
@@ -260,6 +265,16 @@ impl SelfMetrics {
     }
 }
 
+/// All at 0 before the first tick.
+fn worker_ends(ends: WorkerEnds) -> Result<Vec<prometheus::proto::MetricFamily>, prometheus::Error> {
+    let help = "Processes that called NVML and ended or were killed, by reason; each is replaced by another.";
+    let counter = IntCounterVec::new(Opts::new("mcad_agent_nvml_worker_ends_total", help), &["reason"])?;
+    for (end, count) in WorkerEnd::ALL.iter().zip(ends) {
+        counter.with_label_values(&[end.as_str()]).inc_by(count);
+    }
+    Ok(counter.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,6 +292,7 @@ mod tests {
             machine: Machine::default(),
             cgroups,
             gpus: None,
+            worker_ends: [0, 2, 0, 0, 0],
             assignments: None,
             ended_pods: Vec::new(),
             failures,
@@ -294,6 +310,7 @@ mod tests {
             "mcad_agent_ticks_total 0",
             "mcad_agent_reports_sent_total 0",
             "mcad_agent_reports_replaced_total 0",
+            "mcad_agent_nvml_worker_ends_total{reason=\"hung\"} 0",
             "mcad_agent_report_send_failures_total{reason=\"connect\"} 0",
             "mcad_agent_report_send_failures_total{reason=\"refused\"} 0",
         ] {

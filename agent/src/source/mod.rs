@@ -27,7 +27,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::sample::assignment::AssignmentSample;
-use crate::sample::gpu::GpuSample;
+use crate::sample::gpu::{GpuSample, WorkerEnds};
 use crate::sample::{CgroupSample, CgroupSource, Moment, Reason};
 
 /// A source of per-cgroup figures.
@@ -50,6 +50,9 @@ pub trait ReadGpus: Send {
 
     /// Waits for what was asked last, as long as the source has patience.
     fn answer(&mut self) -> Result<GpuSample, SourceError>;
+
+    /// Processes that called NVML and are no more.
+    fn worker_ends(&self) -> WorkerEnds;
 }
 
 /// A source of what kubelet handed out.

@@ -1,8 +1,9 @@
 //! The GPUs of a node, through NVML: what is there, what is well, who uses it.
 //!
-//! Calls happen on a thread of their own (`worker`, `session`, `device`, `nvlink`, `raw`), guarded by `watchdog`, and come
-//! back as plain values (`reading`). What follows from them over time, or from beside NVML, is found on the sampler's thread:
-//! `bus`, `remembered`, `fabric`, `health`, `users`, `ledger`. nvml-wrapper is named in no other part of the agent.
+//! Calls happen in a process of their own (`worker`, `session`, `device`, `nvlink`, `raw`), which `watchdog` asks, ends and starts
+//! (`process`, `restarts`), and come back as plain values (`message`, `reading`). What follows from them over time, or from beside
+//! NVML, is found on the sampler's thread: `bus`, `remembered`, `fabric`, `health`, `users`, `ledger`. nvml-wrapper is named in no
+//! other part of the agent.
 
 mod bus;
 mod device;
@@ -11,10 +12,13 @@ mod fields;
 mod health;
 mod ledger;
 mod library;
+mod message;
 mod nvlink;
+mod process;
 mod raw;
 mod reading;
 mod remembered;
+mod restarts;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -27,26 +31,28 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nvml_wrapper::error::NvmlError;
-
 pub use health::IGNORED_XIDS;
 pub use remembered::forget;
+pub use worker::{WorkerError, serve_agent};
 
 use self::bus::PciBus;
 use self::health::Xids;
 use self::ledger::{Elapsed, Ledger};
+use self::message::{Cause, Failure, Question};
+use self::process::Launch;
 use self::reading::{DeviceReading, FabricReading, Fault, Memory, Reading};
 use self::remembered::Remembered;
 use self::users::Users;
 use self::watchdog::Watchdog;
-use self::worker::Question;
 use super::{ReadGpus, SourceError};
-use crate::sample::gpu::{Gpu, GpuSample, Load, MigInstance};
+use crate::sample::gpu::{Gpu, GpuSample, Load, MigInstance, WorkerEnd, WorkerEnds};
 use crate::sample::{Moment, Reason};
 
 /// Where things are, and how patient to be.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// The program whose subcommand `nvml-worker` calls NVML. Absent: this one.
+    pub program: Option<PathBuf>,
     /// NVML's library. Absent: searched where nodes keep it.
     pub library: Option<PathBuf>,
     /// The host's `/proc`.
@@ -59,11 +65,13 @@ pub struct Settings {
     pub ignored_xids: Vec<u64>,
     /// How long an answer is waited for.
     pub deadline: Duration,
+    /// How long a question may stay without an answer before the process that was asked is replaced.
+    pub patience: Duration,
     /// How long one wait for events lasts, and so how long a question may wait for its turn.
     pub listen: Duration,
 }
 
-/// [`Settings::listen`] of an agent: ten times a second the thread wakes, some 10 µs each time.
+/// [`Settings::listen`] of an agent: ten times a second the process wakes, some 10 µs each time.
 pub const LISTEN: Duration = Duration::from_millis(100);
 
 /// When a lost device may be looked for again by initialising NVML anew, which wakes every GPU and takes seconds: a
@@ -85,7 +93,7 @@ pub struct NvmlGpus {
     asked: Option<(Moment, Question)>,
     /// When the last round was, if it was answered.
     last_ns: Option<u64>,
-    /// The driver, not our patience, failed since the last answer.
+    /// The driver, not our patience or the process that calls it, failed since the last answer.
     driver_failed: bool,
     search: Option<Search>,
     /// What was on the bus in the last round that was answered.
@@ -105,26 +113,21 @@ pub enum GpuError {
     /// A call takes too long, or never ends.
     #[error("NVML does not answer in time")]
     Timeout,
-    /// The thread that calls NVML could not be started, or panicked.
-    #[error("no thread calls NVML")]
-    NoThread,
-    /// There is no library, or not one for this machine.
-    #[error("load {}", path.display())]
-    Library {
-        /// What was tried first.
-        path: PathBuf,
-        /// What the loader said.
-        #[source]
-        source: NvmlError,
+    /// There is no process that calls NVML, or no more.
+    #[error("the process that calls NVML {detail}")]
+    Worker {
+        /// What became of it.
+        end: WorkerEnd,
+        /// The same for people, and more.
+        detail: String,
     },
-    /// A call failed that all others rest on.
-    #[error("ask NVML to {step}")]
+    /// NVML gave no reading.
+    #[error("{detail}")]
     Nvml {
-        /// What was being done.
-        step: &'static str,
-        /// What NVML said.
-        #[source]
-        source: NvmlError,
+        /// Which kind of reason there is.
+        reason: Reason,
+        /// What NVML or the loader said.
+        detail: String,
     },
     /// The PCI bus can't be looked at.
     #[error("list {}", path.display())]
@@ -138,29 +141,38 @@ pub enum GpuError {
 }
 
 impl GpuError {
-    fn nvml(step: &'static str, source: NvmlError) -> Self {
-        Self::Nvml { step, source }
-    }
-
     /// The bounded reason that reports and metrics carry.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Timeout => Reason::Timeout,
-            Self::Library { .. } => Reason::NoLibrary,
-            Self::Nvml { source: NvmlError::NoPermission, .. } => Reason::NotPermitted,
-            Self::Nvml { source: NvmlError::DriverNotLoaded | NvmlError::LibRmVersionMismatch, .. } => Reason::NoDriver,
-            Self::Nvml { .. } => Reason::Driver,
+            Self::Timeout | Self::Worker { end: WorkerEnd::Hung, .. } => Reason::Timeout,
+            Self::Worker { end: WorkerEnd::Signal | WorkerEnd::Exited, .. } => Reason::Crashed,
+            Self::Worker { end: WorkerEnd::Nonsense, .. } => Reason::Malformed,
+            Self::Nvml { reason, .. } => *reason,
             Self::Bus { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Reason::NotPermitted,
-            Self::Bus { .. } | Self::NoThread => Reason::Io,
+            Self::Bus { .. } | Self::Worker { end: WorkerEnd::NotStarted, .. } => Reason::Io,
         }
+    }
+}
+
+impl From<Failure> for GpuError {
+    fn from(Failure { cause, detail }: Failure) -> Self {
+        let reason = match cause {
+            Cause::NoLibrary => Reason::NoLibrary,
+            Cause::NoDriver => Reason::NoDriver,
+            Cause::NotPermitted => Reason::NotPermitted,
+            Cause::Driver => Reason::Driver,
+        };
+        Self::Nvml { reason, detail }
     }
 }
 
 impl NvmlGpus {
     /// GPUs read with these settings. Nothing is called or started yet.
     pub fn new(settings: &Settings) -> Self {
+        let launch =
+            Launch { program: settings.program.clone(), library: settings.library.clone(), events: settings.listen };
         Self {
-            watchdog: Watchdog::new(settings.library.as_deref().map(Into::into), settings.listen, settings.deadline),
+            watchdog: Watchdog::new(launch, settings.deadline, settings.patience),
             bus: PciBus::new(&settings.sys_root),
             remembered: Remembered::new(settings.state_dir.as_deref(), &settings.sys_root),
             xids: Xids::new(settings.ignored_xids.iter().copied()),
@@ -282,11 +294,12 @@ impl ReadGpus for NvmlGpus {
     }
 
     fn answer(&mut self) -> Result<GpuSample, SourceError> {
-        let Some((at, question)) = self.asked.take() else { return Err(GpuError::NoThread.into()) };
+        // Who was not asked has no answer.
+        let Some((at, question)) = self.asked.take() else { return Err(GpuError::Timeout.into()) };
         let sample = match self.watchdog.answer() {
             Ok(reading) => self.account(at, question, reading),
             Err(error) => {
-                self.driver_failed |= !matches!(error, GpuError::Timeout);
+                self.driver_failed |= matches!(error, GpuError::Nvml { .. });
                 self.last_ns = None;
                 return self.without(error).map_err(SourceError::from);
             }
@@ -294,6 +307,10 @@ impl ReadGpus for NvmlGpus {
         self.driver_failed = false;
         self.last_ns = sample.is_ok().then_some(at.uptime_ns);
         sample.map_err(SourceError::from)
+    }
+
+    fn worker_ends(&self) -> WorkerEnds {
+        self.watchdog.ends()
     }
 }
 

@@ -1,11 +1,13 @@
-//! What one round of NVML calls said: plain values, as they cross from the thread that calls to the one that samples.
+//! What one round of NVML calls said: plain values, as they cross from the process that calls to the one that samples.
 
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::sample::gpu::NvlinkErrors;
 
 /// One round.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Reading {
     pub(super) driver_version: String,
     pub(super) devices: Vec<DeviceReading>,
@@ -18,7 +20,7 @@ pub(super) struct Reading {
 }
 
 /// One device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct DeviceReading {
     pub(super) uuid: Arc<str>,
     pub(super) model: Arc<str>,
@@ -59,7 +61,7 @@ impl DeviceReading {
 }
 
 /// One MIG instance.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct InstanceReading {
     pub(super) uuid: Arc<str>,
     pub(super) profile: Arc<str>,
@@ -69,14 +71,14 @@ pub(super) struct InstanceReading {
 }
 
 /// Memory of a device or instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Memory {
     pub(super) used_bytes: u64,
     pub(super) total_bytes: u64,
 }
 
 /// What tells whether a device is well. What it does not tell is absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HealthReading {
     pub(super) fault: Option<Fault>,
     pub(super) ecc_uncorrected: Option<u64>,
@@ -90,7 +92,7 @@ pub(super) struct HealthReading {
 }
 
 /// A device's place in the NVLink fabric.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FabricReading {
     /// `NVML_GPU_FABRIC_STATE_*`.
     pub(super) state: u8,
@@ -101,7 +103,7 @@ pub(super) struct FabricReading {
 }
 
 /// Why a device gives no answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Fault {
     Lost,
     ResetRequired,
@@ -109,7 +111,7 @@ pub(super) enum Fault {
 }
 
 /// One process on a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ProcessReading {
     pub(super) pid: u32,
     pub(super) memory_bytes: Option<u64>,
@@ -118,7 +120,7 @@ pub(super) struct ProcessReading {
 }
 
 /// One Xid event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct XidEvent {
     pub(super) uuid: Arc<str>,
     pub(super) xid: u64,

@@ -47,7 +47,7 @@ impl Node {
 
     fn hang(&mut self, call: &str) {
         self.change(|scenario| scenario.hangs = vec![Hang { call: call.into(), ..Hang::default() }]);
-        self.gpus.watchdog.set_deadline(IMPATIENT);
+        self.gpus.watchdog.set_patience(IMPATIENT, PATIENT);
     }
 
     /// Waits until so many calls have hung.
@@ -65,7 +65,7 @@ impl Node {
     fn mend(&mut self) {
         self.change(|scenario| scenario.hangs.clear());
         self.gpus.watchdog.wait_for_late_answers();
-        self.gpus.watchdog.set_deadline(PATIENT);
+        self.gpus.watchdog.set_patience(PATIENT, PATIENT);
     }
 
     /// A sample ten seconds after the last.
@@ -95,12 +95,14 @@ impl Node {
 
 fn settings(directory: &Path, library: &Path) -> Settings {
     Settings {
+        program: None,
         library: Some(library.to_owned()),
         proc_root: directory.join("proc"),
         sys_root: directory.join("sys"),
         state_dir: Some(directory.to_owned()),
         ignored_xids: IGNORED_XIDS.to_vec(),
         deadline: PATIENT,
+        patience: PATIENT,
         listen: Duration::from_millis(1),
     }
 }
@@ -251,10 +253,16 @@ fn a_call_that_hangs_leaves_the_figures_absent_and_they_return_when_it_does() {
         for _ in 0..6 {
             assert_eq!(node.try_sample(), Err(Reason::Timeout), "{call}");
         }
-        assert_eq!(node.gpus.watchdog.threads(), 2, "{call}");
+        assert_eq!(node.gpus.watchdog.processes(), 1, "{call}");
+        node.gpus.watchdog.set_patience(IMPATIENT, Duration::ZERO);
+        for _ in 0..6 {
+            assert_eq!(node.try_sample(), Err(Reason::Timeout), "{call}");
+        }
+        assert_eq!(node.gpus.watchdog.processes(), 2, "{call}");
+        assert_eq!(node.gpus.worker_ends(), [2, 0, 0, 0, 0], "{call}");
         node.mend();
         let back = node.sample();
-        assert_eq!(node.gpus.watchdog.threads(), 1, "{call}");
+        assert_eq!(node.gpus.watchdog.processes(), 1, "{call}");
         assert_eq!(back.devices.len(), 8, "{call}");
         if let Some(at_first) = at_first {
             assert_eq!(back.devices[0].uuid, at_first.devices[0].uuid);
@@ -263,30 +271,29 @@ fn a_call_that_hangs_leaves_the_figures_absent_and_they_return_when_it_does() {
 }
 
 #[test]
-fn a_call_that_never_returns_costs_one_more_thread_which_reads_on() {
+fn a_call_that_never_returns_costs_one_more_process_which_reads_on() {
     let mut node = Node::new(Scenario::of(2, H100));
     node.change(|scenario| {
         scenario.hangs = vec![Hang { call: "nvmlDeviceGetName".into(), calls: Some(1), ..Hang::default() }];
     });
-    node.gpus.watchdog.set_deadline(IMPATIENT);
+    node.gpus.watchdog.set_patience(IMPATIENT, PATIENT);
     assert_eq!(node.try_sample(), Err(Reason::Timeout));
     node.wait_until_hung(1);
-    for _ in 0..2 {
-        assert_eq!(node.try_sample(), Err(Reason::Timeout));
-    }
-    node.gpus.watchdog.set_deadline(PATIENT);
+    node.gpus.watchdog.set_patience(PATIENT, Duration::ZERO);
     for _ in 0..3 {
         assert_eq!(node.sample().devices.len(), 2);
-        assert_eq!(node.gpus.watchdog.threads(), 2);
+        assert_eq!(node.gpus.watchdog.processes(), 2);
     }
     // If the newcomer hangs, too, there is no third.
     node.hang("nvmlDeviceGetMemoryInfo_v2");
+    node.gpus.watchdog.set_patience(IMPATIENT, Duration::ZERO);
     for _ in 0..50 {
         assert_eq!(node.try_sample(), Err(Reason::Timeout));
-        assert_eq!(node.gpus.watchdog.threads(), 2);
+        assert!(node.gpus.watchdog.processes() <= 2);
     }
+    assert_eq!(node.gpus.watchdog.processes(), 2);
     node.mend();
-    assert_eq!((node.sample().devices.len(), node.gpus.watchdog.threads()), (2, 1));
+    assert_eq!((node.sample().devices.len(), node.gpus.watchdog.processes()), (2, 1));
 }
 
 #[test]
