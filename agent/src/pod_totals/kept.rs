@@ -2,17 +2,17 @@
 //!
 //! It is written with each sample and holds nothing that another boot could use, so it is never forced to the disk: what is written
 //! outlives a killed agent in the kernel's memory, and a machine that loses that memory has booted anew. It takes the old one's place in
-//! one step. A file that is damaged, or of another boot, is as good as none.
+//! one step. A file of another boot is as good as none, and so is a damaged one, which is kept under another name.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::fs;
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use super::{ENDED_AT_MOST, Living, PodTotals};
 use crate::pod_cgroup::PodUid;
 use crate::sample::{EndedPod, RunQueue};
+use crate::state_file::{Durability, StateFile};
 
 const FILE: &str = "pods";
 const HEAD: &str = "mcad-agent pods 1";
@@ -25,7 +25,7 @@ const BYTES_AT_MOST: u64 = 512 * 1024;
 /// The file.
 #[derive(Debug)]
 pub struct KeptPods {
-    path: PathBuf,
+    file: StateFile,
     boot_id: String,
     /// It could not be written, and that was logged.
     is_failing: bool,
@@ -34,43 +34,36 @@ pub struct KeptPods {
 impl KeptPods {
     /// The file in this directory, for this boot.
     pub fn new(state_dir: &Path, boot_id: &str) -> Self {
-        Self { path: state_dir.join(FILE), boot_id: boot_id.to_owned(), is_failing: false }
+        Self { file: StateFile::new(state_dir, FILE, BYTES_AT_MOST), boot_id: boot_id.to_owned(), is_failing: false }
     }
 
     /// What an earlier agent of this boot left.
     pub fn recall(&self) -> PodTotals {
-        match read(&self.path) {
-            Ok(text) => parse(&text, &self.boot_id).unwrap_or_else(|| {
-                tracing::info!(path = %self.path.display(), "pods' totals there are of another boot, or damaged");
-                PodTotals::default()
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => PodTotals::default(),
-            Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "pods' totals of an earlier agent can't be read");
-                PodTotals::default()
-            }
+        let path = self.file.path().display();
+        match self.file.read() {
+            Ok(text) => match parse(&text, &self.boot_id) {
+                Ok(totals) => return totals,
+                Err(Unusable::OtherBoot) => tracing::info!(%path, "pods' totals there are of another boot"),
+                Err(Unusable::Damaged) => self.file.put_aside(&"this version of the agent did not write it so"),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => self.file.put_aside(&error),
+            Err(error) => tracing::warn!(%path, %error, "pods' totals of an earlier agent can't be read"),
         }
+        PodTotals::default()
     }
 
     /// Writes the totals.
     pub fn keep(&mut self, totals: &PodTotals) {
-        let next = self.path.with_extension("next");
-        let written = fs::write(&next, text(totals, &self.boot_id)).and_then(|()| fs::rename(&next, &self.path));
-        match written {
+        match self.file.replace(&text(totals, &self.boot_id), Durability::ThisBoot) {
             Ok(()) => self.is_failing = false,
             Err(error) if !self.is_failing => {
-                tracing::warn!(path = %self.path.display(), %error, "pods' totals can't be kept for the next agent");
+                tracing::warn!(path = %self.file.path().display(), %error, "pods' totals can't be kept for the next agent");
                 self.is_failing = true;
             }
             Err(_) => {}
         }
     }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    fs::File::open(path)?.take(BYTES_AT_MOST).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// A line with the boot and a sum over the rest, then a line a pod.
@@ -101,12 +94,28 @@ fn text(totals: &PodTotals, boot_id: &str) -> String {
     format!("{HEAD} {boot_id} {:016x}\n{lines}", sum(&lines))
 }
 
-fn parse(text: &str, boot_id: &str) -> Option<PodTotals> {
-    let (head, lines) = text.split_once('\n')?;
-    let expected = format!("{HEAD} {boot_id} {:016x}", sum(lines));
-    if boot_id.is_empty() || head != expected {
-        return None;
+/// Why a file's text is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unusable {
+    /// It is whole, and its figures are of another boot, or it is not known of which.
+    OtherBoot,
+    /// It is not what this version writes.
+    Damaged,
+}
+
+fn parse(text: &str, boot_id: &str) -> Result<PodTotals, Unusable> {
+    let (head, lines) = text.split_once('\n').ok_or(Unusable::Damaged)?;
+    let written_boot = head
+        .strip_prefix(HEAD)
+        .and_then(|rest| rest.strip_suffix(&format!(" {:016x}", sum(lines))))
+        .ok_or(Unusable::Damaged)?;
+    if boot_id.is_empty() || written_boot.trim_start() != boot_id {
+        return Err(Unusable::OtherBoot);
     }
+    totals(lines).ok_or(Unusable::Damaged)
+}
+
+fn totals(lines: &str) -> Option<PodTotals> {
     let mut totals = PodTotals::default();
     let mut ended = VecDeque::new();
     for line in lines.lines().take(ENDED_AT_MOST + LIVING_AT_MOST) {
@@ -144,6 +153,8 @@ fn sum(text: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const UID: &str = "0b0a3c6e-5d8e-4a3f-9c1d-7e6f5a4b3c2d";
@@ -182,16 +193,36 @@ mod tests {
     #[test]
     fn a_damaged_file_is_as_good_as_none() {
         let whole = text(&totals(), "boot");
-        assert!(parse(&whole, "boot").is_some());
+        assert!(parse(&whole, "boot").is_ok());
+        assert_eq!(parse(&whole, "other").err(), Some(Unusable::OtherBoot));
         for at in 0..whole.len() {
-            assert!(parse(&whole[..at], "boot").is_none(), "cut at {at}");
+            assert_eq!(parse(&whole[..at], "boot").err(), Some(Unusable::Damaged), "cut at {at}");
             let mut bytes = whole.clone().into_bytes();
             bytes[at] ^= 1;
             let damaged = String::from_utf8(bytes).unwrap();
-            assert!(parse(&damaged, "boot").is_none(), "damaged at {at}");
+            assert!(parse(&damaged, "boot").is_err(), "damaged at {at}");
         }
         // Without a boot id no one knows whose figures they are.
-        assert!(parse(&text(&totals(), ""), "").is_none());
+        assert_eq!(parse(&text(&totals(), ""), "").err(), Some(Unusable::OtherBoot));
+    }
+
+    #[test]
+    fn a_damaged_file_is_kept_for_a_person_and_one_of_another_boot_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, aside) = (directory.path().join(FILE), directory.path().join("pods.damaged"));
+        let mut kept = KeptPods::new(directory.path(), "boot");
+        fs::write(&path, "half a fi").unwrap();
+        assert_eq!(kept.recall().ended.len(), 0);
+        kept.keep(&totals());
+        assert_eq!((fs::read_to_string(&aside).unwrap().as_str(), kept.recall().ended.len()), ("half a fi", 1));
+        fs::remove_file(&aside).unwrap();
+        KeptPods::new(directory.path(), "other").recall();
+        assert!(path.exists() && !aside.exists());
+        // A pipe would never end, and what a link leads to is nobody's business here.
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/proc/self/environ", &path).unwrap();
+        assert_eq!(kept.recall().ended.len(), 0);
+        assert!(fs::symlink_metadata(&aside).unwrap().is_symlink());
     }
 
     #[test]

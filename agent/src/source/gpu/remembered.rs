@@ -4,15 +4,16 @@
 //! More devices than remembered, or as many others (one was replaced), take the memory's place. Fewer never do, not even
 //! if not one of them is remembered: a virtual machine that was started on another host has other devices, and may miss
 //! some. A file that came from another machine, by what the firmware calls it, is as good as none, and so is a damaged
-//! one. Who removes the file (`mcad-agent forget-gpus`) makes the present devices the memory.
+//! one, which is kept under another name. Who removes the file (`mcad-agent forget-gpus`) makes the present devices the memory.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io::{self, Read as _};
+use std::path::Path;
 use std::sync::Arc;
+
+use crate::state_file::{self, Durability, StateFile};
 
 const FILE: &str = "gpus";
 const HEAD: &str = "mcad-agent gpus";
@@ -34,7 +35,7 @@ const BYTES_AT_MOST: u64 = 32 * 1024;
 /// The memory.
 #[derive(Debug)]
 pub(super) struct Remembered {
-    path: Option<PathBuf>,
+    file: Option<StateFile>,
     /// Unknown where the firmware or our rights say nothing. Then every file is this machine's.
     machine: Option<String>,
     uuids: BTreeSet<Arc<str>>,
@@ -47,8 +48,8 @@ pub(super) struct Remembered {
 impl Remembered {
     /// A memory in this directory, of the machine that this `/sys` shows; without a directory, of this process alone.
     pub(super) fn new(state_dir: Option<&Path>, sys_root: &Path) -> Self {
-        let path = state_dir.map(|directory| directory.join(FILE));
-        Self { path, machine: machine(sys_root), uuids: BTreeSet::new(), kept: false, told: false }
+        let file = state_dir.map(|directory| StateFile::new(directory, FILE, BYTES_AT_MOST));
+        Self { file, machine: machine(sys_root), uuids: BTreeSet::new(), kept: false, told: false }
     }
 
     /// Takes note of the devices that are present, and says how many are remembered; none known: absent.
@@ -67,15 +68,16 @@ impl Remembered {
 
     /// Reads the file, if it says something else than this process knows.
     fn recall(&mut self) {
-        let Some(path) = &self.path else { return };
-        match read(path) {
+        let Some(file) = &self.file else { return };
+        let path = file.path().display();
+        match read(file) {
             Ok(memory) if memory.is_of(self.machine.as_deref()) => {
                 self.uuids = memory.uuids;
                 self.kept = true;
             }
             Ok(_) => {
                 if !self.told {
-                    tracing::info!(path = %path.display(), "the memory of GPUs is another machine's");
+                    tracing::info!(%path, "the memory of GPUs is another machine's");
                 }
                 (self.kept, self.told) = (false, true);
             }
@@ -86,9 +88,13 @@ impl Remembered {
                 }
                 self.kept = false;
             }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                file.put_aside(&error);
+                self.kept = false;
+            }
             Err(error) => {
                 if !self.told {
-                    tracing::warn!(path = %path.display(), %error, "the memory of GPUs can't be read");
+                    tracing::warn!(%path, %error, "the memory of GPUs can't be read");
                 }
                 (self.kept, self.told) = (false, true);
             }
@@ -96,15 +102,15 @@ impl Remembered {
     }
 
     fn keep(&mut self) {
-        let Some(path) = &self.path else { return };
+        let Some(file) = &self.file else { return };
         if self.uuids.is_empty() {
             return;
         }
-        match write(path, self.machine.as_deref(), &self.uuids) {
+        match file.replace(&text(self.machine.as_deref(), &self.uuids), Durability::ForGood) {
             Ok(()) => (self.kept, self.told) = (true, false),
             Err(error) => {
                 if !self.told {
-                    tracing::warn!(path = %path.display(), %error, "the memory of GPUs can't be kept");
+                    tracing::warn!(path = %file.path().display(), %error, "the memory of GPUs can't be kept");
                 }
                 self.told = true;
             }
@@ -148,10 +154,8 @@ fn machine(sys_root: &Path) -> Option<String> {
     (is_uuid && name.bytes().any(says)).then(|| name.to_ascii_lowercase())
 }
 
-fn read(path: &Path) -> io::Result<Memory> {
-    let mut text = String::new();
-    fs::File::open(path)?.take(BYTES_AT_MOST).read_to_string(&mut text)?;
-    parse(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "damaged"))
+fn read(file: &StateFile) -> io::Result<Memory> {
+    parse(&file.read()?).ok_or_else(|| state_file::damaged("this version of the agent did not write it so"))
 }
 
 /// The head says how many lines follow, so half a file is not a smaller node.
@@ -166,7 +170,7 @@ fn parse(text: &str) -> Option<Memory> {
     whole.then_some(Memory { machine, uuids })
 }
 
-fn write(path: &Path, machine: Option<&str>, uuids: &BTreeSet<Arc<str>>) -> io::Result<()> {
+fn text(machine: Option<&str>, uuids: &BTreeSet<Arc<str>>) -> String {
     let mut text = format!("{HEAD} {}", uuids.len());
     if let Some(machine) = machine {
         text.push_str(MACHINE);
@@ -177,12 +181,7 @@ fn write(path: &Path, machine: Option<&str>, uuids: &BTreeSet<Arc<str>>) -> io::
         // To a string it never fails.
         let _ = writeln!(text, "{uuid}");
     }
-    let next = path.with_extension("next");
-    // Only root may read the machine's name where the firmware shows it.
-    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(next, path)
+    text
 }
 
 #[cfg(test)]
@@ -264,7 +263,22 @@ mod tests {
             fs::write(directory.path().join(FILE), damage).unwrap();
             check(directory.path(), "a b", Some(2));
             assert_eq!(fs::read_to_string(directory.path().join(FILE)).unwrap(), "mcad-agent gpus 2\na\nb\n");
+            assert_eq!(fs::read_to_string(directory.path().join("gpus.damaged")).unwrap(), damage);
         }
+    }
+
+    #[test]
+    fn a_pipe_or_a_link_in_its_place_holds_nobody_up_and_is_put_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        check(directory.path(), "a b", Some(2));
+        fs::remove_file(&path).unwrap();
+        let other = directory.path().join("other");
+        fs::write(&other, "mcad-agent gpus 3\na\nb\nc\n").unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        check(directory.path(), "a b", Some(2));
+        assert_eq!(fs::read_to_string(&other).unwrap(), "mcad-agent gpus 3\na\nb\nc\n");
     }
 
     #[test]
