@@ -15,7 +15,7 @@ use mcad_agent::admin::Exported;
 use mcad_agent::admin::asked::{self, AgentUrl, Asked};
 use mcad_agent::args::{Args, Command};
 use mcad_agent::pod_totals::kept::KeptPods;
-use mcad_agent::report::{Identity, Listed, report};
+use mcad_agent::report::{Identity, Listed, bounded, report};
 use mcad_agent::sample::Machine;
 use mcad_agent::sampler::Sampler;
 use mcad_agent::self_metrics::SelfMetrics;
@@ -112,12 +112,13 @@ fn forget_gpus(args: &Args) -> anyhow::Result<()> {
 
 /// One sample, one line.
 fn once(args: &Args, identity: &Identity, mut sampler: Sampler) -> anyhow::Result<()> {
-    let sample = sampler.sample();
+    let mut sample = sampler.sample();
+    let report = bounded(identity, 1, &mut sample, args.listed());
     for failure in &sample.failures {
         let (source, reason) = (failure.source.as_str(), failure.reason.as_str());
         tracing::warn!(source, reason, detail = failure.detail, "a source failed; its figures are absent");
     }
-    let json = serde_json::to_string(&report(identity, 1, &sample, args.listed()))?;
+    let json = serde_json::to_string(&report)?;
     writeln!(std::io::stdout(), "{json}").context("print the report")?;
     if sample.cgroups.is_none() && sample.machine == Machine::default() {
         bail!("nothing at all could be read; the lines above say why");

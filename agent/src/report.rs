@@ -3,6 +3,7 @@
 //! docs/report.md describes the format; which cgroups are listed is decided here.
 
 mod assignments;
+mod bounds;
 mod gpus;
 
 use mcad_wire::report::{Absence, Cgroup, CgroupDetail, Cgroups, EndedPod, Machine, REPORT_VERSION, Report};
@@ -52,6 +53,14 @@ pub fn report(identity: &Identity, sequence: u64, sample: &Sample, listed: Liste
         assignments: sample.assignments.as_ref().map(assignments::assignments),
         absences: absences(sample),
     }
+}
+
+/// The same, within what an aggregator takes: a part that it would refuse is left out, and is among the sample's failures from then on.
+pub fn bounded(identity: &Identity, sequence: u64, sample: &mut Sample, listed: Listed) -> Report {
+    let mut report = report(identity, sequence, sample, listed);
+    let cgroups_by = sample.cgroups.as_ref().map(|cgroups| cgroups.source);
+    sample.failures.extend(bounds::enforce(&mut report, cgroups_by));
+    report
 }
 
 fn machine(machine: &sample::Machine) -> Option<Machine> {

@@ -401,11 +401,13 @@ pub enum Reason {
     Crashed,
     /// Kubelet answered with an error.
     Kubelet,
+    /// There is more of it than a report may hold.
+    TooLarge,
 }
 
 impl Reason {
     /// Every reason, for tests and documents.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::CgroupV1Only,
         Self::NoCgroupMount,
         Self::NotFound,
@@ -421,6 +423,7 @@ impl Reason {
         Self::Driver,
         Self::Crashed,
         Self::Kubelet,
+        Self::TooLarge,
     ];
 
     /// In snake case, as labels and reports spell it.
@@ -441,6 +444,7 @@ impl Reason {
             Self::Driver => "driver",
             Self::Crashed => "crashed",
             Self::Kubelet => "kubelet",
+            Self::TooLarge => "too_large",
         }
     }
 }

@@ -15,7 +15,7 @@ use prost::Message as _;
 use rustix::time::ClockId;
 use tokio::sync::watch;
 
-use crate::report::{Identity, Listed, report};
+use crate::report::{Identity, Listed, bounded};
 use crate::sample::{Failure, Sample};
 use crate::sampler::Sampler;
 use crate::self_metrics::SelfMetrics;
@@ -55,9 +55,9 @@ impl Tick {
     /// One sample, one report.
     fn run(&mut self) {
         let (started, cpu_before) = (Instant::now(), thread_cpu());
-        let sample = self.sampler.sample();
+        let mut sample = self.sampler.sample();
         self.sequence += 1;
-        let report = report(&self.identity, self.sequence, &sample, self.listed);
+        let report = bounded(&self.identity, self.sequence, &mut sample, self.listed);
         let bytes = report.encode_to_vec();
         tracing::debug!(sequence = self.sequence, bytes = bytes.len(), "sampled");
         self.slot.send_replace(Some(Outgoing { sequence: self.sequence, bytes: bytes.into() }));

@@ -12,7 +12,7 @@ use fake_kubelet::pod_resources::Says;
 use fake_kubelet::{DevicePlugin, Kubelet};
 use fake_nvml::Installation;
 use fake_nvml::scenario::{Device, Level, Process, Scenario, Xid};
-use mcad_agent::report::{Identity, Listed, report};
+use mcad_agent::report::{Identity, Listed, bounded};
 use mcad_agent::sample::Moment;
 use mcad_agent::sampler::Sampler;
 use mcad_agent::source::gpu::{IGNORED_XIDS, NvmlGpus, Settings};
@@ -73,7 +73,7 @@ impl Node {
             agent_version: "0.1.0".into(),
         };
         self.sequence += 1;
-        report(&identity, self.sequence, &self.sampler.sample(), Listed::Pods)
+        bounded(&identity, self.sequence, &mut self.sampler.sample(), Listed::Pods)
     }
 
     fn on_bus(&self, address: &str) {
@@ -254,4 +254,26 @@ fn what_does_not_answer_is_absent_with_its_reason_and_the_rest_is_there() {
     assert_eq!(absences, [("assignments", "kubelet"), ("gpus", "no_driver")]);
     assert_eq!((report.gpus, report.assignments), (None, None));
     assert_eq!(report.machine.unwrap().cpus_online, Some(2));
+}
+
+/// What a library or a kubelet makes up costs its own part of the report; an aggregator would refuse all of it.
+#[test]
+fn a_part_that_no_aggregator_takes_is_left_out_and_said_and_the_rest_is_there() {
+    let check = |scenario: &Scenario, says: Says, part: &str, reason: &str| {
+        let report = Node::new(scenario, says).report();
+        let absences: Vec<_> = report.absences.iter().map(|one| (&*one.source, &*one.reason)).collect();
+        assert_eq!(absences, [(part, reason)]);
+        assert_eq!((report.gpus.is_none(), report.assignments.is_none()), (part == "gpus", part == "assignments"));
+        assert!(report.machine.is_some());
+    };
+    let mut twice = Scenario::of(2, "L4");
+    twice.devices[1].uuid = twice.devices[0].uuid.clone();
+    check(&twice, Says::default(), "gpus", "malformed");
+    let mut nameless = Scenario::of(2, "L4");
+    nameless.devices[1].uuid.clear();
+    check(&nameless, Says::default(), "gpus", "malformed");
+    check(&Scenario::of(600, "L4"), Says::default(), "gpus", "too_large");
+    let mut says = Says::default();
+    says.assign("ml", &"p".repeat(300), "main", "nvidia.com/gpu", &["GPU-1"]);
+    check(&Scenario::of(2, "L4"), says, "assignments", "malformed");
 }

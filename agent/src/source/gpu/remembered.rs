@@ -29,6 +29,8 @@ const MACHINE_BYTES_AT_MOST: u64 = 64;
 
 /// More than any node has, MIG instances apart.
 const DEVICES_AT_MOST: usize = 256;
+/// NVML's maximal length.
+const UUID_BYTES_AT_MOST: usize = 96;
 /// So many UUIDs of NVML's maximal length, and the head.
 const BYTES_AT_MOST: u64 = 32 * 1024;
 
@@ -55,7 +57,7 @@ impl Remembered {
     /// Takes note of the devices that are present, and says how many are remembered; none known: absent.
     pub(super) fn note<'a>(&mut self, present: impl Iterator<Item = &'a Arc<str>>) -> Option<u32> {
         self.recall();
-        let present: BTreeSet<Arc<str>> = present.take(DEVICES_AT_MOST).cloned().collect();
+        let present: BTreeSet<Arc<str>> = present.filter(|uuid| is_uuid(uuid)).take(DEVICES_AT_MOST).cloned().collect();
         if present != self.uuids && present.len() >= self.uuids.len() {
             self.uuids = present;
             self.kept = false;
@@ -116,6 +118,11 @@ impl Remembered {
             }
         }
     }
+}
+
+/// Whether it can be a line of the file. What a broken library makes up can't.
+fn is_uuid(text: &str) -> bool {
+    (1..=UUID_BYTES_AT_MOST).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Removes the memory in this directory; whether there was one.
@@ -298,6 +305,15 @@ mod tests {
             assert_eq!(remembered.note(uuids("a b").iter()), Some(2));
             assert_eq!(remembered.note(uuids("a").iter()), Some(2));
         }
+    }
+
+    #[test]
+    fn what_is_no_uuid_does_not_damage_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let made_up: Vec<Arc<str>> = ["", "a\nb", "ü", "c d", "e"].map(Arc::from).into();
+        assert_eq!(Remembered::new(Some(directory.path()), directory.path()).note(made_up.iter()), Some(1));
+        check(directory.path(), "", Some(1));
+        assert!(!directory.path().join("gpus.damaged").exists());
     }
 
     #[test]
