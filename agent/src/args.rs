@@ -94,6 +94,11 @@ pub struct Args {
     #[arg(long, value_name = "DIR", global = true)]
     pub state_dir: Option<PathBuf>,
 
+    /// Whether the agent keeps itself, once its probes are attached, from reaching other processes of this machine and files that it
+    /// does not need: by a seccomp filter, and by Landlock where the kernel has it. off is for finding out whether that is in the way.
+    #[arg(long, value_name = "WHETHER", value_enum, default_value_t = Sandbox::On)]
+    pub sandbox: Sandbox,
+
     /// Kubelet's PodResources socket. Default: /var/lib/kubelet/pod-resources/kubelet.sock, if it is there.
     #[arg(long, value_name = "SOCKET")]
     pub pod_resources: Option<PathBuf>,
@@ -179,6 +184,15 @@ pub enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+}
+
+/// `--sandbox`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sandbox {
+    /// As far as the kernel can.
+    On,
+    /// Not at all.
+    Off,
 }
 
 /// `--report-cgroups`.

@@ -25,6 +25,7 @@ pub mod run_queue;
 pub mod source;
 
 pub mod rights;
+pub mod sandbox;
 pub mod state_file;
 pub mod version;
 

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use mcad_agent::admin::Exported;
 use mcad_agent::admin::asked::{self, AgentUrl, Asked};
-use mcad_agent::args::{Args, Command};
+use mcad_agent::args::{Args, Command, Sandbox};
 use mcad_agent::pod_totals::kept::KeptPods;
 use mcad_agent::report::{Identity, Listed, bounded, report};
 use mcad_agent::sample::Machine;
@@ -24,7 +24,7 @@ use mcad_agent::source::gpu;
 use mcad_agent::source::machine::MachineFiles;
 use mcad_agent::status::Taken;
 use mcad_agent::ticker::Outgoing;
-use mcad_agent::{admin, clock, open_files, readers, rights, status, ticker, version};
+use mcad_agent::{admin, clock, open_files, readers, rights, sandbox, status, ticker, version};
 use mcad_terminal::paint::Paint;
 
 /// For one attempt to send. An aggregator answers within milliseconds; half the default interval leaves room for another.
@@ -45,7 +45,7 @@ fn main() -> anyhow::Result<()> {
     // Who asks for a status reads that, and what is wrong.
     start_log(if matches!(args.command, Some(Command::Status { .. })) { "warn" } else { "info" });
     if let Some(Command::NvmlWorker { events }) = args.command {
-        return gpu::serve_agent(args.nvml.as_deref(), events).context("nvml-worker");
+        return gpu::serve_agent(args.nvml.as_deref(), events, args.sandbox).context("nvml-worker");
     }
     if args.command == Some(Command::ForgetGpus) {
         return forget_gpus(&args);
@@ -60,6 +60,10 @@ fn main() -> anyhow::Result<()> {
     let cgroups = readers::of_cgroups(&args)?;
     // Before any other thread starts: each has rights of its own, and begins with those of the one that starts it.
     give_up_rights();
+    match args.sandbox {
+        Sandbox::On => sandbox::confine_agent(&readers::paths(&args)).say(),
+        Sandbox::Off => tracing::warn!("--sandbox off: other processes of this user and all its files are in reach"),
+    }
     let mut sampler = Sampler::new(Box::new(clock::now), machine, cgroups)
         .with_gpus(Box::new(readers::of_gpus(&args)))
         .with_assignments(Box::new(readers::of_assignments(&args)));

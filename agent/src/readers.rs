@@ -12,6 +12,7 @@ use crate::{
     kernel::{CgroupPlan, CgroupSourceChoice, KernelFacts},
     probe,
     sample::{CgroupSource, Reason},
+    sandbox::Paths,
     source::{
         ReadCgroups, Unavailable,
         bpf::BpfCgroups,
@@ -32,6 +33,7 @@ const PATIENCE_ONCE: Duration = Duration::from_secs(30);
 pub fn of_gpus(args: &Args) -> NvmlGpus {
     NvmlGpus::new(&Settings {
         program: None,
+        sandbox: args.sandbox,
         library: args.nvml.clone(),
         proc_root: args.proc_root.clone(),
         sys_root: args.sys_root.clone(),
@@ -53,14 +55,34 @@ fn patience(args: &Args) -> Duration {
     if args.once { PATIENCE_ONCE } else { (args.interval / 2).clamp(PATIENCE_AT_LEAST, PATIENCE_AT_MOST) }
 }
 
+/// Paths that sources and the sender read from then on.
+pub fn paths(args: &Args) -> Paths {
+    let cgroups = match mounted(args) {
+        CgroupMount::At(path) => Some(path),
+        _ => None,
+    };
+    Paths {
+        proc_root: args.proc_root.clone(),
+        sys_root: args.sys_root.clone(),
+        cgroups,
+        library: args.nvml.clone(),
+        renewed: args.aggregator_ca.iter().chain(&args.token).cloned().collect(),
+        state_dir: args.state_dir.clone(),
+    }
+}
+
+fn mounted(args: &Args) -> CgroupMount {
+    match &args.cgroup_root {
+        Some(path) => CgroupMount::At(path.clone()),
+        None => mount(&args.proc_root.join("self/mountinfo")),
+    }
+}
+
 /// The sources of per-cgroup figures, in order of preference: the next is asked when one fails.
 ///
 /// An error means that what was asked for by name can't be had.
 pub fn of_cgroups(args: &Args) -> anyhow::Result<Vec<Box<dyn ReadCgroups>>> {
-    let mount = match &args.cgroup_root {
-        Some(path) => CgroupMount::At(path.clone()),
-        None => mount(&args.proc_root.join("self/mountinfo")),
-    };
+    let mount = mounted(args);
     let mounted = matches!(mount, CgroupMount::At(_));
     let facts = KernelFacts::learn(&args.proc_root, &args.sys_root, probe::built_in(), mounted);
     tracing::info!(?facts, "what this kernel offers");

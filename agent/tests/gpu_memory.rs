@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fake_nvml::Installation;
 use fake_nvml::scenario::{Level, Process, Scenario};
+use mcad_agent::args::Sandbox;
 use mcad_agent::sample::Moment;
 use mcad_agent::source::ReadGpus as _;
 use mcad_agent::source::gpu::{IGNORED_XIDS, NvmlGpus, Settings};
@@ -34,6 +35,7 @@ fn eight_gpus_take_less_than_20_mib_and_ten_thousand_samples_of_them_no_more() {
     let installation = Installation::new(&library, directory.path(), &scenario).unwrap();
     let mut gpus = NvmlGpus::new(&Settings {
         program: Some(env!("CARGO_BIN_EXE_mcad-agent").into()),
+        sandbox: Sandbox::On,
         library: Some(installation.library().to_owned()),
         proc_root: directory.path().join("proc"),
         sys_root: directory.path().join("sys"),

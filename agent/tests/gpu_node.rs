@@ -12,6 +12,7 @@ use fake_kubelet::pod_resources::Says;
 use fake_kubelet::{DevicePlugin, Kubelet};
 use fake_nvml::Installation;
 use fake_nvml::scenario::{Device, Level, Process, Scenario, Xid};
+use mcad_agent::args::Sandbox;
 use mcad_agent::report::{Identity, Listed, bounded};
 use mcad_agent::sample::Moment;
 use mcad_agent::sampler::Sampler;
@@ -44,6 +45,7 @@ impl Node {
         let patience = Duration::from_mins(2);
         let gpus = NvmlGpus::new(&Settings {
             program: Some(env!("CARGO_BIN_EXE_mcad-agent").into()),
+            sandbox: Sandbox::On,
             library: Some(installation.library().to_owned()),
             proc_root: root.join("proc"),
             sys_root: root.join("sys"),

@@ -121,6 +121,7 @@ fn a_running_agent_holds_no_capability_on_any_thread_and_goes_on_sampling() {
             assert_eq!(of(set), "0000000000000000", "{set} of thread {}", of("Name:"));
         }
         assert_eq!(of("NoNewPrivs:"), "1", "thread {}", of("Name:"));
+        assert_eq!(of("Seccomp:"), "2", "thread {} has the filter of system calls", of("Name:"));
     }
     // Two further walks, begun after that.
     take_report(&mut connection);

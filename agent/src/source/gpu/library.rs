@@ -29,6 +29,11 @@ pub(super) fn candidates(given: Option<&Path>) -> Vec<PathBuf> {
     std::iter::once(PathBuf::from(NAME)).chain(kept).collect()
 }
 
+/// Folders where it may be, whether or not they are there.
+pub fn library_folders() -> impl Iterator<Item = PathBuf> {
+    DIRECTORIES.iter().map(PathBuf::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

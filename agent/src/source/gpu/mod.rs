@@ -32,6 +32,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use health::IGNORED_XIDS;
+pub use library::library_folders;
 pub use remembered::forget;
 pub use worker::{WorkerError, serve_agent};
 
@@ -45,6 +46,7 @@ use self::remembered::Remembered;
 use self::users::Users;
 use self::watchdog::Watchdog;
 use super::{ReadGpus, SourceError};
+use crate::args::Sandbox;
 use crate::sample::gpu::{Gpu, GpuSample, Load, MigInstance, WorkerEnd, WorkerEnds};
 use crate::sample::{Moment, Reason};
 
@@ -53,6 +55,8 @@ use crate::sample::{Moment, Reason};
 pub struct Settings {
     /// The program whose subcommand `nvml-worker` calls NVML. Absent: this one.
     pub program: Option<PathBuf>,
+    /// Whether that program confines itself.
+    pub sandbox: Sandbox,
     /// NVML's library. Absent: searched where nodes keep it.
     pub library: Option<PathBuf>,
     /// The host's `/proc`.
@@ -169,8 +173,12 @@ impl From<Failure> for GpuError {
 impl NvmlGpus {
     /// GPUs read with these settings. Nothing is called or started yet.
     pub fn new(settings: &Settings) -> Self {
-        let launch =
-            Launch { program: settings.program.clone(), library: settings.library.clone(), events: settings.listen };
+        let launch = Launch {
+            program: settings.program.clone(),
+            sandbox: settings.sandbox,
+            library: settings.library.clone(),
+            events: settings.listen,
+        };
         Self {
             watchdog: Watchdog::new(launch, settings.deadline, settings.patience),
             bus: PciBus::new(&settings.sys_root),

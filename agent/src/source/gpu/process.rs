@@ -1,16 +1,20 @@
 //! One process that calls NVML, seen from the agent: how it is started, how it is ended, and what became of it.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::message::Line;
+use crate::args::Sandbox;
 use crate::sample::gpu::WorkerEnd;
 
 /// This program, also where its file was replaced since it was started.
@@ -19,11 +23,16 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 /// A process that has closed its socket is about to end. How long the kernel may take to say how.
 const LAST_BREATH: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
+/// It starts a process and waits.
+const KEEPER_STACK_BYTES: usize = 256 * 1024;
+
 /// How processes that call NVML are started.
 #[derive(Clone, Debug)]
 pub(super) struct Launch {
     /// Whose subcommand `nvml-worker` it is. Absent: this program's.
     pub(super) program: Option<PathBuf>,
+    /// Whether it confines itself.
+    pub(super) sandbox: Sandbox,
     /// NVML's library. Absent: searched where nodes keep it.
     pub(super) library: Option<PathBuf>,
     /// How long one wait for events lasts.
@@ -37,7 +46,11 @@ pub(super) struct Process {
 }
 
 enum Life {
-    Child(Child),
+    Child {
+        child: Child,
+        /// Without it the thread that started the process ends, and with that the process.
+        keeper: Option<SyncSender<Infallible>>,
+    },
     /// Unit tests have no agent at hand: there a thread takes the process's place. It can't be killed, as a process can't be whose
     /// call hangs in the kernel.
     #[cfg(test)]
@@ -76,12 +89,15 @@ impl Launch {
         if let Some(library) = &self.library {
             command.arg("--nvml").arg(library);
         }
+        if self.sandbox == Sandbox::Off {
+            command.args(["--sandbox", "off"]);
+        }
         command.arg("nvml-worker").arg("--events").arg(format!("{}ms", self.events.as_millis()));
         // The library's own words are not the report that `--once` prints.
         command.stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs))).stdout(Stdio::null());
         // Ctrl-C ends the agent, and the agent ends this one after its last report.
         command.process_group(0);
-        command.spawn().map(Life::Child)
+        kept(command)
     }
 }
 
@@ -90,8 +106,11 @@ impl Process {
     pub(super) fn kill(&mut self) {
         self.line.close();
         match &mut self.life {
-            // An error means that it is gone.
-            Life::Child(child) => drop(child.kill()),
+            Life::Child { child, keeper } => {
+                drop(keeper.take());
+                // Where signals to others are refused (`sandbox`) this is, too.
+                drop(child.kill());
+            }
             #[cfg(test)]
             Life::Thread(_) => {}
         }
@@ -100,7 +119,7 @@ impl Process {
     /// Whether it is gone, and leaves nothing behind.
     pub(super) fn is_gone(&mut self) -> bool {
         match &mut self.life {
-            Life::Child(child) => !matches!(child.try_wait(), Ok(None)),
+            Life::Child { child, .. } => !matches!(child.try_wait(), Ok(None)),
             #[cfg(test)]
             Life::Thread(thread) => thread.is_finished(),
         }
@@ -109,7 +128,7 @@ impl Process {
     /// What became of one that has closed its socket.
     pub(super) fn end(&mut self) -> (WorkerEnd, String) {
         match &mut self.life {
-            Life::Child(child) => match status(child) {
+            Life::Child { child, .. } => match status(child) {
                 Some(status) => of_status(status),
                 None => (WorkerEnd::Nonsense, "has closed its socket and does not end".to_owned()),
             },
@@ -124,6 +143,24 @@ impl Drop for Process {
         self.kill();
         self.is_gone();
     }
+}
+
+/// Starts it from a thread of its own, which waits until nobody wants the process any more. The process asks the kernel to be killed when
+/// that thread ends (`worker.rs`): so it can be ended by an agent that may send no signal.
+fn kept(mut command: Command) -> io::Result<Life> {
+    let (keeper, wanted) = mpsc::sync_channel::<Infallible>(1);
+    let (started, start) = mpsc::sync_channel(1);
+    thread::Builder::new().name("nvml-keeper".to_owned()).stack_size(KEEPER_STACK_BYTES).spawn(move || {
+        let child = command.spawn();
+        // It holds the process's end of the socket, which must close with the process.
+        drop(command);
+        if started.send(child).is_ok() {
+            // Ends with an error, when the other end is dropped.
+            let _ = wanted.recv();
+        }
+    })?;
+    let child = start.recv().map_err(io::Error::other)??;
+    Ok(Life::Child { child, keeper: Some(keeper) })
 }
 
 /// How it ended, once it has.

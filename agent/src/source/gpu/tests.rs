@@ -96,6 +96,7 @@ impl Node {
 fn settings(directory: &Path, library: &Path) -> Settings {
     Settings {
         program: None,
+        sandbox: Sandbox::Off,
         library: Some(library.to_owned()),
         proc_root: directory.join("proc"),
         sys_root: directory.join("sys"),

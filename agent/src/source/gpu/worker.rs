@@ -17,7 +17,9 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use super::library;
 use super::message::{Answer, Answered, Asked, Cause, Failure, Line, LineError, Question};
 use super::session::Session;
+use crate::args::Sandbox;
 use crate::rights::{self, RightsError};
+use crate::sandbox;
 
 /// How often one question may initialise: a driver that fails at once after it was initialised would be initialised for ever.
 const ATTEMPTS: u32 = 2;
@@ -44,11 +46,16 @@ pub enum WorkerError {
 
 /// Runs this process as the one that calls NVML, until the agent is gone. It calls the library at this path, or where nodes keep it, and waits this
 /// long for events at a time.
-pub fn serve_agent(library: Option<&Path>, events: Duration) -> Result<(), WorkerError> {
+pub fn serve_agent(library: Option<&Path>, events: Duration, sandbox: Sandbox) -> Result<(), WorkerError> {
     let stream = socket()?;
     // The kernel ends us with the agent's thread that started us, also while a call hangs.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| WorkerError::DeathSignal(error.into()))?;
     rights::give_up()?;
+    if sandbox == Sandbox::On {
+        let confined = sandbox::confine_worker(library);
+        // The agent has said what can't be had here.
+        tracing::debug!(?confined, "the process that calls NVML is confined");
+    }
     // A name is for people.
     let _ = rustix::thread::set_name(NAME);
     // If the agent was gone before that, its end of the socket is closed, which the first read finds.

@@ -1,0 +1,330 @@
+//! Which system calls the kernel refuses this process: a seccomp filter, as the kernel's own small programs. Pure, but for putting it in force.
+//!
+//! It names what is refused and not what is allowed: NVML's library runs under it, and what that calls is the driver's business. Refused
+//! is what reaches other processes of the node, loads anything into the kernel, or changes what the process sees. Arguments are looked
+//! at where a call on oneself is needed: `kill` and its kind on this process alone, `prlimit64` on oneself, `bpf` to begin a walk.
+
+use std::io;
+use std::mem::offset_of;
+
+use libc::{c_long, sock_filter, sock_fprog};
+
+/// The running machine's kind, as the kernel tells it a filter: calls of another kind have other numbers.
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xc000_00b7;
+
+/// On x86_64 calls of its kind with 32-bit addresses begin here. Nobody here makes any.
+const FOREIGN_NUMBERS: u32 = 0x4000_0000;
+
+/// Every flag of `clone` that makes a namespace.
+const NEW_NAMESPACE: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u32;
+
+/// `enum bpf_cmd`: begins a walk over cgroups. Loading and attaching were done before.
+const BPF_ITER_CREATE: u32 = 33;
+
+/// Refused, whatever the arguments.
+const REFUSED: &[c_long] = &[
+    // Other processes: their memory, files, signals and how they run.
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_process_mrelease,
+    libc::SYS_kcmp,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_tkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_setpriority,
+    libc::SYS_ioprio_set,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+    // What the process sees of the node.
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_fanotify_init,
+    // The kernel, and the whole machine.
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    // Calls by another way, which no filter sees.
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_iopl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ioperm,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_modify_ldt,
+];
+
+/// Allowed only if this argument is 0: oneself.
+const OF_ONESELF: &[c_long] = &[
+    libc::SYS_prlimit64,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setscheduler,
+];
+
+/// Whose filter it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The agent's, whose process has this number.
+    Agent {
+        /// Its number.
+        pid: u32,
+    },
+    /// The one of the process that calls NVML, beside the agent's, which it inherits.
+    Worker,
+}
+
+/// Puts the filter in force for this process and all that it starts. `no_new_privs` must be set.
+pub(super) fn install(kind: Kind) -> io::Result<()> {
+    let mut program = program(kind);
+    let length = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let described = sock_fprog { len: length, filter: program.as_mut_ptr() };
+    // SAFETY: the description and the program that it points to outlive the call, which copies them.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_TSYNC,
+            &raw const described,
+        )
+    };
+    match answer {
+        0 => Ok(()),
+        // The number of a thread that has another filter.
+        1.. => Err(io::Error::other("another thread has a filter of its own")),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn program(kind: Kind) -> Vec<sock_filter> {
+    let mut program = vec![
+        load(offset_of!(libc::seccomp_data, arch)),
+        // Skips the refusal.
+        jump(libc::BPF_JEQ, ARCHITECTURE, 1, 0),
+        refuse(libc::EPERM),
+        load(offset_of!(libc::seccomp_data, nr)),
+        jump(libc::BPF_JGE, FOREIGN_NUMBERS, 0, 1),
+        refuse(libc::EPERM),
+    ];
+    let mut only = |number: c_long, then: &[sock_filter]| {
+        program.push(jump(libc::BPF_JEQ, number as u32, 0, then.len() as u8));
+        program.extend_from_slice(then);
+    };
+    match kind {
+        Kind::Agent { pid } => {
+            for number in REFUSED {
+                only(*number, &[refuse(libc::EPERM)]);
+            }
+            for number in OF_ONESELF {
+                only(*number, &if_argument_is(0, 0));
+            }
+            // To nobody else; a negative number would be a group or everybody.
+            only(libc::SYS_kill, &if_argument_is(0, pid));
+            only(libc::SYS_tgkill, &if_argument_is(0, pid));
+            only(libc::SYS_bpf, &if_argument_is(0, BPF_ITER_CREATE));
+            only(libc::SYS_clone, &if_argument_lacks(0, NEW_NAMESPACE));
+            // Its flags are in memory, where no filter looks. C libraries that get this answer use `clone`.
+            only(libc::SYS_clone3, &[refuse(libc::ENOSYS)]);
+        }
+        Kind::Worker => {
+            for number in [libc::SYS_bpf, libc::SYS_execve, libc::SYS_execveat] {
+                only(number, &[refuse(libc::EPERM)]);
+            }
+        }
+    }
+    program.push(allow());
+    program
+}
+
+fn if_argument_is(index: usize, value: u32) -> [sock_filter; 4] {
+    [argument(index), jump(libc::BPF_JEQ, value, 0, 1), allow(), refuse(libc::EPERM)]
+}
+
+fn if_argument_lacks(index: usize, bits: u32) -> [sock_filter; 4] {
+    [argument(index), jump(libc::BPF_JSET, bits, 1, 0), allow(), refuse(libc::EPERM)]
+}
+
+/// The lower half of an argument, which is all of the numbers that are looked at.
+fn argument(index: usize) -> sock_filter {
+    load(offset_of!(libc::seccomp_data, args) + 8 * index)
+}
+
+fn load(offset: usize) -> sock_filter {
+    sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset as u32 }
+}
+
+/// Skips so many instructions if it holds, and so many if not.
+fn jump(comparison: u32, value: u32, holds: u8, fails: u8) -> sock_filter {
+    sock_filter { code: (libc::BPF_JMP | comparison | libc::BPF_K) as u16, jt: holds, jf: fails, k: value }
+}
+
+fn allow() -> sock_filter {
+    answer(libc::SECCOMP_RET_ALLOW)
+}
+
+fn refuse(error: i32) -> sock_filter {
+    answer(libc::SECCOMP_RET_ERRNO | error as u32)
+}
+
+fn answer(value: u32) -> sock_filter {
+    sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel does with a filter, for the few instructions that are used.
+    fn run(program: &[sock_filter], arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
+        let word = |offset: u32| match offset {
+            0 => number,
+            4 => arch,
+            _ => {
+                let argument = arguments[(offset as usize - 16) / 8];
+                if offset.is_multiple_of(8) { argument as u32 } else { (argument >> 32) as u32 }
+            }
+        };
+        let (mut at, mut accumulator) = (0, 0);
+        loop {
+            let one = program[at];
+            let code = u32::from(one.code);
+            at += 1;
+            let jumps = |holds: bool| usize::from(if holds { one.jt } else { one.jf });
+            match code {
+                _ if code == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS => accumulator = word(one.k),
+                _ if code == libc::BPF_JMP | libc::BPF_JEQ => at += jumps(accumulator == one.k),
+                _ if code == libc::BPF_JMP | libc::BPF_JGE => at += jumps(accumulator >= one.k),
+                _ if code == libc::BPF_JMP | libc::BPF_JSET => at += jumps(accumulator & one.k != 0),
+                _ if code == libc::BPF_RET => return one.k,
+                _ => panic!("{code:#x}"),
+            }
+        }
+    }
+
+    const ME: u32 = 4711;
+
+    /// The error that a call of the agent gets; 0: it is let through.
+    #[track_caller]
+    fn check(number: c_long, first: u64, expected: i32) {
+        let answer = run(&program(Kind::Agent { pid: ME }), ARCHITECTURE, number as u32, [first, 0, 0, 0, 0, 0]);
+        let expected = if expected == 0 { libc::SECCOMP_RET_ALLOW } else { libc::SECCOMP_RET_ERRNO | expected as u32 };
+        assert_eq!(answer, expected, "call {number} with {first:#x}");
+    }
+
+    #[test]
+    fn what_reaches_others_is_refused_and_the_same_on_oneself_is_not() {
+        for number in REFUSED {
+            check(*number, 0, libc::EPERM);
+        }
+        for number in [libc::SYS_kill, libc::SYS_tgkill] {
+            check(number, ME.into(), 0);
+            for other in [0, 1, u64::from(ME) + 1, u64::MAX, u64::from(ME).wrapping_neg()] {
+                check(number, other, libc::EPERM);
+            }
+        }
+        for number in OF_ONESELF {
+            check(*number, 0, 0);
+            check(*number, 1, libc::EPERM);
+        }
+    }
+
+    #[test]
+    fn a_walk_may_begin_and_nothing_may_be_loaded() {
+        check(libc::SYS_bpf, BPF_ITER_CREATE.into(), 0);
+        for command in (0..64).filter(|command| *command != u64::from(BPF_ITER_CREATE)) {
+            check(libc::SYS_bpf, command, libc::EPERM);
+        }
+    }
+
+    #[test]
+    fn threads_and_processes_may_be_made_and_namespaces_may_not() {
+        let thread = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
+        check(libc::SYS_clone, thread as u64, 0);
+        check(libc::SYS_clone, (libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD) as u64, 0);
+        check(libc::SYS_clone, (libc::CLONE_NEWUSER | libc::SIGCHLD) as u64, libc::EPERM);
+        check(libc::SYS_clone3, 0, libc::ENOSYS);
+    }
+
+    #[test]
+    fn what_an_agent_needs_is_let_through() {
+        for number in [
+            libc::SYS_openat,
+            libc::SYS_read,
+            libc::SYS_execve,
+            libc::SYS_wait4,
+            libc::SYS_mmap,
+            libc::SYS_ioctl,
+            libc::SYS_socket,
+            libc::SYS_connect,
+            libc::SYS_prctl,
+            libc::SYS_renameat2,
+            libc::SYS_exit_group,
+            libc::SYS_pidfd_open,
+        ] {
+            check(number, 7, 0);
+        }
+    }
+
+    #[test]
+    fn calls_of_another_kind_are_refused_whatever_their_number() {
+        let program = program(Kind::Agent { pid: ME });
+        let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+        // 32-bit x86: there 37 is `kill`.
+        assert_eq!(run(&program, 0x4000_0003, 37, [0; 6]), refused);
+        assert_eq!(run(&program, ARCHITECTURE, FOREIGN_NUMBERS + 62, [0; 6]), refused);
+    }
+
+    #[test]
+    fn the_process_that_calls_nvml_begins_no_walk_and_no_program() {
+        let program = program(Kind::Worker);
+        let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+        assert_eq!(run(&program, ARCHITECTURE, libc::SYS_bpf as u32, [33, 0, 0, 0, 0, 0]), refused);
+        assert_eq!(run(&program, ARCHITECTURE, libc::SYS_execve as u32, [0; 6]), refused);
+        assert_eq!(run(&program, ARCHITECTURE, libc::SYS_ioctl as u32, [0; 6]), libc::SECCOMP_RET_ALLOW);
+    }
+}

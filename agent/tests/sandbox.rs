@@ -1,0 +1,191 @@
+//! What a compromised agent can do to its node: each call by a root without capabilities, first as it was, then within the sandbox.
+//!
+//! The calls are made by this test's own program, started once more as the one who tries (`trial`).
+#![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use mcad_agent::rights;
+use mcad_agent::sandbox::{self, Enforced, Paths};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal};
+
+/// For the one who tries: whose process to reach, a folder of its own, whether it is confined.
+const VICTIM: &str = "MCAD_TRIAL_VICTIM";
+const STATE: &str = "MCAD_TRIAL_STATE";
+const CONFINED: &str = "MCAD_TRIAL_CONFINED";
+
+/// A process of root without capabilities, as kubelet's and the runtime's helpers may be; killed with the test.
+struct Victim(Child);
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Victim {
+    fn start() -> Self {
+        let mut command = Command::new("sleep");
+        command.arg("600").env("SECRET", "of-somebody-else").stdin(Stdio::null()).stdout(Stdio::null());
+        command.process_group(0);
+        // SAFETY: between fork and exec it makes system calls only.
+        unsafe { command.pre_exec(|| rights::give_up().map(drop).map_err(io::Error::other)) };
+        Self(command.spawn().unwrap())
+    }
+}
+
+/// Tries everything and prints a line for each: the name, and `allowed` or the error.
+#[test]
+fn trial() {
+    let Ok(victim) = std::env::var(VICTIM) else { return };
+    let (victim, state) = (victim.parse::<i32>().unwrap(), PathBuf::from(std::env::var_os(STATE).unwrap()));
+    let paths = Paths {
+        proc_root: "/proc".into(),
+        sys_root: "/sys".into(),
+        cgroups: Some("/sys/fs/cgroup".into()),
+        state_dir: Some(state.join("own")),
+        ..Paths::default()
+    };
+    rights::give_up().unwrap();
+    if std::env::var_os(CONFINED).is_some() {
+        let confined = sandbox::confine_agent(&paths);
+        confined.filter.unwrap();
+        println!("TRIED landlock {}", if confined.files.unwrap() == Enforced::Nothing { "none" } else { "there" });
+    }
+    for (name, outcome) in attempts(victim, &state) {
+        match outcome {
+            Ok(()) => println!("TRIED {name} allowed"),
+            Err(error) => println!("TRIED {name} {:?}", error.kind()),
+        }
+    }
+}
+
+/// What reaches the victim or the node, and last what the agent must go on doing.
+fn attempts(victim: i32, state: &Path) -> Vec<(&'static str, io::Result<()>)> {
+    let pid = Pid::from_raw(victim).unwrap();
+    let of = |name: &str| PathBuf::from(format!("/proc/{victim}/{name}"));
+    // A stopped victim goes on, a running one does not notice.
+    let signal = Signal::CONT;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
+    let write = |path: PathBuf| fs::OpenOptions::new().write(true).open(path).map(drop);
+    vec![
+        ("kill", rustix::process::kill_process(pid, signal).map_err(Into::into)),
+        ("kill_all", call(libc::SYS_kill, [-victim, 0, 0])),
+        ("tgkill", call(libc::SYS_tgkill, [victim, victim, signal.as_raw()])),
+        ("tkill", call(libc::SYS_tkill, [victim, signal.as_raw(), 0])),
+        ("pidfd_send_signal", pidfd.and_then(|fd| rustix::process::pidfd_send_signal(fd, signal)).map_err(Into::into)),
+        ("prlimit", prlimit(pid)),
+        ("setpriority", call(libc::SYS_setpriority, [libc::PRIO_PROCESS as i32, victim, 1])),
+        ("sched_setaffinity", sched_setaffinity(victim)),
+        ("ptrace", ptrace(victim)),
+        ("process_vm_readv", call(libc::SYS_process_vm_readv, [victim, 0, 0])),
+        ("unshare", unshare()),
+        ("environ", fs::read(of("environ")).map(drop)),
+        ("maps", fs::read(of("maps")).map(drop)),
+        ("mem", fs::File::open(of("mem")).map(drop)),
+        ("fd", fs::read_link(of("fd/0")).map(drop)),
+        ("oom_score_adj", write(of("oom_score_adj"))),
+        ("write_elsewhere", fs::write(state.join("elsewhere"), "x")),
+        ("start_another", Command::new("true").status().map(drop)),
+        ("read_elsewhere", fs::read(state.join("secret")).map(drop)),
+        // What the agent needs.
+        ("cgroup", fs::read(of("cgroup")).map(drop)),
+        ("own_state", fs::write(state.join("own/file"), "x")),
+        ("meminfo", fs::read("/proc/meminfo").map(drop)),
+        ("self", rustix::process::kill_process(rustix::process::getpid(), signal).map_err(Into::into)),
+        ("start_itself", Command::new("/proc/self/exe").arg("--list").stdout(Stdio::null()).status().map(drop)),
+    ]
+}
+
+/// A system call with numbers for arguments; those that are not given are 0.
+fn call(number: libc::c_long, [a, b, c]: [i32; 3]) -> io::Result<()> {
+    let rest: libc::c_long = 0;
+    // SAFETY: none of those that are tried takes an address in these places, or one that is not 0.
+    let answer = unsafe {
+        libc::syscall(number, libc::c_long::from(a), libc::c_long::from(b), libc::c_long::from(c), rest, rest, rest)
+    };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A namespace of users, in which one has all capabilities: for a process of one thread alone, so in a child.
+fn unshare() -> io::Result<()> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("--list").stdout(Stdio::null());
+    let leave = || {
+        // SAFETY: it takes a number only.
+        if unsafe { libc::unshare(libc::CLONE_NEWUSER) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: between fork and exec it makes one system call.
+    unsafe { command.pre_exec(leave) };
+    command.status().map(drop)
+}
+
+fn prlimit(pid: Pid) -> io::Result<()> {
+    let limit = Rlimit { current: Some(100), maximum: Some(1000) };
+    rustix::process::prlimit(Some(pid), Resource::Nofile, limit).map(drop).map_err(Into::into)
+}
+
+fn sched_setaffinity(victim: i32) -> io::Result<()> {
+    let pid = Pid::from_raw(victim);
+    let cpus = rustix::thread::sched_getaffinity(pid)?;
+    rustix::thread::sched_setaffinity(pid, &cpus).map_err(Into::into)
+}
+
+fn ptrace(victim: i32) -> io::Result<()> {
+    // SAFETY: it takes numbers only.
+    let answer = unsafe { libc::ptrace(libc::PTRACE_SEIZE, victim, 0, 0) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The outcome of each attempt, by name.
+fn try_all(confined: bool) -> BTreeMap<String, String> {
+    let victim = Victim::start();
+    let state = tempfile::tempdir().unwrap();
+    fs::create_dir(state.path().join("own")).unwrap();
+    fs::write(state.path().join("secret"), "x").unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "trial", "--nocapture"]);
+    command.env(VICTIM, victim.0.id().to_string()).env(STATE, state.path());
+    if confined {
+        command.env(CONFINED, "yes");
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let lines = text.lines().filter_map(|line| line.split("TRIED ").nth(1)?.split_once(' '));
+    lines.map(|(name, outcome)| (name.to_owned(), outcome.to_owned())).collect()
+}
+
+#[test]
+fn a_compromised_agent_reaches_no_other_process_and_no_file_that_it_does_not_need() {
+    const NEEDED: [&str; 5] = ["cgroup", "own_state", "meminfo", "self", "start_itself"];
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: root without capabilities is tried by root alone");
+        return;
+    }
+    let before = try_all(false);
+    // It is the sandbox that refuses: without it a root without capabilities may do all of this.
+    let refused: Vec<_> = before.iter().filter(|(_, outcome)| *outcome != "allowed").collect();
+    assert_eq!(refused, Vec::<(&String, &String)>::new());
+    let within = try_all(true);
+    let landlock = within["landlock"] == "there";
+    if !landlock {
+        eprintln!("SKIPPED: files of the sandbox: this kernel has no Landlock");
+    }
+    for (name, outcome) in within.iter().filter(|(name, _)| *name != "landlock") {
+        let is_file =
+            ["environ", "maps", "mem", "fd", "oom_score_adj", "write_elsewhere", "read_elsewhere", "start_another"];
+        match name.as_str() {
+            needed if NEEDED.contains(&needed) => assert_eq!(outcome, "allowed", "{name}"),
+            file if is_file.contains(&file) && !landlock => {}
+            _ => assert_eq!(outcome, "PermissionDenied", "{name}"),
+        }
+    }
+    assert_eq!(within.len(), before.len() + 1);
+}
