@@ -76,7 +76,7 @@ impl Confined {
         match &self.files {
             Ok(Enforced::Nothing) => {
                 tracing::warn!(
-                    "this kernel has no Landlock: files, and what root's processes have in /proc, are in reach"
+                    "no Landlock in this kernel, or none allowed by what starts containers: files, and what others have in /proc, are in reach"
                 );
             }
             Ok(in_force) => tracing::info!(%in_force, "what may be opened is bounded from here on (Landlock)"),
@@ -123,7 +123,7 @@ fn of_agent(paths: &Paths) -> Rules {
     // On many machines it is a link to elsewhere.
     rules.read.extend(std::fs::canonicalize("/etc/resolv.conf").ok().map(|path| files::folder_of(&path)));
     rules.read.extend([&paths.proc_root, &paths.sys_root].map(PathBuf::clone));
-    rules.read.extend(paths.cgroups.clone());
+    rules.read_often.extend(paths.cgroups.clone());
     rules.read.extend(paths.renewed.iter().map(|path| files::folder_of(path)));
     rules.write.extend(paths.state_dir.clone());
     rules.devices.extend(files::devices(&paths.sys_root));

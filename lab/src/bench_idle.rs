@@ -63,6 +63,9 @@ impl BenchIdle {
             processes.push((peer.clone(), process(peer).with_context(|| format!("no {peer} is running"))?));
         }
         thread::sleep(SETTLE);
+        for (name, agent) in &agents {
+            processes.extend(children(agent.0.id()).into_iter().map(|id| (format!("{name}: NVML"), id)));
+        }
         let began = Instant::now();
         let before: Vec<u64> = processes.iter().map(|(_, id)| cpu_ns(*id)).collect::<Result<_>>()?;
         let mut most_resident = vec![0; processes.len()];
@@ -99,6 +102,13 @@ fn status_kib(process: u32, field: &str) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{process}/status")).context("a measured process has ended")?;
     let value = text.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?;
     Ok(value.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// The agent's process for NVML.
+fn children(process: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>()).collect()
 }
 
 fn process(name: &str) -> Option<u32> {

@@ -20,6 +20,8 @@ const KNOWN: ABI = ABI::V5;
 pub(super) struct Rules {
     /// Read, with all below.
     pub(super) read: BTreeSet<PathBuf>,
+    /// Read, with all below, and opened very often: cgroups.
+    pub(super) read_often: BTreeSet<PathBuf>,
     /// Files of the agent's own: read, written, made and removed.
     pub(super) write: BTreeSet<PathBuf>,
     /// Read, written, asked by `ioctl`.
@@ -39,6 +41,9 @@ pub(super) fn restrict(rules: &Rules) -> Result<RestrictionStatus, RulesetError>
         .scope(Scope::Signal)?
         .create()?
         .add_rules(path_beneath_rules(&rules.read, read))?
+        // With these two, which mean nothing to a cgroup's files, the kernel need not look at every folder up to the root: at each `open` it
+        // also wants to know what may be done with the file later.
+        .add_rules(path_beneath_rules(&rules.read_often, read | AccessFs::Truncate | AccessFs::IoctlDev))?
         .add_rules(path_beneath_rules(&rules.write, AccessFs::from_all(KNOWN) & !not_needed))?
         .add_rules(path_beneath_rules(&rules.devices, read | AccessFs::WriteFile | AccessFs::IoctlDev))?
         .add_rules(path_beneath_rules(&rules.start, AccessFs::Execute | AccessFs::ReadFile))?

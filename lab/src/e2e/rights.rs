@@ -104,13 +104,14 @@ pub(super) fn check(cluster: &Cluster, agent: &Process) -> Result<()> {
         ensure!(field(set)?.trim_matches('0').is_empty(), "{set} {}", field(set)?);
     }
     ensure!(field("NoNewPrivs")? == "1", "it could get rights back");
-    // 2: a filter, the runtime's.
+    // 2: filters, the runtime's and its own.
     ensure!(field("Seccomp")? == "2", "Seccomp {}", field("Seccomp")?);
     ensure!(field("Uid")? == "0\t0\t0\t0", "Uid {}", field("Uid")?);
 
     let own = |name: &str| std::fs::read_link(format!("/proc/self/ns/{name}"));
     let its = |name: &str| std::fs::read_link(format!("/proc/{}/ns/{name}", agent.pid));
-    ensure!(spec["hostPID"] == true && own("pid")? == its("pid")?, "it does not see the host's processes");
+    let sees_host = own("pid")? == its("pid")?;
+    ensure!((spec["hostPID"] == true) == sees_host, "it sees the host's processes: {sees_host}");
     ensure!(own("net")? != its("net")?, "it is in the host's network");
     ensure!(own("mnt")? != its("mnt")?, "it sees the host's files");
     mounts(container, &agent.file("mountinfo")?)?;
