@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -49,6 +50,7 @@ fn trial() {
         proc_root: "/proc".into(),
         sys_root: "/sys".into(),
         cgroups: Some("/sys/fs/cgroup".into()),
+        renewed: vec![state.join("trust/token")],
         state_dir: Some(state.join("own")),
         ..Paths::default()
     };
@@ -96,6 +98,7 @@ fn attempts(victim: i32, state: &Path) -> Vec<(&'static str, io::Result<()>)> {
         ("read_elsewhere", fs::read(state.join("secret")).map(drop)),
         // What the agent needs.
         ("cgroup", fs::read(of("cgroup")).map(drop)),
+        ("token", fs::read(state.join("trust/token")).map(drop)),
         ("own_state", fs::write(state.join("own/file"), "x")),
         ("meminfo", fs::read("/proc/meminfo").map(drop)),
         ("self", rustix::process::kill_process(rustix::process::getpid(), signal).map_err(Into::into)),
@@ -149,6 +152,11 @@ fn try_all(confined: bool) -> BTreeMap<String, String> {
     let state = tempfile::tempdir().unwrap();
     fs::create_dir(state.path().join("own")).unwrap();
     fs::write(state.path().join("secret"), "x").unwrap();
+    // As kubelet makes it: a link to a folder that changes.
+    fs::create_dir_all(state.path().join("trust/..first")).unwrap();
+    fs::write(state.path().join("trust/..first/token"), "x").unwrap();
+    symlink("..first", state.path().join("trust/..data")).unwrap();
+    symlink("..data/token", state.path().join("trust/token")).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "trial", "--nocapture"]);
     command.env(VICTIM, victim.0.id().to_string()).env(STATE, state.path());
@@ -164,7 +172,7 @@ fn try_all(confined: bool) -> BTreeMap<String, String> {
 
 #[test]
 fn a_compromised_agent_reaches_no_other_process_and_no_file_that_it_does_not_need() {
-    const NEEDED: [&str; 5] = ["cgroup", "own_state", "meminfo", "self", "start_itself"];
+    const NEEDED: [&str; 6] = ["cgroup", "token", "own_state", "meminfo", "self", "start_itself"];
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: root without capabilities is tried by root alone");
         return;
@@ -188,4 +196,31 @@ fn a_compromised_agent_reaches_no_other_process_and_no_file_that_it_does_not_nee
         }
     }
     assert_eq!(within.len(), before.len() + 1);
+}
+
+/// The agent's own binary, with all of its sources, as confined as it always is.
+#[test]
+fn within_the_sandbox_the_agent_reads_all_that_it_reports() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let scenario = fake_nvml::Scenario::of(2, "L4");
+    let library = fake_nvml::Installation::built_for_this_test().unwrap();
+    let installation = fake_nvml::Installation::new(&library, root, &scenario).unwrap();
+    let socket = root.join("pod-resources.sock");
+    let kubelet = fake_kubelet::Kubelet::start(root, &socket).unwrap();
+    kubelet.pod_resources().says().assign("ml", "train-0", "main", "nvidia.com/gpu", &[&scenario.devices[0].uuid]);
+    let output = Command::new(env!("CARGO_BIN_EXE_mcad-agent"))
+        .arg("--once")
+        .args([Path::new("--nvml"), installation.library(), Path::new("--pod-resources"), &socket])
+        .args([Path::new("--state-dir"), root])
+        .env_remove("MCAD_LOG")
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    let report: mcad_wire::report::Report = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report.absences, [], "{log}");
+    assert_eq!((report.gpus.unwrap().devices.len(), report.assignments.unwrap().assigned.len()), (2, 1));
+    assert!(report.machine.is_some() && report.cgroups.is_some());
+    assert!(root.join("gpus").exists(), "the state directory can be written: {log}");
+    assert!(log.contains("(seccomp)") && log.contains("Landlock"), "what is in force is said: {log}");
 }
