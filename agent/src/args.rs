@@ -10,6 +10,7 @@ use crate::admin::asked::AgentUrl;
 use crate::kernel::CgroupSourceChoice;
 use crate::probe::RunQueueChoice;
 use crate::report::Listed;
+use crate::sandbox::Sandbox;
 use crate::sender::Target;
 use crate::source::gpu::IGNORED_XIDS;
 use crate::version;
@@ -184,15 +185,6 @@ pub enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-}
-
-/// `--sandbox`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Sandbox {
-    /// As far as the kernel can.
-    On,
-    /// Not at all.
-    Off,
 }
 
 /// `--report-cgroups`.

@@ -3,7 +3,12 @@
 //! The modules stand in the order the figures flow: a source reads, a sample is one instant, a report crosses the
 //! network. The binary (`main.rs`) puts them together.
 
+pub mod driver_folders;
 pub mod open_files;
+pub mod rights;
+pub mod state_file;
+
+pub mod sandbox;
 
 pub mod cgroup_mount;
 pub mod pod_cgroup;
@@ -24,9 +29,6 @@ pub mod run_queue;
 
 pub mod source;
 
-pub mod rights;
-pub mod sandbox;
-pub mod state_file;
 pub mod version;
 
 pub mod pod_totals;

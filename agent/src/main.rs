@@ -13,18 +13,19 @@ use tracing_subscriber::EnvFilter;
 
 use mcad_agent::admin::Exported;
 use mcad_agent::admin::asked::{self, AgentUrl, Asked};
-use mcad_agent::args::{Args, Command, Sandbox};
+use mcad_agent::args::{Args, Command};
 use mcad_agent::pod_totals::kept::KeptPods;
 use mcad_agent::report::{Identity, Listed, bounded, report};
 use mcad_agent::sample::Machine;
 use mcad_agent::sampler::Sampler;
+use mcad_agent::sandbox::{self, Sandbox};
 use mcad_agent::self_metrics::SelfMetrics;
 use mcad_agent::sender::{self, Backoff, Credentials, Sender, Target};
 use mcad_agent::source::gpu;
 use mcad_agent::source::machine::MachineFiles;
 use mcad_agent::status::Taken;
 use mcad_agent::ticker::Outgoing;
-use mcad_agent::{admin, clock, open_files, readers, rights, sandbox, status, ticker, version};
+use mcad_agent::{admin, clock, open_files, readers, rights, status, ticker, version};
 use mcad_terminal::paint::Paint;
 
 /// For one attempt to send. An aggregator answers within milliseconds; half the default interval leaves room for another.

@@ -7,7 +7,7 @@ use crate::pod_totals::PodTotals;
 use crate::pod_totals::kept::KeptPods;
 use crate::sample::assignment::AssignmentSample;
 use crate::sample::gpu::GpuSample;
-use crate::sample::{CgroupSample, Failure, Moment, Sample, SourceName};
+use crate::sample::{CgroupSample, Failure, Moment, Sample, SourceName, chain};
 use crate::source::machine::MachineFiles;
 use crate::source::{ReadAssignments, ReadCgroups, ReadGpus, SourceError};
 
@@ -106,12 +106,6 @@ impl Sampler {
 
 fn failure(source: SourceName, error: &SourceError) -> Failure {
     Failure { source, reason: error.reason(), detail: chain(error) }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 #[cfg(test)]

@@ -12,11 +12,12 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use landlock::{LandlockStatus, RulesetError, RulesetStatus};
 
 use self::files::Rules;
 use self::filter::Kind;
-use crate::source::gpu;
+use crate::driver_folders::DRIVER_FOLDERS;
 
 /// Libraries, and where drivers keep theirs.
 const LIBRARIES: [&str; 6] = ["/lib", "/lib64", "/usr", "/run/nvidia", "/home/kubernetes/bin/nvidia", "/nix/store"];
@@ -26,6 +27,15 @@ const NAMES: &str = "/etc";
 
 /// Of it, what a loader reads.
 const LOADER: [&str; 3] = ["/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/nvidia"];
+
+/// `--sandbox`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sandbox {
+    /// As far as the kernel can.
+    On,
+    /// Not at all.
+    Off,
+}
 
 /// Paths that the agent was given.
 #[derive(Clone, Debug, Default)]
@@ -136,7 +146,7 @@ fn of_worker(library: Option<&Path>) -> Rules {
         LIBRARIES.into_iter().chain(LOADER).chain(["/proc", "/sys"]).map(PathBuf::from).collect();
     // Its scenario or other libraries may be beside it.
     read.extend(library.map(files::folder_of));
-    read.extend(gpu::library_folders());
+    read.extend(DRIVER_FOLDERS.map(PathBuf::from));
     read.extend(mapped.iter().filter(|path| path.to_string_lossy().contains(".so")).map(|path| files::folder_of(path)));
     Rules { read, devices: files::devices(Path::new("/sys")), start: mapped, ..Rules::default() }
 }

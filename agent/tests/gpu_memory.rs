@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use fake_nvml::Installation;
 use fake_nvml::scenario::{Level, Process, Scenario};
-use mcad_agent::args::Sandbox;
 use mcad_agent::sample::Moment;
+use mcad_agent::sandbox::Sandbox;
 use mcad_agent::source::ReadGpus as _;
 use mcad_agent::source::gpu::{IGNORED_XIDS, NvmlGpus, Settings};
 

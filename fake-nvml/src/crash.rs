@@ -5,23 +5,10 @@ use std::mem::ManuallyDrop;
 use std::net::TcpStream;
 use std::os::fd::FromRawFd as _;
 
-use crate::library;
 use crate::scenario::How;
 
 /// As many descriptors are looked at as a small process has.
 const DESCRIPTORS: i32 = 64;
-
-/// Runs while the loader holds its lock, as constructors of a real library do. Only where this is a library: as a part of a test's
-/// own program it does nothing.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static CONSTRUCTOR: extern "C" fn() = construct;
-
-extern "C" fn construct() {
-    if library::file().is_some_and(|file| file.to_string_lossy().contains(".so")) {
-        library::load();
-    }
-}
 
 /// Does it.
 pub(crate) fn crash(how: How) {

@@ -322,3 +322,15 @@ pub(crate) fn file() -> Option<PathBuf> {
     let name = unsafe { CStr::from_ptr(found.dli_fname) };
     Some(Path::new(OsStr::from_bytes(name.to_bytes())).to_owned())
 }
+
+/// Runs while the loader holds its lock, as constructors of a real library do. Only where this is a library: as a part of a test's
+/// own program it does nothing.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn() = construct;
+
+extern "C" fn construct() {
+    if file().is_some_and(|file| file.to_string_lossy().contains(".so")) {
+        load();
+    }
+}

@@ -32,7 +32,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use health::IGNORED_XIDS;
-pub use library::library_folders;
 pub use remembered::forget;
 pub use worker::{WorkerError, serve_agent};
 
@@ -46,9 +45,9 @@ use self::remembered::Remembered;
 use self::users::Users;
 use self::watchdog::Watchdog;
 use super::{ReadGpus, SourceError};
-use crate::args::Sandbox;
 use crate::sample::gpu::{Gpu, GpuSample, Load, MigInstance, WorkerEnd, WorkerEnds};
 use crate::sample::{Moment, Reason};
+use crate::sandbox::Sandbox;
 
 /// Where things are, and how patient to be.
 #[derive(Clone, Debug)]

@@ -14,8 +14,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::message::Line;
-use crate::args::Sandbox;
 use crate::sample::gpu::WorkerEnd;
+use crate::sandbox::Sandbox;
 
 /// This program, also where its file was replaced since it was started.
 const THIS_PROGRAM: &str = "/proc/self/exe";

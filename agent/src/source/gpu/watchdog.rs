@@ -152,7 +152,7 @@ impl Watchdog {
         let Some(in_use) = &mut self.in_use else { return };
         let lost = match error {
             LineError::Closed => in_use.process.end(),
-            error => (WorkerEnd::Nonsense, format!("can't be understood: {}", crate::sampler::chain(error))),
+            error => (WorkerEnd::Nonsense, format!("can't be understood: {}", crate::sample::chain(error))),
         };
         self.end(lost);
     }

@@ -17,9 +17,9 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use super::library;
 use super::message::{Answer, Answered, Asked, Cause, Failure, Line, LineError, Question};
 use super::session::Session;
-use crate::args::Sandbox;
 use crate::rights::{self, RightsError};
 use crate::sandbox;
+use crate::sandbox::Sandbox;
 
 /// How often one question may initialise: a driver that fails at once after it was initialised would be initialised for ever.
 const ATTEMPTS: u32 = 2;
@@ -217,7 +217,7 @@ impl CallError {
             Self::Nvml { source: NvmlError::DriverNotLoaded | NvmlError::LibRmVersionMismatch, .. } => Cause::NoDriver,
             Self::Nvml { .. } => Cause::Driver,
         };
-        Failure::new(cause, crate::sampler::chain(self))
+        Failure::new(cause, crate::sample::chain(self))
     }
 }
 
