@@ -1,7 +1,8 @@
 //! What an agent sends to the aggregator: one [`Report`] is one instant of one node.
 //!
-//! Protobuf on the wire, its proto3 JSON mapping in `mcad-agent --once` and `--reports FILE`; docs/report.md describes
-//! both. Changes are additive: a tag is never used again, a field never changes its type or unit.
+//! The schema is `wire/report.proto`; tests hold these structs to it. Protobuf on the wire, its proto3 JSON mapping in
+//! `mcad-agent --once` and `--reports FILE`; docs/report.md describes both. Changes are additive: a tag is never used
+//! again, a field never changes its type or unit.
 //!
 //! Three rules hold everywhere:
 //! - **absent is not zero**: a figure that was not measured is `None`, a part that could not be read is a missing message;

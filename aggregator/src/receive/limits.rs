@@ -258,3 +258,37 @@ fn a_nodes_name_is_as_long_as_it_may_be() {
     let most = mcad_accounting::node_name::MAX_BYTES as u64;
     check("node's name", "node_name", named, &[1, most], &[0, most + 1]);
 }
+
+/// 1048576 as people read it: 1,048,576.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let groups = digits.as_bytes()[first..].chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
+    let all: Vec<_> =
+        std::iter::once(digits[..first].to_owned()).filter(|group| !group.is_empty()).chain(groups).collect();
+    all.join(",")
+}
+
+#[test]
+fn the_schema_tells_people_who_write_an_agent_every_limit() {
+    let schema = include_str!("../../../wire/report.proto");
+    let comments = schema.split("\nsyntax = ").next().unwrap().replace("\n//", "").replace("   ", " ");
+    let number = |number: usize| grouped(number as u64);
+    for limit in [
+        format!("{} bytes of body", number(MAX_BODY_BYTES)),
+        format!("{} bytes of memory once it is decoded", number(MAX_DECODED_BYTES)),
+        format!("{} cgroups", number(MAX_CGROUPS)),
+        format!("{} ended pods", number(MAX_ENDED_PODS)),
+        format!("{} absences", number(MAX_ABSENCES)),
+        format!("{} GPUs", number(MAX_DEVICES)),
+        format!("{} assignments", number(MAX_ASSIGNMENTS)),
+        format!("{} bytes of `node`", number(mcad_accounting::node_name::MAX_BYTES)),
+        format!("{} bytes of a cgroup's `path`", number(MAX_PATH_BYTES)),
+        format!("{} bytes of any other string", number(MAX_STRING_BYTES)),
+        format!("`interval_ms` from {} to {}", grouped(*INTERVALS_MS.start()), grouped(*INTERVALS_MS.end())),
+        format!("1 to {} CPUs", grouped(MAX_CPUS.into())),
+        format!("{} bytes (512 TiB) of memory", grouped(MAX_MEMORY_BYTES)),
+    ] {
+        assert!(comments.contains(&limit), "wire/report.proto does not say: {limit}");
+    }
+}
