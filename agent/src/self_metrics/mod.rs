@@ -1,19 +1,23 @@
-//! The agent's own figures: what it costs and where it fails. It owns their names, and nothing of what they count.
+//! The agent's self-metrics: what it costs and where it fails. `families` declares them; what they count is known by who calls.
 
+mod families;
 mod probes;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use prometheus::core::Collector as _;
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
-    Counter, Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Counter, Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
     TextEncoder,
 };
 
 use crate::sample::gpu::{WorkerEnd, WorkerEnds};
 use crate::sample::{CgroupSource, ProbeCost, Removals, Sample};
 use crate::version::REVISION;
+
+pub use families::{FAMILIES, Family, Kind};
 
 /// The agent's own figures.
 pub struct SelfMetrics {
@@ -75,6 +79,11 @@ impl SendFailure {
     const ALL: [Self; 7] =
         [Self::Connect, Self::Tls, Self::Credentials, Self::Lost, Self::Deadline, Self::Refused, Self::NotTaken];
 
+    /// Every reason that there is, as the label spells it.
+    pub fn reasons() -> impl Iterator<Item = &'static str> {
+        Self::ALL.into_iter().map(Self::as_str)
+    }
+
     /// As the label spells it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -96,64 +105,28 @@ impl SelfMetrics {
     /// All at 0.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
+        let build = register(&registry, IntGaugeVec::new(families::BUILD_INFO.opts(), families::BUILD_INFO.labels))?;
+        build.with_label_values(&[REVISION, env!("CARGO_PKG_VERSION")]).set(1);
+        let counter = |family: &Family| register(&registry, IntCounter::with_opts(family.opts()));
+        let counters = |family: &Family| register(&registry, IntCounterVec::new(family.opts(), family.labels));
+        let buckets = HistogramOpts::from(families::TICK_SECONDS.opts()).buckets(TICK_BUCKETS_S.to_vec());
         let metrics = Self {
-            ticks: IntCounter::new("mcad_agent_ticks_total", "Samples taken.")?,
-            ticks_missed: IntCounter::new(
-                "mcad_agent_ticks_missed_total",
-                "Samples not taken because the one before took longer than the interval.",
-            )?,
-            tick_seconds: Histogram::with_opts(
-                HistogramOpts::new("mcad_agent_tick_seconds", "Time from the start of a sample to its encoded report.")
-                    .buckets(TICK_BUCKETS_S.to_vec()),
-            )?,
-            tick_cpu_seconds: Counter::new(
-                "mcad_agent_tick_cpu_seconds_total",
-                "CPU time spent on samples and their reports.",
-            )?,
-            source_failures: IntCounterVec::new(
-                Opts::new("mcad_agent_source_failures_total", "Times that a source could not read its part."),
-                &["source", "reason"],
-            )?,
-            sent: IntCounter::new("mcad_agent_reports_sent_total", "Reports that the aggregator took.")?,
-            replaced: IntCounter::new(
-                "mcad_agent_reports_replaced_total",
-                "Reports that were never sent because a newer one was there first.",
-            )?,
-            failed: IntCounterVec::new(
-                Opts::new("mcad_agent_report_send_failures_total", "Attempts to send a report that failed."),
-                &["reason"],
-            )?,
-            replicas: IntGauge::new(
-                "mcad_agent_replicas",
-                "Replicas of the aggregator that the name of --aggregator has and reports go to; 0 where it has no name.",
-            )?,
-            look_ups_failed: IntCounter::new(
-                "mcad_agent_look_up_failures_total",
-                "Times that the name of --aggregator could not be looked up.",
-            )?,
+            ticks: counter(&families::TICKS)?,
+            ticks_missed: counter(&families::TICKS_MISSED)?,
+            tick_seconds: register(&registry, Histogram::with_opts(buckets))?,
+            tick_cpu_seconds: register(&registry, Counter::with_opts(families::TICK_CPU_SECONDS.opts()))?,
+            source_failures: counters(&families::SOURCE_FAILURES)?,
+            sent: counter(&families::SENT)?,
+            replaced: counter(&families::REPLACED)?,
+            failed: counters(&families::SEND_FAILURES)?,
+            replicas: register(&registry, IntGauge::with_opts(families::REPLICAS.opts()))?,
+            look_ups_failed: counter(&families::LOOK_UP_FAILURES)?,
             latest: Mutex::new(None),
             started: Instant::now(),
             registry,
         };
-        let version = IntGaugeVec::new(
-            Opts::new("mcad_agent_build_info", "1, with the version and the commit that it was built from."),
-            &["version", "revision"],
-        )?;
-        version.with_label_values(&[env!("CARGO_PKG_VERSION"), REVISION]).set(1);
-        let registry = &metrics.registry;
-        registry.register(Box::new(version))?;
-        registry.register(Box::new(metrics.ticks.clone()))?;
-        registry.register(Box::new(metrics.ticks_missed.clone()))?;
-        registry.register(Box::new(metrics.tick_seconds.clone()))?;
-        registry.register(Box::new(metrics.tick_cpu_seconds.clone()))?;
-        registry.register(Box::new(metrics.source_failures.clone()))?;
-        registry.register(Box::new(metrics.sent.clone()))?;
-        registry.register(Box::new(metrics.replaced.clone()))?;
-        registry.register(Box::new(metrics.failed.clone()))?;
-        registry.register(Box::new(metrics.replicas.clone()))?;
-        registry.register(Box::new(metrics.look_ups_failed.clone()))?;
-        for reason in SendFailure::ALL {
-            metrics.failed.with_label_values(&[reason.as_str()]);
+        for reason in SendFailure::reasons() {
+            metrics.failed.with_label_values(&[reason]);
         }
         Ok(metrics)
     }
@@ -164,7 +137,7 @@ impl SelfMetrics {
         self.tick_seconds.observe(took.as_secs_f64());
         self.tick_cpu_seconds.inc_by(cpu.as_secs_f64());
         for failure in &sample.failures {
-            self.source_failures.with_label_values(&[failure.source.as_str(), failure.reason.as_str()]).inc();
+            self.source_failures.with_label_values(&[failure.reason.as_str(), failure.source.as_str()]).inc();
         }
         let cgroups = sample.cgroups.as_ref().map(|cgroups| (cgroups.source, cgroups.seen, cgroups.dropped));
         let probes = sample.cgroups.as_ref().and_then(|cgroups| cgroups.probes.clone());
@@ -217,42 +190,11 @@ impl SelfMetrics {
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut families = self.registry.gather();
         let latest = self.latest().clone();
-        if let Some(probes) = latest.as_ref().and_then(|latest| latest.probes.as_ref()) {
-            families.extend(probes::families(probes));
-        }
-        if let Some(removals) = latest.as_ref().and_then(|latest| latest.removals.as_ref()) {
-            families.extend(probes::of_removals(removals));
-        }
-        if let Some(latest) = &latest {
-            let help = "Pods that ended within the hour and whose totals are reported.";
-            let gauge = IntGauge::new("mcad_agent_ended_pods", help)?;
-            gauge.set(latest.ended_pods as i64);
-            families.extend(gauge.collect());
-        }
-        families.extend(worker_ends(latest.as_ref().map(|latest| latest.worker_ends).unwrap_or_default())?);
-        if let Some((source, seen, dropped)) = latest.as_ref().and_then(|latest| latest.cgroups) {
-            let gauges = [
-                ("mcad_agent_cgroups_seen", "Cgroups on the machine, in the latest sample.", seen),
-                ("mcad_agent_cgroups_dropped", "Cgroups that the latest sample lacks for want of room.", dropped),
-            ];
-            for (name, help, value) in gauges {
-                let gauge = IntGaugeVec::new(Opts::new(name, help), &["source"])?;
-                gauge.with_label_values(&[source.as_str()]).set(value.into());
-                families.extend(gauge.collect());
-            }
-        }
-        if let Some(gpus) = latest.and_then(|latest| latest.gpus) {
-            let gauges = [
-                ("mcad_agent_gpus", "GPUs that NVML lists, in the latest sample.", gpus.devices as i64),
-                ("mcad_agent_nvml_calls", "Calls of NVML that the latest sample took.", gpus.calls.into()),
-            ];
-            for (name, help, value) in gauges {
-                // Nobody should take these for GPUs, wherever the figure ends up.
-                let gauge = IntGaugeVec::new(Opts::new(name, help), &["fake"])?;
-                gauge.with_label_values(&[if gpus.fake { "true" } else { "false" }]).set(value);
-                families.extend(gauge.collect());
-            }
-        }
+        // Known before the first sample: none has ended yet.
+        let ends = latest.as_ref().map(|latest| latest.worker_ends).unwrap_or_default();
+        let ends = WorkerEnd::ALL.iter().zip(ends).map(|(end, count)| ([end.as_str()], count as f64));
+        families.push(families::NVML_WORKER_ENDS.all_series(ends));
+        families.extend(latest.iter().flat_map(Latest::families));
         families.sort_by(|a, b| a.name().cmp(b.name()));
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
@@ -265,21 +207,43 @@ impl SelfMetrics {
     }
 }
 
-/// All at 0 before the first tick.
-fn worker_ends(ends: WorkerEnds) -> Result<Vec<prometheus::proto::MetricFamily>, prometheus::Error> {
-    let help = "Processes that called NVML and ended or were killed, by reason; each is replaced by another.";
-    let counter = IntCounterVec::new(Opts::new("mcad_agent_nvml_worker_ends_total", help), &["reason"])?;
-    for (end, count) in WorkerEnd::ALL.iter().zip(ends) {
-        counter.with_label_values(&[end.as_str()]).inc_by(count);
+impl Latest {
+    /// What it saw, as families. What it did not see has no series.
+    fn families(&self) -> Vec<MetricFamily> {
+        let mut all = vec![families::ENDED_PODS.series([], self.ended_pods as f64)];
+        all.extend(self.probes.iter().flat_map(probes::families));
+        all.extend(self.removals.iter().flat_map(probes::of_removals));
+        if let Some((source, seen, dropped)) = self.cgroups {
+            all.push(families::CGROUPS_SEEN.series([source.as_str()], seen.into()));
+            all.push(families::CGROUPS_DROPPED.series([source.as_str()], dropped.into()));
+        }
+        if let Some(gpus) = self.gpus {
+            // Nobody should take fake ones for GPUs, wherever the number ends up.
+            let fake = if gpus.fake { "true" } else { "false" };
+            all.push(families::GPUS.series([fake], gpus.devices as f64));
+            all.push(families::NVML_CALLS.series([fake], gpus.calls.into()));
+        }
+        all
     }
-    Ok(counter.collect())
+}
+
+/// The metric, shown from now on at each scrape.
+fn register<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: Result<M, prometheus::Error>,
+) -> Result<M, prometheus::Error> {
+    let metric = metric?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::sample::gpu::GpuSample;
-    use crate::sample::{CgroupSample, Failure, Machine, Moment, Reason, SourceName};
+    use crate::sample::{CgroupSample, Failure, Machine, Moment, Reason, RunQueueCost, SourceName};
 
     fn sample(cgroups: Option<CgroupSample>) -> Sample {
         let failures = vec![Failure {
@@ -315,6 +279,38 @@ mod tests {
             "mcad_agent_report_send_failures_total{reason=\"refused\"} 0",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+        }
+    }
+
+    /// A sample in which all is there that the agent can report about itself.
+    fn everything() -> Sample {
+        let probes = ProbeCost { run_queue: Some(RunQueueCost::default()), ..ProbeCost::default() };
+        let cgroups = CgroupSample {
+            source: CgroupSource::Bpf,
+            cgroups: Vec::new(),
+            from_files: Vec::new(),
+            probes: Some(probes),
+            removals: Some(Removals::default()),
+            seen: 0,
+            dropped: 0,
+        };
+        Sample { gpus: Some(GpuSample::default()), ..sample(Some(cgroups)) }
+    }
+
+    #[test]
+    fn what_is_exported_is_what_is_declared() {
+        let metrics = SelfMetrics::new().unwrap();
+        metrics.ticked(&everything(), Duration::from_millis(2), Duration::from_millis(1));
+        let text = text(&metrics);
+        let exported: BTreeSet<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        let declared: Vec<_> = FAMILIES.iter().map(|family| format!("{} {}", family.name, family.kind)).collect();
+        assert_eq!(exported, declared.iter().map(String::as_str).collect(), "{text}");
+        for family in FAMILIES {
+            let labels: Vec<_> = family.labels.iter().map(|label| format!("{label}=")).collect();
+            let series = text.lines().find(|line| !line.starts_with('#') && line.starts_with(family.name)).unwrap();
+            let named: Vec<_> = series.split(['{', ',']).filter_map(|part| part.split_inclusive('=').next()).collect();
+            let named: Vec<_> = named.into_iter().filter(|part| part.ends_with('=') && *part != "le=").collect();
+            assert_eq!(named, labels, "{series}");
         }
     }
 

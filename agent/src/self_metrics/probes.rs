@@ -1,76 +1,45 @@
 //! What the kernel half did and cost, as families of one sample's values. Pure.
 
 use mcad_wire::abi::RUN_QUEUE_FIRST_BUCKET_NS;
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Bucket, Histogram, MetricFamily};
 
+use super::families;
 use crate::sample::{ProbeCost, Removals, RunQueueCost};
 
 /// All families; those of the program at the switch of tasks only where it is loaded.
 pub(super) fn families(cost: &ProbeCost) -> Vec<MetricFamily> {
-    let mut families = vec![
-        gauge(
-            "mcad_agent_walk_seconds",
-            "Time of the latest walk over the cgroups, in the kernel.",
-            seconds(cost.walk_ns),
-        ),
-        gauge("mcad_agent_flush_seconds", "Time of the flush before it.", seconds(cost.flush_ns)),
+    let mut all = vec![
+        families::WALK_SECONDS.series([], seconds(cost.walk_ns)),
+        families::FLUSH_SECONDS.series([], seconds(cost.flush_ns)),
     ];
     if let Some(run_queue) = &cost.run_queue {
-        families.extend(of_run_queue(run_queue));
+        all.extend(of_run_queue(run_queue));
     }
-    families
+    all
 }
 
-/// What the program at the removal of cgroups saw; its ring is bounded, and what found no room is told.
+/// What the program at the removal of cgroups saw; its ring is bounded, and what found no room is counted.
 pub(super) fn of_removals(removals: &Removals) -> Vec<MetricFamily> {
     vec![
-        counter("mcad_agent_cgroups_removed_total", "Cgroups that were removed, of pods or not.", removals.seen as f64),
-        counter(
-            "mcad_agent_cgroup_removals_told_total",
-            "Cgroups of pods that told at their removal what they had used.",
-            removals.told as f64,
-        ),
-        counter(
-            "mcad_agent_cgroup_removals_dropped_total",
-            "Cgroups whose removal found no room in the ring or could not be read: the totals of their pods are lower bounds.",
-            removals.dropped as f64,
-        ),
+        families::CGROUPS_REMOVED.series([], removals.seen as f64),
+        families::REMOVALS_TOLD.series([], removals.told as f64),
+        families::REMOVALS_DROPPED.series([], removals.dropped as f64),
     ]
 }
 
 fn of_run_queue(cost: &RunQueueCost) -> Vec<MetricFamily> {
-    let paused = if cost.paused { 1.0 } else { 0.0 };
-    vec![
-        gauge("mcad_agent_run_queue_paused", "1 while waits are not measured because that costs too much.", paused),
-        counter("mcad_agent_switches_total", "Switches of tasks that the program saw.", cost.switches as f64),
-        counter("mcad_agent_switches_timed_total", "Switches at which the program timed itself.", cost.timed as f64),
-        counter(
-            "mcad_agent_switch_seconds_total",
-            "Time that the program took at the switches it timed, two readings of the clock included.",
-            seconds(cost.timed_ns),
-        ),
-        counter(
-            "mcad_agent_switch_mismatches_total",
-            "Switches in which another task left the processor than the one that had got it.",
-            cost.mismatches as f64,
-        ),
-        counter(
-            "mcad_agent_switches_unknown_total",
-            "Switches in which it was not known what the task that left had waited before.",
-            cost.unknown as f64,
-        ),
-        counter(
-            "mcad_agent_run_queue_waits_dropped_total",
-            "Waits whose cgroup found no place in the maps.",
-            cost.dropped.waits as f64,
-        ),
-        counter(
-            "mcad_agent_run_queue_waits_unplaced_total",
-            "Waits of cgroups that came and went between two samples.",
-            cost.unplaced.waits as f64,
-        ),
-        histogram(cost),
-    ]
+    let values = [
+        (&families::RUN_QUEUE_PAUSED, f64::from(u8::from(cost.paused))),
+        (&families::SWITCHES, cost.switches as f64),
+        (&families::SWITCHES_TIMED, cost.timed as f64),
+        (&families::SWITCH_SECONDS, seconds(cost.timed_ns)),
+        (&families::SWITCH_MISMATCHES, cost.mismatches as f64),
+        (&families::SWITCHES_UNKNOWN, cost.unknown as f64),
+        (&families::WAITS_DROPPED, cost.dropped.waits as f64),
+        (&families::WAITS_UNPLACED, cost.unplaced.waits as f64),
+    ];
+    let all = values.into_iter().map(|(family, value)| family.series([], value));
+    all.chain([histogram(cost)]).collect()
 }
 
 /// Waits of the whole machine. The program's buckets are counts of their own; Prometheus' hold all below them.
@@ -91,35 +60,7 @@ fn histogram(cost: &RunQueueCost) -> MetricFamily {
     histogram.set_sample_count(cost.all.waits);
     histogram.set_sample_sum(seconds(cost.all.wait_ns));
     histogram.set_bucket(buckets);
-    let mut metric = Metric::default();
-    metric.set_histogram(histogram);
-    let help = "Times that tasks of this machine waited for a processor.";
-    family("mcad_agent_run_queue_wait_seconds", help, MetricType::HISTOGRAM, metric)
-}
-
-fn gauge(name: &str, help: &str, value: f64) -> MetricFamily {
-    let mut gauge = Gauge::default();
-    gauge.set_value(value);
-    let mut metric = Metric::default();
-    metric.set_gauge(gauge);
-    family(name, help, MetricType::GAUGE, metric)
-}
-
-fn counter(name: &str, help: &str, value: f64) -> MetricFamily {
-    let mut counter = Counter::default();
-    counter.set_value(value);
-    let mut metric = Metric::default();
-    metric.set_counter(counter);
-    family(name, help, MetricType::COUNTER, metric)
-}
-
-fn family(name: &str, help: &str, kind: MetricType, metric: Metric) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family.set_metric(vec![metric]);
-    family
+    families::RUN_QUEUE_WAIT_SECONDS.histogram(histogram)
 }
 
 fn seconds(ns: u64) -> f64 {

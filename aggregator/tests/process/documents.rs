@@ -1,6 +1,6 @@
 //! What documents and `--help` tell people to type: every line is a command line of this version, and what needs no cluster is run.
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
-use std::fmt::Write as _;
+use std::fmt::Display;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -124,23 +124,33 @@ fn shells_understand_the_completions() {
     }
 }
 
+/// A family's row of docs/metrics.md.
+fn row(name: &str, kind: &dyn Display, labels: &[&str], unit: &str, help: &str) -> String {
+    let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+    let labels = if labels.is_empty() { "–".to_owned() } else { labels.join(" ") };
+    format!("| `{name}` | {kind} | {labels} | {unit} | {help} |\n")
+}
+
 #[test]
 fn docs_metrics_md_lists_what_there_is() {
-    let mut tables = String::new();
-    let own = self_metrics::FAMILIES.to_vec();
-    for (title, families) in [("The cluster", metrics::all().collect()), ("The aggregator itself", own)] {
-        write!(tables, "## {title}\n\n| name | type | labels | unit | meaning |\n|---|---|---|---|---|\n").unwrap();
-        for Family { name, kind, labels, unit, help } in families {
-            let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
-            let labels = if labels.is_empty() { "–".to_owned() } else { labels.join(" ") };
-            writeln!(tables, "| `{name}` | {kind} | {labels} | {unit} | {help} |").unwrap();
-        }
-        tables.push('\n');
-    }
+    let of_aggregator = |Family { name, kind, labels, unit, help }: &Family| row(name, kind, labels, unit, help);
+    let of_agent = |family: &mcad_agent::self_metrics::Family| {
+        row(family.name, &family.kind, family.labels, family.unit, family.help)
+    };
+    let tables: String = [
+        ("The cluster", metrics::all().map(of_aggregator).collect::<String>()),
+        ("The aggregator itself", self_metrics::FAMILIES.iter().copied().map(of_aggregator).collect()),
+        ("The agent itself", mcad_agent::self_metrics::FAMILIES.iter().copied().map(of_agent).collect()),
+    ]
+    .map(|(title, rows)| {
+        format!("## {title}\n\n| name | type | labels | unit | meaning |\n|---|---|---|---|---|\n{rows}\n")
+    })
+    .concat();
     let path = repository().join("docs/metrics.md");
     // The reasons' sentences are written by hand; that none is missing is not.
     let page = std::fs::read_to_string(&path).unwrap();
-    for reason in Refusal::reasons().chain(NoNews::REASONS.iter().copied()) {
+    let of_aggregator = Refusal::reasons().chain(NoNews::REASONS.iter().copied());
+    for reason in of_aggregator.chain(mcad_agent::self_metrics::SendFailure::reasons()) {
         assert!(page.contains(&format!("`{reason}`")), "{} does not say what {reason} is", path.display());
     }
     let (begin, end) = ("<!-- families: begin -->\n", "<!-- families: end -->");
