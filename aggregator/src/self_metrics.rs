@@ -139,6 +139,11 @@ pub enum Closed {
 }
 
 impl Closed {
+    /// Every reason that there is.
+    pub fn reasons() -> impl Iterator<Item = &'static str> {
+        Self::ALL.into_iter().map(|(_, reason)| reason)
+    }
+
     const ALL: [(Self, &str); 8] = [
         (Self::Full, "full"),
         (Self::GaveWay, "gave_way"),
@@ -203,7 +208,7 @@ impl SelfMetrics {
             dropped.get_metric_with_label_values(&[reason])?;
         }
         for listener in LISTENERS {
-            for (_, reason) in Closed::ALL {
+            for reason in Closed::reasons() {
                 connections_refused.get_metric_with_label_values(&[listener, reason])?;
             }
         }

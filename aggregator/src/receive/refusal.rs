@@ -6,7 +6,7 @@ use mcad_accounting::node_name::{MAX_BYTES, NoNodeName};
 use mcad_wire::report::REPORT_VERSION;
 
 use super::{MAX_BODY_BYTES, MAX_DECODED_BYTES};
-use crate::trust::verdict::Distrust;
+use crate::trust::verdict::{Distrust, reasons};
 
 /// Why a report was not taken. [`reason`](Refusal::reason) is what is counted, Display what the sender reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,64 +105,35 @@ impl From<NoNodeName> for Refusal {
 }
 
 impl Refusal {
-    const OWN_REASONS: [&str; 22] = [
-        "oversized",
-        "decoded_oversized",
-        "content_encoding",
-        "truncated",
-        "too_slow",
-        "content_type",
-        "not_protobuf",
-        "unsupported_version",
-        "node_name",
-        "too_many_cgroups",
-        "too_many_devices",
-        "too_many_assignments",
-        "too_many_absences",
-        "name_too_long",
-        "duplicate_id",
-        "impossible_figure",
-        "too_many_nodes",
-        "unknown_node",
-        "too_often",
-        "busy",
-        "no_room",
-        "not_ready",
-    ];
-
     /// Every reason that there is.
     pub fn reasons() -> impl Iterator<Item = &'static str> {
-        Self::OWN_REASONS.into_iter().chain(Distrust::REASONS)
+        Self::OWN_REASONS.iter().chain(Distrust::REASONS).copied()
     }
 
-    /// The reason in one word, one of [`reasons`](Self::reasons).
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Refusal::Oversized => "oversized",
-            Refusal::DecodedOversized => "decoded_oversized",
-            Refusal::ContentEncoding(_) => "content_encoding",
-            Refusal::Truncated => "truncated",
-            Refusal::TooSlow(_) => "too_slow",
-            Refusal::ContentType(_) => "content_type",
-            Refusal::NotProtobuf(_) => "not_protobuf",
-            Refusal::UnsupportedVersion(_) => "unsupported_version",
-            Refusal::NodeName(_) => "node_name",
-            Refusal::TooMany { of: Listed::Cgroups, .. } => "too_many_cgroups",
-            Refusal::TooMany { of: Listed::Devices, .. } => "too_many_devices",
-            Refusal::TooMany { of: Listed::Assignments, .. } => "too_many_assignments",
-            Refusal::TooMany { of: Listed::Absences, .. } => "too_many_absences",
-            Refusal::NameTooLong(_) => "name_too_long",
-            Refusal::DuplicateId { .. } => "duplicate_id",
-            Refusal::Impossible(_) => "impossible_figure",
-            Refusal::TooManyNodes(_) => "too_many_nodes",
-            Refusal::UnknownNode(_) => "unknown_node",
-            Refusal::Untrusted(distrust) => distrust.reason(),
-            Refusal::TooOften(_) => "too_often",
-            Refusal::Busy => "busy",
-            Refusal::NoRoom(_) => "no_room",
-            Refusal::NotReady => "not_ready",
-        }
-    }
+    reasons! { OWN_REASONS: {
+        Self::Oversized => "oversized",
+        Self::DecodedOversized => "decoded_oversized",
+        Self::ContentEncoding(_) => "content_encoding",
+        Self::Truncated => "truncated",
+        Self::TooSlow(_) => "too_slow",
+        Self::ContentType(_) => "content_type",
+        Self::NotProtobuf(_) => "not_protobuf",
+        Self::UnsupportedVersion(_) => "unsupported_version",
+        Self::NodeName(_) => "node_name",
+        Self::TooMany { of: Listed::Cgroups, .. } => "too_many_cgroups",
+        Self::TooMany { of: Listed::Devices, .. } => "too_many_devices",
+        Self::TooMany { of: Listed::Assignments, .. } => "too_many_assignments",
+        Self::TooMany { of: Listed::Absences, .. } => "too_many_absences",
+        Self::NameTooLong(_) => "name_too_long",
+        Self::DuplicateId { .. } => "duplicate_id",
+        Self::Impossible(_) => "impossible_figure",
+        Self::TooManyNodes(_) => "too_many_nodes",
+        Self::UnknownNode(_) => "unknown_node",
+        Self::TooOften(_) => "too_often",
+        Self::Busy => "busy",
+        Self::NoRoom(_) => "no_room",
+        Self::NotReady => "not_ready",
+    } else Self::Untrusted(distrust) => distrust.reason() }
 }
 
 impl fmt::Display for Listed {

@@ -77,38 +77,37 @@ pub enum Distrust {
     Busy,
 }
 
-impl Distrust {
-    /// Every reason that there is.
-    pub const REASONS: [&str; 11] = [
-        "no_token",
-        "token_garbage",
-        "token_audience",
-        "token_expired",
-        "token_rejected",
-        "token_service_account",
-        "token_unbound",
-        "token_pod_unknown",
-        "token_other_node",
-        "token_review_unavailable",
-        "token_review_busy",
-    ];
+/// The words for an enum's variants: a list of them, and which one it is. Each word stands in one place, beside what it stands for.
+macro_rules! reasons {
+    ($words_are:vis $words:ident: { $($reason:pat => $word:literal,)+ } $(else $other:pat => $of_other:expr)?) => {
+        /// The words that are its own.
+        $words_are const $words: &[&str] = &[$($word),+];
 
-    /// The reason in one word, one of [`REASONS`](Self::REASONS).
-    pub fn reason(&self) -> &'static str {
-        Self::REASONS[match self {
-            Self::NoToken => 0,
-            Self::Garbage => 1,
-            Self::Audience => 2,
-            Self::Expired => 3,
-            Self::Rejected => 4,
-            Self::ServiceAccount(_) => 5,
-            Self::Unbound => 6,
-            Self::PodUnknown(_) => 7,
-            Self::OtherNode { .. } => 8,
-            Self::Unavailable => 9,
-            Self::Busy => 10,
-        }]
-    }
+        /// The reason in one word, as labels and answers spell it.
+        pub fn reason(&self) -> &'static str {
+            match self {
+                $($reason => $word,)+
+                $($other => $of_other,)?
+            }
+        }
+    };
+}
+pub(crate) use reasons;
+
+impl Distrust {
+    reasons! { pub REASONS: {
+        Self::NoToken => "no_token",
+        Self::Garbage => "token_garbage",
+        Self::Audience => "token_audience",
+        Self::Expired => "token_expired",
+        Self::Rejected => "token_rejected",
+        Self::ServiceAccount(_) => "token_service_account",
+        Self::Unbound => "token_unbound",
+        Self::PodUnknown(_) => "token_pod_unknown",
+        Self::OtherNode { .. } => "token_other_node",
+        Self::Unavailable => "token_review_unavailable",
+        Self::Busy => "token_review_busy",
+    } }
 }
 
 /// Who bears a token that the API server was asked about.

@@ -1,5 +1,6 @@
 //! What documents and `--help` tell people to type: every line is a command line of this version, and what needs no cluster is run.
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,8 +9,9 @@ use std::process::{Command, Stdio};
 use clap::{CommandFactory as _, Parser as _};
 use mcad_accounting::ladder::Reason;
 use mcad_accounting::reported::NoNews;
+use mcad_agent::self_metrics::SendFailure;
 use mcad_aggregator::receive::Refusal;
-use mcad_aggregator::self_metrics;
+use mcad_aggregator::self_metrics::{self, Closed};
 use mcad_present::exposition::Family;
 use mcad_present::metrics;
 use mcad_testkit::golden::check_file;
@@ -131,6 +133,15 @@ fn row(name: &str, kind: &dyn Display, labels: &[&str], unit: &str, help: &str) 
     format!("| `{name}` | {kind} | {labels} | {unit} | {help} |\n")
 }
 
+/// The table below the sentence that begins with the family has the reasons that its label can have, and no others.
+#[track_caller]
+fn check_reasons(page: &str, family: &str, reasons: impl Iterator<Item = &'static str>) {
+    let (_, rest) = page.split_once(&format!("\n\n`{family}` counts ")).unwrap();
+    let rows = rest.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let listed: BTreeSet<_> = rows.skip(2).map(|row| row.split('`').nth(1).unwrap()).collect();
+    assert_eq!(listed, reasons.collect(), "{family} in docs/metrics.md");
+}
+
 #[test]
 fn docs_metrics_md_lists_what_there_is() {
     let of_aggregator = |Family { name, kind, labels, unit, help }: &Family| row(name, kind, labels, unit, help);
@@ -149,10 +160,12 @@ fn docs_metrics_md_lists_what_there_is() {
     let path = repository().join("docs/metrics.md");
     // The reasons' sentences are written by hand; that none is missing is not.
     let page = std::fs::read_to_string(&path).unwrap();
-    let of_aggregator = Refusal::reasons().chain(NoNews::REASONS.iter().copied());
-    for reason in of_aggregator.chain(mcad_agent::self_metrics::SendFailure::reasons()) {
+    for reason in NoNews::REASONS {
         assert!(page.contains(&format!("`{reason}`")), "{} does not say what {reason} is", path.display());
     }
+    check_reasons(&page, "mcad_aggregator_reports_refused_total", Refusal::reasons());
+    check_reasons(&page, "mcad_aggregator_connections_refused_total", Closed::reasons());
+    check_reasons(&page, "mcad_agent_report_send_failures_total", SendFailure::reasons());
     let (begin, end) = ("<!-- families: begin -->\n", "<!-- families: end -->");
     let (before, rest) = page.split_once(begin).unwrap();
     let (_, after) = rest.split_once(end).unwrap();
