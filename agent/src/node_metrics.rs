@@ -12,6 +12,7 @@ use std::time::Duration;
 use mcad_wire::report::{Cgroups, Report};
 
 use self::amounts::Amounts;
+pub(crate) use self::amounts::memory_used_bytes;
 use self::exposition::{Family, Kind, Text, Value};
 
 /// An agent that has not sampled for this many of its intervals is down, and what it measured no longer holds.

@@ -6,15 +6,16 @@ use std::time::Duration;
 use mcad_terminal::bar;
 use mcad_terminal::paint::{Paint, Tone};
 use mcad_terminal::table::{self, Row};
-use mcad_terminal::words::{count, list, printable, span};
+use mcad_terminal::words::{GIB, count, list, printable, span};
 use mcad_wire::report::{Cgroup, Gpu, Gpus, Report};
+
+use crate::node_metrics::memory_used_bytes;
 
 /// So many cgroups are named.
 const BUSIEST: usize = 8;
 /// A path is cut to so many characters, from the left: its end says more.
 const PATH: usize = 60;
 const UNKNOWN: &str = "unknown";
-const GIB: f64 = (1_u64 << 30) as f64;
 
 /// Who took the reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,11 +109,8 @@ fn write_machine(out: &mut String, since: Option<Since<'_>>, now: &Report, paint
     });
     write_used(out, "cpu, in cores", machine.cpus_online.map(f64::from), busy, 3, paint);
     let gib = |bytes: u64| bytes as f64 / GIB;
-    let used = || {
-        let kept = machine.memory_total_bytes?.checked_sub(machine.memory_free_bytes?)?;
-        kept.checked_sub(machine.memory_inactive_file_bytes?)
-    };
-    write_used(out, "memory, in GiB", machine.memory_total_bytes.map(gib), used().map(gib), 2, paint);
+    let used = memory_used_bytes(&machine);
+    write_used(out, "memory, in GiB", machine.memory_total_bytes.map(gib), used.map(gib), 2, paint);
 }
 
 /// What there is of a resource, and what of it is used.

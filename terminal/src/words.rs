@@ -1,6 +1,9 @@
 //! Words around figures, and text from outside: no name plays tricks on a terminal.
 use std::fmt::Write as _;
 
+/// Bytes in a GiB.
+pub const GIB: f64 = (1_u64 << 30) as f64;
+
 /// `a`, `a and b`, `a, b and c`.
 pub fn list(words: &[String]) -> String {
     match words {

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use mcad_terminal::bar;
 use mcad_terminal::paint::{Paint, Tone, cut};
 use mcad_terminal::table::{self, Row};
-use mcad_terminal::words::{count, printable};
+use mcad_terminal::words::{GIB, count, printable};
 
 use crate::exposition::Sample;
 
@@ -15,8 +15,6 @@ const CGROUP_CPU: &str = "mcad_cgroup_cpu_seconds_total";
 
 /// GPUs as the ladder spells them: those that are whole, or their replicas.
 const GPU: &str = "nvidia_com_gpu";
-
-const GIB: f64 = (1_u64 << 30) as f64;
 
 /// One scrape of `/metrics`.
 pub(crate) struct Scrape {

@@ -71,7 +71,7 @@ pub(super) fn amounts(before: Option<&Report>, last: &Report) -> Vec<Amounts> {
             unit: Unit::Byte,
             installed: bytes,
             healthy: bytes,
-            used: used_bytes(&machine),
+            used: memory_used_bytes(&machine),
         },
     ];
     all.extend(last.gpus.iter().flat_map(devices));
@@ -88,8 +88,9 @@ fn busy_nanocores(before: Option<&Report>, last: &Report) -> Option<u64> {
     (nanocores <= 2 * u64::from(is.cpus_online?) * 1_000_000_000).then_some(nanocores)
 }
 
-/// What nobody could get at once, less the page cache that is given back first.
-fn used_bytes(machine: &Machine) -> Option<u64> {
+/// Memory of the machine that is in use: all, less what is free and less the page cache that the kernel reclaims first. `None` where one
+/// of them is unknown. The aggregator has the same of its own (`mcad_accounting::measure`): `wire`, which both know, holds no behaviour.
+pub(crate) fn memory_used_bytes(machine: &Machine) -> Option<u64> {
     let kept = machine.memory_total_bytes?.checked_sub(machine.memory_free_bytes?)?;
     kept.checked_sub(machine.memory_inactive_file_bytes?)
 }

@@ -154,8 +154,10 @@ impl<'a> Joined<'a> {
 
     fn memory_used(&self) -> Used {
         let total = self.report.machine.as_ref().and_then(|machine| {
-            let kept = machine.memory_total_bytes?.checked_sub(machine.memory_free_bytes?)?;
-            kept.checked_sub(machine.memory_inactive_file_bytes?)
+            memory_used_bytes(
+                machine.memory_total_bytes,
+                [machine.memory_free_bytes, machine.memory_inactive_file_bytes],
+            )
         });
         self.by_owner(total, |joined| working_set_bytes(joined.cgroup))
     }
@@ -330,6 +332,12 @@ fn pod_nanocores(stored: &Stored, cgroup: &Cgroup<'_>) -> Option<u64> {
         return u64::try_from(u128::from(cpu_ns) * 1_000_000_000 / u128::from(elapsed_ns)).ok();
     }
     stored.cgroup_nanocores(cgroup.id, cpu_ns)
+}
+
+/// Memory of a machine that is in use: all, less what is free and less the page cache that the kernel reclaims first. `None` where one
+/// of them is unknown, or where they do not fit together.
+pub fn memory_used_bytes(total: Option<u64>, [free, inactive_file]: [Option<u64>; 2]) -> Option<u64> {
+    total?.checked_sub(free?)?.checked_sub(inactive_file?)
 }
 
 fn working_set_bytes(cgroup: &Cgroup<'_>) -> Option<u64> {

@@ -11,7 +11,7 @@ use mcad_wire::report::{Cgroups, Gpus, Report};
 
 use crate::cluster::Cluster;
 use crate::input::Input;
-use crate::measure::Used;
+use crate::measure::{Used, memory_used_bytes};
 use crate::node_name::NodeName;
 use crate::now::Now;
 pub use crate::reported::{CgroupSource, GpuSource};
@@ -269,12 +269,8 @@ fn local_figures(stored: &Stored, report: &Report) -> BTreeMap<Resource, Figures
         used: Used { system: stored.cpu_busy_nanocores(), ..Used::default() },
     };
     let total = machine.memory_total_bytes;
-    let used_bytes = || {
-        // What nobody could get at once, less the page cache that is given back first.
-        let kept = total?.checked_sub(machine.memory_free_bytes?)?;
-        kept.checked_sub(machine.memory_inactive_file_bytes?)
-    };
-    let memory = Figures { installed: total, healthy: total, used: Used { system: used_bytes(), ..Used::default() } };
+    let used = memory_used_bytes(total, [machine.memory_free_bytes, machine.memory_inactive_file_bytes]);
+    let memory = Figures { installed: total, healthy: total, used: Used { system: used, ..Used::default() } };
     let mut figures = gpus.as_ref().map(local_devices).unwrap_or_default();
     figures.insert(Resource::Cpu, cpu);
     figures.insert(Resource::Memory, memory);

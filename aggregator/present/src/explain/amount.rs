@@ -2,8 +2,7 @@
 pub use mcad_terminal::words::{count, is_hostile, list, printable, printable_lines, span};
 
 use mcad_accounting::resource::Resource;
-
-const GIB: f64 = (1_u64 << 30) as f64;
+use mcad_terminal::words::GIB;
 
 /// How an amount is rounded where it can't be shown whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use mcad_accounting::views::NodeView;
 use serde::Serialize;
 
 use super::Unanswered;
+use super::amount::span;
 use super::ladder::{ByResource, Rung, Shares};
 
 /// One node.
@@ -44,6 +45,22 @@ pub struct Agent {
     /// Time since its last report. Absent: it never reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report_age_seconds: Option<f64>,
+}
+
+impl Agent {
+    /// Whether it reports, and what that means for the node's values, as people read it.
+    pub fn sentence(&self) -> String {
+        match (self.state, self.report_age_seconds) {
+            ("up", Some(age)) => format!("Its agent reported {} ago.", span(age)),
+            ("up", None) => "Its agent reports.".to_owned(),
+            (_, Some(age)) => {
+                format!("Its agent has been silent for {}: hardware is as kubelet declares it.", span(age))
+            }
+            (_, None) => {
+                "No agent reports: hardware is as kubelet declares it, and what is in use is unknown.".to_owned()
+            }
+        }
+    }
 }
 
 /// A GPU or a MIG instance.
@@ -193,5 +210,21 @@ impl Gpu {
             memory_total_bytes: device.memory_total_bytes,
             held_by: device.holders.as_deref().map(holders),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Agent;
+
+    #[test]
+    fn an_agents_sentence_tells_for_how_long_it_has_been_silent_and_what_that_means() {
+        let check = |state, report_age_seconds, expected| {
+            assert_eq!(Agent { state, report_age_seconds }.sentence(), expected);
+        };
+        check("up", Some(4.0), "Its agent reported 4 s ago.");
+        check("up", None, "Its agent reports.");
+        check("down", Some(300.0), "Its agent has been silent for 5 min: hardware is as kubelet declares it.");
+        check("down", None, "No agent reports: hardware is as kubelet declares it, and what is in use is unknown.");
     }
 }

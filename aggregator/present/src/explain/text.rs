@@ -303,15 +303,7 @@ fn write_node(out: &mut String, node: &Node, paint: Paint) {
         let taints: Vec<_> = node.taints.iter().map(|taint| printable(taint)).collect();
         line(out, &format!("Taints: {}.", list(&taints)));
     }
-    line(
-        out,
-        &match (node.agent.state, node.agent.report_age_seconds) {
-            ("up", Some(age)) => format!("Its agent reported {} ago.", span(age)),
-            ("up", None) => "Its agent reports.".to_owned(),
-            (_, Some(age)) => format!("Its agent is silent since {}: hardware is as kubelet declares it.", span(age)),
-            (_, None) => "No agent reports: hardware is as kubelet declares it.".to_owned(),
-        },
-    );
+    line(out, &node.agent.sentence());
     for (resource, rung) in node.ladder.iter() {
         let shares = node.shares.get(resource.name()).copied();
         write_ladder(out, &resource, rung, &Beside { shares, ..Beside::default() }, paint);

@@ -8,7 +8,6 @@ use super::bars::{Beside, Of, card, digits, legend};
 use super::nodes::{condition, fake, troubles_at};
 use super::wanted::encoded;
 use crate::explain::Unanswered;
-use crate::explain::amount::span;
 use crate::explain::node::{Gpu, Node};
 use crate::resources::order;
 
@@ -27,7 +26,7 @@ pub(super) fn node(shown: &Shown<'_>, name: &str) -> Result<Markup, Unanswered> 
             h2 { "Node " (named(&node.name)) (fake(snapshot, at)) }
             p role="status" { (condition(snapshot, at, troubles_at(snapshot, at))) }
             p.quiet {
-                (agent(&node)) " "
+                (node.agent.sentence()) " "
                 @if !node.taints.is_empty() { "Taints: " @for (at, taint) in node.taints.iter().enumerate() { @if at > 0 { ", " } (named(taint)) } ". " }
                 "For scripts: " a href=(format!("/api/v1/nodes/{}", encoded(&node.name))) { "the same as JSON" } "."
             }
@@ -40,15 +39,6 @@ pub(super) fn node(shown: &Shown<'_>, name: &str) -> Result<Markup, Unanswered> 
         }
         (devices(&node))
     })
-}
-
-fn agent(node: &Node) -> String {
-    match (node.agent.state, node.agent.report_age_seconds) {
-        ("up", Some(age)) => format!("Its agent reported {} ago.", span(age)),
-        ("up", None) => "Its agent reports.".to_owned(),
-        (_, Some(age)) => format!("Its agent is silent since {}: hardware is as kubelet declares it.", span(age)),
-        (_, None) => "No agent reports: hardware is as kubelet declares it, and what is in use is unknown.".to_owned(),
-    }
 }
 
 fn devices(node: &Node) -> Markup {
