@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use clap::{CommandFactory as _, Parser as _};
 use mcad_accounting::ladder::Reason;
 use mcad_accounting::reported::NoNews;
+use mcad_agent::sample::gpu::WorkerEnd;
 use mcad_agent::self_metrics::SendFailure;
 use mcad_aggregator::receive::Refusal;
 use mcad_aggregator::self_metrics::{self, Closed};
@@ -166,6 +167,8 @@ fn docs_metrics_md_lists_what_there_is() {
     check_reasons(&page, "mcad_aggregator_reports_refused_total", Refusal::reasons());
     check_reasons(&page, "mcad_aggregator_connections_refused_total", Closed::reasons());
     check_reasons(&page, "mcad_agent_report_send_failures_total", SendFailure::reasons());
+    let ends = WorkerEnd::ALL.into_iter().map(WorkerEnd::as_str);
+    check_reasons(&page, "mcad_agent_nvml_worker_ends_total", ends);
     let (begin, end) = ("<!-- families: begin -->\n", "<!-- families: end -->");
     let (before, rest) = page.split_once(begin).unwrap();
     let (_, after) = rest.split_once(end).unwrap();
