@@ -211,6 +211,10 @@ pub struct Figures {
     /// Memory that must be left on a node beside each GPU of a slot.
     #[arg(long, value_name = "QUANTITY", default_value = "4Gi")]
     pub slot_memory_per_gpu: Quantity,
+    /// Series that the AppWrappers of one namespace may have together. Where they would have more, none of them is shown one by
+    /// one, and `mcad_appwrappers_without_series` counts them.
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub max_series_per_namespace: usize,
     /// Prints one /metrics to standard output and ends. With a dump only.
     #[arg(long)]
     pub print_metrics: bool,
@@ -256,6 +260,7 @@ impl Figures {
             accelerators: self.accelerator.iter().cloned().collect(),
             slot_millicores_per_gpu: small(self.slot_cpu_per_gpu.millis()),
             slot_bytes_per_gpu: small(self.slot_memory_per_gpu.units()),
+            max_series_per_namespace: self.max_series_per_namespace,
         }
     }
 }

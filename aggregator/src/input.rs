@@ -85,6 +85,9 @@ fn replay_file(kubernetes: Option<&Kubernetes>, store: &mut Store, path: &Path, 
         let report: Report = serde_json::from_str(line).with_context(place)?;
         let encoded = report.encode_to_vec();
         let received = receive::check(&encoded).with_context(place)?;
+        for left_out in &received.left_out {
+            tracing::warn!("{}: {} are left out: {}", place(), left_out.part.label(), left_out.why);
+        }
         match kubernetes {
             Some(kubernetes) => kubernetes.replay(store, &received, now),
             None => store.insert(&received, now),

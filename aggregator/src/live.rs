@@ -14,7 +14,11 @@ use std::{
 
 use kube::Client;
 use mcad_accounting::cluster::{Event, Source};
-use tokio::sync::mpsc;
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    sync::mpsc,
+    task::JoinSet,
+};
 
 use self::refit::{LOOK, Last};
 use crate::replica::Replica;
@@ -23,16 +27,31 @@ use crate::watch::{self, Settings, Told};
 /// What is told and not yet heard. The watches wait when it is full: nothing is lost, and nothing grows.
 const TOLD: usize = 1024;
 
-/// Watches the cluster for a replica, until it is dropped.
-pub async fn run(client: Client, settings: Settings, replica: Arc<Replica>) -> io::Result<()> {
+/// A runtime of one thread for the watches: to decode and take in a large list, or an object as large as one may be, takes long,
+/// and nothing else may wait for it.
+pub fn runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(1).thread_name("watch").enable_all().build()
+}
+
+/// Watches the cluster for a replica on [its own runtime](runtime), until it is dropped.
+pub async fn run(client: Client, settings: Settings, replica: Arc<Replica>, runtime: &Handle) -> io::Result<()> {
     let (tell, mut told) = mpsc::channel(TOLD);
     let _fitting = Fitting::start(Arc::clone(&replica))?;
-    let hear = async {
+    let hear = async move {
         while let Some(told) = told.recv().await {
             replica.hear(told);
         }
     };
-    tokio::join!(watch::run(client, settings, tell), hear);
+    // They end with this.
+    let mut watching = JoinSet::new();
+    watching.spawn_on(async move { tokio::join!(watch::run(client, settings, tell), hear) }, runtime);
+    while let Some(ended) = watching.join_next().await {
+        if let Err(error) = ended
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
     Ok(())
 }
 

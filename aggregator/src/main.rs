@@ -86,7 +86,8 @@ fn run(args: &Args) -> Result<ExitCode> {
         return print_metrics(args);
     }
     let reports = server::report_runtime().context("the runtime for reports could not start")?;
-    runtime()?.block_on(serve(args, reports.handle()))?;
+    let watches = live::runtime().context("the runtime for watches could not start")?;
+    runtime()?.block_on(serve(args, reports.handle(), watches.handle()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -123,7 +124,7 @@ fn explain(args: &Explain) -> Result<ExitCode> {
     Ok(code)
 }
 
-async fn serve(args: &Args, report_runtime: &Handle) -> Result<()> {
+async fn serve(args: &Args, report_runtime: &Handle, watch_runtime: &Handle) -> Result<()> {
     let shutdown = asked_to_end()?;
     let listeners = listen(&args.serve, report_runtime).await?;
     let figures = SelfMetrics::new().context("the figures about itself clash")?;
@@ -142,6 +143,7 @@ async fn serve(args: &Args, report_runtime: &Handle) -> Result<()> {
             listeners,
             Trusted { guard, keep, peers },
             replica,
+            watch_runtime,
             shutdown,
         ))
         .await;
@@ -151,7 +153,7 @@ async fn serve(args: &Args, report_runtime: &Handle) -> Result<()> {
     let serve = server::run(listeners, Arc::clone(&replica), guard, room(), shutdown);
     let watch = async {
         match client {
-            Some(client) => live::run(client, Settings::default(), replica).await,
+            Some(client) => live::run(client, Settings::default(), replica, watch_runtime).await,
             None => std::future::pending().await,
         }
     };
@@ -171,6 +173,7 @@ async fn serve_among_others(
     listeners: Listeners,
     Trusted { guard, keep, peers }: Trusted,
     replica: Replica,
+    watch_runtime: &Handle,
     asked_to_end: impl Future<Output = ()>,
 ) -> Result<()> {
     let listening = addresses(&listeners, &guard)?;
@@ -210,7 +213,7 @@ async fn serve_among_others(
     announce(&listening)?;
     tokio::select! {
         () = server::run(listeners, Arc::clone(&replica), guard, room(), shutdown) => {}
-        ended = live::run(client, Settings::default(), Arc::clone(&replica)) => ended.context("the thread that fits could not start")?,
+        ended = live::run(client, Settings::default(), Arc::clone(&replica), watch_runtime) => ended.context("the thread that fits could not start")?,
         () = past => {}
         _ = join_all(keep) => {}
     }

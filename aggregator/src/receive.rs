@@ -1,6 +1,7 @@
 //! Bytes in, a report or a refusal out. Owns every limit on what one report may hold; pure.
 //!
 //! What passes here is well formed and bounded. Whether it is news is the store's question, who may send it the server's.
+mod part;
 mod refusal;
 mod scan;
 
@@ -12,6 +13,7 @@ use mcad_wire::reading::{Cgroups, Gpu, Machine, Malformed, Report};
 use mcad_wire::report::REPORT_VERSION;
 use prost::Message as _;
 
+pub use part::{LeftOut, Part};
 pub use refusal::{Listed, Refusal};
 
 /// The largest body. A node with 250 pods and 1,000 cgroups needs about 350 KB.
@@ -36,6 +38,8 @@ const MAX_STRING_BYTES: usize = 256;
 const MAX_MEMORY_BYTES: u64 = 1 << 49;
 /// Linux is built for at most 8,192.
 const MAX_CPUS: u32 = 65_536;
+/// 20 years: no kernel runs for as long without a reboot, and what is after such a report would be older.
+const MAX_UPTIME_NS: u64 = 20 * 365 * 24 * 3600 * 1_000_000_000;
 /// Wider than what mcad-agent takes (100 ms to 1 h); what is outside is a mistake in units.
 const INTERVALS_MS: std::ops::RangeInclusive<u64> = 10..=3_600_000;
 
@@ -46,6 +50,8 @@ pub struct Received<'a> {
     pub node: NodeName,
     /// All of it.
     pub report: Report<'a>,
+    /// Parts that it had and that could not be right.
+    pub left_out: Vec<LeftOut>,
     /// The same on the wire.
     encoded: Cow<'a, [u8]>,
 }
@@ -85,8 +91,11 @@ pub fn check(encoded: &[u8]) -> Result<Received<'_>, Refusal> {
 }
 
 fn read(encoded: &[u8], cgroups: usize) -> Result<Received<'_>, Refusal> {
-    let report = Report::read_with_room(encoded, cgroups).map_err(not_protobuf)?;
-    Ok(Received { node: checked(&report)?, report, encoded: encoded.into() })
+    let mut report = Report::read_with_room(encoded, cgroups).map_err(not_protobuf)?;
+    let node = checked(&report)?;
+    let left_out = part::leave_out_wrong(&mut report);
+    let encoded = if left_out.is_empty() { encoded.into() } else { report.to_owned().encode_to_vec().into() };
+    Ok(Received { node, report, left_out, encoded })
 }
 
 fn not_protobuf(malformed: Malformed) -> Refusal {
@@ -101,6 +110,9 @@ fn checked(report: &Report<'_>) -> Result<NodeName, Refusal> {
     if !INTERVALS_MS.contains(&report.interval_ms) {
         return Err(Refusal::Impossible("interval"));
     }
+    if report.uptime_ns > MAX_UPTIME_NS {
+        return Err(Refusal::Impossible("time since boot"));
+    }
     within("boot id", report.boot_id)?;
     within("agent's version", report.agent_version)?;
     at_most(Listed::Absences, report.absences.len(), MAX_ABSENCES)?;
@@ -110,8 +122,6 @@ fn checked(report: &Report<'_>) -> Result<NodeName, Refusal> {
     }
     report.machine.as_ref().map_or(Ok(()), check_machine)?;
     check_cgroups(report)?;
-    check_gpus(report)?;
-    check_assignments(report)?;
     Ok(node)
 }
 
@@ -167,6 +177,10 @@ fn check_gpus(report: &Report<'_>) -> Result<(), Refusal> {
 }
 
 fn check_gpu(gpu: &Gpu<'_>) -> Result<(), Refusal> {
+    // Nothing could be joined to it, and of two of them nobody could tell which is which.
+    if gpu.uuid.is_empty() {
+        return Err(Refusal::Impossible("empty UUID of a GPU"));
+    }
     for name in [gpu.uuid, gpu.model, gpu.bus_id] {
         within("GPU's name", name)?;
     }

@@ -5,6 +5,8 @@ mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use mcad_accounting::cluster::{Cluster, Event, Source};
 use mcad_accounting::fit;
@@ -17,7 +19,7 @@ use mcad_accounting::object::Object;
 use mcad_accounting::options::Options;
 use mcad_accounting::reported::Stored;
 use mcad_accounting::snapshot::verdict::Fits;
-use mcad_accounting::totals::Totals;
+use mcad_accounting::totals::{Counter, Jumps, Totals};
 use mcad_accounting::views::Views;
 use mcad_present::exposition::{Closed, Exposition, Sink};
 use mcad_present::metrics;
@@ -28,13 +30,18 @@ use crate::clock::Clock;
 use crate::leader::Leadership;
 use crate::leader::election::Standing;
 use crate::past::{Past, SeedError};
-use crate::receive::{self, Received, Refusal};
+use crate::receive::{self, LeftOut, Part, Received, Refusal};
 use crate::seldom::Repeated;
 use crate::self_metrics::SelfMetrics;
 use crate::store::{self, Outcome, Store};
 use crate::trust::pace::Pace;
 use crate::trust::verdict::{Bearer, Distrust};
 use crate::watch::Told;
+
+/// Objects of a list that are taken in before others may look at the cluster: about a millisecond's.
+const SLICE: usize = 256;
+/// How long they may then come first.
+const REST: Duration = Duration::from_micros(100);
 
 /// One running aggregator.
 #[derive(Debug)]
@@ -56,6 +63,10 @@ pub struct Replica {
 enum Warned {
     /// Reports are refused, for this reason.
     Refused(&'static str),
+    /// A part of a report is left out, for this reason.
+    LeftOut(Part, &'static str),
+    /// A counter grew by more than it can.
+    Jumped(Counter),
     /// Objects of a list can't be decoded.
     Undecodable(Source),
     /// A list's watch breaks, for this reason.
@@ -124,11 +135,29 @@ impl Kubernetes {
 
     /// Takes in an event.
     pub fn apply(&self, event: Event, now: Now) {
+        if let Event::Reset(source, objects) = event {
+            return self.reset(source, objects);
+        }
         let mut cluster = lock(&self.cluster);
         if let Event::Delete(Object::Pod(pod)) = &event {
             lock(&self.totals).pod_gone(&cluster, pod, now);
         }
         cluster.apply(event);
+        self.note_change();
+    }
+
+    /// Takes in a list a slice at a time, so that reports, probes and the Lease wait for no more than one.
+    fn reset(&self, source: Source, objects: Vec<Object>) {
+        lock(&self.cluster).begin_reset(source, &objects);
+        let mut objects = objects.into_iter();
+        while !objects.as_slice().is_empty() {
+            let mut cluster = lock(&self.cluster);
+            objects.by_ref().take(SLICE).for_each(|object| cluster.apply(Event::Apply(object)));
+            drop(cluster);
+            // A lock that is taken again at once is not had by those who wait for it.
+            thread::sleep(REST);
+        }
+        lock(&self.cluster).end_reset(source);
         self.note_change();
     }
 
@@ -159,12 +188,13 @@ impl Kubernetes {
     }
 
     /// Takes in a report that is news: what it tells of totals, and its node's view.
-    fn add(&self, stored: &Arc<Stored>, report: &Report<'_>, now: Now) {
+    fn add(&self, stored: &Arc<Stored>, report: &Report<'_>, now: Now) -> Jumps {
         let (cluster, mut totals, mut views) = (lock(&self.cluster), lock(&self.totals), lock(&self.views));
         let named = NamedPods::find(&cluster, report, views.places(report.node).unwrap_or(&Places::default()));
-        totals.take(&cluster, report, &named, now);
+        let jumps = totals.take(&cluster, report, &named, now);
         views.take(&cluster, stored, report, &named);
         self.note_change();
+        jumps
     }
 
     /// Whether all that figures rest on has been listed, and is not lost.
@@ -292,6 +322,7 @@ impl Replica {
             if sender.is_none() {
                 self.admit_one_more(node)?;
             }
+            received.left_out.iter().for_each(|left_out| self.count_left_out(&received.node, left_out));
             if let Mode::Kubernetes(kubernetes) = &self.mode {
                 kubernetes.leave_out_unshown(&mut received);
             }
@@ -302,7 +333,8 @@ impl Replica {
                 && outcome == Outcome::Taken
                 && let Some(stored) = self.latest(node)
             {
-                kubernetes.add(&stored, &received.report, now);
+                let jumps = kubernetes.add(&stored, &received.report, now);
+                self.count_jumps(node, jumps);
             }
             Ok(outcome)
         });
@@ -469,6 +501,24 @@ impl Replica {
             Err(Closed) => self.figures.scrapes_cut.inc(),
         }
         result
+    }
+
+    fn count_jumps(&self, node: &NodeName, jumps: Jumps) {
+        for (counter, times) in Counter::ALL.into_iter().zip(jumps).filter(|(_, times)| *times > 0) {
+            self.figures.jumped(counter, times);
+            if let Some(unsaid) = self.warned.again(Warned::Jumped(counter), self.now()) {
+                let counter = counter.label();
+                tracing::warn!(%node, counter, unsaid, "a counter grew by more than it can: nothing of that step counts");
+            }
+        }
+    }
+
+    fn count_left_out(&self, node: &NodeName, LeftOut { part, why }: &LeftOut) {
+        self.figures.part_left_out(*part, why);
+        let (name, reason) = (part.label(), why.reason());
+        if let Some(unsaid) = self.warned.again(Warned::LeftOut(*part, reason), self.now()) {
+            tracing::warn!(%node, part = name, reason, unsaid, "a part of a report is left out: {why}");
+        }
     }
 
     fn count_refusal(&self, refusal: &Refusal) {

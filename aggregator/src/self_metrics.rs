@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use mcad_accounting::cluster::Source;
 use mcad_accounting::reported::NoNews;
+use mcad_accounting::totals::Counter;
 use mcad_present::exposition::{Family, Kind};
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
-use crate::receive::Refusal;
+use crate::receive::{Part, Refusal};
 use crate::trust::identity::Asked;
 use crate::watch;
 
@@ -34,6 +35,20 @@ static DROPPED: Family = Family {
     labels: &["reason"],
     unit: "reports",
     help: "Reports that were no news, by reason.",
+};
+static PARTS_LEFT_OUT: Family = Family {
+    name: "mcad_aggregator_report_parts_left_out_total",
+    kind: Kind::Counter,
+    labels: &["part", "reason"],
+    unit: "reports",
+    help: "Reports of which a part could not be right and is left out, by part and reason. The rest of them counts.",
+};
+static COUNTER_JUMPS: Family = Family {
+    name: "mcad_aggregator_counter_jumps_total",
+    kind: Kind::Counter,
+    labels: &["counter"],
+    unit: "steps",
+    help: "Counters of pods in reports that grew by more than there was time for, by counter. Nothing of that step counts.",
 };
 static CONNECTIONS: Family = Family {
     name: "mcad_aggregator_connections",
@@ -91,7 +106,8 @@ static WATCHES_BROKE: Family = Family {
     kind: Kind::Counter,
     labels: &["list", "reason"],
     unit: "restarts",
-    help: "Watches of the API server that broke and were resumed, by list and reason.",
+    help: "Watches of the API server that broke and were resumed, or whose list was made anew because the server had something else \
+           than they told (`rewound`, `count_differs`), by list and reason.",
 };
 static UNDECODABLE: Family = Family {
     name: "mcad_aggregator_undecodable_objects_total",
@@ -106,6 +122,8 @@ pub static FAMILIES: &[&Family] = &[
     &RECEIVED,
     &REFUSED,
     &DROPPED,
+    &PARTS_LEFT_OUT,
+    &COUNTER_JUMPS,
     &CONNECTIONS,
     &CONNECTIONS_REFUSED,
     &TOKEN_REVIEWS,
@@ -170,6 +188,8 @@ pub struct SelfMetrics {
     pub received: IntCounter,
     refused: IntCounterVec,
     dropped: IntCounterVec,
+    parts_left_out: IntCounterVec,
+    counter_jumps: IntCounterVec,
     metrics_connections: IntGauge,
     report_connections: IntGauge,
     connections_refused: IntCounterVec,
@@ -190,6 +210,8 @@ impl SelfMetrics {
         let received = IntCounter::with_opts(opts(&RECEIVED))?;
         let refused = IntCounterVec::new(opts(&REFUSED), REFUSED.labels)?;
         let dropped = IntCounterVec::new(opts(&DROPPED), DROPPED.labels)?;
+        let parts_left_out = IntCounterVec::new(opts(&PARTS_LEFT_OUT), PARTS_LEFT_OUT.labels)?;
+        let counter_jumps = IntCounterVec::new(opts(&COUNTER_JUMPS), COUNTER_JUMPS.labels)?;
         let connections = IntGaugeVec::new(opts(&CONNECTIONS), CONNECTIONS.labels)?;
         let connections_refused = IntCounterVec::new(opts(&CONNECTIONS_REFUSED), CONNECTIONS_REFUSED.labels)?;
         let token_reviews = IntCounterVec::new(opts(&TOKEN_REVIEWS), TOKEN_REVIEWS.labels)?;
@@ -207,6 +229,14 @@ impl SelfMetrics {
         for reason in NoNews::REASONS {
             dropped.get_metric_with_label_values(&[reason])?;
         }
+        for part in Part::ALL {
+            for reason in part.reasons() {
+                parts_left_out.get_metric_with_label_values(&[part.label(), reason])?;
+            }
+        }
+        for counter in Counter::ALL {
+            counter_jumps.get_metric_with_label_values(&[counter.label()])?;
+        }
         for listener in LISTENERS {
             for reason in Closed::reasons() {
                 connections_refused.get_metric_with_label_values(&[listener, reason])?;
@@ -223,10 +253,12 @@ impl SelfMetrics {
         }
         let metrics_connections = connections.get_metric_with_label_values(&["metrics"])?;
         let report_connections = connections.get_metric_with_label_values(&["reports"])?;
-        let all: [Box<dyn prometheus::core::Collector>; 12] = [
+        let all: [Box<dyn prometheus::core::Collector>; 14] = [
             Box::new(received.clone()),
             Box::new(refused.clone()),
             Box::new(dropped.clone()),
+            Box::new(parts_left_out.clone()),
+            Box::new(counter_jumps.clone()),
             Box::new(connections),
             Box::new(connections_refused.clone()),
             Box::new(token_reviews.clone()),
@@ -243,6 +275,8 @@ impl SelfMetrics {
             received,
             refused,
             dropped,
+            parts_left_out,
+            counter_jumps,
             metrics_connections,
             report_connections,
             connections_refused,
@@ -275,6 +309,16 @@ impl SelfMetrics {
     /// Counts an object that is left out.
     pub fn undecodable(&self, source: Source) {
         self.undecodable.with_label_values(&[source.to_string()]).inc();
+    }
+
+    /// Counts a part of a report that is left out.
+    pub fn part_left_out(&self, part: Part, why: &Refusal) {
+        self.parts_left_out.with_label_values(&[part.label(), why.reason()]).inc();
+    }
+
+    /// Counts how often a counter grew by more than it can.
+    pub fn jumped(&self, counter: Counter, times: u32) {
+        self.counter_jumps.with_label_values(&[counter.label()]).inc_by(times.into());
     }
 
     /// Counts a report that was no news.

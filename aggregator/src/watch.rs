@@ -5,6 +5,7 @@
 //! that breaks is resumed where it was; the last state stands meanwhile, for [`Settings::grace`]. After that it is
 //! said to be lost, and a fresh list begins: the figures are absent, not zero, until it is complete.
 
+mod consistency;
 mod discovery;
 pub(crate) mod seen;
 
@@ -24,6 +25,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use self::consistency::{Asked, Consistency, Inconsistent, Watched, answers};
 use self::seen::{Seen, SeenKind, SeenNode, SeenPod};
 
 pub use self::discovery::Discovery;
@@ -46,11 +48,14 @@ pub struct Settings {
     pub grace: Duration,
     /// Time between two questions which versions of AppWrappers are served: three small requests.
     pub discover_every: Duration,
+    /// Time between two questions whether a watch tells what the API server has: a list of one object's metadata for each.
+    pub check_every: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { grace: Duration::from_secs(30), discover_every: Duration::from_secs(10) }
+        let (discover_every, check_every) = (Duration::from_secs(10), Duration::from_secs(10));
+        Self { grace: Duration::from_secs(30), discover_every, check_every }
     }
 }
 
@@ -73,7 +78,8 @@ pub async fn run(client: Client, settings: Settings, tell: mpsc::Sender<Told>) {
     let nodes = follow::<SeenNode>(&client, Source::Nodes, Config::default(), settings, &tell);
     let pods = follow::<SeenPod>(&client, Source::Pods, Config::default().fields(PODS), settings, &tell);
     let appwrappers = Discovery::new(&client, settings, &tell).run();
-    tokio::join!(nodes, pods, appwrappers);
+    // Each is large, and they are parts of futures that others hold.
+    tokio::join!(Box::pin(nodes), Box::pin(pods), appwrappers);
 }
 
 /// Follows one list until the receiver is gone.
@@ -87,9 +93,19 @@ async fn follow<K: SeenKind>(
     Seen<K>: DeserializeOwned + Clone + Debug + Send + 'static,
 {
     let api: Api<Seen<K>> = Api::all_with(client.clone(), &resource(source));
+    let watched = if config.field_selector.is_none() { Watched::All } else { Watched::Selected };
+    let mut known = Consistency::new(watched);
     loop {
         let events = pin!(watcher(api.clone(), config.clone()));
-        match (Follower { source, settings, tell, listed: Vec::new(), trouble: None }).follow(events).await {
+        let asked = pin!(answers(client, source, settings.check_every, &known));
+        let follower = Follower { source, settings, tell, listed: Vec::new(), trouble: None };
+        match follower.follow(events, asked, &mut known).await {
+            Ended::Inconsistent(why) => {
+                tracing::warn!(%source, reason = why.reason(), "the API server has other objects than its watch told of: they are listed anew");
+                if tell.send(Told::Broke(source, why.reason())).await.is_err() {
+                    return;
+                }
+            }
             Ended::Lost => {
                 if tell.send(Told::Event(Event::Lost(source))).await.is_err() {
                     return;
@@ -104,6 +120,8 @@ async fn follow<K: SeenKind>(
 enum Ended {
     /// It was broken for too long: what it said is no longer held to be true.
     Lost,
+    /// The API server has something else than it told. What it told stands until all is listed anew.
+    Inconsistent(Inconsistent),
     /// Nobody listens.
     Unheard,
 }
@@ -130,8 +148,24 @@ impl Follower<'_> {
     async fn follow<K: SeenKind>(
         mut self,
         mut events: impl Stream<Item = watcher::Result<watcher::Event<Seen<K>>>> + Unpin,
+        mut asked: impl Stream<Item = Asked> + Unpin,
+        known: &mut Consistency,
     ) -> Ended {
-        while let Some(event) = events.next().await {
+        loop {
+            let event = tokio::select! {
+                // What the watch has told already is in the answer, too.
+                biased;
+                event = events.next() => event,
+                Some(asked) = asked.next() => match known.check(&asked) {
+                    Some(why) => return Ended::Inconsistent(why),
+                    None => continue,
+                },
+            };
+            // kube's stream has no end; were it to have one, a fresh list is the answer.
+            let Some(event) = event else { return Ended::Lost };
+            if let Ok(event) = &event {
+                known.note(event);
+            }
             let told = match event {
                 Ok(event) => {
                     self.trouble = None;
@@ -152,8 +186,6 @@ impl Follower<'_> {
                 return Ended::Lost;
             }
         }
-        // kube's stream has no end; were it to have one, a fresh list is the answer.
-        Ended::Lost
     }
 
     /// Waits before the next attempt; true when there were enough of them.
@@ -198,7 +230,7 @@ impl Follower<'_> {
 }
 
 /// Why a watch can break: a bounded set, for a label.
-pub const REASONS: [&str; 9] = [
+pub const REASONS: [&str; 11] = [
     "forbidden",
     "unauthorized",
     "not_served",
@@ -207,6 +239,8 @@ pub const REASONS: [&str; 9] = [
     "unreachable",
     "undecodable",
     "no_resource_version",
+    "rewound",
+    "count_differs",
     "other",
 ];
 

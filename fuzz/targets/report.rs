@@ -2,7 +2,7 @@
 //! reads it, and the same when sent on.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use mcad_aggregator::receive::receive;
+use mcad_aggregator::receive::{Part, receive};
 use mcad_wire::report::Report;
 use prost::Message as _;
 
@@ -10,7 +10,13 @@ fuzz_target!(|body: &[u8]| {
     match receive(body) {
         Ok(received) => {
             let report = received.report.to_owned();
-            let decoded = Report::decode(body).expect("what is read is what prost reads");
+            let mut decoded = Report::decode(body).expect("what is read is what prost reads");
+            for left_out in &received.left_out {
+                match left_out.part {
+                    Part::Gpus => decoded.gpus = None,
+                    Part::Assignments => decoded.assignments = None,
+                }
+            }
             // By text: a figure may be no number, which equals nothing.
             assert_eq!(format!("{report:?}"), format!("{decoded:?}"));
             let encoded = report.encode_to_vec();

@@ -14,7 +14,7 @@ use xtask::workspace;
 
 use crate::guest::TARGET;
 
-/// Fuzz what takes bytes from elsewhere: reports, replayed reports, dumps, another replica's past, small grammars.
+/// Fuzz what takes bytes from elsewhere: reports, replayed reports, dumps, the API server's objects, another replica's past, small grammars.
 ///
 /// Each target runs so long; a finding ends it, is named, and stays in target/fuzz/findings. What reached new code is kept in
 /// target/fuzz/corpus, so the next run goes on from there.
@@ -41,10 +41,11 @@ struct Case {
     bytes_at_most: u32,
 }
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     Case { name: "report", seeds: "agent/tests/golden", bytes_at_most: 65_536 },
     Case { name: "report_json", seeds: "agent/tests/golden", bytes_at_most: 65_536 },
     Case { name: "dump", seeds: "aggregator/tests/cases", bytes_at_most: 16_384 },
+    Case { name: "object", seeds: "aggregator/tests/objects", bytes_at_most: 65_536 },
     Case { name: "seed", seeds: "", bytes_at_most: 16_384 },
     Case { name: "words", seeds: "", bytes_at_most: 512 },
 ];

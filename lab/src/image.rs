@@ -31,7 +31,7 @@ use tree::{Rights, Tree};
 ///
 /// Writes DIR/mcad-agent.tar and DIR/mcad-aggregator.tar, each an OCI image layout that `ctr --namespace k8s.io images import`, `docker
 /// load` and `podman load` take, named docker.io/mcad-metrics/agent:VERSION and docker.io/mcad-metrics/aggregator:VERSION. Prints the path, the
-/// digest and the sizes of each.
+/// digest and the sizes of each. DIR/digests is a kustomize component that names those that were built by digest.
 ///
 /// Builds the kernel half first (installing what that needs), then the programs, in target/image. Equal sources built by equal
 /// toolchains give equal digests. The commit is git's, or MCAD_REVISION; the time of all files is the commit's, or SOURCE_DATE_EPOCH.
@@ -69,17 +69,36 @@ impl Image {
             programs = vec![Program::Agent, Program::Aggregator];
         }
         let sources = history::sources()?;
+        let template = workspace::root().join(DIGESTS).join("kustomization.yaml");
+        let mut component =
+            std::fs::read_to_string(&template).with_context(|| format!("cannot read {}", template.display()))?;
         for program in programs {
             let made = make(program, &self.profile, &sources)?;
             let path = out.join(format!("{}.tar", program.name()));
             made.write(&path)?;
             print!("{}", made.lines(&path, &sources));
+            component = with_digest(&component, program.repository(), made.archive.digest.as_ref())?;
             if let Some(folder) = &self.unpacked {
                 made.unpack(&folder.join(program.name()))?;
             }
         }
-        Ok(())
+        let folder = out.join("digests");
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let path = folder.join("kustomization.yaml");
+        std::fs::write(&path, component).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// The kustomize component that names images by digest.
+const DIGESTS: &str = "deploy/components/digests";
+
+/// The component with the digest of one image filled in.
+fn with_digest(component: &str, repository: &str, digest: &str) -> Result<String> {
+    let name = format!("- name: {repository}\n  digest: ");
+    let (before, after) =
+        component.split_once(&name).with_context(|| format!("{DIGESTS} does not name {repository}"))?;
+    let (_, rest) = after.split_once('\n').unwrap_or((after, ""));
+    Ok(format!("{before}{name}{digest}\n{rest}"))
 }
 
 /// Builds one image.

@@ -5,6 +5,7 @@
 //! cluster, whatever the order of their events.
 mod appwrappers;
 pub mod capacity;
+mod excess;
 pub mod histogram;
 pub mod owner;
 mod pod_events;
@@ -21,6 +22,8 @@ use crate::cluster::histogram::RequestHistograms;
 use crate::object::{AppWrapperName, Kind, Node, Object, Pod, Rare, Served};
 use crate::table::Table;
 use appwrappers::AppWrapperEntry;
+use excess::Excesses;
+pub use excess::LeftOut;
 use seed::Counted;
 pub use sums::{Gained, Held, Orphans};
 
@@ -115,6 +118,8 @@ pub struct Cluster {
     counted: Counted,
     /// Quantities that could not be read, by list.
     unreadable: BTreeMap<Source, u64>,
+    /// Objects that bring more than one may.
+    excesses: Excesses,
     /// The last that was given.
     revision: Revision,
 }
@@ -153,14 +158,38 @@ impl Cluster {
     /// Takes in an event.
     pub fn apply(&mut self, event: Event) {
         match event {
-            Event::Apply(Object::Node(node)) => self.set_node(node),
-            Event::Apply(Object::Pod(pod)) => self.set_pod(pod),
-            Event::Apply(Object::AppWrapper(appwrapper)) => self.set_appwrapper(appwrapper),
-            Event::Delete(Object::Node(node)) => self.remove_node(&node.name, &node.uid),
+            Event::Apply(Object::Node(node)) => {
+                self.excesses.note(Source::Nodes, &Arc::default(), &node.name, node.excess);
+                self.set_node(node);
+            }
+            Event::Apply(Object::Pod(pod)) => {
+                self.excesses.note(Source::Pods, &pod.namespace, &pod.name, pod.excess);
+                self.set_pod(pod);
+            }
+            Event::Apply(Object::AppWrapper(appwrapper)) => {
+                let (source, AppWrapperName { namespace, name }) =
+                    (Source::AppWrappers(appwrapper.served), &appwrapper.name);
+                self.excesses.note(source, namespace, name, appwrapper.excess);
+                if appwrapper.excess.is_some() {
+                    // What it asked for before is no longer true either.
+                    self.remove_appwrapper(&appwrapper.name, appwrapper.served, "");
+                } else {
+                    self.set_appwrapper(appwrapper);
+                }
+            }
+            Event::Delete(Object::Node(node)) => {
+                self.excesses.forget(Source::Nodes, "", &node.name);
+                self.remove_node(&node.name, &node.uid);
+            }
             Event::Delete(Object::Pod(pod)) => {
+                self.excesses.forget(Source::Pods, &pod.namespace, &pod.name);
                 self.remove_pod(&pod.namespace, &pod.name, &pod.uid);
             }
-            Event::Delete(Object::AppWrapper(gone)) => self.remove_appwrapper(&gone.name, gone.served, &gone.uid),
+            Event::Delete(Object::AppWrapper(gone)) => {
+                let AppWrapperName { namespace, name } = &gone.name;
+                self.excesses.forget(Source::AppWrappers(gone.served), namespace, name);
+                self.remove_appwrapper(&gone.name, gone.served, &gone.uid);
+            }
             Event::Reset(source, objects) => self.reset(source, objects),
             Event::Lost(source) => {
                 self.known.remove(&source);
@@ -198,11 +227,8 @@ impl Cluster {
     /// Bound, unfinished pods whose node is not there. Where Nodes are not known, no node is.
     pub fn orphans(&self) -> Orphans {
         let known = self.knows_nodes();
-        let mut orphans = Orphans::default();
-        for entry in self.nodes.values().filter(|entry| entry.node.is_none() || !known) {
-            orphans.add(&entry.held);
-        }
-        orphans
+        let homeless = self.nodes.values().filter(|entry| entry.node.is_none() || !known);
+        Orphans::of(homeless.map(|entry| &entry.held))
     }
 
     /// How many quantities could not be read in each list that is known.
@@ -283,6 +309,17 @@ impl Cluster {
     }
 
     fn reset(&mut self, source: Source, objects: Vec<Object>) {
+        self.begin_reset(source, &objects);
+        for object in objects {
+            self.apply(Event::Apply(object));
+        }
+        self.end_reset(source);
+    }
+
+    /// The first step of [`Event::Reset`]: what is not among these is gone. Each object is applied next, as many at a time as may
+    /// be; then comes [`Self::end_reset`]. Between the steps the cluster is as after any event.
+    pub fn begin_reset(&mut self, source: Source, objects: &[Object]) {
+        self.excesses.forget_all(source);
         match source {
             Source::Nodes => {
                 let listed: HashSet<Arc<str>> = objects
@@ -315,9 +352,10 @@ impl Cluster {
                 }
             }
         }
-        for object in objects {
-            self.apply(Event::Apply(object));
-        }
+    }
+
+    /// The last step of [`Event::Reset`]: all of the source is known.
+    pub fn end_reset(&mut self, source: Source) {
         self.known.insert(source);
         self.names.retain(|name| Arc::strong_count(name) > 1);
         self.rares.retain(|rare| Arc::strong_count(rare) > 1);

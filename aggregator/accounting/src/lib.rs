@@ -6,6 +6,7 @@
 
 pub mod node_name;
 pub mod now;
+mod steps;
 pub mod table;
 
 pub mod resource;

@@ -8,6 +8,7 @@ pub(crate) mod appwrapper;
 pub mod bare;
 pub(crate) mod constraints;
 pub mod demand;
+pub(crate) mod limits;
 pub mod meta;
 pub mod needed;
 pub(crate) mod node;
@@ -17,6 +18,8 @@ pub(crate) mod port;
 pub(crate) mod quantities;
 pub(crate) mod spec;
 pub(crate) mod template;
+#[cfg(test)]
+mod work_tests;
 
 use std::fmt::Write as _;
 
@@ -27,6 +30,7 @@ use thiserror::Error;
 
 pub use appwrapper::{AppWrapper, AppWrapperName, Served, Version};
 pub use constraints::Constraints;
+pub use limits::Excess;
 pub use node::{Declared, Effect, Node, Taint};
 pub use pod::{Marks, Phase, Pod, Rare};
 pub use port::HostPort;
@@ -52,6 +56,32 @@ impl Object {
             Self::Node(node) => node.unreadable,
             Self::Pod(pod) => pod.unreadable,
             Self::AppWrapper(appwrapper) => appwrapper.demand.unreadable,
+        }
+    }
+
+    /// Which bound it is over: then an AppWrapper is left out, and a part of a Node or a Pod.
+    pub fn excess(&self) -> Option<Excess> {
+        match self {
+            Self::Node(node) => node.excess,
+            Self::Pod(pod) => pod.excess,
+            Self::AppWrapper(appwrapper) => appwrapper.excess,
+        }
+    }
+
+    /// What is left out where it is over a bound.
+    pub fn left_out_of_it(&self) -> &'static str {
+        match self.kind() {
+            Kind::AppWrapper => "it is left out",
+            Kind::Node | Kind::Pod => "the surplus is left out",
+        }
+    }
+
+    /// Kind, namespace and name.
+    pub fn called(&self) -> String {
+        match self {
+            Self::Node(node) => format!("Node {}", node.name),
+            Self::Pod(pod) => format!("Pod {}/{}", pod.namespace, pod.name),
+            Self::AppWrapper(AppWrapper { name, .. }) => format!("AppWrapper {}/{}", name.namespace, name.name),
         }
     }
 

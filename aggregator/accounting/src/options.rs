@@ -27,6 +27,8 @@ pub struct Options {
     pub slot_millicores_per_gpu: u64,
     /// Memory that has to be left on a node beside each GPU.
     pub slot_bytes_per_gpu: u64,
+    /// Series that the AppWrappers of one namespace may have together.
+    pub max_series_per_namespace: usize,
 }
 
 /// Which of MCAD's own figures are shown.
@@ -69,6 +71,7 @@ impl Default for Options {
             accelerators: BTreeSet::new(),
             slot_millicores_per_gpu: 1_000,
             slot_bytes_per_gpu: 4 << 30,
+            max_series_per_namespace: 20_000,
         }
     }
 }

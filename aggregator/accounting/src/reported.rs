@@ -22,6 +22,10 @@ const SILENT_INTERVALS: u32 = 3;
 /// than these within the hour that a silent node is kept is a machine that reboots without end.
 const ENDED_BOOTS: usize = 4;
 
+/// Reports of one boot come in another order than they were made in by no more than this: agents send the last one alone, and each
+/// within seconds. What seems to be older than that does so because the time since boot in the one before was wrong.
+pub const DISORDER: Duration = Duration::from_mins(10);
+
 /// What is known from one node's agent.
 #[derive(Debug)]
 pub struct Stored {
@@ -139,6 +143,12 @@ impl Stored {
         if same_agent && known.sequence == new.sequence {
             return Some(NoNews::Duplicate);
         }
+        // A time since boot that was wrong must not silence its node: what comes later by all else is later.
+        let is_far_behind = known.uptime_ns.saturating_sub(new.uptime_ns) > DISORDER.as_nanos() as u64;
+        let is_later = (new.started_at_ms, new.sequence) > (known.started_at_ms, known.sequence);
+        if is_far_behind && is_later {
+            return None;
+        }
         // Within a boot its uptime orders the samples of one agent, and of an agent and its successor.
         let older = new.uptime_ns <= known.uptime_ns || (same_agent && new.sequence < known.sequence);
         older.then_some(NoNews::Older)
@@ -189,7 +199,13 @@ impl Stored {
     pub fn cgroup_nanocores(&self, id: u64, cpu_ns: u64) -> Option<u64> {
         let baseline = self.baseline.as_ref()?;
         let at = baseline.cgroup_cpu_ns.binary_search_by_key(&id, |(id, _)| *id).ok()?;
-        rate_nano(baseline.cgroup_cpu_ns[at].1, cpu_ns, self.elapsed_ns(baseline)?)
+        let nanocores = rate_nano(baseline.cgroup_cpu_ns[at].1, cpu_ns, self.elapsed_ns(baseline)?)?;
+        self.is_possible(nanocores).then_some(nanocores)
+    }
+
+    /// Ticks are read one processor after another, so a little more than there is is rounding. Twice as much is not.
+    fn is_possible(&self, nanocores: u64) -> bool {
+        self.head.cpus_online.is_none_or(|cpus| nanocores <= 2 * u64::from(cpus) * 1_000_000_000)
     }
 
     /// Time between the last two reports. Absent: none.

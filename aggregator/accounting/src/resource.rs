@@ -3,7 +3,10 @@
 //! Amounts are whole millicores, bytes and devices, wide enough that no sum of what objects can say overflows. How a quantity becomes one is in [`crate::resource::quantity`], who adds what
 //! is in the modules that know the rules.
 pub mod quantity;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use crate::steps;
 
 /// The GPUs that MCAD knows.
 pub const NVIDIA_GPU: &str = "nvidia.com/gpu";
@@ -148,7 +151,10 @@ impl Amounts {
     fn add_extended(&mut self, name: &Arc<str>, amount: i128) {
         match self.at(name) {
             Ok(at) => self.extended[at].1 = self.extended[at].1.saturating_add(amount),
-            Err(at) => self.extended.insert(at, (name.clone(), amount)),
+            Err(at) => {
+                steps::took(self.extended.len() - at);
+                self.extended.insert(at, (name.clone(), amount));
+            }
         }
     }
 }
@@ -168,42 +174,42 @@ impl From<&Amounts> for Triple {
 }
 
 /// A sum of amounts that come and go. A resource is named in it for as long as one of them names it.
+///
+/// Its names are whatever those who make pods write, so that one that comes or goes must not move all others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
-    amounts: Amounts,
-    /// How many amounts name each extended resource, in the order of theirs.
-    named: Vec<u32>,
+    /// In millicores.
+    triple: Triple,
+    /// The rest: how much, and how many amounts name it.
+    extended: BTreeMap<Arc<str>, (i128, u32)>,
 }
 
 impl Sum {
     /// The sum.
-    pub fn amounts(&self) -> &Amounts {
-        &self.amounts
+    pub fn amounts(&self) -> Amounts {
+        let extended = self.extended.iter().map(|(name, (amount, _))| (name.clone(), *amount));
+        Amounts { extended: extended.collect(), ..Amounts::from(self.triple) }
     }
 
     /// Adds an amount.
     pub fn put(&mut self, amounts: &Amounts) {
-        for (name, _) in &amounts.extended {
-            match self.amounts.at(name) {
-                Ok(at) => self.named[at] += 1,
-                Err(at) => {
-                    self.amounts.extended.insert(at, (name.clone(), 0));
-                    self.named.insert(at, 1);
-                }
+        self.triple = self.triple.plus(amounts.into());
+        for (name, amount) in &amounts.extended {
+            match self.extended.get_mut(name) {
+                Some((sum, named)) => (*sum, *named) = (sum.saturating_add(*amount), *named + 1),
+                None => drop(self.extended.insert(name.clone(), (*amount, 1))),
             }
         }
-        self.amounts.add_times(amounts, 1);
     }
 
     /// Takes away an amount that was put in.
     pub fn take(&mut self, amounts: &Amounts) {
-        self.amounts.add_times(amounts, -1);
-        for (name, _) in &amounts.extended {
-            let Ok(at) = self.amounts.at(name) else { continue };
-            self.named[at] = self.named[at].saturating_sub(1);
-            if self.named[at] == 0 {
-                self.amounts.extended.remove(at);
-                self.named.remove(at);
+        self.triple = self.triple.minus(amounts.into());
+        for (name, amount) in &amounts.extended {
+            let Some((sum, named)) = self.extended.get_mut(name) else { continue };
+            (*sum, *named) = (sum.saturating_sub(*amount), named.saturating_sub(1));
+            if *named == 0 {
+                self.extended.remove(name);
             }
         }
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub use self::shape::{Shape, Shapes};
 use crate::cluster::capacity;
 use crate::cluster::histogram::RequestHistograms;
-use crate::cluster::{Cluster, Gained, Missing, Orphans, Source};
+use crate::cluster::{Cluster, Gained, LeftOut, Missing, Orphans, Source};
 use crate::hardware::shares::Shares;
 use crate::ladder::Rung;
 use crate::measure::{PodFigures, Share, Usage, Used};
@@ -45,6 +45,10 @@ pub struct Snapshot {
     pub capacity: Capacity,
     /// Quantities that could not be read, by the list that they are in.
     pub unreadable: Vec<(Source, u64)>,
+    /// The lists that are known.
+    pub sources: Vec<Source>,
+    /// Objects in them that bring more than one may, and are left out, or a part of them.
+    pub left_out: Vec<LeftOut>,
     /// By what rules it was made.
     pub options: Options,
 }
@@ -157,6 +161,8 @@ impl Snapshot {
                 .then(|| Nodes::new(views, cluster.knows_pods().then(Shapes::default), options)),
             capacity,
             unreadable: cluster.unreadable().collect(),
+            sources: cluster.sources().collect(),
+            left_out: cluster.left_out().collect(),
             options: options.clone(),
         }
     }
@@ -257,6 +263,7 @@ impl AppWrappers {
                 *available = available.minus(Triple::from(&appwrapper.demand.total).minus(gained.dispatched).clamped());
             }
         }
+        fold_unknown(&mut states);
         let available = available.map(Triple::clamped);
         let view = |(appwrapper, gained): (&Arc<AppWrapper>, &Gained)| AppWrapperView {
             pods: PodCounts { wanted: appwrapper.demand.pods(), bound: cluster.knows_pods().then_some(gained.bound) },
@@ -265,7 +272,7 @@ impl AppWrappers {
                 seconds: now_ms.zip(appwrapper.queued_at_ms).map(|(now, since)| (now - since).max(0) as f64 / 1000.0),
                 shortfall: available.map(|available| Triple::from(&appwrapper.demand.total).minus(available).clamped()),
             }),
-            allocated: cluster.knows_pods().then(|| gained.allocated.amounts().clone()),
+            allocated: cluster.knows_pods().then(|| gained.allocated.amounts()),
             used: shares.get(&appwrapper.name).map(|share| share.of_all(gained.held)),
             total: Total::default(),
             appwrapper: appwrapper.clone(),
@@ -279,6 +286,25 @@ impl AppWrappers {
         let at = self.appwrappers.binary_search_by(|view| view.appwrapper.name.cmp(name)).ok()?;
         Some(&self.appwrappers[at])
     }
+}
+
+/// So many states that no controller sets are shown by name.
+const UNKNOWN_STATES: usize = 16;
+/// What more of them are shown as.
+const OTHER: &str = "other";
+
+/// Whoever writes the status of AppWrappers must not be able to make a series for each.
+fn fold_unknown(states: &mut BTreeMap<(Version, Arc<str>), u64>) {
+    let is_unknown = |(version, state): &(Version, Arc<str>)| !version.states().contains(&&**state);
+    if states.keys().filter(|key| is_unknown(key)).count() <= UNKNOWN_STATES {
+        return;
+    }
+    let mut folded = BTreeMap::new();
+    for (key, count) in std::mem::take(states) {
+        let key = if is_unknown(&key) { (key.0, Arc::from(OTHER)) } else { key };
+        *folded.entry(key).or_default() += count;
+    }
+    *states = folded;
 }
 
 /// Those of all nodes, in order of namespace and name.

@@ -9,7 +9,9 @@
 mod devices;
 mod gains;
 mod held;
+mod life;
 mod pods;
+mod possible;
 mod row;
 mod seed;
 mod since;
@@ -24,14 +26,16 @@ use gains::Gains;
 use held::NodeHeld;
 use mcad_wire::reading::Report;
 use pods::{Counted, NodePods};
+use possible::Possible;
 
 use crate::cluster::Cluster;
 use crate::measure::{NamedPods, OwnCgroup};
 use crate::now::Now;
 use crate::object::{AppWrapperName, Pod};
 use crate::table::Table;
+use life::Life;
+pub use possible::{Counter, Jumps};
 pub use seed::Differ;
-use since::Life;
 
 /// How long the totals of a pod that is gone are waited for. Agents keep them for as long.
 const GONE: Duration = Duration::from_hours(1);
@@ -85,6 +89,8 @@ struct Known {
 struct KnownNode {
     /// Absent: it has not reported, or the cluster no longer has it.
     life: Option<Life>,
+    /// When its last report came here. Absent: none did.
+    came: Option<Now>,
     pods: NodePods,
     held: NodeHeld,
     /// What somebody holds of its GPUs and MIG instances, in order of UUID.
@@ -97,9 +103,10 @@ impl Totals {
         self.appwrappers.get(name).filter(|known| *known.uid == *uid).map(|known| known.total).unwrap_or_default()
     }
 
-    /// Takes in a report that names these pods. One that is older than what is known of its node is none.
-    pub fn take(&mut self, cluster: &Cluster, report: &Report<'_>, named: &NamedPods<'_>, now: Now) {
-        let Some(node) = cluster.node(report.node) else { return };
+    /// Takes in a report that names these pods, and answers how often each counter in it grew by more than it can. One that is
+    /// older than what is known of its node is none.
+    pub fn take(&mut self, cluster: &Cluster, report: &Report<'_>, named: &NamedPods<'_>, now: Now) -> Jumps {
+        let Some(node) = cluster.node(report.node) else { return Jumps::default() };
         let name = &node.name;
         let node = match self.nodes.get_mut(name) {
             Some(known) => known,
@@ -107,23 +114,32 @@ impl Totals {
         };
         let life = Life::of(report, node.life.as_ref());
         if node.life.as_ref().is_some_and(|known| known.is_later_than(&life)) {
-            return;
+            return Jumps::default();
         }
+        let cpus = report.machine.as_ref().and_then(|machine| machine.cpus_online);
+        let mut possible = Possible::new(&life, node.life.as_ref(), node.came, now, cpus);
         let mut gains = Gains::new(cluster);
         // Ended ones first: where a pod's cgroup was made anew, both are listed.
         for pod in report.cgroups.iter().flat_map(|all| &all.ended_pods) {
             let there = cluster.pod_of_uid(pod.uid);
-            node.pods.take(&mut gains, name, (pod.uid, there), &Counted::of_ended(pod), &life);
+            node.pods.take((&mut gains, &mut possible), name, (pod.uid, there), &Counted::of_ended(pod), &life);
         }
         for OwnCgroup { cgroup, pod, .. } in &named.cgroups {
-            node.pods.take(&mut gains, name, (cgroup.pod_uid, *pod), &Counted::of_cgroup(cgroup), &life);
+            node.pods.take(
+                (&mut gains, &mut possible),
+                name,
+                (cgroup.pod_uid, *pod),
+                &Counted::of_cgroup(cgroup),
+                &life,
+            );
         }
-        devices::take(node, &mut gains, report, named, &life);
-        node.life = Some(life);
+        devices::take(node, (&mut gains, &mut possible), report, named, &life);
+        (node.life, node.came) = (Some(life), Some(now));
         for (appwrapper, gained) in gains.all() {
             self.total_of(&appwrapper.name, &appwrapper.uid).add(gained);
         }
         self.tidy(cluster, now);
+        possible.jumps
     }
 
     /// Whether something of this pod is kept, though the cluster may no longer have it.

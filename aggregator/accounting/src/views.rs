@@ -86,6 +86,7 @@ impl NodeView {
             appwrapper: held.requested.appwrapper.amounts(),
             other: held.requested.other.amounts(),
         });
+        let requested = requested.as_ref().map(|ByOwner { appwrapper, other }| ByOwner { appwrapper, other });
         let rungs = ladder::of_node(node, state, requested, found);
         let shares = shares::of_node(node, rungs.iter().map(|(resource, rung)| (resource, rung.installed)), found);
         let room = held.map(|held| Room::new(node, held)).unwrap_or_default();

@@ -7,6 +7,7 @@ pub mod devices;
 pub mod ladder;
 pub mod operator;
 pub mod pods;
+mod series;
 pub mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +37,7 @@ pub fn write(snapshot: &Snapshot, out: &mut Exposition<'_>) {
         ladder::write(nodes, &spelling, out);
     }
     if let Some(appwrappers) = &snapshot.appwrappers {
-        appwrappers::write(appwrappers, &spelling, out);
+        appwrappers::write(appwrappers, &spelling, snapshot.options.max_series_per_namespace, out);
     }
     if let Some(nodes) = &snapshot.nodes {
         shape::write(nodes, snapshot.orphans.as_ref(), &spelling, out);

@@ -4,8 +4,10 @@
 //! What is unknown has no line. What is known has its line also at 0.
 use std::collections::BTreeMap;
 
+use mcad_accounting::cluster::LeftOut;
 use mcad_accounting::merge::{AgentHealth, CgroupSource, Expectation, Figures, GpuSource, Node, Role, Snapshot};
 use mcad_accounting::now::Now;
+use mcad_accounting::object::Excess;
 use mcad_accounting::resource::Resource;
 
 use crate::exposition::{Exposition, Family, Kind, Labels, Value};
@@ -94,6 +96,14 @@ static UNREADABLE: Family = Family {
     unit: "quantities",
     help: "Quantities and pod templates that could not be read in objects that are there now, by list. They count as absent.",
 };
+static LEFT_OUT: Family = Family {
+    name: "mcad_aggregator_objects_left_out",
+    kind: Kind::Gauge,
+    labels: &["list", "reason"],
+    unit: "objects",
+    help: "Objects that are there now and bring more than one object may, by list and by what is too much. AppWrappers are left \
+           out whole, of Nodes and Pods the surplus.",
+};
 static AGGREGATOR_LEADER: Family = Family {
     name: "mcad_aggregator_leader",
     kind: Kind::Gauge,
@@ -122,6 +132,7 @@ static OWN: &[&Family] = &[
     &SNAPSHOT_AGE,
     &FIT_AGE,
     &UNREADABLE,
+    &LEFT_OUT,
     &AGGREGATOR_LEADER,
     &BUILD_INFO,
 ];
@@ -148,6 +159,18 @@ pub fn write(snapshot: &Snapshot, now: Now, out: &mut Exposition<'_>) {
     let mut lines = out.family(&UNREADABLE);
     for (list, count) in snapshot.kubernetes.iter().flat_map(|kubernetes| &kubernetes.unreadable) {
         lines.line(&Labels::of(&[("list", &list.to_string())]), Value::Unsigned(*count));
+    }
+    let mut lines = out.family(&LEFT_OUT);
+    if let Some(kubernetes) = &snapshot.kubernetes {
+        for source in &kubernetes.sources {
+            let list = source.to_string();
+            for excess in Excess::ALL {
+                let is_of_these = |left: &&LeftOut| left.source == *source && left.excess == excess;
+                let count = kubernetes.left_out.iter().find(is_of_these).map_or(0, |left| left.count);
+                let labels = Labels::of(&[("list", &list), ("reason", excess.reason())]);
+                lines.line(&labels, Value::Unsigned(count as u64));
+            }
+        }
     }
     let leader = u64::from(snapshot.role == Role::Leader);
     out.family(&AGGREGATOR_LEADER).line(&Labels::new(), Value::Unsigned(leader));

@@ -304,6 +304,9 @@ fn take(api_version: &str, kind: &str, fields: Map<String, Value>, sink: &mut Si
     let value = Value::Object(fields);
     match object::read(counts, &value) {
         Ok(object) => {
+            if let Some(excess) = object.excess() {
+                sink.leave_out(ItemError::Excess { object: object.called(), what: object.left_out_of_it(), excess });
+            }
             let unreadable = if object.unreadable() > 0 { object::unreadable(counts, &value) } else { Vec::new() };
             sink.object(Decoded { object, newest_ms: instant::newest_ms(&value), unreadable });
             true

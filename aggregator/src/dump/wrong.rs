@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mcad_accounting::object::ObjectError;
+use mcad_accounting::object::{Excess, ObjectError};
 use thiserror::Error;
 
 /// How a dump is made.
@@ -68,6 +68,16 @@ pub enum ItemError {
     /// It says of itself that it counts, but cannot be decoded.
     #[error(transparent)]
     Object(#[from] ObjectError),
+    /// It brings more than one object may.
+    #[error("{object} has {excess}, so {what}")]
+    Excess {
+        /// Kind, namespace and name.
+        object: String,
+        /// What is left out.
+        what: &'static str,
+        /// What is too much.
+        excess: Excess,
+    },
     /// The file has no document.
     #[error(
         "the file is empty, which is no empty cluster: kubectl writes nothing where it fails. See what it printed, and {MAKE_ONE}"

@@ -27,7 +27,19 @@ fn check(what: &str, reason: &str, make: impl Fn(&mut Report, u64), within: &[u6
         make(&mut report, amount);
         report
     };
-    let outcome = |read: Result<Received<'_>, Refusal>| read.map(drop).map_err(|refusal| refusal.reason());
+    // A part is left out for a reason of its own, and then it is not there.
+    let outcome = |read: Result<Received<'_>, Refusal>| {
+        let received = read.map_err(|refusal| refusal.reason())?;
+        let Some(LeftOut { part, why }) = received.left_out.first() else { return Ok(()) };
+        assert!(part.reasons().contains(&why.reason()), "{part:?}: {}", why.reason());
+        let kept = receive(&received.encoded).unwrap();
+        assert_eq!((&kept.report, kept.left_out.len()), (&received.report, 0), "what is kept is not what is taken");
+        match part {
+            Part::Gpus => assert_eq!(received.report.gpus, None),
+            Part::Assignments => assert_eq!(received.report.assignments, None),
+        }
+        Err(why.reason())
+    };
     let wire = |amount| outcome(receive(&filled(amount).encode_to_vec()));
     let file = |amount| outcome(super::check(&filled(amount).encode_to_vec()));
     for amount in within {
@@ -69,6 +81,11 @@ fn allocatable(allocatable: Vec<DeviceIds>) -> Option<Assignments> {
 
 fn with_instance(mig: MigInstance) -> Option<Gpus> {
     gpus(vec![Gpu { uuid: "GPU-1".into(), mig_instances: vec![mig], ..Gpu::default() }])
+}
+
+/// A GPU.
+fn a_gpu() -> Gpu {
+    Gpu { uuid: "GPU-1".into(), ..Gpu::default() }
 }
 
 /// As many devices, each with a UUID of its own.
@@ -154,12 +171,16 @@ fn names_of_devices_are_as_long_as_they_may_be() {
     check_name("PCI address of a lost one", most, |report, name| {
         report.gpus = Some(Gpus { lost_bus_ids: vec![name], ..Gpus::default() });
     });
-    let of_gpu: [(&str, Named<Gpu>); 5] = [
-        ("UUID", |uuid| Gpu { uuid, ..Gpu::default() }),
-        ("model", |model| Gpu { model, ..Gpu::default() }),
-        ("PCI address", |bus_id| Gpu { bus_id, ..Gpu::default() }),
-        ("reason", |reason| Gpu { unhealthy_reasons: vec![reason], ..Gpu::default() }),
-        ("warning", |warning| Gpu { warnings: vec![warning], ..Gpu::default() }),
+    let uuid = |report: &mut Report, length: u64| {
+        report.gpus = gpus(vec![Gpu { uuid: "x".repeat(length as usize), ..Gpu::default() }]);
+    };
+    check("UUID", "name_too_long", uuid, &[1, most as u64], &[most as u64 + 1]);
+    check("UUID", "impossible_figure", uuid, &[1], &[0]);
+    let of_gpu: [(&str, Named<Gpu>); 4] = [
+        ("model", |model| Gpu { model, ..a_gpu() }),
+        ("PCI address", |bus_id| Gpu { bus_id, ..a_gpu() }),
+        ("reason", |reason| Gpu { unhealthy_reasons: vec![reason], ..a_gpu() }),
+        ("warning", |warning| Gpu { warnings: vec![warning], ..a_gpu() }),
     ];
     for (what, gpu) in of_gpu {
         check_name(what, most, |report, name| report.gpus = gpus(vec![gpu(name)]));
@@ -219,8 +240,8 @@ fn figures_are_as_large_as_they_may_be() {
         check(what, impossible, of_total(None), &[0, MAX_MEMORY_BYTES], &[MAX_MEMORY_BYTES + 1]);
     }
     let of_gpu: [(&str, Measured<u64>); 4] = [
-        ("GPU's memory", |bytes| gpus(vec![Gpu { memory_total_bytes: Some(bytes), ..Gpu::default() }])),
-        ("GPU's memory in use", |bytes| gpus(vec![Gpu { memory_used_bytes: Some(bytes), ..Gpu::default() }])),
+        ("GPU's memory", |bytes| gpus(vec![Gpu { memory_total_bytes: Some(bytes), ..a_gpu() }])),
+        ("GPU's memory in use", |bytes| gpus(vec![Gpu { memory_used_bytes: Some(bytes), ..a_gpu() }])),
         ("instance's memory", |bytes| {
             with_instance(MigInstance { memory_total_bytes: Some(bytes), ..MigInstance::default() })
         }),
@@ -232,6 +253,8 @@ fn figures_are_as_large_as_they_may_be() {
         let set = |report: &mut Report, bytes| report.gpus = of(bytes);
         check(what, impossible, set, &[0, MAX_MEMORY_BYTES], &[MAX_MEMORY_BYTES + 1]);
     }
+    let uptime = |report: &mut Report, uptime_ns| report.uptime_ns = uptime_ns;
+    check("time since boot", impossible, uptime, &[0, MAX_UPTIME_NS], &[MAX_UPTIME_NS + 1, u64::MAX]);
     let (shortest, longest) = (*INTERVALS_MS.start(), *INTERVALS_MS.end());
     let interval = |report: &mut Report, interval_ms| report.interval_ms = interval_ms;
     check("interval", impossible, interval, &[shortest, longest], &[0, shortest - 1, longest + 1]);
@@ -243,7 +266,7 @@ fn ratios_are_from_0_to_1() {
     let (zero, one) = (0.0_f64.to_bits(), 1.0_f64.to_bits());
     let beyond = [(-f64::MIN_POSITIVE).to_bits(), one + 1, f64::NAN.to_bits(), f64::INFINITY.to_bits()];
     let of: [(&str, Measured<f64>); 2] = [
-        ("GPU", |ratio| gpus(vec![Gpu { utilization_ratio: Some(ratio), ..Gpu::default() }])),
+        ("GPU", |ratio| gpus(vec![Gpu { utilization_ratio: Some(ratio), ..a_gpu() }])),
         ("instance", |ratio| with_instance(MigInstance { utilization_ratio: Some(ratio), ..MigInstance::default() })),
     ];
     for (what, gpus) in of {

@@ -105,7 +105,7 @@ impl From<NoNodeName> for Refusal {
 }
 
 impl Refusal {
-    /// Every reason that there is.
+    /// Every reason for which a report is refused. A part of it can be left out for others ([`Part`](super::Part)).
     pub fn reasons() -> impl Iterator<Item = &'static str> {
         Self::OWN_REASONS.iter().chain(Distrust::REASONS).copied()
     }
@@ -121,8 +121,6 @@ impl Refusal {
         Self::UnsupportedVersion(_) => "unsupported_version",
         Self::NodeName(_) => "node_name",
         Self::TooMany { of: Listed::Cgroups, .. } => "too_many_cgroups",
-        Self::TooMany { of: Listed::Devices, .. } => "too_many_devices",
-        Self::TooMany { of: Listed::Assignments, .. } => "too_many_assignments",
         Self::TooMany { of: Listed::Absences, .. } => "too_many_absences",
         Self::NameTooLong(_) => "name_too_long",
         Self::DuplicateId { .. } => "duplicate_id",
@@ -133,7 +131,11 @@ impl Refusal {
         Self::Busy => "busy",
         Self::NoRoom(_) => "no_room",
         Self::NotReady => "not_ready",
-    } else Self::Untrusted(distrust) => distrust.reason() }
+    }
+    else Self::Untrusted(distrust) => distrust.reason()
+    // Never of a whole report: these are reasons of a part.
+    else Self::TooMany { of: Listed::Devices, .. } => "too_many_devices"
+    else Self::TooMany { of: Listed::Assignments, .. } => "too_many_assignments" }
 }
 
 impl fmt::Display for Listed {

@@ -2,13 +2,13 @@
 //! are none, and the limits that must hold before memory is given out; knows tags of the report, no meaning.
 use std::mem::size_of;
 
-use mcad_wire::reading::{Cgroup, CgroupDetail, EndedPod, Fields, GpuUse, Malformed, Value, XidErrors};
+use mcad_wire::reading::{
+    Assignment, Cgroup, CgroupDetail, DeviceIds, EndedPod, Fields, Gpu, GpuUse, Malformed, MigInstance, Value,
+    XidErrors,
+};
 use mcad_wire::report::REPORT_VERSION;
 
-use super::{
-    Listed, MAX_ABSENCES, MAX_ASSIGNMENTS, MAX_CGROUPS, MAX_DECODED_BYTES, MAX_DEVICES, MAX_ENDED_PODS, Refusal,
-    at_most, not_protobuf,
-};
+use super::{Listed, MAX_ABSENCES, MAX_CGROUPS, MAX_DECODED_BYTES, MAX_ENDED_PODS, Refusal, at_most, not_protobuf};
 
 /// Tags of wire's `Report`; tags never change (docs/report.md).
 const VERSION: u32 = 1;
@@ -26,6 +26,10 @@ const ASSIGNED: u32 = 1;
 const ALLOCATABLE: u32 = 2;
 /// A cgroup in memory.
 const CGROUP_BYTES: usize = size_of::<Cgroup>() + size_of::<CgroupDetail>();
+/// A device in memory. More than there may be are decoded, as long as there is room, and left out then.
+const DEVICE_BYTES: usize = max(size_of::<Gpu>(), size_of::<MigInstance>());
+/// A container or a resource with devices, likewise.
+pub(super) const ASSIGNMENT_BYTES: usize = max(size_of::<Assignment>(), size_of::<DeviceIds>());
 /// The largest element of the other lists in memory: every field is taken for one.
 pub(super) const ELEMENT_BYTES: usize = max(max(size_of::<GpuUse>(), size_of::<XidErrors>()), size_of::<&str>());
 
@@ -49,12 +53,12 @@ pub(super) fn scan(body: &[u8]) -> Result<usize, Refusal> {
     }
     at_most(Listed::Cgroups, listed.cgroups, MAX_CGROUPS)?;
     at_most(Listed::Cgroups, listed.ended_pods, MAX_ENDED_PODS)?;
-    at_most(Listed::Devices, listed.devices, MAX_DEVICES)?;
-    at_most(Listed::Assignments, listed.assignments, MAX_ASSIGNMENTS)?;
     at_most(Listed::Absences, listed.absences, MAX_ABSENCES)?;
     let bytes = body.len()
         + listed.cgroups * CGROUP_BYTES
         + listed.ended_pods * size_of::<EndedPod>()
+        + listed.devices * DEVICE_BYTES
+        + listed.assignments * ASSIGNMENT_BYTES
         + listed.elements * ELEMENT_BYTES;
     if bytes > MAX_DECODED_BYTES { Err(Refusal::DecodedOversized) } else { Ok(listed.cgroups) }
 }

@@ -138,7 +138,7 @@ fn a_report_that_grows_when_it_is_decoded_is_refused_before() {
             report.assignments = Some(Assignments { assigned, allocatable: vec![] });
         })
     };
-    let decoded = |devices: usize| body(devices).len() + devices * scan::ELEMENT_BYTES;
+    let decoded = |devices: usize| body(devices).len() + scan::ASSIGNMENT_BYTES + devices * scan::ELEMENT_BYTES;
     let mut most = MAX_DECODED_BYTES / (scan::ELEMENT_BYTES + 2);
     while decoded(most) > MAX_DECODED_BYTES {
         most -= 1;
@@ -156,13 +156,51 @@ fn an_id_is_listed_once() {
         report.cgroups = Some(all);
     };
     check_reason(twice, "duplicate_id");
-    check_reason(|report| report.gpus = Some(gpus(vec![gpu("GPU-1", None), gpu("GPU-1", None)])), "duplicate_id");
+    let gpu_twice = |report: &mut Report| report.gpus = Some(gpus(vec![gpu("GPU-1", None), gpu("GPU-1", None)]));
+    check_left_out(gpu_twice, Part::Gpus, "duplicate_id");
     let instance = |report: &mut Report| {
         let mut parent = gpu("GPU-1", None);
         parent.mig_instances = vec![mig("MIG-1", "1g.10gb"), mig("MIG-1", "1g.10gb")];
         report.gpus = Some(gpus(vec![parent]));
     };
-    check_reason(instance, "duplicate_id");
+    check_left_out(instance, Part::Gpus, "duplicate_id");
+}
+
+/// All but that part is taken, for that reason.
+#[track_caller]
+fn check_left_out(change: impl FnOnce(&mut Report), part: Part, reason: &str) {
+    let mut sent = full();
+    change(&mut sent);
+    let body = sent.encode_to_vec();
+    let received = receive(&body).unwrap();
+    let left_out: Vec<_> = received.left_out.iter().map(|left| (left.part, left.why.reason())).collect();
+    assert_eq!(left_out, [(part, reason)]);
+    match part {
+        Part::Gpus => sent.gpus = None,
+        Part::Assignments => sent.assignments = None,
+    }
+    assert_eq!(received.report.to_owned(), sent);
+    assert_eq!(received.encoded(), sent.encode_to_vec());
+}
+
+#[test]
+fn a_driver_or_a_kubelet_that_says_nonsense_costs_that_part_alone() {
+    let many = (0..600).map(|at| gpu(&format!("GPU-{at}"), None)).collect::<Vec<_>>();
+    check_left_out(|report| report.gpus = Some(gpus(many)), Part::Gpus, "too_many_devices");
+    check_left_out(|report| report.gpus = Some(gpus(vec![gpu("", None)])), Part::Gpus, "impossible_figure");
+    let long = |name: &str| Assignment { pod: name.repeat(300), ..Assignment::default() };
+    let assigned = |assigned| Some(Assignments { assigned, allocatable: vec![] });
+    check_left_out(|report| report.assignments = assigned(vec![long("x")]), Part::Assignments, "name_too_long");
+    let many = vec![Assignment::default(); MAX_ASSIGNMENTS + 1];
+    check_left_out(|report| report.assignments = assigned(many), Part::Assignments, "too_many_assignments");
+}
+
+#[test]
+fn devices_that_would_take_more_memory_than_a_report_may_are_refused_before_they_are_decoded() {
+    // Two bytes each on the wire: field 12, and in it field 2, empty.
+    let list = [0x12, 0].repeat(200_000);
+    let body = [&[0x08, 1, 0x62, 0x80, 0xb5, 0x18][..], &list].concat();
+    assert_eq!(scan::scan(&body), Err(Refusal::DecodedOversized));
 }
 
 #[test]

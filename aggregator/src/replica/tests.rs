@@ -2,6 +2,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use mcad_accounting::cluster::Orphans;
 use mcad_accounting::object::{Kind, decode};
 use mcad_testkit::reports::at;
 use mcad_wire::report::{Cgroup, Cgroups, EndedPod, REPORT_VERSION, Report};
@@ -39,6 +40,35 @@ fn of_ended_pods_only_those_are_kept_that_the_cluster_has_or_had() {
     assert_eq!(kept(), ["known"]);
     kubernetes.apply(Event::Delete(pod), at(0));
     assert_eq!(kept(), ["known"]);
+}
+
+#[test]
+fn a_list_is_taken_in_slices_and_known_only_when_all_of_it_is_there() {
+    let pod = |at: usize, node: &str| {
+        let metadata = json!({"name": format!("p{at}"), "namespace": "a", "uid": at.to_string()});
+        decode(Kind::Pod, json!({"metadata": metadata, "spec": {"nodeName": node}})).unwrap()
+    };
+    let listed = || (0..3 * SLICE + 7).map(|at| pod(at, "new")).collect::<Vec<_>>();
+    let others = || (0..SLICE).map(|at| pod(10 * SLICE + at, "old"));
+    let cluster = |kubernetes: &Kubernetes| {
+        let cluster = lock(&kubernetes.cluster);
+        (cluster.pods().count(), cluster.knows_pods(), cluster.orphans())
+    };
+    let sliced = Kubernetes::new(Cluster::default(), Options::default(), Ages::Count);
+    others().for_each(|pod| sliced.apply(Event::Apply(pod), at(0)));
+    lock(&sliced.cluster).begin_reset(Source::Pods, &listed());
+    assert_eq!(
+        cluster(&sliced),
+        (0, false, Orphans::default()),
+        "what is not listed is gone, and nothing is known yet"
+    );
+    let before = sliced.changes.load(Ordering::Relaxed);
+    sliced.apply(Event::Reset(Source::Pods, listed()), at(0));
+    assert!(sliced.changes.load(Ordering::Relaxed) > before, "fit is not made anew");
+    let mut whole = Cluster::default();
+    others().for_each(|pod| whole.apply(Event::Apply(pod)));
+    whole.apply(Event::Reset(Source::Pods, listed()));
+    assert_eq!(cluster(&sliced), (3 * SLICE + 7, true, whole.orphans()));
 }
 
 /// One that says what every report must.

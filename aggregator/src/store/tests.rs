@@ -243,3 +243,23 @@ proptest! {
         prop_assert_eq!(stored.cpu_busy_nanocores(), expected);
     }
 }
+
+#[test]
+fn a_time_since_boot_that_was_years_off_silences_its_node_for_no_other_report() {
+    let years_ns = 10 * 365 * 24 * 3600 * 1_000_000_000;
+    let mut store = Store::new(Limits::KUBERNETES);
+    assert_eq!(insert(&mut store, report("n", 1), at(0)), Ok(Outcome::Taken));
+    let wrong = Report { uptime_ns: years_ns, ..report("n", 2) };
+    assert_eq!(insert(&mut store, wrong, at(10)), Ok(Outcome::Taken));
+    assert_eq!(insert(&mut store, report("n", 3), at(20)), Ok(Outcome::Taken));
+    assert_eq!(insert(&mut store, report("n", 4), at(30)), Ok(Outcome::Taken));
+    // One that somebody kept is still older.
+    assert_eq!(insert(&mut store, report("n", 2), at(40)), Ok(Outcome::Dropped(NoNews::Older)));
+    // The same of an agent that was started since.
+    let wrong = Report { uptime_ns: years_ns, ..report("n", 5) };
+    assert_eq!(insert(&mut store, wrong, at(50)), Ok(Outcome::Taken));
+    let next = Report { started_at_ms: 2_000, sequence: 1, uptime_ns: 170_000_000_000, ..report("n", 6) };
+    assert_eq!(insert(&mut store, next, at(60)), Ok(Outcome::Taken));
+    let before = Report { uptime_ns: 100_000_000_000, ..report("n", 7) };
+    assert_eq!(insert(&mut store, before, at(70)), Ok(Outcome::Dropped(NoNews::Older)));
+}

@@ -79,7 +79,7 @@ pub enum Distrust {
 
 /// The words for an enum's variants: a list of them, and which one it is. Each word stands in one place, beside what it stands for.
 macro_rules! reasons {
-    ($words_are:vis $words:ident: { $($reason:pat => $word:literal,)+ } $(else $other:pat => $of_other:expr)?) => {
+    ($words_are:vis $words:ident: { $($reason:pat => $word:literal,)+ } $(else $other:pat => $of_other:expr)*) => {
         /// The words that are its own.
         $words_are const $words: &[&str] = &[$($word),+];
 
@@ -87,7 +87,7 @@ macro_rules! reasons {
         pub fn reason(&self) -> &'static str {
             match self {
                 $($reason => $word,)+
-                $($other => $of_other,)?
+                $($other => $of_other,)*
             }
         }
     };

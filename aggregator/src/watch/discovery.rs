@@ -17,6 +17,9 @@ use tokio::{
 
 use super::{Settings, Told, follow, seen::SeenAppWrapper};
 
+/// AppWrappers that are asked for at once. Each may be 1.5 MiB long, and an answer is in memory as a whole.
+const PAGE: u32 = 64;
+
 /// See the module's documentation.
 pub struct Discovery<'a> {
     client: &'a Client,
@@ -68,7 +71,8 @@ impl<'a> Discovery<'a> {
                     let source = Source::AppWrappers(*version);
                     let (client, settings, tell) = (self.client.clone(), self.settings, self.tell.clone());
                     watches.spawn(async move {
-                        follow::<SeenAppWrapper>(&client, source, Config::default(), settings, &tell).await;
+                        follow::<SeenAppWrapper>(&client, source, Config::default().page_size(PAGE), settings, &tell)
+                            .await;
                     })
                 });
             }

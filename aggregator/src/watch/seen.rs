@@ -59,10 +59,21 @@ impl<'de, K: SeenKind> Deserialize<'de> for Seen<K> {
         };
         let object = decode(K::KIND, value).map_err(|error| {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            format!("{error}{cause}")
+            shortened(format!("{error}{cause}"))
         });
         Ok(Self { meta, object, kind: PhantomData })
     }
+}
+
+/// So much of a sentence is said: what is wrong is quoted in it, and may be as long as the object.
+const SENTENCE_BYTES: usize = 1024;
+
+fn shortened(mut sentence: String) -> String {
+    if sentence.len() > SENTENCE_BYTES {
+        sentence.truncate(sentence.floor_char_boundary(SENTENCE_BYTES));
+        sentence.push('…');
+    }
+    sentence
 }
 
 impl<K: SeenKind> Resource for Seen<K> {
@@ -107,6 +118,17 @@ mod tests {
         let seen = seen(r#"{"metadata": {"name": "p", "namespace": "n", "resourceVersion": "7"}, "spec": 3}"#);
         assert!(seen.object.clone().unwrap_err().contains("spec"), "{:?}", seen.object);
         assert_eq!(seen.meta().resource_version.as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn what_is_said_of_an_object_is_short_however_long_it_is() {
+        let long = "ä".repeat(100_000);
+        let seen = seen(&format!(r#"{{"metadata": {{"name": "p", "namespace": "n"}}, "spec": "{long}"}}"#));
+        let said = seen.object.unwrap_err();
+        assert!(
+            said.len() < SENTENCE_BYTES + 4 && said.starts_with("Pod n/p: field `spec`") && said.ends_with('…'),
+            "{said}"
+        );
     }
 
     #[test]

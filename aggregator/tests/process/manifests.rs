@@ -284,6 +284,63 @@ fn ports_for_metrics_are_open_to_namespaces_of_monitoring_alone() {
     }
 }
 
+#[test]
+fn a_namespace_says_its_level_of_pod_security_in_each_mode_and_why() {
+    let text = read("deploy/base/namespace.yaml");
+    for (mode, level) in [("enforce", "privileged"), ("warn", "privileged"), ("audit", "baseline")] {
+        let line = format!("    pod-security.kubernetes.io/{mode}: {level}");
+        let at = text.lines().position(|there| there == line).unwrap_or_else(|| panic!("no {line}"));
+        assert!(text.lines().nth(at - 1).unwrap().trim().starts_with("# "), "{mode}: no reason above it");
+    }
+    for overlay in overlays() {
+        let Some(objects) = render(&overlay) else { return };
+        for namespace in of_kind(&objects, "Namespace") {
+            let labels = namespace["metadata"]["labels"].as_object().unwrap();
+            let modes = labels.keys().filter(|label| label.starts_with("pod-security.kubernetes.io/")).count();
+            assert_eq!(modes, 3, "{overlay}: {}", name(namespace));
+        }
+    }
+}
+
+/// A restart would begin the first list again, so no probe that restarts may wait for it.
+#[test]
+fn a_slow_first_list_restarts_nothing_and_fails_no_rollout() {
+    for overlay in overlays() {
+        let Some(objects) = render(&overlay) else { return };
+        for (workload, spec) in workloads(&objects) {
+            let container = &spec.containers[0];
+            for probe in [&container.startup_probe, &container.liveness_probe] {
+                let path = probe.as_ref().unwrap().http_get.as_ref().unwrap().path.as_deref();
+                assert_eq!(path, Some("/live"), "{overlay}: {}", name(workload));
+            }
+            let startup = container.startup_probe.as_ref().unwrap();
+            let allowed_s = startup.period_seconds.unwrap() * startup.failure_threshold.unwrap();
+            assert!(allowed_s >= 600 && startup.timeout_seconds.unwrap() >= 5, "{overlay}: {}", name(workload));
+            if workload["kind"] == "Deployment" {
+                assert!(workload["spec"]["progressDeadlineSeconds"].as_u64().unwrap() >= 1800, "{overlay}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_component_digests_names_both_images_by_digest_and_none_by_tag() {
+    let folder = tempfile::tempdir().unwrap();
+    let copied = Command::new("cp").arg("-r").arg(root().join("deploy")).arg(folder.path()).status().unwrap();
+    assert!(copied.success());
+    for overlay in overlays() {
+        let above = folder.path().join("above");
+        std::fs::create_dir_all(&above).unwrap();
+        let kustomization = format!("resources: [../{overlay}]\ncomponents: [../deploy/components/digests]\n");
+        std::fs::write(above.join("kustomization.yaml"), kustomization).unwrap();
+        let Some(objects) = render(&above.display().to_string()) else { return };
+        let images: BTreeSet<_> =
+            workloads(&objects).iter().map(|(_, spec)| spec.containers[0].image.clone().unwrap()).collect();
+        let expected = |name| format!("docker.io/mcad-metrics/{name}@sha256:{}", "0".repeat(64));
+        assert_eq!(images, ["agent", "aggregator"].map(expected).into(), "{overlay}");
+    }
+}
+
 /// Every line that grants something has its reason: on the line itself or in the comment above its list.
 #[test]
 fn every_capability_mount_and_verb_has_its_reason_beside_it() {

@@ -47,7 +47,8 @@ struct Watched {
 impl Watched {
     fn start(client: Client, grace: Duration) -> Self {
         let (tell, mut told) = mpsc::channel(64);
-        let settings = Settings { grace, discover_every: Duration::from_millis(200) };
+        let every = Duration::from_millis(200);
+        let settings = Settings { grace, discover_every: every, check_every: every };
         let cluster = Arc::new(Mutex::new(Cluster::default()));
         let (undecodable, broke): (Arc<Mutex<Vec<_>>>, Arc<Mutex<Vec<_>>>) = Default::default();
         let (view, bad, breaks) = (Arc::clone(&cluster), Arc::clone(&undecodable), Arc::clone(&broke));
@@ -193,6 +194,34 @@ async fn what_happened_while_the_history_expired_is_made_up_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_restore_of_etcd_took_away_without_an_event_is_gone() {
+    let Some(mut server) = ApiServer::start().await else { return };
+    let client = server.client();
+    define(&client).await;
+    create(&nodes(&client), node("a")).await;
+    create(&appwrappers(&client, WORKLOAD, "v1beta2"), appwrapper("first")).await;
+    create(&pods(&client), pod("p", "a", &json!({}))).await;
+    // A grace so long that no watch is lost, and nothing but the check finds it out.
+    let watched = Watched::start(server.client(), Duration::from_hours(1));
+    watched.shows(&["a"], 1, &[("first", Version::V1Beta2)]).await;
+
+    server.kill();
+    let backup = server.back_up();
+    server.restart().await;
+    let client = server.client();
+    create(&nodes(&client), node("b")).await;
+    create(&appwrappers(&client, WORKLOAD, "v1beta2"), appwrapper("second")).await;
+    create(&pods(&client), pod("q", "a", &json!({}))).await;
+    watched.shows(&["a", "b"], 2, &[("first", Version::V1Beta2), ("second", Version::V1Beta2)]).await;
+    server.kill();
+    server.restore(&backup);
+    server.restart().await;
+    watched.shows(&["a"], 1, &[("first", Version::V1Beta2)]).await;
+    let broke = watched.broke.lock().unwrap().clone();
+    assert!(broke.iter().any(|(_, why)| *why == "rewound"), "{broke:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_definition_may_vanish_and_come_back() {
     let Some(server) = ApiServer::start().await else { return };
     let client = server.client();
@@ -244,6 +273,40 @@ async fn explain_waits_until_all_is_known_and_says_what_is_not() {
         missing.starts_with("after 1 s the cluster is not known: nodes (unreachable), pods (unreachable)"),
         "{missing}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_appwrapper_as_large_as_the_api_server_takes_hides_nothing_else_and_is_named() {
+    let Some(server) = ApiServer::start().await else { return };
+    let client = server.client();
+    define(&client).await;
+    create(&nodes(&client), node("a")).await;
+    create(&appwrappers(&client, WORKLOAD, "v1beta2"), appwrapper("usual")).await;
+    // 40,000 names of resources, 1 MB, which no CRD forbids.
+    let requests: serde_json::Map<String, Value> =
+        (0..40_000).map(|at| (format!("example.com/r{at:06}"), "1".into())).collect();
+    let mut large = appwrapper("large");
+    large["spec"]["components"][0]["template"]["spec"]["containers"][0]["resources"] = json!({"requests": requests});
+    create(&appwrappers(&client, WORKLOAD, "v1beta2"), large).await;
+
+    // Listed at the start, and both versions serve it.
+    let process = Aggregator::watching(&server.kubeconfig(), &[]);
+    let left_out = |version: &str, count: u8| {
+        format!(
+            "mcad_aggregator_objects_left_out{{list=\"appwrappers.{WORKLOAD}/{version}\",reason=\"resources\"}} {count}\n"
+        )
+    };
+    until("it is counted", || process.scrape().contains(&left_out("v1beta2", 1))).await;
+    until("ready", || process.is_ready()).await;
+    let text = process.scrape();
+    assert!(text.contains("mcad_appwrapper_info{appwrapper=\"usual\""), "{text}");
+    assert!(!text.contains("appwrapper=\"large\"") && !text.contains("example_com_r"), "it has series");
+    let page = process.get("/api/v1/cluster").unwrap();
+    assert!(page.contains("AppWrapper is left out (default/large): it has more than 128"), "{page}");
+    assert!(process.get("/live").unwrap().starts_with("HTTP/1.0 200"));
+
+    delete(&appwrappers(&client, WORKLOAD, "v1beta2"), "large").await;
+    until("it is gone", || process.scrape().contains(&left_out("v1beta2", 0))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

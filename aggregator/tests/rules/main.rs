@@ -17,5 +17,6 @@ mod placed;
 mod properties;
 mod requests;
 mod room;
+mod series;
 mod slots;
 mod used;

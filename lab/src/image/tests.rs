@@ -339,3 +339,20 @@ fn programs_name_no_folder_of_this_machine() {
         assert_eq!(found, None, "{path} names {root}");
     }
 }
+
+#[test]
+fn the_component_of_digests_gets_those_of_what_was_built_and_keeps_the_others() {
+    let template = std::fs::read_to_string(workspace::root().join(DIGESTS).join("kustomization.yaml")).unwrap();
+    let [agent, aggregator] = ["a", "b"].map(|digit| format!("sha256:{}", digit.repeat(64)));
+    let one = with_digest(&template, Program::Agent.repository(), &agent).unwrap();
+    let both = with_digest(&one, Program::Aggregator.repository(), &aggregator).unwrap();
+    let digests = |text: &str| -> Vec<String> {
+        text.lines().filter_map(|line| line.trim().strip_prefix("digest: ").map(str::to_owned)).collect()
+    };
+    let none = format!("sha256:{}", "0".repeat(64));
+    assert_eq!(digests(&template), [none.clone(), none.clone()]);
+    assert_eq!(digests(&one), [agent.clone(), none]);
+    assert_eq!(digests(&both), [agent, aggregator]);
+    assert_eq!(both.lines().count(), template.lines().count());
+    assert!(with_digest(&template, "docker.io/another", "sha256:0").is_err());
+}

@@ -89,11 +89,15 @@ pub struct Orphans {
 }
 
 impl Orphans {
-    pub(super) fn add(&mut self, held: &Held) {
-        self.pods += held.pods;
-        for of_owner in [&held.requested.appwrapper, &held.requested.other] {
-            self.requested.add_times(of_owner.amounts(), 1);
+    /// Of nodes whose pods hold so much.
+    pub(super) fn of<'a>(all: impl Iterator<Item = &'a Held>) -> Self {
+        let (mut pods, mut requested) = (0, Sum::default());
+        for held in all {
+            pods += held.pods;
+            requested.put(&held.requested.appwrapper.amounts());
+            requested.put(&held.requested.other.amounts());
         }
+        Self { pods, requested: requested.amounts() }
     }
 }
 

@@ -5,6 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::choice::Choice;
 use super::columns::Columns;
@@ -12,7 +13,7 @@ use super::pods::{Left, Pods, Room, conflict, fitting, left, room, takes, takes_
 use super::settle::settle;
 use super::steps::Steps;
 use crate::object::demand::PodGroup;
-use crate::object::{AppWrapperName, HostPort};
+use crate::object::{AppWrapperName, Constraints, HostPort};
 use crate::options::tolerated::Tolerated;
 use crate::resource::Amounts;
 use crate::snapshot::Unplaced;
@@ -30,6 +31,9 @@ pub(super) struct Rooms<'a> {
     /// Whether a place is in use by the AppWrapper at hand.
     touched: Vec<bool>,
 }
+
+/// So many bytes of text are hashed in the time of a look at a node.
+const BYTES_PER_LOOK: u64 = 16;
 
 /// What the pods of the AppWrapper at hand that were placed have taken.
 #[derive(Default)]
@@ -72,12 +76,33 @@ impl<'a> Rooms<'a> {
 
     /// Tries to place the pods of an AppWrapper that need a place.
     pub(super) fn place(&mut self, owner: &AppWrapperName, unplaced: &Unplaced, steps: &mut Steps) -> Verdict {
+        if !steps.affords(self.looks(&unplaced.groups)) {
+            return Verdict { part: unplaced.part, needed: unplaced.needed, placed: 0, outcome: Outcome::Unproven };
+        }
         let groups = unplaced.groups.iter().filter(|group| group.count > 0);
         let mut pods: Vec<Pods<'_>> =
             groups.map(|group| Pods { group, selected: self.selected(group), owner }).collect();
         pods.sort_by_key(|pods| Reverse(left(&pods.group.requests)));
         let (outcome, placed) = self.settle(&pods, unplaced.needed, steps);
         Verdict { part: unplaced.part, needed: unplaced.needed, placed, outcome }
+    }
+
+    /// How often nodes are looked at for these groups at most: for each group all of them, and for each of their constraints; which are
+    /// hashed for each group.
+    fn looks(&self, groups: &[PodGroup]) -> u64 {
+        let nodes = self.by_room.len() as u64;
+        let mut known: HashMap<*const Constraints, u64> = HashMap::new();
+        let of_group = |group: &PodGroup| {
+            let mut looks = nodes;
+            let constraints = &group.constraints;
+            let hashed = *known.entry(Arc::as_ptr(constraints)).or_insert_with(|| {
+                let (conditions, values) = constraints.size();
+                looks += nodes * (conditions + values) as u64;
+                constraints.text_bytes() as u64 / BYTES_PER_LOOK
+            });
+            looks + hashed
+        };
+        groups.iter().map(of_group).sum()
     }
 
     fn settle(&mut self, pods: &[Pods<'_>], needed: u64, steps: &mut Steps) -> (Outcome, u64) {

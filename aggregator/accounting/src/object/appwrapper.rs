@@ -4,6 +4,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Number, Value};
 
+use super::limits::{Excess, TEXT_BYTES};
 use super::meta::{Meta, instant_ms, nullable};
 use super::needed::Needed::{self, Fields, Whole};
 use crate::object::demand::{Component, Demand, GenericItem, of_components, of_generic_items};
@@ -43,8 +44,10 @@ pub struct AppWrapper {
     pub queued_at_ms: Option<i64>,
     /// `minAvailable`: so many pods must be placed for it to start. Absent: all.
     pub min_available: Option<u32>,
-    /// What it asks for.
+    /// What it asks for; nothing where it has too much for it to be known.
     pub demand: Demand,
+    /// Why what it asks for is not known, so that it is left out; absent: it is known.
+    pub excess: Option<Excess>,
 }
 
 /// The groups and versions under which an API server may serve AppWrappers.
@@ -227,9 +230,22 @@ impl From<RawAppWrapper> for AppWrapper {
             ),
             Version::V1Beta2 => (status.phase, label(PRIORITY_CLASS), label(QUEUE), created_ms),
         };
+        let demand = match components {
+            Some(components) => of_components(components),
+            None => of_generic_items(&spec.resources.generic_items),
+        };
+        let (demand, mut excess) =
+            demand.map_or_else(|excess| (Demand::default(), Some(excess)), |demand| (demand, None));
+        // The API server bounds what it knows, but not what a controller or a tenant puts into a status.
+        if [&state, &metadata.namespace, &metadata.name].iter().any(|text| text.len() > TEXT_BYTES)
+            || [&priority, &queue].iter().any(|text: &&Arc<str>| text.len() > TEXT_BYTES)
+        {
+            excess = excess.or(Some(Excess::Text));
+        }
         Self {
             served,
             version,
+            excess,
             state: state.into(),
             can_run: version == Version::V1Beta1 && status.canrun,
             priority,
@@ -241,10 +257,7 @@ impl From<RawAppWrapper> for AppWrapper {
                 .as_i64()
                 .and_then(|n| u32::try_from(n).ok())
                 .filter(|n| *n > 0),
-            demand: match components {
-                Some(components) => of_components(components),
-                None => of_generic_items(&spec.resources.generic_items),
-            },
+            demand,
             name: AppWrapperName { namespace: metadata.namespace.into(), name: metadata.name.into() },
             uid: metadata.uid.into(),
         }

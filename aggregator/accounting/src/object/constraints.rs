@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::limits::{CONDITIONS, Excess, VALUES, over};
 use super::meta::nullable;
 use super::node::{Effect, Node, Taint};
 
@@ -89,6 +90,36 @@ impl Constraints {
         both.selector.extend(added.node_selector.iter().map(|(key, value)| (key.clone(), value.clone())));
         both.tolerations.extend(added.tolerations.iter().cloned());
         both
+    }
+
+    /// Why they are too many to be tried on every node; absent: they are not.
+    pub(crate) fn excess(&self) -> Option<Excess> {
+        let (conditions, values) = self.size();
+        over(conditions, CONDITIONS, Excess::Conditions).or(over(values, VALUES, Excess::Conditions))
+    }
+
+    /// How many conditions they are, and how many values are in them.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let terms = self.affinity.iter().flatten();
+        let (mut conditions, mut values) = (self.selector.len() + self.tolerations.len(), 0);
+        for term in terms {
+            let requirements = term.match_expressions.iter().chain(&term.match_fields);
+            conditions += 1 + term.match_expressions.len() + term.match_fields.len();
+            values += requirements.map(|requirement| requirement.values.len()).sum::<usize>();
+        }
+        (conditions, values)
+    }
+
+    /// How long the texts in them are.
+    pub(crate) fn text_bytes(&self) -> usize {
+        let selector = self.selector.iter().map(|(key, value)| key.len() + value.len());
+        let requirements =
+            self.affinity.iter().flatten().flat_map(|t| t.match_expressions.iter().chain(&t.match_fields));
+        let affinity =
+            requirements.map(|r| r.key.len() + r.operator.len() + r.values.iter().map(String::len).sum::<usize>());
+        let tolerations =
+            self.tolerations.iter().map(|t| t.key.len() + t.operator.len() + t.value.len() + t.effect.len());
+        selector.chain(affinity).chain(tolerations).sum()
     }
 
     /// Whether a pod under these constraints tolerates the taint.

@@ -2,6 +2,8 @@
 //!
 //! Owns the way from a spec to groups of identical pods. Which of them are left to place is in [`rest`]. Whether they fit is in [`crate::fit`], what they got in
 //! [`crate::cluster`].
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -9,6 +11,7 @@ use serde_json::Value;
 
 use crate::object::HostPort;
 use crate::object::constraints::{Added, Constraints};
+use crate::object::limits::{CONDITION_BYTES, Excess, POD_SETS, RESOURCES, TEXT_BYTES, over};
 use crate::object::meta::nullable;
 use crate::object::others::Others;
 use crate::object::quantities::Quantities;
@@ -94,10 +97,11 @@ struct PodSet {
     replicas: Value,
 }
 
-/// The demand of a v1beta1 AppWrapper.
-pub(crate) fn of_generic_items(items: &[GenericItem]) -> Demand {
+/// The demand of a v1beta1 AppWrapper; or why it is not known.
+pub(crate) fn of_generic_items(items: &[GenericItem]) -> Result<Demand, Excess> {
     let mut found = Found::default();
     for item in items {
+        found.object()?;
         // MCAD looks at nothing of an item without a template.
         if item.generictemplate.is_null() {
             continue;
@@ -107,6 +111,7 @@ pub(crate) fn of_generic_items(items: &[GenericItem]) -> Demand {
         let template = if pod_spec.is_null() { Some(Template::default()) } else { Template::from_spec(pod_spec) };
         found.unreadable += u32::from(template.is_none());
         let template = template.unwrap_or_default();
+        found.constrain(&template.constraints)?;
         // Without a list of containers it is no pod, and there are none of it; with an empty one they ask for nothing.
         //
         // Source: project-codeflare/multi-cluster-app-dispatcher `genericresource.go`, `hasFields`.
@@ -115,56 +120,77 @@ pub(crate) fn of_generic_items(items: &[GenericItem]) -> Demand {
                 found.unreadable += template.work.unreadable();
                 let counted_by_mcad = replicas(&spec["replicas"], 1);
                 for container in &template.work.containers {
+                    within(container.resources.requests.excess.or(container.resources.limits.excess))?;
                     let amounts = dispatcher_amounts(&container.resources);
-                    found.total.add_times(&amounts, counted_by_mcad.into());
+                    found.request(&amounts, counted_by_mcad)?;
                 }
                 let is_job = is_of(&item.generictemplate, "batch/v1", "Job");
                 let count = if is_job { job_pods(spec) } else { counted_by_mcad };
-                found.groups.push(group(count, template.work.effective_of_template(), &template));
+                found.group(group(count, template.work.effective_of_template(), &template)?)?;
             } else {
-                found.note_unknown(&item.generictemplate);
+                found.note_unknown(&item.generictemplate)?;
             }
         }
         for pods in &item.custompodresources {
             let Requirements { requests, limits } = &pods.resources;
             found.unreadable += requests.unreadable + limits.unreadable;
+            within(requests.excess.or(limits.excess))?;
             let count = replicas(&pods.replicas, 0);
             let amounts = dispatcher_amounts(&pods.resources);
-            found.total.add_times(&amounts, count.into());
+            found.request(&amounts, count)?;
             let mut others = requests.clone();
             others.fill_in_zeros(limits);
-            let each = Effective { amounts, others: Others::from_quantities(&others) };
-            found.groups.push(group(count, each, &template));
+            let each = Effective { amounts, excess: others.excess, others: Others::from_quantities(&others) };
+            found.group(group(count, each, &template)?)?;
         }
     }
-    found.into()
+    Ok(found.into())
 }
 
-/// The demand of a v1beta2 AppWrapper.
-pub(crate) fn of_components(components: &[Component]) -> Demand {
+/// The demand of a v1beta2 AppWrapper; or why it is not known.
+pub(crate) fn of_components(components: &[Component]) -> Result<Demand, Excess> {
     let mut found = Found::default();
     for component in components {
+        found.object()?;
         let declared = component.pod_sets.iter().map(|set| (set.path.clone(), replicas(&set.replicas, 1)));
         let sets = if component.pod_sets.is_empty() { inferred(&component.template) } else { declared.collect() };
         if sets.is_empty() {
-            found.note_unknown(&component.template);
+            found.note_unknown(&component.template)?;
         }
+        // Many pod sets may be of one template, which is read once: its length times their number is no work to be done.
+        let mut read: HashMap<*const Value, Option<Identical>> = HashMap::new();
         for (at, (path, count)) in sets.into_iter().enumerate() {
             // A path that leads nowhere drops its pods.
             let spec = at_path(&component.template, &path).and_then(|template| template.get("spec"));
-            let Some(template) = spec.filter(|spec| spec.is_object()).and_then(Template::from_spec) else {
+            let identical = match spec.filter(|spec| spec.is_object()) {
+                None => &None,
+                Some(spec) => match read.entry(std::ptr::from_ref(spec)) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => new.insert(found.identical(spec)?),
+                },
+            };
+            let Some(Identical { group, amounts, unreadable }) = identical else {
                 found.unreadable += 1;
                 continue;
             };
-            found.unreadable += template.work.unreadable();
-            let each = template.work.effective_of_template();
-            found.total.add_times(&each.amounts, count.into());
+            found.unreadable += unreadable;
+            found.request(amounts, count)?;
             let added = component.pod_set_infos.get(at).filter(|added| !added.is_empty());
-            let admitted = added.map(|added| Arc::new(template.constraints.with(added)));
-            found.groups.push(PodGroup { admitted, ..group(count, each, &template) });
+            let admitted = added.map(|added| Arc::new(group.constraints.with(added)));
+            admitted.iter().try_for_each(|admitted| found.constrain(admitted))?;
+            found.group(PodGroup { count, admitted, ..group.clone() })?;
         }
     }
-    found.into()
+    Ok(found.into())
+}
+
+/// What all pods of one template have alike.
+struct Identical {
+    /// Of no pods.
+    group: PodGroup,
+    /// What each requests of resources that have a ladder.
+    amounts: Amounts,
+    unreadable: u32,
 }
 
 /// What was found in a spec so far.
@@ -174,11 +200,47 @@ struct Found {
     total: Amounts,
     unknown_kinds: Vec<String>,
     unreadable: u32,
+    /// Components or items so far.
+    objects: usize,
+    condition_bytes: usize,
 }
 
 impl Found {
+    /// There is one more component or item.
+    fn object(&mut self) -> Result<(), Excess> {
+        self.objects += 1;
+        within(over(self.objects, POD_SETS, Excess::PodSets))
+    }
+
+    /// So many pods request so much each.
+    fn request(&mut self, each: &Amounts, count: u32) -> Result<(), Excess> {
+        self.total.add_times(each, count.into());
+        within(over(self.total.extended().len(), RESOURCES, Excess::Resources))
+    }
+
+    /// There is one more group.
+    fn group(&mut self, group: PodGroup) -> Result<(), Excess> {
+        self.groups.push(group);
+        within(over(self.groups.len(), POD_SETS, Excess::PodSets))
+    }
+
+    /// There are more constraints to be kept.
+    fn constrain(&mut self, constraints: &Constraints) -> Result<(), Excess> {
+        self.condition_bytes += constraints.text_bytes();
+        within(constraints.excess().or(over(self.condition_bytes, CONDITION_BYTES, Excess::Conditions)))
+    }
+
+    /// The pods of this spec; absent: it is none.
+    fn identical(&mut self, spec: &Value) -> Result<Option<Identical>, Excess> {
+        let Some(template) = Template::from_spec(spec) else { return Ok(None) };
+        self.constrain(&template.constraints)?;
+        let each = template.work.effective_of_template();
+        let amounts = each.amounts.clone();
+        Ok(Some(Identical { group: group(0, each, &template)?, amounts, unreadable: template.work.unreadable() }))
+    }
+
     /// The pods of this object are not known, if it has any.
-    fn note_unknown(&mut self, object: &Value) {
+    fn note_unknown(&mut self, object: &Value) -> Result<(), Excess> {
         let text = |field: &str| object[field].as_str().unwrap_or_default();
         let (version, kind) = (text("apiVersion"), text("kind"));
         let has_none = match version.split_once('/') {
@@ -188,7 +250,12 @@ impl Found {
         if !kind.is_empty() && !has_none && !self.unknown_kinds.iter().any(|known| *known == kind) {
             self.unknown_kinds.push(kind.to_owned());
         }
+        within(over(kind.len(), TEXT_BYTES, Excess::Text))
     }
+}
+
+fn within(excess: Option<Excess>) -> Result<(), Excess> {
+    excess.map_or(Ok(()), Err)
 }
 
 /// Groups of the API whose objects make no pods.
@@ -205,7 +272,7 @@ const MAKERS: [&str; 2] = ["Pod", "ReplicationController"];
 
 impl From<Found> for Demand {
     fn from(found: Found) -> Self {
-        let Found { groups, total, unknown_kinds, unreadable } = found;
+        let Found { groups, total, unknown_kinds, unreadable, .. } = found;
         Self { groups: groups.into(), total, unknown_kinds: unknown_kinds.into(), unreadable }
     }
 }
@@ -269,14 +336,16 @@ fn is_of(object: &Value, api_version: &str, kind: &str) -> bool {
     object["apiVersion"] == api_version && object["kind"] == kind
 }
 
-fn group(count: u32, each: Effective, template: &Template) -> PodGroup {
-    let Effective { amounts: mut requests, others } = each;
+fn group(count: u32, each: Effective, template: &Template) -> Result<PodGroup, Excess> {
+    let Effective { amounts: mut requests, others, excess } = each;
     for (name, amount) in others.iter() {
         requests.add(&Resource::Extended(name.clone()), amount);
     }
     let work = &template.work;
     let constraints = template.constraints.clone();
-    PodGroup { count, requests, ports: work.host_ports(), priority: work.priority(), constraints, admitted: None }
+    let (ports, too_many_ports) = work.host_ports();
+    within(excess.or(too_many_ports))?;
+    Ok(PodGroup { count, requests, ports, priority: work.priority(), constraints, admitted: None })
 }
 
 /// What MCAD v1 takes one container, or one of `custompodresources`, for: in each dimension its request, or its limit

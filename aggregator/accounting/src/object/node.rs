@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::limits::{Excess, LABELS, TAINTS, over};
 use super::meta::{Meta, nullable};
 use super::needed::Needed::{self, Fields, Whole};
 use super::quantities::Quantities;
@@ -42,6 +43,8 @@ pub struct Node {
     pub expected_gpus: Option<u32>,
     /// Quantities that could not be read.
     pub unreadable: u32,
+    /// Why a part of it is left out; absent: all of it is there.
+    pub excess: Option<Excess>,
 }
 
 impl Node {
@@ -199,13 +202,22 @@ impl From<RawNode> for Node {
         let capacity = raw.status.capacity.unwrap_or_default();
         let unreadable = capacity.unreadable + raw.status.allocatable.as_ref().map_or(0, |a| a.unreadable);
         let allocatable = raw.status.allocatable.unwrap_or_else(|| capacity.clone());
+        let named = capacity.excess.or(allocatable.excess);
+        let labelled = over(raw.metadata.labels.len(), LABELS, Excess::Labels);
+        let tainted = over(raw.spec.taints.len(), TAINTS, Excess::Labels);
         let taint = |t: RawTaint| Taint { key: t.key.into(), value: t.value.into(), effect: Effect::named(&t.effect) };
         Self {
             expected_gpus: raw.metadata.annotations.get(EXPECTED_GPUS).and_then(|n| n.trim().parse().ok()),
             name: raw.metadata.name.into(),
             uid: raw.metadata.uid.into(),
-            labels: raw.metadata.labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
-            taints: raw.spec.taints.into_iter().map(taint).collect(),
+            labels: raw
+                .metadata
+                .labels
+                .into_iter()
+                .take(LABELS)
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect(),
+            taints: raw.spec.taints.into_iter().take(TAINTS).map(taint).collect(),
             cordoned: raw.spec.unschedulable,
             ready: raw.status.conditions.iter().any(|c| c.kind == "Ready" && c.status == "True"),
             capacity: Declared::from_quantities(&capacity),
@@ -214,6 +226,7 @@ impl From<RawNode> for Node {
             other_allocatable: Others::from_quantities(&allocatable),
             allocatable: Declared::from_quantities(&allocatable),
             unreadable,
+            excess: named.or(labelled).or(tainted),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Amounts of resources that have no ladder: `ephemeral-storage`, hugepages, volumes and whatever else objects name. They count
 //! for fit on nodes alone.
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::object::quantities::Quantities;
@@ -57,12 +58,13 @@ impl FromIterator<(Arc<str>, i128)> for Others {
 }
 
 /// A sum of amounts that come and go. A resource is named in it for as long as one of them names it.
+///
+/// Its names are whatever those who make pods write, so that one that comes or goes must not move all others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OthersSum(Vec<Summed>);
+pub struct OthersSum(BTreeMap<Arc<str>, Summed>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Summed {
-    name: Arc<str>,
     amount: i128,
     /// How many amounts name it.
     named: u32,
@@ -71,35 +73,28 @@ struct Summed {
 impl OthersSum {
     /// How much of one.
     pub fn get(&self, name: &str) -> i128 {
-        self.at(name).map_or(0, |at| self.0[at].amount)
+        self.0.get(name).map_or(0, |sum| sum.amount)
     }
 
     /// Adds an amount.
     pub fn put(&mut self, amounts: &Others) {
         for (name, amount) in amounts.iter() {
-            let at = self.at(name).unwrap_or_else(|at| {
-                self.0.insert(at, Summed { name: name.clone(), amount: 0, named: 0 });
-                at
-            });
-            self.0[at].amount = self.0[at].amount.saturating_add(amount);
-            self.0[at].named += 1;
+            match self.0.get_mut(name) {
+                Some(sum) => *sum = Summed { amount: sum.amount.saturating_add(amount), named: sum.named + 1 },
+                None => drop(self.0.insert(name.clone(), Summed { amount, named: 1 })),
+            }
         }
     }
 
     /// Takes away an amount that was put in.
     pub fn take(&mut self, amounts: &Others) {
         for (name, amount) in amounts.iter() {
-            let Ok(at) = self.at(name) else { continue };
-            self.0[at].amount = self.0[at].amount.saturating_sub(amount);
-            self.0[at].named = self.0[at].named.saturating_sub(1);
-            if self.0[at].named == 0 {
-                self.0.remove(at);
+            let Some(sum) = self.0.get_mut(name) else { continue };
+            *sum = Summed { amount: sum.amount.saturating_sub(amount), named: sum.named.saturating_sub(1) };
+            if sum.named == 0 {
+                self.0.remove(name);
             }
         }
-    }
-
-    fn at(&self, name: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|known| (*known.name).cmp(name))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::AppWrapperName;
+use super::limits::Excess;
 use super::meta::{Meta, nullable};
 use super::needed::Needed::{self, Fields, Whole};
 use super::port::HostPort;
@@ -12,6 +13,7 @@ use super::quantities::Quantities;
 use super::spec::{Container, Effective, Requirements, Work};
 use crate::object::others::Others;
 use crate::resource::{Amounts, Triple};
+use crate::steps;
 
 /// The label that the successor puts on the pods of an AppWrapper.
 const OWNER: &str = "workload.codeflare.dev/appwrapper";
@@ -55,6 +57,8 @@ pub struct Pod {
     pub rare: Option<Arc<Rare>>,
     /// Quantities that could not be read.
     pub unreadable: u32,
+    /// Why a part of it is left out; absent: all of it is there.
+    pub excess: Option<Excess>,
 }
 
 /// See [`Pod::rare`].
@@ -133,7 +137,7 @@ impl Pod {
         #[rustfmt::skip]
         let Self {
             namespace: _, name: _, uid: _, cgroup_uid: _, owner: _, requests: _,
-            node, phase, dispatcher_v1, dispatcher_v2, marks, rare, unreadable,
+            node, phase, dispatcher_v1, dispatcher_v2, marks, rare, unreadable, excess,
         } = self;
         *node == before.node
             && *phase == before.phase
@@ -142,6 +146,7 @@ impl Pod {
             && *marks == before.marks
             && *rare == before.rare
             && *unreadable == before.unreadable
+            && *excess == before.excess
     }
 
     /// Trades what [`Self::is_as_far`] compares with another state of it.
@@ -158,6 +163,7 @@ impl Pod {
             swap(&mut self.rare, &mut other.rare);
         }
         swap(&mut self.unreadable, &mut other.unreadable);
+        swap(&mut self.excess, &mut other.excess);
     }
 }
 
@@ -263,11 +269,13 @@ impl From<RawPod> for Pod {
         let uid: Arc<str> = metadata.uid.as_str().into();
         let static_uid = metadata.annotations.get(STATIC_POD_UID).filter(|uid| !uid.is_empty());
         let phase = Phase::named(&status.phase);
-        let Effective { amounts, others } = work.effective(|container| status.requests(container));
+        let actual = status.actual();
+        let Effective { amounts, others, excess } = work.effective(|container| status.requests(container, &actual));
+        let (ports, too_many_ports) = work.host_ports();
         let nominates = work.node_name.is_empty() && !phase.is_terminal() && !status.nominated_node_name.is_empty();
         let rare = Rare {
             others,
-            ports: work.host_ports(),
+            ports,
             nominated: nominates.then(|| (status.nominated_node_name.as_str().into(), work.priority())),
             pod_set: metadata.label(POD_SET).map(Into::into),
         };
@@ -285,6 +293,7 @@ impl From<RawPod> for Pod {
             },
             rare: (rare != Rare::default()).then(|| Arc::new(rare)),
             unreadable: work.unreadable(),
+            excess: excess.or(too_many_ports),
             namespace: metadata.namespace.into(),
             name: metadata.name.into(),
             uid,
@@ -292,22 +301,42 @@ impl From<RawPod> for Pod {
     }
 }
 
+/// What a container's status says that it has.
+struct Actual<'a> {
+    status: &'a RawContainerStatus,
+    resources: &'a Requirements,
+    is_init: bool,
+}
+
 impl RawStatus {
+    /// The statuses that say what their container has: in order of name, those of init containers last, else as they are listed.
+    fn actual(&self) -> Vec<Actual<'_>> {
+        let plain = self.container_statuses.iter().map(|status| (status, false));
+        let init = self.init_container_statuses.iter().map(|status| (status, true));
+        let said = plain
+            .chain(init)
+            .filter_map(|(status, is_init)| Some(Actual { status, resources: status.resources.as_ref()?, is_init }));
+        let mut statuses: Vec<_> = said.collect();
+        statuses.sort_by(|a, b| (&a.status.name, a.is_init).cmp(&(&b.status.name, b.is_init)));
+        statuses
+    }
+
     /// What a container requests while it may be resized in place.
     ///
     /// Source: k8s.io/component-helpers `resource/helpers.go`, `determineContainerReqs`.
-    fn requests(&self, container: &Container) -> Quantities {
+    fn requests(&self, container: &Container, statuses: &[Actual<'_>]) -> Quantities {
         let spec = &container.resources.requests;
+        let at = statuses.partition_point(|actual| {
+            steps::took(1);
+            *actual.status.name < *container.name
+        });
+        let found = statuses.get(at).filter(|actual| actual.status.name == container.name);
         // A plain init container cannot be resized; the scheduler does not look at its status either.
-        let init = self.init_container_statuses.iter().filter(|_| container.is_restartable());
-        let statuses = self.container_statuses.iter().chain(init);
-        let Some((status, actual)) = statuses
-            .filter(|status| status.name == container.name)
-            .find_map(|status| status.resources.as_ref().map(|actual| (status, actual)))
-        else {
+        let found = found.filter(|actual| !actual.is_init || container.is_restartable());
+        let Some(Actual { status, resources, .. }) = found else {
             return spec.clone();
         };
-        let mut requests = actual.requests.clone();
+        let mut requests = resources.requests.clone();
         requests.raise(&status.allocated_resources);
         if !self.conditions.iter().any(|c| c.kind == "PodResizePending" && c.reason == "Infeasible") {
             requests.raise(spec);

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
+use super::limits::{Excess, RESOURCES, TEXT_BYTES};
 use crate::resource::Resource;
 use crate::resource::quantity::{Quantity, Spelled};
+use crate::steps;
 
-/// Quantities by resource, each once. Those that could not be read are not there, and counted.
+/// Quantities by resource, each once. Those that could not be read are not there, and counted. Of more resources than there may
+/// be the first by name are there, whatever the order in which they were named, so that what is there is always right.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Quantities {
     /// Of resources that have a ladder.
@@ -16,11 +19,34 @@ pub(crate) struct Quantities {
     others: Entries<Arc<str>>,
     /// How many were no quantity.
     pub(crate) unreadable: u32,
+    /// Why some are left out; absent: all are there.
+    pub(crate) excess: Option<Excess>,
 }
 
-/// In the order in which they were named.
+/// In order of name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entries<K>(Vec<(K, Quantity)>);
+
+/// What quantities are told apart by.
+trait Key: Clone + Ord {
+    /// There is room for it, however many others there are.
+    fn has_its_place(&self) -> bool;
+}
+
+/// The most keys of one kind that have their place.
+const PLACES: usize = 3;
+
+impl Key for Resource {
+    fn has_its_place(&self) -> bool {
+        !matches!(self, Self::Extended(_))
+    }
+}
+
+impl Key for Arc<str> {
+    fn has_its_place(&self) -> bool {
+        matches!(&**self, "pods" | "ephemeral-storage")
+    }
+}
 
 impl Quantities {
     pub(crate) fn get(&self, resource: &Resource) -> Option<Quantity> {
@@ -32,7 +58,8 @@ impl Quantities {
     }
 
     pub(crate) fn set(&mut self, resource: &Resource, quantity: Quantity) {
-        self.laddered.set(resource, quantity);
+        let excess = self.laddered.set(resource, quantity);
+        self.exceed(excess);
     }
 
     /// Those of resources without a ladder.
@@ -45,19 +72,34 @@ impl Quantities {
     }
 
     pub(crate) fn set_other(&mut self, name: &Arc<str>, quantity: Quantity) {
-        self.others.set(name, quantity);
+        let excess = self.others.set(name, quantity);
+        self.exceed(excess);
+    }
+
+    /// Takes note that some are left out.
+    fn exceed(&mut self, excess: Option<Excess>) {
+        self.excess = self.excess.or(excess);
     }
 
     /// Adds every entry of `other`.
     pub(crate) fn add(&mut self, other: &Self) {
-        self.laddered.add(&other.laddered);
-        self.others.add(&other.others);
+        let laddered = self.laddered.add(&other.laddered);
+        let others = self.others.add(&other.others);
+        self.exceed(laddered.or(others).or(other.excess));
+    }
+
+    /// These, each with what `other` has of it.
+    pub(crate) fn and_of(mut self, other: &Self) -> Self {
+        self.laddered.0.iter_mut().for_each(|(key, sum)| *sum += other.laddered.get(key).unwrap_or_default());
+        self.others.0.iter_mut().for_each(|(key, sum)| *sum += other.others.get(key).unwrap_or_default());
+        self
     }
 
     /// Raises every entry to that of `other` where that is larger.
     pub(crate) fn raise(&mut self, other: &Self) {
-        self.laddered.raise(&other.laddered);
-        self.others.raise(&other.others);
+        let laddered = self.laddered.raise(&other.laddered);
+        let others = self.others.raise(&other.others);
+        self.exceed(laddered.or(others).or(other.excess));
     }
 
     /// Takes every entry of `other` that it has none of, or 0.
@@ -69,8 +111,9 @@ impl Quantities {
 
     /// Takes every entry of `other` that it has none of.
     pub(crate) fn fill_in(&mut self, other: &Self) {
-        self.laddered.fill_in(&other.laddered);
-        self.others.fill_in(&other.others);
+        let laddered = self.laddered.fill_in(&other.laddered);
+        let others = self.others.fill_in(&other.others);
+        self.exceed(laddered.or(others).or(other.excess));
     }
 }
 
@@ -80,44 +123,67 @@ impl<K> Default for Entries<K> {
     }
 }
 
-impl<K: Clone + Eq> Entries<K> {
+impl<K: Key> Entries<K> {
     fn get(&self, key: &K) -> Option<Quantity> {
-        self.0.iter().find(|(known, _)| known == key).map(|(_, quantity)| *quantity)
+        self.at(key).ok().map(|at| self.0[at].1)
     }
 
     fn iter(&self) -> impl Iterator<Item = (&K, Quantity)> {
         self.0.iter().map(|(key, quantity)| (key, *quantity))
     }
 
-    fn set(&mut self, key: &K, quantity: Quantity) {
-        match self.0.iter_mut().find(|(known, _)| known == key) {
-            Some((_, known)) => *known = quantity,
-            None => self.0.push((key.clone(), quantity)),
+    fn set(&mut self, key: &K, quantity: Quantity) -> Option<Excess> {
+        match self.at(key) {
+            Ok(at) => self.0[at].1 = quantity,
+            Err(at) => return self.insert(at, key, quantity),
         }
+        None
     }
 
-    fn add(&mut self, other: &Self) {
-        for (key, quantity) in other.iter() {
+    fn add(&mut self, other: &Self) -> Option<Excess> {
+        other.iter().fold(None, |excess, (key, quantity)| {
             let mut sum = self.get(key).unwrap_or_default();
             sum += quantity;
-            self.set(key, sum);
-        }
+            excess.or(self.set(key, sum))
+        })
     }
 
-    fn raise(&mut self, other: &Self) {
-        for (key, quantity) in other.iter() {
-            if self.get(key).is_none_or(|known| known < quantity) {
-                self.set(key, quantity);
-            }
-        }
+    fn raise(&mut self, other: &Self) -> Option<Excess> {
+        other.iter().fold(None, |excess, (key, quantity)| {
+            let is_larger = self.get(key).is_none_or(|known| known < quantity);
+            excess.or(is_larger.then(|| self.set(key, quantity)).flatten())
+        })
     }
 
-    fn fill_in(&mut self, other: &Self) {
-        for (key, quantity) in other.iter() {
-            if self.get(key).is_none() {
-                self.0.push((key.clone(), quantity));
-            }
+    fn fill_in(&mut self, other: &Self) -> Option<Excess> {
+        other.iter().fold(None, |excess, (key, quantity)| match self.at(key) {
+            Ok(_) => excess,
+            Err(at) => excess.or(self.insert(at, key, quantity)),
+        })
+    }
+
+    fn at(&self, key: &K) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| {
+            steps::took(1);
+            known.cmp(key)
+        })
+    }
+
+    /// Puts one that is not there in its place. Where there are too many, the last by name gives way.
+    fn insert(&mut self, at: usize, key: &K, quantity: Quantity) -> Option<Excess> {
+        // It would be the one to give way.
+        if at == self.0.len() && at >= RESOURCES + PLACES && !key.has_its_place() {
+            return Some(Excess::Resources);
         }
+        steps::took(self.0.len() - at);
+        self.0.insert(at, (key.clone(), quantity));
+        if self.0.len() <= RESOURCES || self.0.iter().filter(|(key, _)| !key.has_its_place()).count() <= RESOURCES {
+            return None;
+        }
+        steps::took(self.0.len());
+        let last = self.0.iter().rposition(|(key, _)| !key.has_its_place())?;
+        self.0.remove(last);
+        Some(Excess::Resources)
     }
 }
 
@@ -143,6 +209,10 @@ impl<'de> Visitor<'de> for QuantitiesVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Quantities, A::Error> {
         let mut quantities = Quantities::default();
         while let Some((name, Spelled(quantity))) = map.next_entry::<String, Spelled>()? {
+            if name.len() > TEXT_BYTES {
+                quantities.exceed(Some(Excess::Text));
+                continue;
+            }
             let Ok(quantity) = quantity else {
                 quantities.unreadable += 1;
                 continue;
@@ -153,5 +223,59 @@ impl<'de> Visitor<'de> for QuantitiesVisitor {
             }
         }
         Ok(quantities)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(names: impl Iterator<Item = usize>) -> Quantities {
+        let mut quantities = Quantities::default();
+        for name in names {
+            quantities.set(&Resource::Extended(format!("example.com/{name:05}").into()), "1".parse().unwrap());
+        }
+        quantities
+    }
+
+    #[test]
+    fn as_many_resources_as_there_may_be_are_all_there() {
+        assert_eq!(of(0..RESOURCES).excess, None);
+        assert_eq!(of(0..=RESOURCES).excess, Some(Excess::Resources));
+    }
+
+    #[test]
+    fn what_is_there_of_too_many_does_not_rest_on_their_order_and_its_sums_are_right() {
+        let (mut up, mut down) = (of(0..300), of((0..300).rev()));
+        assert_eq!(up, down);
+        up.add(&of(100..200));
+        down.add(&of((100..200).rev()));
+        assert_eq!(up, down);
+        let named = |name: usize| up.get(&Resource::Extended(format!("example.com/{name:05}").into()));
+        let nanos = |name| named(name).map(Quantity::nanos);
+        assert_eq!((nanos(0), nanos(RESOURCES - 1)), (Some(1_000_000_000), Some(2_000_000_000)));
+        assert_eq!(named(RESOURCES), None);
+    }
+
+    #[test]
+    fn cpu_memory_and_places_for_pods_are_never_surplus() {
+        let mut quantities = of(0..300);
+        for name in ["cpu", "memory", "nvidia.com/gpu"] {
+            quantities.set(&Resource::named(name).unwrap(), "7".parse().unwrap());
+        }
+        (0..300).for_each(|name| quantities.set_other(&format!("a{name}").into(), "1".parse().unwrap()));
+        quantities.set_other(&"pods".into(), "110".parse().unwrap());
+        for name in ["cpu", "memory", "nvidia.com/gpu"] {
+            assert_eq!(quantities.get(&Resource::named(name).unwrap()), "7".parse().ok(), "{name}");
+        }
+        assert_eq!(quantities.other(&"pods".into()), "110".parse().ok());
+    }
+
+    #[test]
+    fn a_resource_whose_name_no_node_can_have_is_left_out() {
+        let longest = format!("example.com/{}", "x".repeat(TEXT_BYTES - 12));
+        let read = |name: &str| serde_json::from_value::<Quantities>(serde_json::json!({ name: "1" })).unwrap();
+        assert_eq!(read(&longest).excess, None);
+        assert_eq!(read(&format!("{longest}x")).excess, Some(Excess::Text));
     }
 }

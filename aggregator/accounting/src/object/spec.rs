@@ -4,6 +4,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::limits::{CONTAINERS, Excess, HOST_PORTS, over};
 use super::meta::nullable;
 use super::port::{HostPort, RawPort};
 use super::quantities::Quantities;
@@ -71,6 +72,8 @@ pub(crate) struct Effective {
     pub(crate) amounts: Amounts,
     /// Of all others.
     pub(crate) others: Others,
+    /// Why some are left out; absent: all are there.
+    pub(crate) excess: Option<Excess>,
 }
 
 impl Work {
@@ -93,13 +96,13 @@ impl Work {
         let mut restartable = Quantities::default();
         let mut init = Quantities::default();
         for container in &self.init_containers {
-            let mut step = requests(container);
+            let step = requests(container);
             if container.is_restartable() {
                 sum.add(&step);
                 restartable.add(&step);
             } else {
-                step.add(&restartable);
-                init.raise(&step);
+                // Of what the step itself does not request, sidecars alone have no more than in the sum.
+                init.raise(&step.and_of(&restartable));
             }
         }
         sum.raise(&init);
@@ -112,35 +115,41 @@ impl Work {
             sum.set_other(name, quantity);
         }
         sum.add(&self.overhead);
-        Effective { amounts: round_up(&sum), others: Others::from_quantities(&sum) }
+        Effective { amounts: round_up(&sum), others: Others::from_quantities(&sum), excess: sum.excess }
     }
 
     /// The same for a template, before the API server has filled it in: a limit stands in for an absent request.
     pub(crate) fn effective_of_template(&self) -> Effective {
         let mut filled = self.clone();
         // As the API server does for the pod itself: a limit becomes its request only where no container has one.
-        let containers: Vec<Quantities> = self.containers.iter().chain(&self.init_containers).map(filled_in).collect();
+        let mut containers = Quantities::default();
+        self.containers.iter().chain(&self.init_containers).for_each(|one| containers.fill_in(&filled_in(one)));
         for (resource, limit) in self.resources.limits.iter() {
-            if self.resources.requests.get(resource).is_none() && containers.iter().all(|c| c.get(resource).is_none()) {
+            if self.resources.requests.get(resource).is_none() && containers.get(resource).is_none() {
                 filled.resources.requests.set(resource, limit);
             }
         }
         for (name, limit) in self.resources.limits.others() {
-            if self.resources.requests.other(name).is_none() && containers.iter().all(|c| c.other(name).is_none()) {
+            if self.resources.requests.other(name).is_none() && containers.other(name).is_none() {
                 filled.resources.requests.set_other(name, limit);
             }
         }
-        filled.effective(filled_in)
+        let effective = filled.effective(filled_in);
+        let named = self.resources.requests.excess.or(self.resources.limits.excess);
+        let of_containers = over(self.containers.len() + self.init_containers.len(), CONTAINERS, Excess::Containers);
+        Effective { excess: effective.excess.or(named).or(of_containers), ..effective }
     }
 
-    /// The host ports of its containers and sidecars, each once, in order.
-    pub(crate) fn host_ports(&self) -> Box<[HostPort]> {
+    /// The host ports of its containers and sidecars, each once, in order. Of too many, the first.
+    pub(crate) fn host_ports(&self) -> (Box<[HostPort]>, Option<Excess>) {
         let sidecars = self.init_containers.iter().filter(|container| container.is_restartable());
         let ports = self.containers.iter().chain(sidecars).flat_map(|container| &container.ports);
         let mut ports: Vec<HostPort> = ports.filter_map(|port| port.on_host(self.host_network)).collect();
         ports.sort_unstable();
         ports.dedup();
-        ports.into()
+        let excess = over(ports.len(), HOST_PORTS, Excess::HostPorts);
+        ports.truncate(HOST_PORTS);
+        (ports.into(), excess)
     }
 
     /// Its `priority`; without one it is 0.

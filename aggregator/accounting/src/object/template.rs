@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::constraints::{Constraints, RawConstraints};
 use super::spec::Work;
+use crate::steps;
 
 /// A pod's spec, from a template.
 #[derive(Clone, Debug, Default)]
@@ -17,9 +18,19 @@ pub(crate) struct Template {
 impl Template {
     /// The template whose pod spec this is; absent: it is none.
     pub(crate) fn from_spec(spec: &Value) -> Option<Self> {
+        steps::took_by(|| size(spec));
         let work = Work::deserialize(spec).ok()?;
         let constraints = RawConstraints::deserialize(spec).ok()?;
         Some(Self { work, constraints: Arc::new(constraints.into()) })
+    }
+}
+
+/// How many values there are in one, which is what it takes to read it.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Array(elements) => 1 + elements.iter().map(size).sum::<usize>(),
+        Value::Object(fields) => 1 + fields.values().map(size).sum::<usize>(),
+        _ => 1,
     }
 }
 

@@ -15,10 +15,12 @@ pub fn rest(demand: &Demand, appwrapper: &str, bound: &[&Pod]) -> Arc<[PodGroup]
         let at = pod_set(pod, &prefix)?;
         left.get(at).is_some_and(|left| *left > 0).then_some(at)
     });
+    // Made once: there may be thousands of groups, and each pod looks at all.
+    let groups: Vec<_> = demand.groups.iter().map(|group| asked(&group.requests)).collect();
     let unlike = untaken(&unnamed, &mut left, |pod, left| {
         let requests = requests(pod);
-        let equal = |at: &usize| left[*at] > 0 && is_same(&demand.groups[*at].requests, &requests);
-        (0..left.len()).find(equal)
+        let requests = asked(&requests);
+        (0..left.len()).find(|at| left[*at] > 0 && groups[*at] == requests)
     });
     untaken(&unlike, &mut left, |_, left| left.iter().position(|left| *left > 0));
     let unbound = |(group, count): (&PodGroup, u32)| PodGroup {
@@ -59,8 +61,7 @@ fn requests(pod: &Pod) -> Amounts {
     requests
 }
 
-/// Whether both ask for the same. A resource that is named at 0 is not asked for.
-fn is_same(a: &Amounts, b: &Amounts) -> bool {
-    let asked = |amounts: &Amounts| amounts.iter().filter(|(_, amount)| *amount != 0).collect::<Vec<_>>();
-    asked(a) == asked(b)
+/// What is asked for. A resource that is named at 0 is not.
+fn asked(amounts: &Amounts) -> Vec<(Resource, i128)> {
+    amounts.iter().filter(|(_, amount)| *amount != 0).collect()
 }

@@ -5,7 +5,9 @@ use mcad_wire::reading::{Assignment, Report};
 
 use super::gains::Gains;
 use super::held::{HeldName, NodeHeld};
-use super::since::{Life, Since};
+use super::life::Life;
+use super::possible::{Counter, Possible};
+use super::since::Since;
 use super::{KnownNode, add};
 use crate::hardware::shares::SHARED;
 use crate::hardware::{MIG_PREFIX, uuid_of};
@@ -37,7 +39,7 @@ impl Device {
 /// Takes in what the report of a node tells of devices, of which it names these in the hands of pods.
 pub(super) fn take(
     node: &mut KnownNode,
-    gains: &mut Gains<'_>,
+    (gains, possible): (&mut Gains<'_>, &mut Possible),
     report: &Report<'_>,
     named: &NamedPods<'_>,
     life: &Life,
@@ -46,7 +48,7 @@ pub(super) fn take(
     let Some(assigned) = &named.assigned else { return };
     let of_gpus = assigned.iter().filter(|assigned| is_gpu(assigned.assignment.resource));
     for assigned in of_gpus.clone() {
-        take_held(&mut node.held, gains, assigned, life);
+        take_held(&mut node.held, (gains, possible), assigned, life);
     }
     let holders = holders(of_gpus);
     let devices = &mut node.devices;
@@ -63,13 +65,13 @@ pub(super) fn take(
             devices.insert(free, Device::new(uuid));
             free
         });
-        take_busy(gains, &mut devices[at], holders, busy_ns, life);
+        take_busy((gains, possible), &mut devices[at], holders, busy_ns, life);
     }
 }
 
 fn take_held(
     known: &mut NodeHeld,
-    gains: &mut Gains<'_>,
+    (gains, possible): (&mut Gains<'_>, &mut Possible),
     Assigned { assignment, pod, .. }: &Assigned<'_>,
     life: &Life,
 ) {
@@ -77,14 +79,21 @@ fn take_held(
     let Some((_, gained)) = gains.of(owner) else { return };
     let Assignment { container, resource, ref device_ids, .. } = **assignment;
     let last = known.get_or_new(HeldName { namespace: &pod.namespace, pod: &pod.name, container, resource });
-    add(&mut gained.gpu_held_ns, Some(last.of_agent(held_ns, life, device_ids.len() as u64)));
+    let more = last.of_agent(held_ns, life, device_ids.len() as u64, (Counter::GpuHeld, possible));
+    add(&mut gained.gpu_held_ns, Some(more));
 }
 
 /// Gives what a device did since it was last seen to those who hold it now and held it then: whose work the rest was,
 /// nobody knows. Of a shared one, to each in proportion to the parts that it holds.
-fn take_busy(gains: &mut Gains<'_>, device: &mut Device, holders: &[Holder<'_>], busy_ns: u64, life: &Life) {
+fn take_busy(
+    (gains, possible): (&mut Gains<'_>, &mut Possible),
+    device: &mut Device,
+    holders: &[Holder<'_>],
+    busy_ns: u64,
+    life: &Life,
+) {
     let is_same_boot = device.busy_ns.is_of_boot(life);
-    let more = device.busy_ns.of_agent(busy_ns, life, 1);
+    let more = device.busy_ns.of_agent(busy_ns, life, 1, (Counter::GpuBusy, possible));
     let parts_now: u64 = holders.iter().map(|holder| holder.parts).sum();
     let parts = parts_now.max(device.holders.iter().map(|(_, parts)| parts).sum());
     for Holder { key, pod, parts: now, .. } in holders {

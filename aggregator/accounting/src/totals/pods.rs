@@ -5,8 +5,10 @@ use std::sync::Arc;
 use mcad_wire::reading::{Cgroup, EndedPod};
 
 use super::gains::Gains;
+use super::life::Life;
+use super::possible::{Counter, Doubt, Possible};
 use super::row::Row;
-use super::since::{Life, of_kernel, of_probe};
+use super::since::{of_kernel, of_probe};
 use super::{Now, add, kept};
 use crate::cluster::Cluster;
 use crate::object::{AppWrapper, AppWrapperName, Pod};
@@ -29,6 +31,10 @@ pub(super) struct PodCgroup {
     pub(super) cpu_ns: u64,
     pub(super) oom_kills: u64,
     pub(super) run_queue_wait_ns: u64,
+    /// When it was last told, in ns since boot; 0: it was not.
+    seen_ns: u64,
+    /// Of the three counters; nearly always there are none.
+    doubts: Option<Box<[Option<Doubt>; 3]>>,
 }
 
 /// What a report counts of a pod's own cgroup, living or gone.
@@ -63,7 +69,7 @@ impl NodePods {
     /// Takes in what a report of this node tells of a pod, by its UID, and that pod, wherever it is, where the cluster has it.
     pub(super) fn take(
         &mut self,
-        gains: &mut Gains<'_>,
+        (gains, possible): (&mut Gains<'_>, &mut Possible),
         node: &Arc<str>,
         (uid, there): (&str, Option<&Pod>),
         counted: &Counted,
@@ -87,9 +93,21 @@ impl NodePods {
         if !known.be(life.boot(), counted.id) {
             return;
         }
-        let cpu_ns = counted.cpu_ns.map(|total| of_kernel(&mut known.cpu_ns, total));
-        let oom_kills = counted.oom_kills.map(|total| of_kernel(&mut known.oom_kills, total));
-        let wait_ns = counted.run_queue_wait_ns.map(|total| of_probe(&mut known.run_queue_wait_ns, total));
+        let [mut cpu, mut oom, mut wait] = known.doubts.take().map_or([None; 3], |doubts| *doubts);
+        let seen_ns = known.seen_ns;
+        let cpu_ns = counted
+            .cpu_ns
+            .map(|total| possible.grown(Counter::Cpu, of_kernel, (&mut known.cpu_ns, seen_ns), &mut cpu, total));
+        let oom_kills = counted.oom_kills.map(|total| {
+            possible.grown(Counter::OomKills, of_kernel, (&mut known.oom_kills, seen_ns), &mut oom, total)
+        });
+        let wait_ns = counted.run_queue_wait_ns.map(|total| {
+            possible.grown(Counter::RunQueueWait, of_probe, (&mut known.run_queue_wait_ns, seen_ns), &mut wait, total)
+        });
+        known.seen_ns = possible.now_ns();
+        if cpu.is_some() || oom.is_some() || wait.is_some() {
+            known.doubts = Some(Box::new([cpu, oom, wait]));
+        }
         add(&mut gained.cpu_ns, cpu_ns);
         add(&mut gained.oom_kills, oom_kills);
         add(&mut gained.run_queue_wait_ns, wait_ns);
@@ -131,6 +149,8 @@ impl PodCgroup {
             cpu_ns: 0,
             oom_kills: 0,
             run_queue_wait_ns: 0,
+            seen_ns: 0,
+            doubts: None,
         }
     }
 
@@ -151,7 +171,12 @@ impl PodCgroup {
         match &self.cgroup {
             Some((known_boot, known_id)) if known_boot == boot && id < *known_id => return false,
             Some((known_boot, known_id)) if known_boot == boot && id == *known_id => {}
-            Some(_) | None => {
+            known => {
+                // Made anew in the same boot, it is younger than what was last seen of the other.
+                if known.as_ref().is_none_or(|(known_boot, _)| known_boot != boot) {
+                    self.seen_ns = 0;
+                }
+                self.doubts = None;
                 self.cgroup = Some((boot.clone(), id));
                 (self.cpu_ns, self.oom_kills, self.run_queue_wait_ns) = (0, 0, 0);
             }

@@ -11,8 +11,9 @@ use mcad_wire::seed::{self, Counter, Seed};
 
 use super::devices::Device;
 use super::held::{HeldName, HeldTime};
+use super::life::Life;
 use super::pods::PodCgroup;
-use super::since::{Life, Since};
+use super::since::Since;
 use super::{Known, KnownNode, Total, Totals};
 use crate::cluster::Cluster;
 use crate::object::AppWrapperName;

@@ -1,50 +1,11 @@
 //! Counters that others keep, and how much they grew since they were last seen. Owns what a counter that fell, or whose
 //! keeper was started anew, comes to: never more than the truth.
-use std::sync::Arc;
-
-use mcad_wire::reading::Report;
-
-/// When a report was made: in which life of its node, and of its agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Life {
-    boot: Arc<str>,
-    agent_started_at_ms: u64,
-    uptime_ns: u64,
-}
+use super::life::Life;
+use super::possible::{Counter, Possible};
 
 /// What a counter of time that an agent keeps last showed, and when.
 #[derive(Debug, Default)]
 pub(super) struct Since(Option<(u64, Life)>);
-
-impl Life {
-    /// `known` is what was last known of the node: mostly of the same boot.
-    pub(super) fn of(report: &Report<'_>, known: Option<&Self>) -> Self {
-        let same = known.filter(|known| *known.boot == *report.boot_id);
-        Self {
-            boot: same.map_or_else(|| report.boot_id.into(), |known| known.boot.clone()),
-            agent_started_at_ms: report.started_at_ms,
-            uptime_ns: report.uptime_ns,
-        }
-    }
-
-    pub(super) fn from_parts(boot: Arc<str>, agent_started_at_ms: u64, uptime_ns: u64) -> Self {
-        Self { boot, agent_started_at_ms, uptime_ns }
-    }
-
-    pub(super) fn parts(&self) -> (&Arc<str>, u64, u64) {
-        (&self.boot, self.agent_started_at_ms, self.uptime_ns)
-    }
-
-    /// The boot.
-    pub(super) fn boot(&self) -> &Arc<str> {
-        &self.boot
-    }
-
-    /// Of the same boot, and not before `other`.
-    pub(super) fn is_later_than(&self, other: &Self) -> bool {
-        self.boot == other.boot && self.uptime_ns >= other.uptime_ns
-    }
-}
 
 /// How much a counter of the kernel's grew in one cgroup. Two ways to read it may differ by a rounding: where it seems to
 /// fall, it stands still.
@@ -80,7 +41,14 @@ impl Since {
     ///
     /// Two agents of one node may take turns while one replaces the other. So what an agent tells that was not heard of
     /// before is no more than the time since the last report.
-    pub(super) fn of_agent(&mut self, total_ns: u64, life: &Life, things: u64) -> u64 {
+    pub(super) fn of_agent(
+        &mut self,
+        total_ns: u64,
+        life: &Life,
+        things: u64,
+        (counter, possible): (Counter, &mut Possible),
+    ) -> u64 {
+        let seen_ns = self.0.as_ref().filter(|(_, last)| last.boot == life.boot).map_or(0, |(_, last)| last.uptime_ns);
         let more_ns = match &self.0 {
             Some((before_ns, last)) if last.boot == life.boot => {
                 let elapsed_ns = life.uptime_ns.saturating_sub(last.uptime_ns).saturating_mul(things);
@@ -93,6 +61,7 @@ impl Since {
             Some(_) | None => total_ns,
         };
         self.0 = Some((total_ns, life.clone()));
-        more_ns
+        // What falls again began anew, so that nothing has to be remembered of a jump.
+        possible.judge(counter, things, seen_ns, more_ns)
     }
 }

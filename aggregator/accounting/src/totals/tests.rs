@@ -391,3 +391,92 @@ fn a_mig_instance_is_a_device() {
     let total = world.take(&of(20, 3));
     assert_eq!((total.gpu_held_ns, total.gpu_busy_ns), (Some(7), Some(3)));
 }
+
+/// A node of two CPUs.
+fn of_two_cpus(report: Report) -> Report {
+    let machine = mcad_wire::report::Machine { cpus_online: Some(2), ..Default::default() };
+    Report { machine: Some(machine), ..report }
+}
+
+/// Reports ten seconds apart of a pod's CPU time in seconds, and what its AppWrapper has of it then; how many were jumps.
+#[track_caller]
+fn check_cpu(steps: &[(u64, u64)], jumps: u32) {
+    let mut world = World::with_pods(&["p"]);
+    let mut counted = 0;
+    for (step, (told_s, expected_s)) in steps.iter().enumerate() {
+        let seconds = 10 * (step as u64 + 1);
+        let report = of_two_cpus(of_cgroups(seconds, &[cgroup(1, "p", told_s * S)]));
+        world.now = at(seconds);
+        let bytes = report.encode_to_vec();
+        let report = reading::Report::read(&bytes).unwrap();
+        let named = NamedPods::find(&world.cluster, &report, &Places::default());
+        counted += world.totals.take(&world.cluster, &report, &named, world.now)[Counter::Cpu as usize];
+        assert_eq!(world.total().cpu_ns, Some(expected_s * S), "report {step}");
+    }
+    assert_eq!(counted, jumps);
+}
+
+#[test]
+fn a_counter_that_jumps_gains_nothing_by_that_step_and_goes_on_from_there() {
+    check_cpu(&[(5, 5), (20, 20), (1_000_000, 20), (1_000_010, 30), (1_000_025, 45)], 1);
+}
+
+#[test]
+fn one_that_comes_back_goes_on_from_where_it_was() {
+    check_cpu(&[(5, 5), (1_000_000, 5), (1_000_010, 15), (40, 40), (60, 60)], 1);
+    check_cpu(&[(5, 5), (1_000_000, 5), (30, 30)], 1);
+    // Jumps again and again are as many, and none of them counts once enough time has passed.
+    check_cpu(&[(5, 5), (1_000_000, 5), (9_000_000, 5), (90_000_000, 5), (45, 45)], 3);
+}
+
+#[test]
+fn a_first_one_is_no_more_than_the_time_since_the_boot() {
+    check_cpu(&[(1_000_000, 0), (1_000_010, 10)], 1);
+    check_cpu(&[(150, 150)], 0);
+}
+
+#[test]
+fn an_agent_that_makes_its_pods_cgroups_and_boots_up_gains_no_more_than_time_has_passed() {
+    let mut world = World::with_pods(&["p"]);
+    // Each time all that is possible since a boot twenty years ago, by a new cgroup or a new boot.
+    let years_ns = 20 * 365 * 24 * 3600 * S;
+    let mut first = None;
+    for step in 1..20_u64 {
+        world.now = at(10 * step);
+        let mut report = of_two_cpus(of_cgroups(0, &[cgroup(step, "p", 2 * years_ns)]));
+        report.uptime_ns = years_ns + 10 * step * S;
+        if step > 10 {
+            report.boot_id = format!("boot {step}");
+        }
+        let total = world.take(&report).cpu_ns.unwrap();
+        // Of a node that was never heard of before, the first may be true.
+        assert_eq!(total, *first.get_or_insert(total), "report {step}");
+    }
+}
+
+#[test]
+fn devices_are_held_and_busy_for_no_longer_than_time_has_passed() {
+    let of = |seconds: u64, held_s: u64, busy_s: u64| {
+        of_gpus(report(1, seconds), &[("p", &["GPU-1"], held_s * S)], &[("GPU-1", busy_s * S)])
+    };
+    let mut world = World::with_pods(&["p"]);
+    let mut take = |seconds, held_s, busy_s| {
+        let total = world.take(&of(seconds, held_s, busy_s));
+        (total.gpu_held_ns.map(|ns| ns / S), total.gpu_busy_ns.map(|ns| ns / S))
+    };
+    assert_eq!(take(100, 100, 50), (Some(100), None));
+    assert_eq!(take(110, 110, 60), (Some(110), Some(10)));
+    assert_eq!(take(120, 1_000_000, 1_000_000), (Some(110), Some(10)));
+    assert_eq!(take(130, 1_000_010, 1_000_010), (Some(120), Some(20)));
+}
+
+#[test]
+fn a_time_since_boot_that_was_years_off_silences_nothing_after_it() {
+    let mut world = World::with_pods(&["p"]);
+    world.take(&of_two_cpus(of_cgroups(100, &[cgroup(1, "p", 10 * S)])));
+    world.take(&of_two_cpus(of_cgroups(10 * 365 * 24 * 3600, &[cgroup(1, "p", 20 * S)])));
+    for at in 1..5 {
+        let total = world.take(&of_two_cpus(of_cgroups(110 + 10 * at, &[cgroup(1, "p", (20 + 10 * at) * S)])));
+        assert_eq!(total.cpu_ns, Some((20 + 10 * at) * S));
+    }
+}

@@ -1,9 +1,10 @@
 //! The cluster as it is told: the ladder added up, where what is withheld sits, what could start.
 use std::collections::{BTreeMap, BTreeSet};
 
-use mcad_accounting::cluster::Missing;
+use mcad_accounting::cluster::{self, Missing};
 use mcad_accounting::ladder::{self, NodeState, Reason};
 use mcad_accounting::merge::{AgentHealth, Snapshot};
+use mcad_accounting::object::Kind;
 use mcad_accounting::options::accelerator::is_well_known;
 use mcad_accounting::resource::Resource;
 use mcad_accounting::snapshot::{self, AppWrappers, Capacity, Nodes};
@@ -24,6 +25,9 @@ pub struct Cluster {
     /// What is missing from the input: what rests on it is absent.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub missing: BTreeSet<Missing>,
+    /// Objects that bring more than one object may: AppWrappers among them are left out, of others the surplus.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// Bound, unfinished pods whose node is not there; where Nodes are missing, all that are bound. Absent: Pods are missing, or
     /// there is no Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +67,21 @@ pub struct Cluster {
     /// How many AppWrappers there are. Absent: not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub appwrappers: Option<Counts>,
+}
+
+/// Objects of one list of which the same is too much.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// The list, as `mcad_aggregator_objects_left_out` names it.
+    pub list: String,
+    /// What is too much, likewise.
+    pub reason: &'static str,
+    /// How many they are.
+    pub count: u64,
+    /// The first of them by namespace and name.
+    pub named: Vec<String>,
+    /// The same as a sentence.
+    pub sentence: String,
 }
 
 /// Nodes by whether their agent reports.
@@ -150,6 +169,31 @@ pub struct InState {
     pub count: u64,
 }
 
+impl LeftOut {
+    fn new(of: &cluster::LeftOut) -> Self {
+        let kind = of.source.kind();
+        let one = of.count == 1;
+        let (noun, so) = match (kind, one) {
+            (Kind::AppWrapper, true) => ("AppWrapper", "is left out"),
+            (Kind::AppWrapper, false) => ("AppWrappers", "are left out"),
+            (Kind::Node, true) => ("Node", "is shown without the surplus"),
+            (Kind::Node, false) => ("Nodes", "are shown without the surplus"),
+            (Kind::Pod, true) => ("Pod", "is counted without the surplus"),
+            (Kind::Pod, false) => ("Pods", "are counted without the surplus"),
+        };
+        let more = if of.count > of.named.len() { ", …" } else { "" };
+        let has = if one { "it has" } else { "each has" };
+        let named = of.named.join(", ");
+        Self {
+            list: of.source.to_string(),
+            reason: of.excess.reason(),
+            count: of.count as u64,
+            sentence: format!("{} {noun} {so} ({named}{more}): {has} {}.", of.count, of.excess),
+            named: of.named.clone(),
+        }
+    }
+}
+
 impl Cluster {
     /// As a snapshot shows it.
     pub fn new(snapshot: &Snapshot) -> Self {
@@ -157,6 +201,7 @@ impl Cluster {
         let in_all = Node::count(snapshot).unwrap_or(snapshot.nodes.len()) as u64;
         let mut cluster = Self {
             missing: BTreeSet::new(),
+            left_out: Vec::new(),
             orphans: None,
             nodes: None,
             agents: Agents { up, down: in_all.saturating_sub(up) },
@@ -177,6 +222,7 @@ impl Cluster {
             return cluster;
         };
         cluster.missing.clone_from(&kubernetes.missing);
+        cluster.left_out = kubernetes.left_out.iter().map(LeftOut::new).collect();
         cluster.orphans = kubernetes
             .orphans
             .as_ref()

@@ -10,11 +10,13 @@ use crate::resources::order;
 /// So many resources are named in a sentence.
 const NAMED: usize = 8;
 
-/// One sentence for each thing that is missing; none where nothing is. What is said of a dump names what is missing from it, so that
+/// One sentence for each thing that is missing or left out; none where nothing is. What is said of a dump names what is missing from it, so that
 /// these sentences would say it again.
 pub fn lines(cluster: &Cluster, input: Option<&Input>) -> Vec<String> {
     let missing = cluster.missing.iter().filter(|missing| input.is_none() || **missing == Missing::AppWrappersServed);
     let mut lines: Vec<_> = missing.map(|missing| sentence(*missing).to_owned()).collect();
+    // What is said of a dump says it, with the place in the file.
+    lines.extend(cluster.left_out.iter().filter(|_| input.is_none()).map(|left| left.sentence.clone()));
     lines.extend(cluster.orphans.as_ref().filter(|orphans| orphans.pods > 0).map(|orphans| {
         let known = !cluster.missing.contains(&Missing::Nodes);
         homeless(orphans, if known { "not there" } else { "not known" })

@@ -4,6 +4,7 @@ use mcad_accounting::snapshot::verdict::Outcome;
 use mcad_accounting::snapshot::{AppWrapperView, AppWrappers, Waiting};
 use mcad_accounting::totals::Total;
 
+use super::series::Shown;
 use super::{BY_LABEL, Spelling, counter, gauge};
 use crate::exposition::{Exposition, Family, Labels, Lines, Value};
 
@@ -62,6 +63,13 @@ static SHORTFALL: Family = gauge(
     BY_LABEL,
     "What a waiting AppWrapper misses of MCAD's sum, where it misses some.",
 );
+static WITHOUT_SERIES: Family = gauge(
+    "mcad_appwrappers_without_series",
+    &["namespace", "reason"],
+    "AppWrappers",
+    "AppWrappers that have no series of their own, which would be too many: `appwrapper`, of that one; `namespace`, of its \
+     namespace (--max-series-per-namespace).",
+);
 
 static CPU_SECONDS: Family = counter(
     "mcad_appwrapper_cpu_seconds_total",
@@ -97,6 +105,7 @@ static RUN_QUEUE_WAIT_SECONDS: Family = counter(
 /// The families of this section.
 pub static FAMILIES: &[&Family] = &[
     &APPWRAPPERS,
+    &WITHOUT_SERIES,
     &INFO,
     &REQUESTED,
     &ALLOCATED,
@@ -125,13 +134,19 @@ static COUNTERS: [(&Family, Counted); 5] = [
 ];
 
 /// Writes the section.
-pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, out: &mut Exposition<'_>) {
+pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, per_namespace: usize, out: &mut Exposition<'_>) {
     let mut lines = out.family(&APPWRAPPERS);
     for ((version, state), count) in &all.states {
         lines.line(&Labels::of(&[("state", state), ("version", version.label())]), Value::Unsigned(*count));
     }
+    let Shown { views, unshown } = Shown::of(&all.appwrappers, per_namespace);
+    let mut lines = out.family(&WITHOUT_SERIES);
+    for ((namespace, why), count) in &unshown {
+        lines.line(&Labels::of(&[("namespace", namespace), ("reason", why.reason())]), Value::Unsigned(*count));
+    }
+    let all = &views[..];
     let mut lines = out.family(&INFO);
-    for AppWrapperView { appwrapper, .. } in &all.appwrappers {
+    for AppWrapperView { appwrapper, .. } in all {
         let labels = Labels::of(&[
             ("appwrapper", &appwrapper.name.name),
             ("namespace", &appwrapper.name.namespace),
@@ -192,8 +207,8 @@ pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, out: &mut Exposition
     }
 }
 
-fn write_fit(all: &AppWrappers, lines: &mut Lines<'_, '_>) {
-    for AppWrapperView { appwrapper, waiting, unplaced, .. } in &all.appwrappers {
+fn write_fit(all: &[&AppWrapperView], lines: &mut Lines<'_, '_>) {
+    for AppWrapperView { appwrapper, waiting, unplaced, .. } in all {
         let aggregate = waiting.as_ref().and_then(Waiting::fits_aggregate);
         let nodes = unplaced.as_ref().and_then(|unplaced| unplaced.verdict.as_ref()?.fits());
         for (by, fits) in [("aggregate", aggregate), ("nodes", nodes)] {
@@ -205,7 +220,7 @@ fn write_fit(all: &AppWrappers, lines: &mut Lines<'_, '_>) {
     }
 }
 
-fn write_fit_unknown(all: &AppWrappers, lines: &mut Lines<'_, '_>) {
+fn write_fit_unknown(all: &[&AppWrapperView], lines: &mut Lines<'_, '_>) {
     each(all, |view, labels| {
         let verdict = view.unplaced.as_ref().and_then(|unplaced| unplaced.verdict.as_ref());
         if verdict.is_some_and(|verdict| verdict.outcome == Outcome::Unproven) {
@@ -214,7 +229,7 @@ fn write_fit_unknown(all: &AppWrappers, lines: &mut Lines<'_, '_>) {
     });
 }
 
-fn write_pods(all: &AppWrappers, lines: &mut Lines<'_, '_>) {
+fn write_pods(all: &[&AppWrapperView], lines: &mut Lines<'_, '_>) {
     each(all, |view, labels| {
         let pods = view.pods;
         // Where it is not known what it asks for, all that can be said is what is there.
@@ -238,9 +253,9 @@ fn write_amounts(lines: &mut Lines<'_, '_>, labels: &mut Labels, spelling: &Spel
 }
 
 /// Calls `write` with each AppWrapper and its two labels.
-fn each(all: &AppWrappers, mut write: impl FnMut(&AppWrapperView, &mut Labels)) {
+fn each(all: &[&AppWrapperView], mut write: impl FnMut(&AppWrapperView, &mut Labels)) {
     let mut labels = Labels::new();
-    for view in &all.appwrappers {
+    for view in all {
         let name = &view.appwrapper.name;
         labels.cut(0).push("appwrapper", &name.name).push("namespace", &name.namespace);
         write(view, &mut labels);

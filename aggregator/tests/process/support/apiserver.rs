@@ -87,6 +87,29 @@ impl ApiServer {
         let _ = self.api.wait();
     }
 
+    /// A copy of what etcd holds, while the API server is away.
+    pub(crate) fn back_up(&mut self) -> PathBuf {
+        let backup = self.data.path().join("backup");
+        self.replace_etcd(|etcd| copy(etcd, &backup));
+        backup
+    }
+
+    /// Puts a copy back in place of what etcd holds, while the API server is away.
+    pub(crate) fn restore(&mut self, backup: &Path) {
+        self.replace_etcd(|etcd| {
+            fs::remove_dir_all(etcd).unwrap();
+            copy(backup, etcd);
+        });
+    }
+
+    /// Ends etcd, does something to its data, and starts it again.
+    fn replace_etcd(&mut self, with: impl FnOnce(&Path)) {
+        let _ = self.etcd.kill();
+        let _ = self.etcd.wait();
+        with(&self.data.path().join("etcd"));
+        self.etcd = spawn_etcd(&self.binaries, self.data.path(), self.etcd_port);
+    }
+
     /// Starts the API server again, with empty caches, and waits until it is ready.
     pub(crate) async fn restart(&mut self) {
         self.kill();
@@ -134,6 +157,19 @@ fn client(port: u16, token: &str, namespace: &str) -> Client {
     config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
     namespace.clone_into(&mut config.default_namespace);
     Client::try_from(config).unwrap()
+}
+
+/// Copies a folder.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (entry, to) = (entry.as_ref().unwrap(), to.join(entry.as_ref().unwrap().file_name()));
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
 
 fn binaries() -> Option<PathBuf> {

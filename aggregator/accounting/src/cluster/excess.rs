@@ -1,0 +1,184 @@
+//! Objects that bring more than one may: which ones they are, for as long as they are there.
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{Cluster, Source};
+use crate::object::Excess;
+
+/// So many objects are named for each reason; a person reads no more.
+const NAMED: usize = 3;
+
+/// Namespace, empty for a Node, and name.
+type Name = (Arc<str>, Arc<str>);
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Excesses(BTreeMap<(Source, Excess), BTreeSet<Name>>);
+
+/// Objects of one list that are over one bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The list that they are in.
+    pub source: Source,
+    /// The bound.
+    pub excess: Excess,
+    /// How many they are.
+    pub count: usize,
+    /// The first of them by namespace and name.
+    pub named: Vec<String>,
+}
+
+impl Excesses {
+    /// Takes note of an object as it is now.
+    pub(super) fn note(&mut self, source: Source, namespace: &Arc<str>, name: &Arc<str>, excess: Option<Excess>) {
+        // Nearly always there is none at all.
+        if !self.0.is_empty() {
+            self.forget(source, namespace, name);
+        }
+        if let Some(excess) = excess {
+            self.0.entry((source, excess)).or_default().insert((namespace.clone(), name.clone()));
+        }
+    }
+
+    /// An object is gone.
+    pub(super) fn forget(&mut self, source: Source, namespace: &str, name: &str) {
+        if self.0.is_empty() {
+            return;
+        }
+        let name: Name = (namespace.into(), name.into());
+        self.0.retain(|(of, _), names| *of != source || !names.remove(&name) || !names.is_empty());
+    }
+
+    /// All that are there are listed next.
+    pub(super) fn forget_all(&mut self, source: Source) {
+        self.0.retain(|(of, _), _| *of != source);
+    }
+}
+
+impl Cluster {
+    /// The objects that are over a bound of what one may bring, in the lists that are known, by list and bound.
+    pub fn left_out(&self) -> impl Iterator<Item = LeftOut> {
+        let known = self.excesses.0.iter().filter(|((source, _), _)| self.known.contains(source));
+        known.map(|((source, excess), names)| LeftOut {
+            source: *source,
+            excess: *excess,
+            count: names.len(),
+            named: names.iter().take(NAMED).map(called).collect(),
+        })
+    }
+
+    /// The lists that are known.
+    pub fn sources(&self) -> impl Iterator<Item = Source> {
+        self.known.iter().copied()
+    }
+}
+
+fn called((namespace, name): &Name) -> String {
+    if namespace.is_empty() { name.to_string() } else { format!("{namespace}/{name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cluster::Event;
+    use crate::object::limits::{CONDITIONS, CONTAINERS, HOST_PORTS, POD_SETS, RESOURCES, VALUES};
+    use crate::object::{Kind, Object, Served, decode};
+
+    const SOURCE: Source = Source::AppWrappers(Served::WorkloadV1Beta2);
+
+    fn appwrapper(name: &str, resources: usize) -> Object {
+        let requests: serde_json::Map<String, Value> =
+            (0..resources).map(|at| (format!("example.com/r{at}"), "1".into())).collect();
+        let pod = json!({ "containers": [{ "resources": { "requests": requests } }] });
+        let template = json!({ "apiVersion": "v1", "kind": "Pod", "spec": pod });
+        let value = json!({
+            "apiVersion": "workload.codeflare.dev/v1beta2",
+            "metadata": { "name": name, "namespace": "team" },
+            "spec": { "components": [{ "template": template }] },
+        });
+        decode(Kind::AppWrapper, value).unwrap()
+    }
+
+    fn cluster(events: impl IntoIterator<Item = Event>) -> Cluster {
+        let mut cluster = Cluster::default();
+        cluster.apply(Event::Reset(SOURCE, Vec::new()));
+        events.into_iter().for_each(|event| cluster.apply(event));
+        cluster
+    }
+
+    /// What is left out by one reason: how many, and the names.
+    type Told = (Excess, usize, Vec<String>);
+
+    fn told(cluster: &Cluster) -> (Vec<String>, Vec<Told>) {
+        let there = cluster.appwrappers().map(|(appwrapper, _)| appwrapper.name.name.to_string()).collect();
+        let left_out = cluster.left_out().map(|left| (left.excess, left.count, left.named)).collect();
+        (there, left_out)
+    }
+
+    #[test]
+    fn an_appwrapper_that_asks_for_too_much_is_left_out_whole_and_named() {
+        let apply = |name, resources| Event::Apply(appwrapper(name, resources));
+        let cluster = cluster([apply("at", RESOURCES), apply("over", RESOURCES + 1)]);
+        assert_eq!(told(&cluster), (vec!["at".into()], vec![(Excess::Resources, 1, vec!["team/over".into()])]));
+    }
+
+    #[test]
+    fn one_that_grows_over_a_bound_leaves_no_stale_demand_and_comes_back_when_it_shrinks() {
+        let mut cluster = cluster([Event::Apply(appwrapper("one", 1)), Event::Apply(appwrapper("one", RESOURCES + 1))]);
+        assert_eq!(told(&cluster), (vec![], vec![(Excess::Resources, 1, vec!["team/one".into()])]));
+        cluster.apply(Event::Apply(appwrapper("one", 2)));
+        assert_eq!(told(&cluster), (vec!["one".into()], vec![]));
+    }
+
+    #[test]
+    fn what_is_gone_is_named_no_more() {
+        let over = || appwrapper("over", RESOURCES + 1);
+        for end in [Event::Delete(over()), Event::Reset(SOURCE, Vec::new()), Event::Lost(SOURCE)] {
+            let cluster = cluster([Event::Apply(over()), end]);
+            assert_eq!(told(&cluster).1, [], "still there");
+        }
+    }
+
+    #[test]
+    fn of_many_only_some_are_named_and_all_are_counted() {
+        let cluster = cluster((0..10).map(|at| Event::Apply(appwrapper(&format!("a{at}"), RESOURCES + 1))));
+        let names = vec!["team/a0".into(), "team/a1".into(), "team/a2".into()];
+        assert_eq!(told(&cluster).1, [(Excess::Resources, 10, names)]);
+    }
+
+    #[test]
+    fn each_bound_holds_at_it_and_not_one_beyond() {
+        let of = |template: Value, sets: usize| {
+            let value = json!({
+                "apiVersion": "workload.codeflare.dev/v1beta2",
+                "metadata": { "name": "a", "namespace": "team" },
+                "spec": { "components": [{ "template": template, "podSets": vec![json!({ "path": "template" }); sets] }] },
+            });
+            let Object::AppWrapper(appwrapper) = decode(Kind::AppWrapper, value).unwrap() else { unreachable!() };
+            assert!(appwrapper.excess.is_none() || appwrapper.demand.groups.is_empty(), "half of a demand");
+            appwrapper.excess
+        };
+        let pod = |spec: Value| json!({ "spec": spec });
+        let check = |excess, bound: usize, made: &dyn Fn(usize) -> Option<Excess>| {
+            assert_eq!(made(bound), None, "{excess:?} at {bound}");
+            assert_eq!(made(bound + 1), Some(excess), "{excess:?} beyond {bound}");
+        };
+        check(Excess::PodSets, POD_SETS, &|n| of(pod(json!({ "containers": [] })), n));
+        check(Excess::Containers, CONTAINERS, &|n| of(pod(json!({ "containers": vec![json!({}); n] })), 1));
+        check(Excess::HostPorts, HOST_PORTS, &|n| {
+            let ports: Vec<_> = (1..=n).map(|port| json!({ "hostPort": port })).collect();
+            of(pod(json!({ "containers": [{ "ports": ports }] })), 1)
+        });
+        check(Excess::Conditions, CONDITIONS, &|n| of(pod(json!({ "tolerations": vec![json!({}); n] })), 1));
+        let affinity = |terms: Value| {
+            let required = json!({ "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } });
+            pod(json!({ "affinity": { "nodeAffinity": required } }))
+        };
+        check(Excess::Conditions, CONDITIONS, &|n| of(affinity(json!(vec![json!({}); n])), 1));
+        check(Excess::Conditions, VALUES, &|n| {
+            of(affinity(json!([{ "matchExpressions": [{ "values": vec!["x"; n] }] }])), 1)
+        });
+    }
+}

@@ -1,0 +1,149 @@
+//! How much a counter can have grown: no more than there was time for. Owns what becomes of one that grew by more, because its
+//! keeper is broken or lies: nothing of that step counts, and it is counted on from where it is.
+use std::time::Duration;
+
+use super::Now;
+use super::life::Life;
+
+/// A second of the time that has passed may show up as so many: counters are read one after another, and not at the instant that
+/// the report names.
+const TIMES: u64 = 2;
+/// Beyond that, what may have been under way: the kernel adds up some counters every few seconds, kubelet is asked now and then.
+const SLACK_NS: u64 = Duration::from_mins(1).as_nanos() as u64;
+/// How far a node's time since boot may run ahead of the time that passed here: a report may have waited for so long.
+const AHEAD: Duration = Duration::from_mins(10);
+/// CPUs of a node that does not say how many it has: more than Linux is built for.
+const CPUS: u64 = 65_536;
+/// Tasks that can wait for a CPU at once: the largest `kernel.pid_max`.
+const TASKS: u64 = 1 << 22;
+/// Processes that can be killed in a second.
+const KILLS_PER_S: u64 = 10_000;
+
+/// A counter of an AppWrapper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Counter {
+    /// Time on CPUs.
+    Cpu,
+    /// Processes that were OOM-killed.
+    OomKills,
+    /// Time that tasks waited for a CPU.
+    RunQueueWait,
+    /// Time that devices were held.
+    GpuHeld,
+    /// Time that devices were busy.
+    GpuBusy,
+}
+
+impl Counter {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Cpu, Self::OomKills, Self::RunQueueWait, Self::GpuHeld, Self::GpuBusy];
+
+    /// The label `counter`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::OomKills => "oom_kills",
+            Self::RunQueueWait => "run_queue_wait",
+            Self::GpuHeld => "gpu_held",
+            Self::GpuBusy => "gpu_busy",
+        }
+    }
+}
+
+/// How often each counter grew by more than it can, in the order of [`Counter::ALL`].
+pub type Jumps = [u32; Counter::ALL.len()];
+
+/// How much time there was for what a report tells, on its node.
+#[derive(Debug)]
+pub(super) struct Possible {
+    now_ns: u64,
+    /// When the report before was made, in the same boot; 0: in none.
+    before_ns: u64,
+    /// Time since then, or since the boot, as far as it can have passed.
+    passed_ns: u64,
+    cpus: u64,
+    pub(super) jumps: Jumps,
+}
+
+/// A counter that grew by more than it can.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doubt {
+    /// What it then was, or has become since.
+    total: u64,
+    seen_ns: u64,
+    /// When it was seen before that.
+    since_ns: u64,
+    /// What it has gained since. Should it come back, this is in what it then grew by.
+    gained: u64,
+}
+
+impl Possible {
+    /// Of a report made at `life`, where the one before was made at `known` and came at `came`.
+    pub(super) fn new(life: &Life, known: Option<&Life>, came: Option<Now>, now: Now, cpus: Option<u32>) -> Self {
+        let (boot, _, now_ns) = life.parts();
+        let before_ns =
+            known.map(Life::parts).filter(|(known, ..)| *known == boot).map_or(0, |(_, _, before_ns)| before_ns);
+        let here = came.map_or(u64::MAX, |came| ns(now.since(came) * TIMES as u32 + AHEAD));
+        let passed_ns = now_ns.saturating_sub(before_ns).min(here);
+        Self { now_ns, before_ns, passed_ns, cpus: cpus.map_or(CPUS, u64::from), jumps: Jumps::default() }
+    }
+
+    pub(super) fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// How much a counter of so many `things` can have grown since it was seen at `seen_ns`.
+    fn most(&self, counter: Counter, things: u64, seen_ns: u64) -> u64 {
+        let passed_ns = self.before_ns.saturating_sub(seen_ns).saturating_add(self.passed_ns);
+        let time_ns = passed_ns.saturating_mul(TIMES).saturating_add(SLACK_NS);
+        match counter {
+            Counter::OomKills => (time_ns / 1_000_000_000).saturating_mul(KILLS_PER_S),
+            Counter::Cpu => time_ns.saturating_mul(self.cpus),
+            Counter::RunQueueWait => time_ns.saturating_mul(TASKS),
+            Counter::GpuHeld | Counter::GpuBusy => time_ns.saturating_mul(things),
+        }
+    }
+
+    /// What of `more` counts, where it was seen at `seen_ns` before: all or nothing.
+    pub(super) fn judge(&mut self, counter: Counter, things: u64, seen_ns: u64, more: u64) -> u64 {
+        if more <= self.most(counter, things, seen_ns) {
+            return more;
+        }
+        self.jumps[counter as usize] += 1;
+        0
+    }
+
+    /// How much a counter of one cgroup grew, as `grow` has it, since it was `before` at `seen_ns`. One that jumps is doubted: it is
+    /// counted on from there while it stays there, and from where it was should it come back.
+    pub(super) fn grown(
+        &mut self,
+        counter: Counter,
+        grow: fn(&mut u64, u64) -> u64,
+        (before, seen_ns): (&mut u64, u64),
+        doubt: &mut Option<Doubt>,
+        total: u64,
+    ) -> u64 {
+        if let Some(there) = doubt
+            && let Some(more) = total.checked_sub(there.total)
+            && more <= self.most(counter, 1, there.seen_ns)
+        {
+            (there.total, there.seen_ns) = (total, self.now_ns);
+            there.gained = there.gained.saturating_add(more);
+            return more;
+        }
+        let (since_ns, gained) = doubt.map_or((seen_ns, 0), |doubt| (doubt.since_ns, doubt.gained));
+        let mut after = *before;
+        let more = grow(&mut after, total);
+        if more > self.most(counter, 1, since_ns) {
+            self.jumps[counter as usize] += 1;
+            *doubt = Some(Doubt { total, seen_ns: self.now_ns, since_ns, gained });
+            return 0;
+        }
+        (*before, *doubt) = (after, None);
+        more.saturating_sub(gained)
+    }
+}
+
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

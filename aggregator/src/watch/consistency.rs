@@ -1,0 +1,381 @@
+//! Whether a watch still tells what the API server has, asked of the server now and then.
+//!
+//! A watch misses nothing that becomes an event. A restore of etcd is no event: the history is another one from then on, and a watch
+//! that goes on where it was stays silent about what vanished. Two things show it, and both are in the answer to a list of one
+//! object: the version of the list, which never goes back otherwise; and how many objects there are.
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use futures::{Stream, stream};
+use hashbrown::HashSet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
+use kube::api::{DynamicObject, ListParams};
+use kube::core::{Request, Resource as _};
+use kube::runtime::watcher::Event;
+use mcad_accounting::cluster::Source;
+use mcad_accounting::object::meta::nullable;
+use mcad_accounting::table::Secret;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tokio::time::{sleep, timeout};
+
+use super::resource;
+use super::seen::{Seen, SeenKind};
+
+/// A count that differs once may be of another instant than the watch is at. Where it differs so often in a row, something is lost.
+const DIFFERS: u32 = 2;
+/// A list anew that changed nothing makes this many times as many differences needed for the next: the count of a server that
+/// answers with an estimate must not cost a list each time.
+const UNCURED: u32 = 2;
+/// But no more than this, which is ten minutes of checks.
+const DIFFERS_AT_MOST: u32 = 64;
+
+/// What a check found to be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inconsistent {
+    /// The server's history is another than that which was watched.
+    Rewound,
+    /// There are more or fewer objects than are known.
+    Count,
+}
+
+impl Inconsistent {
+    /// One of [`super::REASONS`].
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Rewound => "rewound",
+            Self::Count => "count_differs",
+        }
+    }
+}
+
+/// What is known of one list by its watch, to be held against what the server answers.
+#[derive(Debug)]
+pub(super) struct Consistency {
+    hasher: Secret,
+    /// Hashes of the names of all objects; `None` where the server does not count what is watched, which is a part of the list.
+    names: Option<HashSet<u64>>,
+    /// The newest version that was seen; 0 before one was that is a number. Whoever asks the server reads it first.
+    newest: Arc<AtomicU64>,
+    /// All objects were listed.
+    is_listed: bool,
+    /// How many checks in a row found another count.
+    differing: u32,
+    /// How many must, for the list to be made anew.
+    needed: u32,
+}
+
+/// The answer to a list of one object.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+pub(super) struct Asked {
+    #[serde(default, deserialize_with = "nullable")]
+    metadata: AskedMeta,
+    #[serde(default, deserialize_with = "nullable")]
+    items: Items,
+    /// The newest version that the watch had told when the server was asked. Told later, one may be newer than the answer.
+    #[serde(skip)]
+    told: u64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default, rename_all = "camelCase")]
+struct AskedMeta {
+    #[serde(deserialize_with = "nullable")]
+    resource_version: String,
+    #[serde(rename = "continue", deserialize_with = "nullable")]
+    next: String,
+    remaining_item_count: Option<u64>,
+}
+
+/// How many objects are in the answer.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(from = "Vec<IgnoredAny>")]
+struct Items(u64);
+
+impl From<Vec<IgnoredAny>> for Items {
+    fn from(items: Vec<IgnoredAny>) -> Self {
+        Self(items.len() as u64)
+    }
+}
+
+impl Asked {
+    /// How many objects there are. Absent: the server does not say.
+    fn count(&self) -> Option<u64> {
+        match self.metadata.remaining_item_count {
+            Some(remaining) => Some(self.items.0 + remaining),
+            None => self.metadata.next.is_empty().then_some(self.items.0),
+        }
+    }
+}
+
+impl Consistency {
+    /// Of a list of which nothing is known yet; the server counts it, unless only a part of it is watched.
+    pub(super) fn new(watched: Watched) -> Self {
+        let names = (watched == Watched::All).then(HashSet::new);
+        Self {
+            hasher: Secret::default(),
+            names,
+            newest: Arc::default(),
+            is_listed: false,
+            differing: 0,
+            needed: DIFFERS,
+        }
+    }
+
+    /// Takes note of what the watch told.
+    pub(super) fn note<K: SeenKind>(&mut self, event: &Event<Seen<K>>) {
+        match event {
+            Event::Init => self.list_begins(),
+            Event::InitApply(seen) | Event::Apply(seen) => self.there(seen.meta()),
+            Event::InitDone => self.is_listed = true,
+            Event::Delete(seen) => self.gone(seen.meta()),
+        }
+    }
+
+    /// A list begins.
+    fn list_begins(&mut self) {
+        self.names.iter_mut().for_each(HashSet::clear);
+        self.newest.store(0, Relaxed);
+        (self.is_listed, self.differing) = (false, 0);
+    }
+
+    /// An object is there, as new or as changed.
+    fn there(&mut self, meta: &ObjectMeta) {
+        let name = self.hash(meta);
+        if let Some(names) = &mut self.names {
+            names.insert(name);
+        }
+        self.saw(meta.resource_version.as_deref().unwrap_or_default());
+    }
+
+    /// An object is gone.
+    fn gone(&mut self, meta: &ObjectMeta) {
+        let name = self.hash(meta);
+        if let Some(names) = &mut self.names {
+            names.remove(&name);
+        }
+        self.saw(meta.resource_version.as_deref().unwrap_or_default());
+    }
+
+    /// What is wrong by the server's answer; then all must be listed anew.
+    pub(super) fn check(&mut self, asked: &Asked) -> Option<Inconsistent> {
+        if !self.is_listed {
+            return None;
+        }
+        if asked.metadata.resource_version.parse().is_ok_and(|version: u64| version < asked.told) {
+            return Some(Inconsistent::Rewound);
+        }
+        self.saw(&asked.metadata.resource_version);
+        let (Some(names), Some(count)) = (&self.names, asked.count()) else { return None };
+        if count == names.len() as u64 {
+            (self.differing, self.needed) = (0, DIFFERS);
+            return None;
+        }
+        self.differing += 1;
+        if self.differing < self.needed {
+            return None;
+        }
+        self.needed = (self.needed * UNCURED).min(DIFFERS_AT_MOST);
+        Some(Inconsistent::Count)
+    }
+
+    fn saw(&mut self, version: &str) {
+        self.newest.fetch_max(version.parse().unwrap_or(0), Relaxed);
+    }
+
+    fn hash(&self, meta: &ObjectMeta) -> u64 {
+        self.hasher.hash_one((&meta.namespace, &meta.name))
+    }
+}
+
+/// How much of a list is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watched {
+    /// All of it.
+    All,
+    /// What a field selector chooses: of that the server does not say how many there are.
+    Selected,
+}
+
+/// The server's answers, one each time that `every` has passed; none where it does not answer, which the watch itself finds out.
+pub(super) fn answers(
+    client: &Client,
+    source: Source,
+    every: Duration,
+    known: &Consistency,
+) -> impl Stream<Item = Asked> + use<> {
+    let (url, newest) = (DynamicObject::url_path(&resource(source), None), Arc::clone(&known.newest));
+    stream::unfold((client.clone(), url, newest), move |(client, url, newest)| async move {
+        loop {
+            sleep(every).await;
+            let told = newest.load(Relaxed);
+            match timeout(every, ask(&client, &url)).await {
+                Ok(Ok(asked)) => return Some((Asked { told, ..asked }, (client, url, newest))),
+                Ok(Err(error)) => tracing::debug!(%source, %error, "it can't be asked whether the watch is right"),
+                Err(_) => tracing::debug!(%source, "no answer to whether the watch is right"),
+            }
+        }
+    })
+}
+
+/// Of one object only, and of that no more than its metadata. Without a version the answer is of now, not from a cache of the past.
+async fn ask(client: &Client, url: &str) -> Result<Asked, kube::Error> {
+    let request =
+        Request::new(url).list_metadata(&ListParams::default().limit(1)).map_err(kube::Error::BuildRequest)?;
+    client.request(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::pin;
+
+    use futures::StreamExt as _;
+    use http::Response;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn meta(name: &str, version: u64) -> ObjectMeta {
+        ObjectMeta { name: Some(name.into()), resource_version: Some(version.to_string()), ..ObjectMeta::default() }
+    }
+
+    fn asked(answer: Value) -> Asked {
+        serde_json::from_value(answer).unwrap()
+    }
+
+    /// A list at that version of so many objects.
+    fn of(version: &str, count: u64) -> Asked {
+        let (first, remaining) = (count.min(1), count.saturating_sub(1));
+        let mut metadata = json!({ "resourceVersion": version });
+        if remaining > 0 {
+            metadata["continue"] = "more".into();
+            metadata["remainingItemCount"] = remaining.into();
+        }
+        asked(json!({ "metadata": metadata, "items": vec![json!({}); first as usize] }))
+    }
+
+    fn listed(watched: Watched, names: &[&str]) -> Consistency {
+        let mut known = Consistency::new(watched);
+        list(&mut known, names);
+        known
+    }
+
+    fn list(known: &mut Consistency, names: &[&str]) {
+        known.list_begins();
+        for (at, name) in names.iter().enumerate() {
+            known.there(&meta(name, 100 + at as u64));
+        }
+        known.is_listed = true;
+    }
+
+    #[test]
+    fn a_history_that_goes_back_is_another_one_at_once() {
+        for watched in [Watched::All, Watched::Selected] {
+            let mut known = listed(watched, &["a", "b"]);
+            let check = |known: &mut Consistency, version, count| {
+                let told = known.newest.load(Relaxed);
+                known.check(&Asked { told, ..of(version, count) })
+            };
+            assert_eq!(check(&mut known, "101", 2), None);
+            assert_eq!(check(&mut known, "500", 2), None, "versions count what happens to other kinds as well");
+            assert_eq!(check(&mut known, "499", 2), Some(Inconsistent::Rewound));
+            // Listed anew it is the one that counts.
+            list(&mut known, &["a"]);
+            assert_eq!(check(&mut known, "120", 1), None);
+        }
+    }
+
+    #[test]
+    fn what_the_watch_told_while_the_answer_was_under_way_is_no_sign() {
+        let mut known = listed(Watched::All, &["a"]);
+        let answer = Asked { told: 100, ..of("150", 1) };
+        known.there(&meta("a", 151));
+        assert_eq!(known.check(&answer), None);
+    }
+
+    #[test]
+    fn another_count_counts_only_when_it_lasts() {
+        let mut known = listed(Watched::All, &["a", "b"]);
+        assert_eq!(known.check(&of("200", 1)), None, "the watch may not have told yet");
+        known.gone(&meta("b", 200));
+        assert_eq!(known.check(&of("200", 1)), None);
+        assert_eq!(known.check(&of("201", 0)), None);
+        assert_eq!(known.check(&of("201", 0)), Some(Inconsistent::Count));
+    }
+
+    #[test]
+    fn an_object_that_changes_is_still_one() {
+        let mut known = listed(Watched::All, &["a"]);
+        (0..5).for_each(|at| known.there(&meta("a", 200 + at)));
+        known.gone(&meta("never there", 300));
+        for _ in 0..5 {
+            assert_eq!(known.check(&of("300", 1)), None);
+        }
+    }
+
+    #[test]
+    fn a_server_whose_count_is_never_right_costs_ever_fewer_lists_and_a_right_one_ends_that() {
+        let mut known = listed(Watched::All, &["a"]);
+        let mut lists = 0;
+        for _ in 0..256 {
+            if known.check(&of("300", 7)).is_some() {
+                lists += 1;
+                list(&mut known, &["a"]);
+            }
+        }
+        assert!((5..=9).contains(&lists), "{lists}");
+        assert_eq!(known.check(&of("300", 1)), None);
+        assert_eq!(known.check(&of("300", 7)), None);
+        assert_eq!(known.check(&of("300", 7)), Some(Inconsistent::Count));
+    }
+
+    #[test]
+    fn nothing_is_wrong_before_all_is_listed_or_where_the_server_does_not_say() {
+        let mut known = Consistency::new(Watched::All);
+        known.list_begins();
+        known.there(&meta("a", 100));
+        assert_eq!(known.check(&of("1", 7)), None);
+        let silent = [
+            json!({}),
+            json!({ "metadata": null, "items": null }),
+            // More than one, and not how many.
+            json!({ "metadata": { "continue": "more", "resourceVersion": "opaque" }, "items": [{}] }),
+        ];
+        let mut known = listed(Watched::Selected, &["a"]);
+        for answer in silent {
+            assert_eq!((known.check(&asked(answer.clone())), known.check(&asked(answer))), (None, None));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_object_is_asked_for_each_time_and_a_server_that_fails_is_asked_again() {
+        let (tell, mut told) = tokio::sync::mpsc::channel(8);
+        let times = std::sync::atomic::AtomicU8::new(0);
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let accept = request.headers()["accept"].to_str().unwrap().to_owned();
+            tell.try_send((request.uri().to_string(), accept)).unwrap();
+            let metadata = json!({ "resourceVersion": "9", "continue": "x", "remainingItemCount": 4 });
+            let answer = json!({ "metadata": metadata, "items": [{}] });
+            let is_first = times.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+            let response = Response::builder().status(if is_first { 500 } else { 200 });
+            let response = response.body(Body::from(answer.to_string().into_bytes())).unwrap();
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let client = Client::new(service, "default");
+        let mut known = Consistency::new(Watched::Selected);
+        known.there(&meta("p", 7));
+        let mut answers = pin!(answers(&client, Source::Pods, Duration::from_secs(10), &known));
+        let answer = answers.next().await.unwrap();
+        assert_eq!((answer.count(), &*answer.metadata.resource_version, answer.told), (Some(5), "9", 7));
+        for _ in 0..2 {
+            let (uri, accept) = told.recv().await.unwrap();
+            assert_eq!(uri, "/api/v1/pods?&limit=1");
+            assert!(accept.contains("PartialObjectMetadataList"), "{accept}");
+        }
+    }
+}
