@@ -44,7 +44,7 @@ static PARTS_LEFT_OUT: Family = Family {
     help: "Reports of which a part could not be right and is left out, by part and reason. The rest of them counts.",
 };
 static COUNTER_JUMPS: Family = Family {
-    name: "mcad_aggregator_counter_jumps_total",
+    name: "mcad_aggregator_impossible_gains_total",
     kind: Kind::Counter,
     labels: &["counter"],
     unit: "steps",

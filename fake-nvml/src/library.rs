@@ -179,6 +179,11 @@ impl View {
         self.seen.len()
     }
 
+    /// The number that a function tells, where the right one is this.
+    pub(crate) fn told(&self, function: &str, right: u32) -> u32 {
+        self.scenario.counts.get(function).copied().unwrap_or(right)
+    }
+
     /// The handle of one of them.
     pub(crate) fn handle(&self, index: usize) -> Result<Handle, Code> {
         let handle = Handle { epoch: self.epoch, index: index as u16, mig: None };

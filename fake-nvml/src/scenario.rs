@@ -24,6 +24,10 @@ pub struct Scenario {
     pub crashes: Vec<Crash>,
     /// Error codes by function name, for calls that belong to no device.
     pub errors: BTreeMap<String, u32>,
+    /// Numbers that `nvmlDeviceGetCount_v2` and `nvmlDeviceGetMaxMigDeviceCount` tell in place of the right ones, by function name.
+    pub counts: BTreeMap<String, u32>,
+    /// There is always another event, and it is no Xid.
+    pub other_events: bool,
     /// The time that figures are computed for. Absent: since the library was loaded.
     pub clock_s: Option<f64>,
 }

@@ -55,6 +55,25 @@ pub fn v1beta2(name: &str, components: Value, phase: &str) -> Value {
     })
 }
 
+/// A waiting v1beta2 AppWrapper `w` of pod sets: how many pods, and their spec.
+pub fn waiting(sets: &[(u32, Value)]) -> Value {
+    let components: Vec<_> = sets
+        .iter()
+        .map(|(n, spec)| json!({"podSets": [{"path": "template.t", "replicas": n}], "template": {"t": {"spec": spec}}}))
+        .collect();
+    v1beta2("w", json!(components), "Suspended")
+}
+
+/// The spec of a pod of so many GPUs.
+pub fn gpus_of(count: u32) -> Value {
+    spec(json!({"nvidia.com/gpu": count.to_string()}))
+}
+
+/// A ready node of 8 cores and so many GPUs.
+pub fn gpu_node(name: &str, count: u32) -> Value {
+    node(name, json!({"cpu": "8", "nvidia.com/gpu": count.to_string()}))
+}
+
 /// A pod spec of one container.
 pub fn spec(requests: Value) -> Value {
     json!({"containers": [{"name": "main", "resources": {"requests": requests}}]})

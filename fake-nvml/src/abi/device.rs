@@ -15,7 +15,9 @@ const SAMPLES_KEPT: u64 = 100;
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetCount_v2(count: *mut c_uint) -> nv::nvmlReturn_t {
     // SAFETY: the caller gives room for one number.
-    system_call("nvmlDeviceGetCount_v2", |view| unsafe { put(count, view.count() as c_uint) })
+    system_call("nvmlDeviceGetCount_v2", |view| unsafe {
+        put(count, view.told("nvmlDeviceGetCount_v2", view.count() as c_uint))
+    })
 }
 
 #[unsafe(no_mangle)]

@@ -95,6 +95,17 @@ fn next(name: &str, set: nv::nvmlEventSet_t) -> Result<Option<nv::nvmlEventData_
     let view = library::view(name)?;
     with_sets(|sets| {
         let listeners = sets.get_mut(&set.addr()).ok_or(Code::INVALID_ARGUMENT)?;
+        if view.scenario.other_events
+            && let Some(listener) = listeners.values().next()
+        {
+            return Ok(Some(nv::nvmlEventData_t {
+                device: listener.handle.to_raw(),
+                eventType: nv::nvmlEventTypeClock.into(),
+                eventData: 0,
+                gpuInstanceId: u32::MAX,
+                computeInstanceId: u32::MAX,
+            }));
+        }
         for (uuid, listener) in listeners {
             let Some(xid) = xids_of(&view, uuid).nth(listener.had) else { continue };
             listener.had += 1;

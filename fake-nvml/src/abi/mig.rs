@@ -26,10 +26,10 @@ unsafe extern "C" fn nvmlDeviceGetMigMode(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetMaxMigDeviceCount(raw: nv::nvmlDevice_t, count: *mut c_uint) -> nv::nvmlReturn_t {
-    device_call("nvmlDeviceGetMaxMigDeviceCount", raw, |_, handle, device| {
+    device_call("nvmlDeviceGetMaxMigDeviceCount", raw, |view, handle, device| {
         whole(handle)?;
         // SAFETY: the caller gives room for one number.
-        unsafe { put(count, device.model().mig_slices) }
+        unsafe { put(count, view.told("nvmlDeviceGetMaxMigDeviceCount", device.model().mig_slices)) }
     })
 }
 

@@ -16,6 +16,9 @@ use super::nvlink::Nvlinks;
 use super::raw::{self, FabricCall, Room};
 use super::reading::{DeviceReading, FabricReading, Fault, HealthReading, InstanceReading, Memory};
 
+/// A device has 7 at most today. A library that claims more is not asked for all of them.
+const MIG_INSTANCES_AT_MOST: u32 = 32;
+
 /// Asked for in one call.
 const FIELDS: [u32; 4] = [
     field_id::NVML_FI_DEV_ECC_DBE_VOL_TOTAL,
@@ -70,7 +73,7 @@ impl<'nvml> Held<'nvml> {
             model: device.name()?.into(),
             // As sysfs spells it.
             bus_id: format!("{:04x}:{:02x}:{:02x}.0", pci.domain, pci.bus, pci.device).into(),
-            mig_slots: device.mig_device_count().unwrap_or(0),
+            mig_slots: device.mig_device_count().unwrap_or(0).min(MIG_INSTANCES_AT_MOST),
             lacks: Lacks::default(),
             fabric: Some(FabricCall::Third),
             sram_threshold_exceeded: None,

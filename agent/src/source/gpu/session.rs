@@ -12,6 +12,8 @@ use super::device::Held;
 use super::raw::{self, Room};
 use super::reading::{Fault, Reading, XidEvent};
 
+/// A library that claims more is broken: the largest machines have 16, and a report takes 512 GPUs and MIG instances.
+const DEVICES_AT_MOST: u32 = 1_024;
 /// A device that raises more between two rounds is counted short, and is sick either way.
 pub(super) const EVENTS_A_ROUND: usize = 64;
 
@@ -37,6 +39,11 @@ impl<'nvml> Session<'nvml> {
         // What nvml-wrapper and this function call before the first device.
         let calls = 5;
         let count = nvml.device_count()?;
+        if count > DEVICES_AT_MOST {
+            tracing::warn!(count, most = DEVICES_AT_MOST, "NVML claims more devices than can be");
+            return Err(NvmlError::Unknown);
+        }
+        let mut left_out = LeftOut::default();
         let mut session = Self {
             driver_version,
             devices: Vec::new(),
@@ -55,15 +62,16 @@ impl<'nvml> Session<'nvml> {
                 // The device is there and we may not look at it: that is no lost device.
                 Err(NvmlError::NoPermission) => return Err(NvmlError::NoPermission),
                 Err(error) => {
-                    tracing::warn!(index, %error, "NVML does not give out this device");
+                    left_out.note(index, &error);
                     continue;
                 }
             };
             match session.hold(device) {
                 Ok(held) => session.devices.push(held),
-                Err(error) => tracing::warn!(index, %error, "NVML does not say which device this is"),
+                Err(error) => left_out.note(index, &error),
             }
         }
+        left_out.say();
         Ok(session)
     }
 
@@ -117,7 +125,8 @@ impl<'nvml> Session<'nvml> {
     pub(super) fn listen(&mut self, timeout: Duration) -> bool {
         let Some(events) = &self.events else { return false };
         let mut timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-        while self.xids.len() < EVENTS_A_ROUND {
+        // Events of every kind count: a library may have others without end.
+        for _ in self.xids.len()..EVENTS_A_ROUND {
             match raw::wait(events, timeout_ms) {
                 Ok(event) => {
                     let held = self.devices.iter().find(|held| raw::same(held.device(), &event.device));
@@ -133,5 +142,27 @@ impl<'nvml> Session<'nvml> {
             timeout_ms = 0;
         }
         false
+    }
+}
+
+/// Devices that NVML counts and does not give out, or not by name: said once for all of them.
+#[derive(Default)]
+struct LeftOut {
+    first: Option<(u32, String)>,
+    more: u32,
+}
+
+impl LeftOut {
+    fn note(&mut self, index: u32, error: &NvmlError) {
+        match self.first {
+            None => self.first = Some((index, error.to_string())),
+            Some(_) => self.more += 1,
+        }
+    }
+
+    fn say(self) {
+        if let Some((index, error)) = self.first {
+            tracing::warn!(index, error, more = self.more, "NVML counts this device and does not say which it is");
+        }
     }
 }

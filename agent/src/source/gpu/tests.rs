@@ -408,3 +408,38 @@ fn time_is_shared_out_to_the_containers_whose_processes_took_it() {
     assert_eq!(uses, expected);
     assert_eq!(load.uses[1].user.container_id, id);
 }
+
+#[test]
+fn a_library_that_claims_more_devices_than_can_be_is_not_asked_for_them() {
+    let mut node = Node::new(Scenario::of(2, H100));
+    let claims =
+        |count: u32| move |scenario: &mut Scenario| scenario.counts = [("nvmlDeviceGetCount_v2".into(), count)].into();
+    node.change(claims(u32::MAX));
+    assert!(node.try_sample().is_err());
+    // Of those that it might have, each is asked for, and those that are there are shown.
+    node.change(claims(1_000));
+    let sample = (0..20).find_map(|_| node.try_sample().ok()).unwrap();
+    assert_eq!(sample.devices.len(), 2);
+}
+
+#[test]
+fn a_device_that_claims_mig_instances_without_end_is_asked_for_a_bounded_number() {
+    let mut scenario = Scenario::of(1, H100);
+    scenario.devices[0].mig = Some(Vec::new());
+    scenario.counts.insert("nvmlDeviceGetMaxMigDeviceCount".into(), u32::MAX);
+    let sample = Node::new(scenario).sample();
+    assert_eq!(sample.devices.len(), 1);
+    assert!(sample.calls < 100, "{}", sample.calls);
+}
+
+#[test]
+fn events_of_other_kinds_without_end_hold_up_no_round() {
+    let mut node = Node::new(Scenario { other_events: true, ..Scenario::of(1, H100) });
+    assert_eq!(unhealthy(&node.sample()).concat(), Vec::<&str>::new());
+    let uuid = node.scenario.devices[0].uuid.clone();
+    node.change(|scenario| {
+        scenario.other_events = false;
+        scenario.xids.push(Xid { device: uuid, xid: 79, ..Xid::default() });
+    });
+    assert_eq!(unhealthy(&node.sample()), [vec!["xid"]]);
+}
