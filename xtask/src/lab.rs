@@ -27,7 +27,7 @@ pub const VERBS: [Verb; 10] = [
     Verb { name: "test-gpu", about: "Check the agent against this machine's NVIDIA GPUs" },
     Verb {
         name: "fuzz",
-        about: "Fuzz what takes bytes from elsewhere: reports, replayed reports, dumps, another replica's past, small grammars",
+        about: "Fuzz what takes bytes from elsewhere: reports, replayed reports, dumps, the API server's objects, another replica's past, small grammars",
     },
     Verb { name: "screenshot", about: "Take the pictures of the page that README.md shows" },
     Verb { name: "bench-cgroups", about: "Measure the walk over the cgroups against reading their files" },

@@ -218,12 +218,22 @@ fn run(root: &Path, program: Program, words: &[&str]) -> Output {
         mkdir -p "$0/proc" "$0/sys"
         mount --rbind /proc "$0/proc"
         mount --rbind /sys "$0/sys"
+        if [ -n "$DEVICES" ]; then mkdir -p "$0/dev"; touch "$0/dev/null"; mount --bind /dev/null "$0/dev/null"; fi
         exec chroot --userspec="$1" "$0" "${@:2}""#;
     let mut command = Command::new("unshare");
     command.args(["--mount", "bash", "-c", SCRIPT]).arg(root).args([program.user(), &program.entrypoint()]);
+    // Every container has it; the aggregator does without.
+    let devices = if program == Program::Agent { "null" } else { "" };
     // Only what the image and Kubernetes would set.
     let path = std::env::var_os("PATH").unwrap_or_default();
-    command.args(words).env_clear().env("PATH", path).env("KUBECONFIG", "/kubeconfig").output().unwrap()
+    command
+        .args(words)
+        .env_clear()
+        .env("PATH", path)
+        .env("DEVICES", devices)
+        .env("KUBECONFIG", "/kubeconfig")
+        .output()
+        .unwrap()
 }
 
 fn stdout(output: &Output) -> String {
@@ -258,10 +268,11 @@ fn the_agent_finds_the_drivers_library_where_the_container_runtime_puts_it() {
         let folder = root.path().join(folder);
         std::fs::create_dir_all(&folder).unwrap();
         Installation::new(&library, &folder, &scenario).unwrap();
-        let report = stdout(&run(root.path(), Program::Agent, &["--once", "--cgroup-source", "files"]));
-        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-        let gpus = &report["gpus"];
-        assert_eq!((gpus["devices"].as_array().map(Vec::len), &gpus["fake"]), (Some(2), &true.into()), "{folder:?}");
+        let output = run(root.path(), Program::Agent, &["--once", "--cgroup-source", "files"]);
+        let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let (gpus, log) = (&report["gpus"], String::from_utf8_lossy(&output.stderr));
+        let found = (gpus["devices"].as_array().map(Vec::len), &gpus["fake"]);
+        assert_eq!(found, (Some(2), &true.into()), "{folder:?}: {log}");
         std::fs::remove_file(folder.join("libnvidia-ml.so.1")).unwrap();
     }
 }
