@@ -4,14 +4,14 @@ use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use mcad_accounting::cluster::Cluster;
-use mcad_aggregator::dump::Dump;
-use mcad_present::exposition::Exposition;
+use mcad_accounting::fit;
 use mcad_accounting::ladder::Rung;
 use mcad_accounting::options::Options;
 use mcad_accounting::snapshot::Snapshot;
 use mcad_accounting::views::Views;
+use mcad_aggregator::dump::Dump;
+use mcad_present::exposition::Exposition;
 use mcad_present::families;
-use mcad_accounting::fit;
 
 fn adds_up(rung: &Rung) {
     // Where Pods are not known, nothing is known to be handed out.

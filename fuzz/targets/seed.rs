@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use mcad_aggregator::clock::Clock;
 use mcad_accounting::cluster::Cluster;
-use mcad_aggregator::dump::Dump;
 use mcad_accounting::merge::Ages;
 use mcad_accounting::options::Options;
+use mcad_aggregator::clock::Clock;
+use mcad_aggregator::dump::Dump;
 use mcad_aggregator::replica::{Kubernetes, Mode, Replica};
 use mcad_aggregator::self_metrics::SelfMetrics;
 use mcad_aggregator::store::{Limits, Store};

@@ -1,9 +1,9 @@
 //! Small grammars: quantities, label selectors, the paths of pods' cgroups, tokens.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use mcad_agent::pod_cgroup;
-use mcad_accounting::resource::quantity::Quantity;
 use mcad_accounting::options::selector::Selector;
+use mcad_accounting::resource::quantity::Quantity;
+use mcad_agent::pod_cgroup;
 use mcad_aggregator::trust::certificate::read_bundle;
 use mcad_aggregator::trust::claims::Claims;
 
