@@ -1,7 +1,7 @@
 //! Resources: which ones count, how their names and units are spelled, and amounts of them.
 //!
-//! Amounts are whole millicores, bytes and devices, wide enough that no sum of what objects can say overflows. How a quantity becomes one is in [`crate::resource::quantity`], who adds what
-//! is in the modules that know the rules.
+//! Amounts are whole millicores, bytes and devices, wide enough that no sum of what objects can say overflows. How a quantity becomes one
+//! is in [`crate::resource::quantity`], who adds what is in the modules that know the rules.
 pub mod quantity;
 use std::collections::BTreeMap;
 use std::sync::Arc;

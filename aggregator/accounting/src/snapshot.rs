@@ -1,7 +1,7 @@
 //! What Kubernetes' objects amount to at one instant: every node's ladder, every AppWrapper, MCAD's own figures.
 //!
 //! Pure: from the cluster, what agents found, the time and the options to one immutable value. It holds no text and no
-//! labels; [`mcad_present::families`] makes those.
+//! labels; `mcad-present` makes those.
 pub mod rest;
 mod unplaced;
 pub mod verdict;

@@ -1,5 +1,5 @@
-//! What one of the agents reports: a node of 8 GPUs and 40 pods, of which those with a GPU are an AppWrapper's; each with a cgroup of its own; with paths and those of its
-//! containers where they are listed, as containerd and kubelet name them.
+//! What one of the agents reports: a node of 8 GPUs and 40 pods, of which those with a GPU are an AppWrapper's; each with a cgroup of its
+//! own; with paths and those of its containers where they are listed, as containerd and kubelet name them.
 use mcad_wire::report::{
     Assignment, Assignments, Cgroup, Cgroups, DeviceIds, Gpu, GpuUse, Gpus, Machine, REPORT_VERSION, Report,
 };

@@ -1,5 +1,5 @@
-//! Who is at the other end of a connection, as far as it is known: by which listener it came, from where and when, which place it has. What is answered to
-//! its requests is `routes`'.
+//! Who is at the other end of a connection, as far as it is known: by which listener it came, from where and when, which place it has. What
+//! is answered to its requests is `routes`'.
 use std::net::IpAddr;
 use std::sync::Arc;
 

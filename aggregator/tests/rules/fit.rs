@@ -3,7 +3,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 
 use mcad_accounting::options::Options;
-use mcad_testkit::build::{gpu_node, gpus_of, node, pod, spec, v1beta1, v1beta2, waiting, with};
+use mcad_testkit::build::{gpu_node, gpus_of, node, pod, spec, v1beta1, waiting, with};
 use mcad_testkit::{check, check_by, tolerating};
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! What an AppWrapper asks for: its pods, by the rules of its version (docs/accounting.md §2).
 //!
-//! Owns the way from a spec to groups of identical pods. Which of them are left to place is in [`rest`]. Whether they fit is in [`crate::fit`], what they got in
-//! [`crate::cluster`].
+//! Owns the way from a spec to groups of identical pods. Which of them are left to place is in [`crate::snapshot::rest`]. Whether they fit
+//! is in [`crate::fit`], what they got in [`crate::cluster`].
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
