@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::cluster::histogram::RequestHistograms;
-use crate::object::{AppWrapperName, Kind, Node, Object, Pod, Rare, Served};
+use crate::object::{AppWrapperName, Kind, Node, Object, Pod, Rare, Served, Version};
 use crate::table::Table;
 use appwrappers::AppWrapperEntry;
 use excess::Excesses;
@@ -67,6 +67,11 @@ impl Source {
             Self::Pods => Kind::Pod,
             Self::AppWrappers(_) => Kind::AppWrapper,
         }
+    }
+
+    /// Whether its objects are AppWrappers of that version.
+    pub fn is_of(self, version: Version) -> bool {
+        matches!(self, Self::AppWrappers(served) if served.version() == version)
     }
 }
 
@@ -171,8 +176,7 @@ impl Cluster {
                     (Source::AppWrappers(appwrapper.served), &appwrapper.name);
                 self.excesses.note(source, namespace, name, appwrapper.excess);
                 if appwrapper.excess.is_some() {
-                    // What it asked for before is no longer true either.
-                    self.remove_appwrapper(&appwrapper.name, appwrapper.served, "");
+                    self.leave_out_appwrapper(&appwrapper.name, appwrapper.served);
                 } else {
                     self.set_appwrapper(appwrapper);
                 }
@@ -342,6 +346,7 @@ impl Cluster {
                 }
             }
             Source::AppWrappers(served) => {
+                self.forget_left_out(served);
                 let listed: HashSet<AppWrapperName> = objects
                     .iter()
                     .filter_map(|o| if let Object::AppWrapper(a) = o { Some(a.name.clone()) } else { None })

@@ -253,7 +253,10 @@ impl AppWrappers {
             }
         }
         // What MCAD has promised to others and not yet seen running, taken from what it believes to have (§2).
-        let mut available = (cluster.knows_nodes() && cluster.knows_pods()).then(|| capacity::v1(cluster));
+        // To one that brings more than one may something may be promised, too, and nobody knows how much.
+        let knows_promises = !cluster.left_out().any(|left| left.source.is_of(Version::V1Beta1));
+        let knows_sum = cluster.knows_nodes() && cluster.knows_pods() && knows_promises;
+        let mut available = knows_sum.then(|| capacity::v1(cluster));
         for (appwrapper, gained) in cluster.appwrappers() {
             *states.entry((appwrapper.version, appwrapper.state.clone())).or_default() += 1;
             if let Some(available) = &mut available

@@ -89,8 +89,10 @@ struct Known {
 struct KnownNode {
     /// Absent: it has not reported, or the cluster no longer has it.
     life: Option<Life>,
-    /// When its last report came here. Absent: none did.
+    /// When its last report came here. Absent: none did, or it came from a file, and then says nothing of the time that passed.
     came: Option<Now>,
+    /// How many CPUs it had.
+    cpus: Option<u32>,
     pods: NodePods,
     held: NodeHeld,
     /// What somebody holds of its GPUs and MIG instances, in order of UUID.
@@ -117,7 +119,9 @@ impl Totals {
             return Jumps::default();
         }
         let cpus = report.machine.as_ref().and_then(|machine| machine.cpus_online);
-        let mut possible = Possible::new(&life, node.life.as_ref(), node.came, now, cpus);
+        // Some of those that it had may be off by now, and did their work before.
+        let most_cpus = cpus.map(|cpus| cpus.max(node.cpus.unwrap_or(0)));
+        let mut possible = Possible::new(&life, node.life.as_ref(), node.came, now, most_cpus);
         let mut gains = Gains::new(cluster);
         // Ended ones first: where a pod's cgroup was made anew, both are listed.
         for pod in report.cgroups.iter().flat_map(|all| &all.ended_pods) {
@@ -134,12 +138,19 @@ impl Totals {
             );
         }
         devices::take(node, (&mut gains, &mut possible), report, named, &life);
-        (node.life, node.came) = (Some(life), Some(now));
+        (node.life, node.came, node.cpus) = (Some(life), Some(now), cpus);
         for (appwrapper, gained) in gains.all() {
             self.total_of(&appwrapper.name, &appwrapper.uid).add(gained);
         }
         self.tidy(cluster, now);
         possible.jumps
+    }
+
+    /// The last report of a node came from a file: when it was read says nothing of when it was made.
+    pub fn came_from_file(&mut self, node: &str) {
+        if let Some(known) = self.nodes.get_mut(node) {
+            known.came = None;
+        }
     }
 
     /// Whether something of this pod is kept, though the cluster may no longer have it.

@@ -159,3 +159,23 @@ fn what_is_left_out_of_a_watched_cluster_is_said_before_any_figure() {
     assert_eq!(json["cluster"]["left_out"][1]["named"], json!(["a/old"]), "{json}");
     assert_eq!(json["cluster"]["left_out"][1]["list"], "appwrappers.workload.codeflare.dev/v1beta1", "{json}");
 }
+
+/// MCAD takes what it has promised from what it has. Of one that is left out nobody knows how much that is.
+#[test]
+fn beside_a_promise_of_unknown_size_it_is_not_known_what_fits_the_sum() {
+    let pod = |gpus: u32| json!({ "apiVersion": "v1", "kind": "Pod", "spec": spec(json!({ "nvidia.com/gpu": gpus })) });
+    let item = |gpus: u32| json!({ "generictemplate": pod(gpus) });
+    let promised = |items: usize| {
+        let items: Vec<_> = std::iter::once(item(8)).chain((1..items).map(|_| item(0))).collect();
+        v1beta1("big", json!(items), json!({ "state": "Pending", "canrun": true }))
+    };
+    let print = |items: usize| {
+        let waits = v1beta1("waits", json!([item(8)]), json!({ "state": "Pending" }));
+        let objects = [node("n", json!({ "cpu": "64", "nvidia.com/gpu": 8 })), promised(items), waits];
+        print(objects.iter().map(object).collect(), &Options::default())
+    };
+    let fit = "mcad_appwrapper_fit{appwrapper=\"waits\",by=\"aggregate\",namespace=\"a\"}";
+    check_lines(&print(2048), &[&format!("{fit} 0")]);
+    let shortfall = "mcad_appwrapper_shortfall{appwrapper=\"waits\" absent";
+    check_lines(&print(2049), &[&format!("{fit} absent"), shortfall]);
+}

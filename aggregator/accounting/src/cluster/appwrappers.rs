@@ -15,6 +15,8 @@ use crate::resource::Triple;
 pub(super) struct AppWrapperEntry {
     /// In the order of [`Served`].
     pub(super) views: [Option<Arc<AppWrapper>>; 3],
+    /// Of which of them it brings more than one may, in the same order: then no view counts, as the others may lack what it has.
+    pub(super) is_over: [bool; 3],
     pub(super) gained: Gained,
     /// Where its pods are, in no order.
     pub(super) pods: Vec<Place>,
@@ -96,6 +98,7 @@ impl Cluster {
             self.unobserved.push(name);
         }
         let (served, unreadable) = (appwrapper.served, appwrapper.demand.unreadable);
+        entry.is_over[served as usize] = false;
         let before = entry.views[served as usize].replace(Arc::new(appwrapper));
         let before = before.map_or(0, |appwrapper| appwrapper.demand.unreadable);
         self.note_unreadable(Source::AppWrappers(served), before, unreadable);
@@ -107,6 +110,7 @@ impl Cluster {
             self.observe_one(name);
         }
         let Some(entry) = self.appwrappers.get_mut(name) else { return };
+        entry.is_over[served as usize] = false;
         let gone = entry.views[served as usize].take_if(|view| same(&view.uid, uid));
         if entry.effective().is_none() {
             self.counted.went(entry.observed.take());
@@ -115,6 +119,30 @@ impl Cluster {
             self.appwrappers.remove(name);
         }
         self.note_unreadable(Source::AppWrappers(served), gone.map_or(0, |view| view.demand.unreadable), 0);
+    }
+
+    /// It brings more than one may: what it asked for before is no longer true, and what it asks for now is not known.
+    pub(super) fn leave_out_appwrapper(&mut self, name: &AppWrapperName, served: Served) {
+        self.remove_appwrapper(name, served, "");
+        let name = AppWrapperName { namespace: self.share(&name.namespace), name: self.share(&name.name) };
+        let entry = self.appwrappers.entry(name).or_default();
+        entry.is_over[served as usize] = true;
+        if entry.effective().is_none() {
+            self.counted.went(entry.observed.take());
+        }
+    }
+
+    /// Those of a version that bring more than one may, before all of it are listed anew.
+    pub(super) fn forget_left_out(&mut self, served: Served) {
+        let over: Vec<_> = self
+            .appwrappers
+            .iter()
+            .filter(|(_, entry)| entry.is_over[served as usize])
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in over {
+            self.remove_appwrapper(&name, served, "");
+        }
     }
 
     fn observe_one(&mut self, name: &AppWrapperName) {
@@ -137,12 +165,15 @@ impl AppWrapperEntry {
     /// may have pruned of it what the other version alone has: the view that knows components is the right one, else the
     /// one of the older version.
     pub(super) fn effective(&self) -> Option<&Arc<AppWrapper>> {
+        if self.is_over.contains(&true) {
+            return None;
+        }
         let [v1beta1, v1beta2, mcad] = &self.views;
         let with_components = [v1beta2, v1beta1].into_iter().flatten().find(|view| view.version == Version::V1Beta2);
         with_components.or(v1beta1.as_ref()).or(v1beta2.as_ref()).or(mcad.as_ref())
     }
 
     pub(super) fn is_forgotten(&self) -> bool {
-        self.views.iter().all(Option::is_none) && self.gained == Gained::default()
+        self.views.iter().all(Option::is_none) && !self.is_over.contains(&true) && self.gained == Gained::default()
     }
 }

@@ -133,6 +133,31 @@ mod tests {
     }
 
     #[test]
+    fn of_one_in_two_versions_the_other_does_not_stand_in_for_what_is_too_much() {
+        const OLDER: Source = Source::AppWrappers(Served::WorkloadV1Beta1);
+        let older = || {
+            let value = json!({
+                "apiVersion": "workload.codeflare.dev/v1beta1", "metadata": { "name": "one", "namespace": "team" }, "spec": {},
+            });
+            decode(Kind::AppWrapper, value).unwrap()
+        };
+        let over = || appwrapper("one", RESOURCES + 1);
+        for events in [[older(), over()], [over(), older()]] {
+            let mut cluster = cluster([Event::Reset(OLDER, Vec::new())]);
+            events.into_iter().for_each(|object| cluster.apply(Event::Apply(object)));
+            assert_eq!(told(&cluster).0, Vec::<String>::new());
+            cluster.apply(Event::Apply(appwrapper("one", 1)));
+            assert_eq!(told(&cluster), (vec!["one".into()], vec![]));
+            // Where the newer one is gone the older one is all there is.
+            cluster.apply(Event::Apply(over()));
+            cluster.apply(Event::Reset(SOURCE, Vec::new()));
+            assert_eq!(told(&cluster), (vec!["one".into()], vec![]));
+            cluster.apply(Event::Delete(older()));
+            assert_eq!(told(&cluster), (vec![], vec![]));
+        }
+    }
+
+    #[test]
     fn what_is_gone_is_named_no_more() {
         let over = || appwrapper("over", RESOURCES + 1);
         for end in [Event::Delete(over()), Event::Reset(SOURCE, Vec::new()), Event::Lost(SOURCE)] {

@@ -29,22 +29,36 @@ struct Entries<K>(Vec<(K, Quantity)>);
 
 /// What quantities are told apart by.
 trait Key: Clone + Ord {
-    /// There is room for it, however many others there are.
-    fn has_its_place(&self) -> bool;
+    fn kind(&self) -> Kind;
 }
 
-/// The most keys of one kind that have their place.
-const PLACES: usize = 3;
+/// Resources that share a bound, so that nobody's invented names push out what people look for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// There is room for it, however many others there are; of these there are only so many.
+    Always,
+    /// A device of a maker whose devices are accelerators.
+    Accelerator,
+    /// Any other.
+    Other,
+}
+
+/// How the resources of these makers begin.
+const MAKERS: [&str; 5] = ["nvidia.com/", "amd.com/", "habana.ai/", "google.com/", "gpu.intel.com/"];
 
 impl Key for Resource {
-    fn has_its_place(&self) -> bool {
-        !matches!(self, Self::Extended(_))
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Extended(name) if MAKERS.iter().any(|maker| name.starts_with(maker)) => Kind::Accelerator,
+            Self::Extended(_) => Kind::Other,
+            Self::Cpu | Self::Memory | Self::Gpu => Kind::Always,
+        }
     }
 }
 
 impl Key for Arc<str> {
-    fn has_its_place(&self) -> bool {
-        matches!(&**self, "pods" | "ephemeral-storage")
+    fn kind(&self) -> Kind {
+        if matches!(&**self, "pods" | "ephemeral-storage") { Kind::Always } else { Kind::Other }
     }
 }
 
@@ -169,19 +183,24 @@ impl<K: Key> Entries<K> {
         })
     }
 
-    /// Puts one that is not there in its place. Where there are too many, the last by name gives way.
+    /// Puts one that is not there in its place. Where there are too many of its kind, the last of them by name gives way. Those that are
+    /// 0 share a bound of their own: a request for nothing takes no place from one for something.
     fn insert(&mut self, at: usize, key: &K, quantity: Quantity) -> Option<Excess> {
-        // It would be the one to give way.
-        if at == self.0.len() && at >= RESOURCES + PLACES && !key.has_its_place() {
-            return Some(Excess::Resources);
-        }
         steps::took(self.0.len() - at);
         self.0.insert(at, (key.clone(), quantity));
-        if self.0.len() <= RESOURCES || self.0.iter().filter(|(key, _)| !key.has_its_place()).count() <= RESOURCES {
+        if self.0.len() <= RESOURCES || key.kind() == Kind::Always {
             return None;
         }
+        let shares = |(other, amount): &(K, Quantity)| {
+            other.kind() != Kind::Always
+                && amount.is_zero() == quantity.is_zero()
+                && (quantity.is_zero() || other.kind() == key.kind())
+        };
         steps::took(self.0.len());
-        let last = self.0.iter().rposition(|(key, _)| !key.has_its_place())?;
+        if self.0.iter().filter(|entry| shares(entry)).count() <= RESOURCES {
+            return None;
+        }
+        let last = self.0.iter().rposition(shares)?;
         self.0.remove(last);
         Some(Excess::Resources)
     }
@@ -277,5 +296,19 @@ mod tests {
         let read = |name: &str| serde_json::from_value::<Quantities>(serde_json::json!({ name: "1" })).unwrap();
         assert_eq!(read(&longest).excess, None);
         assert_eq!(read(&format!("{longest}x")).excess, Some(Excess::Text));
+    }
+
+    #[test]
+    fn neither_invented_names_nor_requests_for_nothing_push_out_a_gpu() {
+        let mig: Resource = Resource::named("nvidia.com/mig-1g.10gb").unwrap();
+        for (maker, amount) in [("akri.sh/camera", "1"), ("a.com/r", "0"), ("nvidia.com/a", "0")] {
+            let mut quantities = Quantities::default();
+            for number in 0..300 {
+                quantities.set(&Resource::named(&format!("{maker}-{number:03}")).unwrap(), amount.parse().unwrap());
+            }
+            quantities.set(&mig, "1".parse().unwrap());
+            assert_eq!(quantities.get(&mig), "1".parse().ok(), "beside {maker}: {amount}");
+            assert_eq!(quantities.excess, Some(Excess::Resources));
+        }
     }
 }

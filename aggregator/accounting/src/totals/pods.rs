@@ -37,6 +37,19 @@ pub(super) struct PodCgroup {
     doubts: Option<Box<[Option<Doubt>; 3]>>,
 }
 
+impl PodCgroup {
+    /// Up to where its three counters are counted: CPU time, kills, waits.
+    pub(super) fn counted_up_to(&self) -> [u64; 3] {
+        let plain = [self.cpu_ns, self.oom_kills, self.run_queue_wait_ns];
+        let Some(doubts) = &self.doubts else { return plain };
+        let mut counted = plain;
+        for (total, doubt) in counted.iter_mut().zip(doubts.iter()) {
+            *total = doubt.as_ref().map_or(*total, Doubt::total);
+        }
+        counted
+    }
+}
+
 /// What a report counts of a pod's own cgroup, living or gone.
 pub(super) struct Counted {
     id: u64,

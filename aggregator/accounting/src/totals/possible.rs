@@ -77,13 +77,30 @@ pub(super) struct Doubt {
     gained: u64,
 }
 
+impl Doubt {
+    /// Where the counter is now, right or wrong.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// How much it grew since; a little below is a rounding. Absent: it came back to where it was `before` it jumped.
+    fn grown_to(&self, total: u64, before: u64) -> Option<u64> {
+        match total.checked_sub(self.total) {
+            Some(more) => Some(more),
+            None => (self.total - total < total.saturating_sub(before)).then_some(0),
+        }
+    }
+}
+
 impl Possible {
     /// Of a report made at `life`, where the one before was made at `known` and came at `came`.
     pub(super) fn new(life: &Life, known: Option<&Life>, came: Option<Now>, now: Now, cpus: Option<u32>) -> Self {
         let (boot, _, now_ns) = life.parts();
         let before_ns =
             known.map(Life::parts).filter(|(known, ..)| *known == boot).map_or(0, |(_, _, before_ns)| before_ns);
-        let here = came.map_or(u64::MAX, |came| ns(now.since(came) * TIMES as u32 + AHEAD));
+        // By either clock: one stands still while this machine is paused, the other may be set.
+        let since = |came: Now| now.since(came).max(Duration::from_millis(now.unix_ms.saturating_sub(came.unix_ms)));
+        let here = came.map_or(u64::MAX, |came| ns(since(came).saturating_mul(TIMES as u32).saturating_add(AHEAD)));
         let passed_ns = now_ns.saturating_sub(before_ns).min(here);
         Self { now_ns, before_ns, passed_ns, cpus: cpus.map_or(CPUS, u64::from), jumps: Jumps::default() }
     }
@@ -124,10 +141,10 @@ impl Possible {
         total: u64,
     ) -> u64 {
         if let Some(there) = doubt
-            && let Some(more) = total.checked_sub(there.total)
+            && let Some(more) = there.grown_to(total, *before)
             && more <= self.most(counter, 1, there.seen_ns)
         {
-            (there.total, there.seen_ns) = (total, self.now_ns);
+            (there.total, there.seen_ns) = (there.total.max(total), self.now_ns);
             there.gained = there.gained.saturating_add(more);
             return more;
         }

@@ -168,6 +168,7 @@ fn told_total(name: &AppWrapperName, known: &Known) -> seed::Total {
 }
 
 fn told_pod(node: &Arc<str>, pod: &PodCgroup) -> seed::Pod {
+    let [cpu_ns, oom_kills, run_queue_wait_ns] = pod.counted_up_to();
     seed::Pod {
         uid: pod.uid.to_string(),
         namespace: pod.owner.namespace.to_string(),
@@ -176,9 +177,9 @@ fn told_pod(node: &Arc<str>, pod: &PodCgroup) -> seed::Pod {
         node: node.to_string(),
         boot_id: pod.cgroup.as_ref().map(|(boot, _)| boot.to_string()),
         cgroup: pod.cgroup.as_ref().map_or(0, |(_, id)| *id),
-        cpu_ns: pod.cpu_ns,
-        oom_kills: pod.oom_kills,
-        run_queue_wait_ns: pod.run_queue_wait_ns,
+        cpu_ns,
+        oom_kills,
+        run_queue_wait_ns,
     }
 }
 

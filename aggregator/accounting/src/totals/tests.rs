@@ -430,6 +430,45 @@ fn one_that_comes_back_goes_on_from_where_it_was() {
 }
 
 #[test]
+fn a_rounding_below_does_not_bring_a_jump_back() {
+    check_cpu(&[(5, 5), (1_000_000, 5), (1_000_010, 15), (1_000_009, 15), (1_000_020, 25)], 1);
+}
+
+#[test]
+fn another_replica_is_told_up_to_where_a_counter_that_jumped_is_counted() {
+    let mut world = World::with_pods(&["p"]);
+    for (step, told_s) in [5, 1_000_000, 1_000_010].into_iter().enumerate() {
+        let seconds = 10 * (step as u64 + 1);
+        world.now = at(seconds);
+        world.take(&of_two_cpus(of_cgroups(seconds, &[cgroup(1, "p", told_s * S)])));
+    }
+    let mut seed = mcad_wire::seed::Seed::default();
+    world.totals.tell(&mut seed);
+    assert_eq!((seed.pods[0].cpu_ns, world.total().cpu_ns), (1_000_010 * S, Some(15 * S)));
+}
+
+#[test]
+fn cpus_that_are_off_by_now_did_their_work_before() {
+    let of = |cpus: u32, seconds: u64, told_s: u64| {
+        let machine = mcad_wire::report::Machine { cpus_online: Some(cpus), ..Default::default() };
+        Report { machine: Some(machine), ..of_cgroups(seconds, &[cgroup(1, "p", told_s * S)]) }
+    };
+    let mut world = World::with_pods(&["p"]);
+    world.take(&of(64, 10, 100));
+    world.now = at(20);
+    assert_eq!(world.take(&of(2, 20, 740)).cpu_ns, Some(740 * S));
+}
+
+#[test]
+fn a_report_from_a_file_is_as_late_as_it_says() {
+    let mut world = World::with_pods(&["p"]);
+    let of = |seconds: u64, told_s: u64| of_two_cpus(of_cgroups(seconds, &[cgroup(1, "p", told_s * S)]));
+    assert_eq!(world.take(&of(10, 10)).cpu_ns, Some(10 * S));
+    world.totals.came_from_file("n");
+    assert_eq!(world.take(&of(7_210, 7_210)).cpu_ns, Some(7_210 * S));
+}
+
+#[test]
 fn a_first_one_is_no_more_than_the_time_since_the_boot() {
     check_cpu(&[(1_000_000, 0), (1_000_010, 10)], 1);
     check_cpu(&[(150, 150)], 0);
