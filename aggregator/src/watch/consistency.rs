@@ -25,13 +25,50 @@ use tokio::time::{sleep, timeout};
 use super::resource;
 use super::seen::{Seen, SeenKind};
 
-/// A count that differs once may be of another instant than the watch is at. Where it differs so often in a row, something is lost.
-const DIFFERS: u32 = 2;
-/// A list anew that changed nothing makes this many times as many differences needed for the next: the count of a server that
-/// answers with an estimate must not cost a list each time.
+/// A list anew makes this many times as much evidence needed for the next: the count of a server that answers with an estimate, or
+/// versions that go to and fro, must not cost a list each time.
 const UNCURED: u32 = 2;
 /// But no more than this, which is ten minutes of checks.
-const DIFFERS_AT_MOST: u32 = 64;
+const NEEDED_AT_MOST: u32 = 64;
+/// So many checks in a row that find nothing wrong end that.
+const CURED: u32 = 6;
+
+/// What speaks for one thing to be wrong, and how much of it is needed.
+#[derive(Clone, Copy, Debug)]
+struct Evidence {
+    against: u32,
+    needed: u32,
+    /// Checks in a row that found nothing.
+    for_it: u32,
+}
+
+impl Default for Evidence {
+    fn default() -> Self {
+        Self { against: 0, needed: 1, for_it: 0 }
+    }
+}
+
+impl Evidence {
+    /// One more check; whether all must be listed anew.
+    fn weigh(&mut self, is_wrong: bool) -> bool {
+        if !is_wrong {
+            (self.against, self.for_it) = (0, self.for_it.saturating_add(1));
+            if self.for_it >= CURED {
+                self.needed = 1;
+            }
+            return false;
+        }
+        (self.against, self.for_it) = (self.against + 1, 0);
+        if self.against < self.needed {
+            return false;
+        }
+        (self.against, self.needed) = (0, (self.needed * UNCURED).min(NEEDED_AT_MOST));
+        true
+    }
+}
+
+/// From the least to the most.
+type Range = (u64, u64);
 
 /// What a check found to be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +99,13 @@ pub(super) struct Consistency {
     newest: Arc<AtomicU64>,
     /// All objects were listed.
     is_listed: bool,
-    /// How many checks in a row found another count.
-    differing: u32,
-    /// How many must, for the list to be made anew.
-    needed: u32,
+    /// How many objects the watch knew of since the check before.
+    seen: Range,
+    /// How many the server said there are, and how many the watch knew of until it said so. It is held against what the watch knows
+    /// by the next check: what was created or deleted at that moment is told by then.
+    said: Option<(u64, Range)>,
+    counts: Evidence,
+    versions: Evidence,
 }
 
 /// The answer to a list of one object.
@@ -120,8 +160,10 @@ impl Consistency {
             names,
             newest: Arc::default(),
             is_listed: false,
-            differing: 0,
-            needed: DIFFERS,
+            seen: (0, 0),
+            said: None,
+            counts: Evidence::default(),
+            versions: Evidence::default(),
         }
     }
 
@@ -130,7 +172,7 @@ impl Consistency {
         match event {
             Event::Init => self.list_begins(),
             Event::InitApply(seen) | Event::Apply(seen) => self.there(seen.meta()),
-            Event::InitDone => self.is_listed = true,
+            Event::InitDone => self.list_ends(),
             Event::Delete(seen) => self.gone(seen.meta()),
         }
     }
@@ -139,7 +181,20 @@ impl Consistency {
     fn list_begins(&mut self) {
         self.names.iter_mut().for_each(HashSet::clear);
         self.newest.store(0, Relaxed);
-        (self.is_listed, self.differing) = (false, 0);
+        (self.is_listed, self.said) = (false, None);
+    }
+
+    /// All were listed.
+    fn list_ends(&mut self) {
+        self.is_listed = true;
+        self.seen = (u64::MAX, 0);
+        self.saw_so_many();
+    }
+
+    /// Takes note of how many there are now.
+    fn saw_so_many(&mut self) {
+        let now = self.names.as_ref().map_or(0, |names| names.len() as u64);
+        self.seen = (self.seen.0.min(now), self.seen.1.max(now));
     }
 
     /// An object is there, as new or as changed.
@@ -148,6 +203,7 @@ impl Consistency {
         if let Some(names) = &mut self.names {
             names.insert(name);
         }
+        self.saw_so_many();
         self.saw(meta.resource_version.as_deref().unwrap_or_default());
     }
 
@@ -157,6 +213,7 @@ impl Consistency {
         if let Some(names) = &mut self.names {
             names.remove(&name);
         }
+        self.saw_so_many();
         self.saw(meta.resource_version.as_deref().unwrap_or_default());
     }
 
@@ -165,21 +222,20 @@ impl Consistency {
         if !self.is_listed {
             return None;
         }
-        if asked.metadata.resource_version.parse().is_ok_and(|version: u64| version < asked.told) {
+        let is_older = asked.metadata.resource_version.parse().is_ok_and(|version: u64| version < asked.told);
+        if self.versions.weigh(is_older) {
             return Some(Inconsistent::Rewound);
+        }
+        if is_older {
+            return None;
         }
         self.saw(&asked.metadata.resource_version);
         let (Some(names), Some(count)) = (&self.names, asked.count()) else { return None };
-        if count == names.len() as u64 {
-            (self.differing, self.needed) = (0, DIFFERS);
-            return None;
-        }
-        self.differing += 1;
-        if self.differing < self.needed {
-            return None;
-        }
-        self.needed = (self.needed * UNCURED).min(DIFFERS_AT_MOST);
-        Some(Inconsistent::Count)
+        let now = names.len() as u64;
+        let seen = std::mem::replace(&mut self.seen, (now, now));
+        let (before, earlier) = self.said.replace((count, seen))?;
+        let (least, most) = (earlier.0.min(seen.0), earlier.1.max(seen.1));
+        self.counts.weigh(!(least..=most).contains(&before)).then_some(Inconsistent::Count)
     }
 
     fn saw(&mut self, version: &str) {
@@ -270,7 +326,7 @@ mod tests {
         for (at, name) in names.iter().enumerate() {
             known.there(&meta(name, 100 + at as u64));
         }
-        known.is_listed = true;
+        known.list_ends();
     }
 
     #[test]
@@ -291,6 +347,19 @@ mod tests {
     }
 
     #[test]
+    fn versions_that_go_to_and_fro_cost_ever_fewer_lists() {
+        let mut known = listed(Watched::Selected, &["a"]);
+        let mut lists = 0;
+        for _ in 0..256 {
+            if known.check(&Asked { told: 200, ..of("100", 1) }).is_some() {
+                lists += 1;
+                list(&mut known, &["a"]);
+            }
+        }
+        assert!((5..=10).contains(&lists), "{lists}");
+    }
+
+    #[test]
     fn what_the_watch_told_while_the_answer_was_under_way_is_no_sign() {
         let mut known = listed(Watched::All, &["a"]);
         let answer = Asked { told: 100, ..of("150", 1) };
@@ -306,6 +375,22 @@ mod tests {
         assert_eq!(known.check(&of("200", 1)), None);
         assert_eq!(known.check(&of("201", 0)), None);
         assert_eq!(known.check(&of("201", 0)), Some(Inconsistent::Count));
+    }
+
+    #[test]
+    fn objects_that_come_and_go_all_the_time_are_no_sign_however_late_they_are_told() {
+        let mut known = listed(Watched::All, &["a"]);
+        for at in 0..100_u64 {
+            // The server has what is told after it was asked, or no longer has what was told before.
+            assert_eq!(known.check(&of("900", if at % 2 == 0 { 2 } else { 1 })), None, "{at}");
+            if at % 2 == 0 {
+                known.there(&meta("b", 200 + at));
+            } else {
+                known.gone(&meta("b", 200 + at));
+            }
+            known.there(&meta("c", 200 + at));
+            known.gone(&meta("c", 200 + at));
+        }
     }
 
     #[test]
@@ -328,8 +413,8 @@ mod tests {
                 list(&mut known, &["a"]);
             }
         }
-        assert!((5..=9).contains(&lists), "{lists}");
-        assert_eq!(known.check(&of("300", 1)), None);
+        assert!((5..=10).contains(&lists), "{lists}");
+        (0..=CURED).for_each(|_| assert_eq!(known.check(&of("300", 1)), None));
         assert_eq!(known.check(&of("300", 7)), None);
         assert_eq!(known.check(&of("300", 7)), Some(Inconsistent::Count));
     }
