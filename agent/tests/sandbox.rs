@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -15,10 +16,14 @@ use mcad_agent::rights;
 use mcad_agent::sandbox::{self, Enforced, Paths};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal};
 
-/// For the one who tries: whose process to reach, a folder of its own, whether it is confined.
+/// For the one who tries: whose process to reach, a folder of its own, whether and how it is confined.
 const VICTIM: &str = "MCAD_TRIAL_VICTIM";
 const STATE: &str = "MCAD_TRIAL_STATE";
 const CONFINED: &str = "MCAD_TRIAL_CONFINED";
+
+/// How it is confined: as this kernel can, or as one without Landlock, which would hide what the filter lets through.
+const AS_THE_KERNEL_CAN: &str = "as-the-kernel-can";
+const FILTER_ALONE: &str = "filter-alone";
 
 /// A process of root without capabilities, as kubelet's and the runtime's helpers may be; killed with the test.
 struct Victim(Child);
@@ -55,7 +60,10 @@ fn trial() {
         ..Paths::default()
     };
     rights::give_up().unwrap();
-    if std::env::var_os(CONFINED).is_some() {
+    if let Some(how) = std::env::var_os(CONFINED) {
+        if how == FILTER_ALONE {
+            take_landlock_away();
+        }
         let confined = sandbox::confine_agent(&paths);
         confined.filter.unwrap();
         println!("TRIED landlock {}", if confined.files.unwrap() == Enforced::Nothing { "none" } else { "there" });
@@ -66,6 +74,22 @@ fn trial() {
             Err(error) => println!("TRIED {name} {:?}", error.kind()),
         }
     }
+}
+
+/// From here on this thread's kernel has no Landlock: it answers that it does not know the call.
+fn take_landlock_away() {
+    let one = |code: u32, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+    let returns = libc::BPF_RET | libc::BPF_K;
+    let mut program = [
+        one(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        one(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, libc::SYS_landlock_create_ruleset as u32),
+        one(returns, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+        one(returns, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let described = libc::sock_fprog { len: 4, filter: program.as_mut_ptr() };
+    // SAFETY: the description and the program that it points to outlive the call, which copies them.
+    let answer = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const described) };
+    assert_eq!(answer, 0, "{}", io::Error::last_os_error());
 }
 
 /// What reaches the victim or the node, and last what the agent must go on doing.
@@ -82,6 +106,11 @@ fn attempts(victim: i32, state: &Path) -> Vec<(&'static str, io::Result<()>)> {
         ("tgkill", call(libc::SYS_tgkill, [victim, victim, signal.as_raw()])),
         ("tkill", call(libc::SYS_tkill, [victim, signal.as_raw(), 0])),
         ("pidfd_send_signal", pidfd.and_then(|fd| rustix::process::pidfd_send_signal(fd, signal)).map_err(Into::into)),
+        ("fcntl_setown", with_a_socket(|fd| call(libc::SYS_fcntl, [fd, libc::F_SETOWN, victim]))),
+        ("fcntl_setown_ex", with_a_socket(|fd| fcntl_setown_ex(fd, victim))),
+        ("fcntl_setsig", with_a_socket(|fd| call(libc::SYS_fcntl, [fd, F_SETSIG, libc::SIGCONT]))),
+        ("ioctl_fiosetown", with_a_socket(|fd| ioctl_owner(fd, FIOSETOWN, victim))),
+        ("ioctl_siocspgrp", with_a_socket(|fd| ioctl_owner(fd, SIOCSPGRP, victim))),
         ("prlimit", prlimit(pid)),
         ("setpriority", call(libc::SYS_setpriority, [libc::PRIO_PROCESS as i32, victim, 1])),
         ("sched_setaffinity", sched_setaffinity(victim)),
@@ -116,6 +145,34 @@ fn call(number: libc::c_long, [a, b, c]: [i32; 3]) -> io::Result<()> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Of the kernel's headers.
+const F_SETSIG: i32 = 10;
+const F_SETOWN_EX: i32 = 15;
+const FIOSETOWN: i32 = 0x8901;
+const SIOCSPGRP: i32 = 0x8902;
+
+/// Its owner is signalled when something can be read; that needs no more than to be of the same user.
+fn with_a_socket(attempt: impl Fn(i32) -> io::Result<()>) -> io::Result<()> {
+    let (socket, _other) = std::os::unix::net::UnixStream::pair()?;
+    attempt(socket.as_raw_fd())
+}
+
+fn fcntl_setown_ex(fd: i32, victim: i32) -> io::Result<()> {
+    // `struct f_owner_ex`: a process, by its number.
+    let owner = [1, victim];
+    // SAFETY: the owner outlives the call, which reads it.
+    if unsafe { libc::fcntl(fd, F_SETOWN_EX, owner.as_ptr()) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn ioctl_owner(fd: i32, request: i32, victim: i32) -> io::Result<()> {
+    // SAFETY: the number outlives the call, which reads it.
+    if unsafe { libc::ioctl(fd, request as _, &raw const victim) } < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
 /// A namespace of users, in which one has all capabilities: for a process of one thread alone, so in a child.
 fn unshare() -> io::Result<()> {
     let mut command = Command::new("/proc/self/exe");
@@ -147,7 +204,7 @@ fn ptrace(victim: i32) -> io::Result<()> {
 }
 
 /// The outcome of each attempt, by name.
-fn try_all(confined: bool) -> BTreeMap<String, String> {
+fn try_all(confined: Option<&str>) -> BTreeMap<String, String> {
     let victim = Victim::start();
     let state = tempfile::tempdir().unwrap();
     fs::create_dir(state.path().join("own")).unwrap();
@@ -160,8 +217,8 @@ fn try_all(confined: bool) -> BTreeMap<String, String> {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "trial", "--nocapture"]);
     command.env(VICTIM, victim.0.id().to_string()).env(STATE, state.path());
-    if confined {
-        command.env(CONFINED, "yes");
+    if let Some(how) = confined {
+        command.env(CONFINED, how);
     }
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -173,29 +230,33 @@ fn try_all(confined: bool) -> BTreeMap<String, String> {
 #[test]
 fn a_compromised_agent_reaches_no_other_process_and_no_file_that_it_does_not_need() {
     const NEEDED: [&str; 6] = ["cgroup", "token", "own_state", "meminfo", "self", "start_itself"];
+    const OF_LANDLOCK: [&str; 8] =
+        ["environ", "maps", "mem", "fd", "oom_score_adj", "write_elsewhere", "read_elsewhere", "start_another"];
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: root without capabilities is tried by root alone");
         return;
     }
-    let before = try_all(false);
+    let before = try_all(None);
     // It is the sandbox that refuses: without it a root without capabilities may do all of this.
     let refused: Vec<_> = before.iter().filter(|(_, outcome)| *outcome != "allowed").collect();
     assert_eq!(refused, Vec::<(&String, &String)>::new());
-    let within = try_all(true);
-    let landlock = within["landlock"] == "there";
-    if !landlock {
-        eprintln!("SKIPPED: files of the sandbox: this kernel has no Landlock");
-    }
-    for (name, outcome) in within.iter().filter(|(name, _)| *name != "landlock") {
-        let is_file =
-            ["environ", "maps", "mem", "fd", "oom_score_adj", "write_elsewhere", "read_elsewhere", "start_another"];
-        match name.as_str() {
-            needed if NEEDED.contains(&needed) => assert_eq!(outcome, "allowed", "{name}"),
-            file if is_file.contains(&file) && !landlock => {}
-            _ => assert_eq!(outcome, "PermissionDenied", "{name}"),
+    for how in [FILTER_ALONE, AS_THE_KERNEL_CAN] {
+        let within = try_all(Some(how));
+        let landlock = within["landlock"] == "there";
+        match how {
+            FILTER_ALONE => assert!(!landlock, "it was taken away"),
+            _ if landlock => {}
+            _ => eprintln!("SKIPPED: files of the sandbox: this kernel has no Landlock"),
         }
+        for (name, outcome) in within.iter().filter(|(name, _)| *name != "landlock") {
+            match name.as_str() {
+                needed if NEEDED.contains(&needed) => assert_eq!(outcome, "allowed", "{name}, {how}"),
+                file if OF_LANDLOCK.contains(&file) && !landlock => assert_eq!(outcome, "allowed", "{name}, {how}"),
+                _ => assert_eq!(outcome, "PermissionDenied", "{name}, {how}"),
+            }
+        }
+        assert_eq!(within.len(), before.len() + 1);
     }
-    assert_eq!(within.len(), before.len() + 1);
 }
 
 /// The agent's own binary, with all of its sources, as confined as it always is.

@@ -107,6 +107,19 @@ const OF_ONESELF: &[c_long] = &[
     libc::SYS_sched_setscheduler,
 ];
 
+/// Refused if this argument is one of these. By the owner of a file, whom the kernel signals when something can be read, any process is
+/// signalled; and by the signal that is then sent, with any signal.
+const REFUSED_COMMANDS: &[(c_long, usize, &[u32])] = &[
+    (libc::SYS_fcntl, 1, &[libc::F_SETOWN as u32, F_SETSIG, F_SETOWN_EX]),
+    (libc::SYS_ioctl, 1, &[FIOSETOWN, SIOCSPGRP]),
+];
+
+/// Of the kernel's `asm-generic/fcntl.h` and `sockios.h`; both machines have these numbers.
+const F_SETSIG: u32 = 10;
+const F_SETOWN_EX: u32 = 15;
+const FIOSETOWN: u32 = 0x8901;
+const SIOCSPGRP: u32 = 0x8902;
+
 /// Whose filter it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -163,6 +176,9 @@ fn program(kind: Kind) -> Vec<sock_filter> {
             for number in OF_ONESELF {
                 only(*number, &if_argument_is(0, 0));
             }
+            for (number, index, commands) in REFUSED_COMMANDS {
+                only(*number, &unless_argument_is(*index, commands));
+            }
             // To nobody else; a negative number would be a group or everybody.
             only(libc::SYS_kill, &if_argument_is(0, pid));
             only(libc::SYS_tgkill, &if_argument_is(0, pid));
@@ -183,6 +199,15 @@ fn program(kind: Kind) -> Vec<sock_filter> {
 
 fn if_argument_is(index: usize, value: u32) -> [sock_filter; 4] {
     [argument(index), jump(libc::BPF_JEQ, value, 0, 1), allow(), refuse(libc::EPERM)]
+}
+
+fn unless_argument_is(index: usize, values: &[u32]) -> Vec<sock_filter> {
+    let mut then = vec![argument(index)];
+    // Each skips the ones after it and the permission.
+    let jumps = values.iter().enumerate().map(|(at, value)| jump(libc::BPF_JEQ, *value, (values.len() - at) as u8, 0));
+    then.extend(jumps);
+    then.extend([allow(), refuse(libc::EPERM)]);
+    then
 }
 
 fn if_argument_lacks(index: usize, bits: u32) -> [sock_filter; 4] {
@@ -251,9 +276,14 @@ mod tests {
     /// The error that a call of the agent gets; 0: it is let through.
     #[track_caller]
     fn check(number: c_long, first: u64, expected: i32) {
-        let answer = run(&program(Kind::Agent { pid: ME }), ARCHITECTURE, number as u32, [first, 0, 0, 0, 0, 0]);
+        check_all(Kind::Agent { pid: ME }, number, [first, 0, 0, 0, 0, 0], expected);
+    }
+
+    #[track_caller]
+    fn check_all(kind: Kind, number: c_long, arguments: [u64; 6], expected: i32) {
+        let answer = run(&program(kind), ARCHITECTURE, number as u32, arguments);
         let expected = if expected == 0 { libc::SECCOMP_RET_ALLOW } else { libc::SECCOMP_RET_ERRNO | expected as u32 };
-        assert_eq!(answer, expected, "call {number} with {first:#x}");
+        assert_eq!(answer, expected, "call {number} with {arguments:#x?}");
     }
 
     #[test]
@@ -270,6 +300,21 @@ mod tests {
         for number in OF_ONESELF {
             check(*number, 0, 0);
             check(*number, 1, libc::EPERM);
+        }
+    }
+
+    #[test]
+    fn nobody_is_signalled_by_way_of_a_file() {
+        let agent = Kind::Agent { pid: ME };
+        for command in 0..2000 {
+            let expected = if [8, 10, 15].contains(&command) { libc::EPERM } else { 0 };
+            check_all(agent, libc::SYS_fcntl, [7, command, 1, 0, 0, 0], expected);
+        }
+        for command in 0x8900..0x8a00 {
+            let expected = if [0x8901, 0x8902].contains(&command) { libc::EPERM } else { 0 };
+            check_all(agent, libc::SYS_ioctl, [7, command, 1, 0, 0, 0], expected);
+            // The kernel does not look at the upper half either.
+            check_all(agent, libc::SYS_ioctl, [7, command | 1 << 32, 1, 0, 0, 0], expected);
         }
     }
 
