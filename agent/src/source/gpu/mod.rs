@@ -110,6 +110,13 @@ struct Search {
     wait_ns: u64,
 }
 
+impl Search {
+    /// How long to wait after one more search that found nothing.
+    fn next_wait_ns(self) -> u64 {
+        (self.wait_ns * 2).clamp(SEARCH_FIRST_NS, SEARCH_AT_MOST_NS)
+    }
+}
+
 /// Why the GPUs could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
@@ -251,9 +258,7 @@ impl NvmlGpus {
             _ if bus_changed => 0,
             None => SEARCH_FIRST_NS,
             // This round was the search, and in vain.
-            Some(search) if question == Question::ReadAnew => {
-                (search.wait_ns * 2).clamp(SEARCH_FIRST_NS, SEARCH_AT_MOST_NS)
-            }
+            Some(search) if question == Question::ReadAnew => search.next_wait_ns(),
             Some(_) => return,
         };
         self.search = Some(Search { due_ns: now_ns + wait_ns, wait_ns });
@@ -308,6 +313,11 @@ impl ReadGpus for NvmlGpus {
             Err(error) => {
                 self.driver_failed |= matches!(error, GpuError::Nvml { .. });
                 self.last_ns = None;
+                // A search that takes longer than we wait is over all the same: the next question gets what it found, and must not begin another.
+                if let Some(search) = self.search.filter(|_| question == Question::ReadAnew) {
+                    let wait_ns = search.next_wait_ns();
+                    self.search = Some(Search { due_ns: at.uptime_ns + wait_ns, wait_ns });
+                }
                 return self.without(error).map_err(SourceError::from);
             }
         };

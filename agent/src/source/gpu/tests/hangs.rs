@@ -81,3 +81,31 @@ fn busy_time_is_not_made_up_for_the_time_of_a_hang() {
     assert_eq!(node.sample().devices[0].load.busy_ns, before);
     assert_eq!(node.sample().devices[0].load.busy_ns, Some(20 * SECOND));
 }
+
+/// An initialisation that is slower than our patience, as with many GPUs without persistence mode, must not take away what is well.
+#[test]
+fn a_search_that_takes_longer_than_the_deadline_costs_its_own_sample_and_no_other() {
+    let mut node = Node::new(Scenario::of(2, H100));
+    node.on_bus("0000:18:00.0");
+    node.on_bus("0000:19:00.0");
+    node.sample();
+    node.change(|scenario| scenario.devices[1].lost = true);
+    // A minute until the search, then two.
+    for samples in [6, 12] {
+        for _ in 0..samples {
+            assert_eq!(node.sample().devices[0].load.utilization_ratio, Some(0.0));
+        }
+        node.hang("nvmlInit_v2");
+        assert_eq!(node.try_sample(), Err(Reason::Timeout));
+        node.mend();
+        // The next one would be as slow.
+        node.hang("nvmlInit_v2");
+        node.gpus.watchdog.set_patience(Duration::from_secs(5), PATIENT);
+        let after = node.try_sample().unwrap();
+        assert_eq!((after.devices.len(), after.lost_bus_ids), (1, vec!["0000:19:00.0".to_owned()]));
+        node.mend();
+    }
+    // It is still searched for.
+    node.change(|scenario| scenario.devices[1].lost = false);
+    assert!((0..30).any(|_| node.sample().devices.len() == 2));
+}
