@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -99,6 +99,8 @@ fn attempts(victim: i32, state: &Path) -> Vec<(&'static str, io::Result<()>)> {
     // A stopped victim goes on, a running one does not notice.
     let signal = Signal::CONT;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
+    let beside = |name: &str| state.join("own").join(name);
+    let own = beside("file");
     let write = |path: PathBuf| fs::OpenOptions::new().write(true).open(path).map(drop);
     vec![
         ("kill", rustix::process::kill_process(pid, signal).map_err(Into::into)),
@@ -122,12 +124,24 @@ fn attempts(victim: i32, state: &Path) -> Vec<(&'static str, io::Result<()>)> {
         ("mem", fs::File::open(of("mem")).map(drop)),
         ("fd", fs::read_link(of("fd/0")).map(drop)),
         ("oom_score_adj", write(of("oom_score_adj"))),
+        ("chmod", fs::set_permissions(&own, fs::Permissions::from_mode(0o4755))),
+        ("chown", std::os::unix::fs::chown(&own, Some(0), Some(0))),
+        (
+            "make_set_user_id",
+            fs::OpenOptions::new().write(true).create(true).mode(0o4755).open(beside("made")).map(drop),
+        ),
+        ("make_set_group_id_folder", fs::DirBuilder::new().mode(0o2755).create(beside("folder"))),
+        ("mknod_set_user_id", mknod(&beside("node"), 0o4755)),
         ("write_elsewhere", fs::write(state.join("elsewhere"), "x")),
         ("start_another", Command::new("true").status().map(drop)),
         ("read_elsewhere", fs::read(state.join("secret")).map(drop)),
         // What the agent needs.
         ("cgroup", fs::read(of("cgroup")).map(drop)),
         ("token", fs::read(state.join("trust/token")).map(drop)),
+        (
+            "own_state_for_root_alone",
+            fs::OpenOptions::new().write(true).create(true).mode(0o600).open(beside("root")).map(drop),
+        ),
         ("own_state", fs::write(state.join("own/file"), "x")),
         ("meminfo", fs::read("/proc/meminfo").map(drop)),
         ("self", rustix::process::kill_process(rustix::process::getpid(), signal).map_err(Into::into)),
@@ -186,6 +200,11 @@ fn unshare() -> io::Result<()> {
     command.status().map(drop)
 }
 
+fn mknod(path: &Path, mode: u32) -> io::Result<()> {
+    let file = rustix::fs::FileType::RegularFile;
+    rustix::fs::mknodat(rustix::fs::CWD, path, file, mode.into(), 0).map_err(Into::into)
+}
+
 fn prlimit(pid: Pid) -> io::Result<()> {
     let limit = Rlimit { current: Some(100), maximum: Some(1000) };
     rustix::process::prlimit(Some(pid), Resource::Nofile, limit).map(drop).map_err(Into::into)
@@ -208,6 +227,7 @@ fn try_all(confined: Option<&str>) -> BTreeMap<String, String> {
     let victim = Victim::start();
     let state = tempfile::tempdir().unwrap();
     fs::create_dir(state.path().join("own")).unwrap();
+    fs::write(state.path().join("own/file"), "x").unwrap();
     fs::write(state.path().join("secret"), "x").unwrap();
     // As kubelet makes it: a link to a folder that changes.
     fs::create_dir_all(state.path().join("trust/..first")).unwrap();
@@ -229,7 +249,8 @@ fn try_all(confined: Option<&str>) -> BTreeMap<String, String> {
 
 #[test]
 fn a_compromised_agent_reaches_no_other_process_and_no_file_that_it_does_not_need() {
-    const NEEDED: [&str; 6] = ["cgroup", "token", "own_state", "meminfo", "self", "start_itself"];
+    const NEEDED: [&str; 7] =
+        ["cgroup", "token", "own_state", "own_state_for_root_alone", "meminfo", "self", "start_itself"];
     const OF_LANDLOCK: [&str; 8] =
         ["environ", "maps", "mem", "fd", "oom_score_adj", "write_elsewhere", "read_elsewhere", "start_another"];
     if !rustix::process::geteuid().is_root() {

@@ -1,8 +1,9 @@
 //! Which system calls the kernel refuses this process: a seccomp filter, as the kernel's own small programs. Pure, but for putting it in force.
 //!
 //! It names what is refused and not what is allowed: NVML's library runs under it, and what that calls is the driver's business. Refused
-//! is what reaches other processes of the node, loads anything into the kernel, or changes what the process sees. Arguments are looked
-//! at where a call on oneself is needed: `kill` and its kind on this process alone, `prlimit64` on oneself, `bpf` to begin a walk.
+//! is what reaches other processes of the node, loads anything into the kernel, changes what the process sees, or leaves a program behind
+//! that gives its rights to others. Arguments are looked at where a part of a call is needed: `kill` and its kind on this process alone,
+//! `prlimit64` on oneself, `bpf` to begin a walk, files without the bits by which a program has its owner's rights.
 
 use std::io;
 use std::mem::offset_of;
@@ -86,6 +87,23 @@ const REFUSED: &[c_long] = &[
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
+    libc::SYS_syslog,
+    // What a file is to others: a program of the agent's that everybody may start as root would be a way out.
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    FCHMODAT2,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    SETXATTRAT,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
     // Calls by another way, which no filter sees.
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
@@ -105,6 +123,40 @@ const OF_ONESELF: &[c_long] = &[
     libc::SYS_sched_setattr,
     libc::SYS_sched_setparam,
     libc::SYS_sched_setscheduler,
+];
+
+/// The same numbers on every machine, and not in every C library's headers.
+const FCHMODAT2: c_long = 452;
+const SETXATTRAT: c_long = 463;
+
+/// What makes a file or a folder, and which argument is its mode: refused with the bits by which a program has the rights of its owner or group.
+const WITH_A_MODE: &[(c_long, usize)] = &[
+    (libc::SYS_openat, 3),
+    (libc::SYS_mkdirat, 2),
+    (libc::SYS_mknodat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mkdir, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, 1),
+];
+const OF_OWNER_OR_GROUP: u32 = libc::S_ISUID | libc::S_ISGID;
+
+/// Refused to the process that calls NVML, beside what is refused to the agent. The agent's own filter lets signals to the agent through,
+/// which would be a library's way to end it.
+const REFUSED_TO_WORKER: &[c_long] = &[
+    libc::SYS_bpf,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_kill,
+    libc::SYS_tgkill,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_fork,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_vfork,
 ];
 
 /// Refused if this argument is one of these. By the owner of a file, whom the kernel signals when something can be read, any process is
@@ -184,13 +236,19 @@ fn program(kind: Kind) -> Vec<sock_filter> {
             only(libc::SYS_tgkill, &if_argument_is(0, pid));
             only(libc::SYS_bpf, &if_argument_is(0, BPF_ITER_CREATE));
             only(libc::SYS_clone, &if_argument_lacks(0, NEW_NAMESPACE));
-            // Its flags are in memory, where no filter looks. C libraries that get this answer use `clone`.
+            for (number, index) in WITH_A_MODE {
+                only(*number, &if_argument_lacks(*index, OF_OWNER_OR_GROUP));
+            }
+            // Their flags and modes are in memory, where no filter looks. Whoever gets this answer uses `clone` and `openat`.
             only(libc::SYS_clone3, &[refuse(libc::ENOSYS)]);
+            only(libc::SYS_openat2, &[refuse(libc::ENOSYS)]);
         }
         Kind::Worker => {
-            for number in [libc::SYS_bpf, libc::SYS_execve, libc::SYS_execveat] {
-                only(number, &[refuse(libc::EPERM)]);
+            for number in REFUSED_TO_WORKER {
+                only(*number, &[refuse(libc::EPERM)]);
             }
+            // Threads, and no process, which would outlive it.
+            only(libc::SYS_clone, &if_argument_has(0, libc::CLONE_THREAD as u32));
         }
     }
     program.push(allow());
@@ -208,6 +266,10 @@ fn unless_argument_is(index: usize, values: &[u32]) -> Vec<sock_filter> {
     then.extend(jumps);
     then.extend([allow(), refuse(libc::EPERM)]);
     then
+}
+
+fn if_argument_has(index: usize, bit: u32) -> [sock_filter; 4] {
+    [argument(index), jump(libc::BPF_JSET, bit, 0, 1), allow(), refuse(libc::EPERM)]
 }
 
 fn if_argument_lacks(index: usize, bits: u32) -> [sock_filter; 4] {
@@ -365,11 +427,30 @@ mod tests {
     }
 
     #[test]
-    fn the_process_that_calls_nvml_begins_no_walk_and_no_program() {
-        let program = program(Kind::Worker);
-        let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-        assert_eq!(run(&program, ARCHITECTURE, libc::SYS_bpf as u32, [33, 0, 0, 0, 0, 0]), refused);
-        assert_eq!(run(&program, ARCHITECTURE, libc::SYS_execve as u32, [0; 6]), refused);
-        assert_eq!(run(&program, ARCHITECTURE, libc::SYS_ioctl as u32, [0; 6]), libc::SECCOMP_RET_ALLOW);
+    fn files_may_be_made_and_none_that_gives_its_owners_rights_to_others() {
+        for (number, index) in WITH_A_MODE {
+            for (mode, expected) in [(0o100_600, 0), (0o1777, 0), (0o4755, libc::EPERM), (0o2755, libc::EPERM)] {
+                let mut arguments = [0; 6];
+                arguments[*index] = mode;
+                check_all(Kind::Agent { pid: ME }, *number, arguments, expected);
+            }
+        }
+        check(libc::SYS_openat2, 0, libc::ENOSYS);
+    }
+
+    #[test]
+    fn the_process_that_calls_nvml_begins_no_walk_no_program_and_no_process_and_signals_nobody() {
+        for number in REFUSED_TO_WORKER {
+            // Also with what the agent may.
+            for first in [0, 33, u64::from(ME)] {
+                check_all(Kind::Worker, *number, [first, 0, 0, 0, 0, 0], libc::EPERM);
+            }
+        }
+        check_all(Kind::Worker, libc::SYS_clone, [libc::SIGCHLD as u64, 0, 0, 0, 0, 0], libc::EPERM);
+        let vfork = (libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD) as u64;
+        check_all(Kind::Worker, libc::SYS_clone, [vfork, 0, 0, 0, 0, 0], libc::EPERM);
+        let thread = (libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD) as u64;
+        check_all(Kind::Worker, libc::SYS_clone, [thread, 0, 0, 0, 0, 0], 0);
+        check_all(Kind::Worker, libc::SYS_ioctl, [0; 6], 0);
     }
 }
