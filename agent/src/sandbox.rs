@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use landlock::{LandlockStatus, RulesetError, RulesetStatus};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use self::files::Rules;
 use self::filter::Kind;
@@ -57,6 +58,8 @@ pub struct Paths {
 /// What is in force.
 #[derive(Debug)]
 pub struct Confined {
+    /// Nobody without capabilities may look into the agent's memory and open files.
+    pub hidden: io::Result<()>,
     /// The filter of system calls.
     pub filter: io::Result<()>,
     /// Files and signals.
@@ -77,6 +80,9 @@ pub enum Enforced {
 impl Confined {
     /// Logs what is in force, and what can't be, for this process.
     pub fn say(&self) {
+        if let Err(error) = &self.hidden {
+            tracing::warn!(%error, "the agent's memory can't be hidden: NVML's library can look into it");
+        }
         match &self.filter {
             Ok(()) => {
                 tracing::info!("system calls on other processes and on the kernel are refused from here on (seccomp)");
@@ -108,13 +114,21 @@ impl fmt::Display for Enforced {
 /// Confines the agent. Call it while there is no other thread, after [`crate::rights::give_up`], which sets `no_new_privs`.
 pub fn confine_agent(paths: &Paths) -> Confined {
     let files = restrict(&of_agent(paths));
-    Confined { filter: filter::install(Kind::Agent { pid: std::process::id() }), files }
+    // Without it the process that calls NVML, which is of the same user, could write the agent's memory where neither Landlock nor Yama forbids it.
+    let hidden = hide();
+    Confined { hidden, filter: filter::install(Kind::Agent { pid: std::process::id() }), files }
+}
+
+/// Ends with the next program that is started; what this process looks at of itself it may still see.
+fn hide() -> io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Into::into)
 }
 
 /// Confines the process that calls NVML further: it has no business with tokens, certificates and state files, and starts nothing.
 pub fn confine_worker(library: Option<&Path>) -> Confined {
     let files = restrict(&of_worker(library));
-    Confined { filter: filter::install(Kind::Worker), files }
+    // It has nothing that its neighbours do not have.
+    Confined { hidden: Ok(()), filter: filter::install(Kind::Worker), files }
 }
 
 fn restrict(rules: &Rules) -> Result<Enforced, RulesetError> {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -113,6 +114,7 @@ fn attempts(victim: i32, state: &Path) -> Vec<(&'static str, io::Result<()>)> {
         ("fcntl_setsig", with_a_socket(|fd| call(libc::SYS_fcntl, [fd, F_SETSIG, libc::SIGCONT]))),
         ("ioctl_fiosetown", with_a_socket(|fd| ioctl_owner(fd, FIOSETOWN, victim))),
         ("ioctl_siocspgrp", with_a_socket(|fd| ioctl_owner(fd, SIOCSPGRP, victim))),
+        ("memory_from_a_child", memory_from_a_child()),
         ("prlimit", prlimit(pid)),
         ("setpriority", call(libc::SYS_setpriority, [libc::PRIO_PROCESS as i32, victim, 1])),
         ("sched_setaffinity", sched_setaffinity(victim)),
@@ -197,6 +199,26 @@ fn unshare() -> io::Result<()> {
     };
     // SAFETY: between fork and exec it makes one system call.
     unsafe { command.pre_exec(leave) };
+    command.status().map(drop)
+}
+
+/// A child, as the process that calls NVML is one, opens the memory of who started it.
+fn memory_from_a_child() -> io::Result<()> {
+    // By this thread: the first one of a test has its capabilities still.
+    let (process, thread) = (std::process::id(), rustix::thread::gettid());
+    let memory = CString::new(format!("/proc/{process}/task/{thread}/mem")).unwrap();
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("--list").stdout(Stdio::null());
+    let open = move || {
+        // SAFETY: the name outlives the call.
+        if unsafe { libc::open(memory.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) } < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    };
+    // SAFETY: between fork and exec it makes one system call.
+    unsafe { command.pre_exec(open) };
     command.status().map(drop)
 }
 
