@@ -256,6 +256,39 @@ fn one_sample_alone_has_its_gpus_by_a_process_of_their_own_and_outlives_it() {
     assert!(log.contains("the process that calls NVML was ended by signal 11"), "{log}");
 }
 
+/// For the test below, which is started once more: descendants whose parents have ended become its own.
+const LOOK_AFTER: &str = "MCAD_LOOK_AFTER_DESCENDANTS";
+
+/// A person's `kubectl exec … mcad-agent --once` is nobody's child in the container: what it leaves stays, as its first process, the agent that
+/// runs, looks after its own children alone.
+#[test]
+fn one_sample_alone_leaves_no_process_behind() {
+    if std::env::var_os(LOOK_AFTER).is_none() {
+        let again = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "one_sample_alone_leaves_no_process_behind", "--nocapture"])
+            .env(LOOK_AFTER, "yes")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&again.stderr).into_owned();
+        assert!(again.status.success(), "{}{said}", String::from_utf8_lossy(&again.stdout));
+        return;
+    }
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+    let directory = TempDir::new().unwrap();
+    let library = Installation::built_for_this_test().unwrap();
+    let installation = Installation::new(&library, directory.path(), &two_gpus()).unwrap();
+    for _ in 0..5 {
+        let agent = Command::new(env!("CARGO_BIN_EXE_mcad-agent"))
+            .args(["--once", "--cgroup-source", "files", "--nvml", installation.library().to_str().unwrap()])
+            .output()
+            .unwrap();
+        let report: Report = serde_json::from_slice(&agent.stdout).unwrap();
+        assert_eq!(report.gpus.unwrap().devices.len(), 2);
+        let left = rustix::process::wait(rustix::process::WaitOptions::NOHANG);
+        assert_eq!(left.unwrap_err(), rustix::io::Errno::CHILD, "no child at all, ended or not");
+    }
+}
+
 #[test]
 fn nobody_but_the_agent_starts_it() {
     let worker =

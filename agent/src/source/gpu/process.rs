@@ -20,7 +20,7 @@ use crate::sandbox::Sandbox;
 /// This program, also where its file was replaced since it was started.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// A process that has closed its socket is about to end. How long the kernel may take to say how.
+/// A process that has closed its socket, or was killed, is about to end. How long the kernel may take to say how.
 const LAST_BREATH: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// It starts a process and waits.
@@ -141,7 +141,16 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        self.is_gone();
+        if self.is_gone() {
+            return;
+        }
+        // Who drops it may end at once, and is the only one who looks after it: it would stay as a zombie. One whose call hangs in the kernel
+        // is not waited for any longer.
+        match &mut self.life {
+            Life::Child { child, .. } => drop(status(child)),
+            #[cfg(test)]
+            Life::Thread(_) => {}
+        }
     }
 }
 
