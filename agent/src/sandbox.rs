@@ -2,7 +2,7 @@
 //! anything into the kernel, open files that it does not need. What each part of the agent needs is docs/decisions/0005.
 //!
 //! Two guards, each of which may be missing: a filter of system calls (`filter`; every kernel that agents run on has it) and Landlock
-//! (`files`; from 5.13 on, signals from 6.12 on). What the kernel lacks is said, and the agent goes on.
+//! (`files`; from 5.13 on, signals and sockets without a path from 6.12 on). What the kernel lacks is said, and the agent goes on.
 
 mod files;
 mod filter;
@@ -69,9 +69,9 @@ pub struct Confined {
 /// How much of Landlock is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enforced {
-    /// Files, and signals to processes outside.
+    /// Files, and signals and sockets without a path to processes outside.
     FilesAndSignals,
-    /// Files as far as the kernel knows rights to them: before 6.12 no signals, before 6.10 no `ioctl`.
+    /// Files as far as the kernel knows rights to them: before 6.12 no signals and sockets, before 6.10 no `ioctl`.
     Files,
     /// The kernel has none.
     Nothing,
@@ -104,7 +104,7 @@ impl Confined {
 impl fmt::Display for Enforced {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::FilesAndSignals => "files and signals",
+            Self::FilesAndSignals => "files, signals, sockets without a path",
             Self::Files => "files",
             Self::Nothing => "nothing",
         })

@@ -8,7 +8,9 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -67,7 +69,12 @@ fn trial() {
         }
         let confined = sandbox::confine_agent(&paths);
         confined.filter.unwrap();
-        println!("TRIED landlock {}", if confined.files.unwrap() == Enforced::Nothing { "none" } else { "there" });
+        let landlock = match confined.files.unwrap() {
+            Enforced::Nothing => "none",
+            Enforced::Files => "files",
+            Enforced::FilesAndSignals => "all",
+        };
+        println!("TRIED landlock {landlock}");
     }
     for (name, outcome) in attempts(victim, &state) {
         match outcome {
@@ -135,6 +142,7 @@ fn attempts(victim: i32, state: &Path) -> Vec<(&'static str, io::Result<()>)> {
         ("make_set_group_id_folder", fs::DirBuilder::new().mode(0o2755).create(beside("folder"))),
         ("mknod_set_user_id", mknod(&beside("node"), 0o4755)),
         ("write_elsewhere", fs::write(state.join("elsewhere"), "x")),
+        ("abstract_socket", abstract_socket(victim).and_then(|socket| UnixStream::connect_addr(&socket)).map(drop)),
         ("start_another", Command::new("true").status().map(drop)),
         ("read_elsewhere", fs::read(state.join("secret")).map(drop)),
         // What the agent needs.
@@ -169,7 +177,7 @@ const SIOCSPGRP: i32 = 0x8902;
 
 /// Its owner is signalled when something can be read; that needs no more than to be of the same user.
 fn with_a_socket(attempt: impl Fn(i32) -> io::Result<()>) -> io::Result<()> {
-    let (socket, _other) = std::os::unix::net::UnixStream::pair()?;
+    let (socket, _other) = UnixStream::pair()?;
     attempt(socket.as_raw_fd())
 }
 
@@ -222,6 +230,11 @@ fn memory_from_a_child() -> io::Result<()> {
     command.status().map(drop)
 }
 
+/// Beside the victim; of a process outside.
+fn abstract_socket(victim: i32) -> io::Result<SocketAddr> {
+    SocketAddr::from_abstract_name(format!("mcad-trial-{victim}"))
+}
+
 fn mknod(path: &Path, mode: u32) -> io::Result<()> {
     let file = rustix::fs::FileType::RegularFile;
     rustix::fs::mknodat(rustix::fs::CWD, path, file, mode.into(), 0).map_err(Into::into)
@@ -247,6 +260,8 @@ fn ptrace(victim: i32) -> io::Result<()> {
 /// The outcome of each attempt, by name.
 fn try_all(confined: Option<&str>) -> BTreeMap<String, String> {
     let victim = Victim::start();
+    let socket = abstract_socket(victim.0.id().cast_signed()).unwrap();
+    let _listener = UnixListener::bind_addr(&socket).unwrap();
     let state = tempfile::tempdir().unwrap();
     fs::create_dir(state.path().join("own")).unwrap();
     fs::write(state.path().join("own/file"), "x").unwrap();
@@ -273,8 +288,17 @@ fn try_all(confined: Option<&str>) -> BTreeMap<String, String> {
 fn a_compromised_agent_reaches_no_other_process_and_no_file_that_it_does_not_need() {
     const NEEDED: [&str; 7] =
         ["cgroup", "token", "own_state", "own_state_for_root_alone", "meminfo", "self", "start_itself"];
-    const OF_LANDLOCK: [&str; 8] =
-        ["environ", "maps", "mem", "fd", "oom_score_adj", "write_elsewhere", "read_elsewhere", "start_another"];
+    const OF_LANDLOCK: [&str; 9] = [
+        "environ",
+        "maps",
+        "mem",
+        "fd",
+        "oom_score_adj",
+        "write_elsewhere",
+        "read_elsewhere",
+        "start_another",
+        "abstract_socket",
+    ];
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: root without capabilities is tried by root alone");
         return;
@@ -285,7 +309,7 @@ fn a_compromised_agent_reaches_no_other_process_and_no_file_that_it_does_not_nee
     assert_eq!(refused, Vec::<(&String, &String)>::new());
     for how in [FILTER_ALONE, AS_THE_KERNEL_CAN] {
         let within = try_all(Some(how));
-        let landlock = within["landlock"] == "there";
+        let landlock = within["landlock"] != "none";
         match how {
             FILTER_ALONE => assert!(!landlock, "it was taken away"),
             _ if landlock => {}
@@ -294,6 +318,7 @@ fn a_compromised_agent_reaches_no_other_process_and_no_file_that_it_does_not_nee
         for (name, outcome) in within.iter().filter(|(name, _)| *name != "landlock") {
             match name.as_str() {
                 needed if NEEDED.contains(&needed) => assert_eq!(outcome, "allowed", "{name}, {how}"),
+                "abstract_socket" if within["landlock"] == "files" => {}
                 file if OF_LANDLOCK.contains(&file) && !landlock => assert_eq!(outcome, "allowed", "{name}, {how}"),
                 _ => assert_eq!(outcome, "PermissionDenied", "{name}, {how}"),
             }

@@ -1,4 +1,4 @@
-//! Which files this process may open, and whom it may signal: Landlock, as far as the kernel has it.
+//! Which files this process may open, whom it may signal and whose sockets without a path it may connect to: Landlock, as far as the kernel has it.
 //!
 //! Landlock also keeps a process from looking into those outside of its own bounds: `/proc/PID/environ`, `mem`, `maps` and open files
 //! of others are closed to it by that alone, whatever may be read below `/proc`.
@@ -38,7 +38,7 @@ pub(super) fn restrict(rules: &Rules) -> Result<RestrictionStatus, RulesetError>
     Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(KNOWN))?
-        .scope(Scope::Signal)?
+        .scope(Scope::Signal | Scope::AbstractUnixSocket)?
         .create()?
         .add_rules(path_beneath_rules(&rules.read, read))?
         // With these two, which mean nothing to a cgroup's files, the kernel need not look at every folder up to the root: at each `open` it
