@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-/// Beside the file: what it will be next, and what it was and nobody understood.
+/// Beside the file: what it will be next, by the number of the process that writes it (one started by hand may be at it as the agent is); and what it was
+/// and nobody understood.
 const NEXT: &str = "next";
 const DAMAGED: &str = "damaged";
 
@@ -66,7 +67,8 @@ impl StateFile {
 
     /// Puts this text in its place, in one step. For root alone: only root may read some of what is kept.
     pub fn replace(&self, text: &str, durability: Durability) -> io::Result<()> {
-        let next = self.path.with_extension(NEXT);
+        self.remove_leftovers();
+        let next = self.path.with_extension(format!("{}.{NEXT}", std::process::id()));
         // What an agent left that was killed meanwhile, or what somebody put there: the name itself, not what it leads to.
         match fs::remove_file(&next) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -78,7 +80,28 @@ impl StateFile {
         if durability == Durability::ForGood {
             file.sync_all()?;
         }
-        fs::rename(next, &self.path)
+        fs::rename(next, &self.path)?;
+        // The name, too: a machine that stops would have the older file.
+        if durability == Durability::ForGood { File::open(self.directory())?.sync_all() } else { Ok(()) }
+    }
+
+    fn directory(&self) -> &Path {
+        self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+
+    /// Removes what processes were about to put in place that are no more, so that there is no end of such files. Of a process that is there, and may
+    /// be at it, nothing is touched. What can't be removed stays: it is in nobody's way.
+    fn remove_leftovers(&self) {
+        let Some(name) = self.path.file_name().and_then(|name| name.to_str()) else { return };
+        let writer = |file: &str| -> Option<u32> {
+            file.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(NEXT)?.strip_suffix('.')?.parse().ok()
+        };
+        for entry in fs::read_dir(self.directory()).into_iter().flatten().flatten() {
+            let writer = entry.file_name().to_str().and_then(writer);
+            if writer.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// Takes what is there out of the way, whatever it is, and keeps it for a person under another name. Only the last such is kept.
@@ -152,12 +175,33 @@ mod tests {
     }
 
     #[test]
+    fn what_another_process_is_writing_is_its_own_until_that_is_no_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = file(directory.path());
+        let mut other = std::process::Command::new("true").spawn().unwrap();
+        let its = directory.path().join(format!("state.{}.next", other.id()));
+        let beside = ["states.1.next", "state.x.next", "state.next", "1.next"].map(|name| directory.path().join(name));
+        for path in beside.iter().chain([&its]) {
+            fs::write(path, "half").unwrap();
+        }
+        // It may have ended, but nobody has looked: its number is not given to another.
+        file.replace("one", Durability::ThisBoot).unwrap();
+        assert_eq!(fs::read_to_string(&its).unwrap(), "half");
+        other.wait().unwrap();
+        file.replace("two", Durability::ThisBoot).unwrap();
+        assert!(!its.exists());
+        assert!(beside.iter().all(|path| path.exists()), "what is not ours is left alone");
+        assert_eq!(file.read().unwrap(), "two");
+    }
+
+    #[test]
     fn what_a_link_leads_to_is_not_written() {
         let directory = tempfile::tempdir().unwrap();
         let (path, file) = (directory.path().join("state"), file(directory.path()));
         let other = directory.path().join("other");
         fs::write(&other, "secret").unwrap();
-        symlink("other", directory.path().join("state.next")).unwrap();
+        let next = directory.path().join(format!("state.{}.next", std::process::id()));
+        symlink("other", &next).unwrap();
         symlink("other", &path).unwrap();
         file.replace("new", Durability::ThisBoot).unwrap();
         assert_eq!(
@@ -165,7 +209,7 @@ mod tests {
             ("secret".to_owned(), "new".to_owned())
         );
         fs::remove_file(&path).unwrap();
-        pipe(&directory.path().join("state.next"));
+        pipe(&next);
         file.replace("newer", Durability::ThisBoot).unwrap();
         assert_eq!(file.read().unwrap(), "newer");
         assert!(!fs::symlink_metadata(&path).unwrap().file_type().is_fifo());
