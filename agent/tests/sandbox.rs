@@ -137,7 +137,7 @@ fn attempts(victim: i32, state: &Path) -> Vec<(&'static str, io::Result<()>)> {
         ("chown", std::os::unix::fs::chown(&own, Some(0), Some(0))),
         (
             "make_set_user_id",
-            fs::OpenOptions::new().write(true).create(true).mode(0o4755).open(beside("made")).map(drop),
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o4755).open(beside("made")).map(drop),
         ),
         ("make_set_group_id_folder", fs::DirBuilder::new().mode(0o2755).create(beside("folder"))),
         ("mknod_set_user_id", mknod(&beside("node"), 0o4755)),
@@ -150,7 +150,7 @@ fn attempts(victim: i32, state: &Path) -> Vec<(&'static str, io::Result<()>)> {
         ("token", fs::read(state.join("trust/token")).map(drop)),
         (
             "own_state_for_root_alone",
-            fs::OpenOptions::new().write(true).create(true).mode(0o600).open(beside("root")).map(drop),
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside("root")).map(drop),
         ),
         ("own_state", fs::write(state.join("own/file"), "x")),
         ("meminfo", fs::read("/proc/meminfo").map(drop)),
