@@ -144,7 +144,9 @@ mod tests {
         let over = || appwrapper("one", RESOURCES + 1);
         for events in [[older(), over()], [over(), older()]] {
             let mut cluster = cluster([Event::Reset(OLDER, Vec::new())]);
-            events.into_iter().for_each(|object| cluster.apply(Event::Apply(object)));
+            for object in events {
+                cluster.apply(Event::Apply(object));
+            }
             assert_eq!(told(&cluster).0, Vec::<String>::new());
             cluster.apply(Event::Apply(appwrapper("one", 1)));
             assert_eq!(told(&cluster), (vec!["one".into()], vec![]));
