@@ -18,8 +18,8 @@ impl Screenshot {
     pub(crate) fn run(self) -> Result<()> {
         browser::chromium()?;
         let mut command =
-            workspace::cargo(&["test", "--quiet", "--locked", "-p", "mcad-aggregator", "--test", "browser"]);
-        command.args(["--", "--exact", "the_pictures_of_the_readme"]);
+            workspace::cargo(&["test", "--quiet", "--locked", "-p", "mcad-aggregator", "--test", "process"]);
+        command.args(["--", "--exact", "browser::the_pictures_of_the_readme"]);
         workspace::run(command.env("MCAD_SCREENSHOTS", workspace::root().join("docs")))?;
         println!("screenshot: docs/page-light.png and docs/page-dark.png");
         Ok(())
