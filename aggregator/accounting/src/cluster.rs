@@ -323,7 +323,7 @@ impl Cluster {
     /// The first step of [`Event::Reset`]: what is not among these is gone. Each object is applied next, as many at a time as may
     /// be; then comes [`Self::end_reset`]. Between the steps the cluster is as after any event.
     pub fn begin_reset(&mut self, source: Source, objects: &[Object]) {
-        self.excesses.forget_all(source);
+        self.excesses.keep_listed(source, objects);
         match source {
             Source::Nodes => {
                 let listed: HashSet<Arc<str>> = objects
@@ -346,12 +346,11 @@ impl Cluster {
                 }
             }
             Source::AppWrappers(served) => {
-                self.forget_left_out(served);
                 let listed: HashSet<AppWrapperName> = objects
                     .iter()
                     .filter_map(|o| if let Object::AppWrapper(a) = o { Some(a.name.clone()) } else { None })
                     .collect();
-                let there = self.appwrappers.iter().filter(|(_, entry)| entry.views[served as usize].is_some());
+                let there = self.appwrappers.iter().filter(|(_, entry)| entry.is_told_by(served));
                 for name in there.map(|(name, _)| name.clone()).filter(|n| !listed.contains(n)).collect::<Vec<_>>() {
                     self.remove_appwrapper(&name, served, "");
                 }

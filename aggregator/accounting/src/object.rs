@@ -76,13 +76,20 @@ impl Object {
         }
     }
 
+    /// Namespace, empty for a Node, and name.
+    pub fn name(&self) -> (&str, &str) {
+        match self {
+            Self::Node(node) => ("", &node.name),
+            Self::Pod(pod) => (&pod.namespace, &pod.name),
+            Self::AppWrapper(AppWrapper { name, .. }) => (&name.namespace, &name.name),
+        }
+    }
+
     /// Kind, namespace and name.
     pub fn called(&self) -> String {
-        match self {
-            Self::Node(node) => format!("Node {}", node.name),
-            Self::Pod(pod) => format!("Pod {}/{}", pod.namespace, pod.name),
-            Self::AppWrapper(AppWrapper { name, .. }) => format!("AppWrapper {}/{}", name.namespace, name.name),
-        }
+        let (namespace, name) = self.name();
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        format!("{:?} {namespace}{slash}{name}", self.kind())
     }
 
     /// Its kind.

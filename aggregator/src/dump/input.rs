@@ -105,20 +105,12 @@ fn doubled(objects: &[Object]) -> (usize, String) {
     let mut seen = hashbrown::HashSet::with_capacity_and_hasher(objects.len(), hasher.clone());
     let (mut count, mut first) = (0, String::new());
     for object in objects {
-        let (served, namespace, name) = match object {
-            Object::Node(node) => (None, "", &*node.name),
-            Object::Pod(pod) => (None, &*pod.namespace, &*pod.name),
-            // One may be there as both versions of its group.
-            Object::AppWrapper(appwrapper) => {
-                (Some(appwrapper.served), &*appwrapper.name.namespace, &*appwrapper.name.name)
-            }
-        };
-        let kind = object.kind();
+        // One may be there as both versions of its group.
+        let served = if let Object::AppWrapper(appwrapper) = object { Some(appwrapper.served) } else { None };
         // Of 64 bits each, not two of a million are the same by chance.
-        if !seen.insert(hasher.hash_one((kind, served, namespace, name))) {
+        if !seen.insert(hasher.hash_one((object.kind(), served, object.name()))) {
             if count == 0 {
-                let slash = if namespace.is_empty() { "" } else { "/" };
-                first = format!("{kind:?} {namespace}{slash}{name}");
+                first = object.called();
             }
             count += 1;
         }

@@ -132,19 +132,6 @@ impl Cluster {
         }
     }
 
-    /// Those of a version that bring more than one may, before all of it are listed anew.
-    pub(super) fn forget_left_out(&mut self, served: Served) {
-        let over: Vec<_> = self
-            .appwrappers
-            .iter()
-            .filter(|(_, entry)| entry.is_over[served as usize])
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in over {
-            self.remove_appwrapper(&name, served, "");
-        }
-    }
-
     fn observe_one(&mut self, name: &AppWrapperName) {
         let Some(entry) = self.appwrappers.get_mut(name) else { return };
         let Some(effective) = entry.effective().filter(|a| a.version == Version::V1Beta1) else { return };
@@ -173,7 +160,12 @@ impl AppWrapperEntry {
         with_components.or(v1beta1.as_ref()).or(v1beta2.as_ref()).or(mcad.as_ref())
     }
 
+    /// Whether a source tells of it, be it too much.
+    pub(super) fn is_told_by(&self, served: Served) -> bool {
+        self.views[served as usize].is_some() || self.is_over[served as usize]
+    }
+
     pub(super) fn is_forgotten(&self) -> bool {
-        self.views.iter().all(Option::is_none) && !self.is_over.contains(&true) && self.gained == Gained::default()
+        Served::ALL.into_iter().all(|served| !self.is_told_by(served)) && self.gained == Gained::default()
     }
 }

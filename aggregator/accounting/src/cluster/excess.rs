@@ -1,9 +1,9 @@
 //! Objects that bring more than one may: which ones they are, for as long as they are there.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::{Cluster, Source};
-use crate::object::Excess;
+use crate::object::{Excess, Object};
 
 /// So many objects are named for each reason; a person reads no more.
 const NAMED: usize = 3;
@@ -49,9 +49,19 @@ impl Excesses {
         self.0.retain(|(of, _), names| *of != source || !names.remove(&name) || !names.is_empty());
     }
 
-    /// All that are there are listed next.
-    pub(super) fn forget_all(&mut self, source: Source) {
-        self.0.retain(|(of, _), _| *of != source);
+    /// A list is taken in next, of these objects. Those that were over a bound and are in it count as such until their turn comes: what
+    /// they ask for is no better known meanwhile.
+    pub(super) fn keep_listed(&mut self, source: Source, objects: &[Object]) {
+        if !self.0.keys().any(|(of, _)| *of == source) {
+            return;
+        }
+        let listed: HashSet<(&str, &str)> = objects.iter().map(Object::name).collect();
+        self.0.retain(|(of, _), names| {
+            if *of == source {
+                names.retain(|(namespace, name)| listed.contains(&(&**namespace, &**name)));
+            }
+            !names.is_empty()
+        });
     }
 }
 
@@ -84,7 +94,7 @@ mod tests {
     use super::*;
     use crate::cluster::Event;
     use crate::object::limits::{CONDITIONS, CONTAINERS, HOST_PORTS, POD_SETS, RESOURCES, VALUES};
-    use crate::object::{Kind, Object, Served, decode};
+    use crate::object::{Kind, Served, decode};
 
     const SOURCE: Source = Source::AppWrappers(Served::WorkloadV1Beta2);
 
@@ -166,6 +176,17 @@ mod tests {
             let cluster = cluster([Event::Apply(over()), end]);
             assert_eq!(told(&cluster).1, [], "still there");
         }
+    }
+
+    #[test]
+    fn while_a_list_is_taken_in_what_is_over_a_bound_stays_so_until_its_turn_comes() {
+        let over = || appwrapper("over", RESOURCES + 1);
+        let mut cluster = cluster([Event::Apply(over()), Event::Apply(appwrapper("gone", RESOURCES + 1))]);
+        cluster.begin_reset(SOURCE, &[over()]);
+        assert_eq!(told(&cluster), (vec![], vec![(Excess::Resources, 1, vec!["team/over".into()])]));
+        cluster.apply(Event::Apply(over()));
+        cluster.end_reset(SOURCE);
+        assert_eq!(told(&cluster), (vec![], vec![(Excess::Resources, 1, vec!["team/over".into()])]));
     }
 
     #[test]
