@@ -11,7 +11,7 @@ use mcad_accounting::cluster::Cluster;
 use mcad_accounting::merge::{Ages, Snapshot};
 use mcad_accounting::now::Now;
 use mcad_accounting::options::Options;
-use mcad_aggregator::replica::Kubernetes;
+use mcad_aggregator::kubernetes::Kubernetes;
 use mcad_present::history::History;
 use mcad_present::page::wanted::Wanted;
 use mcad_present::page::{Shown, render};

@@ -24,6 +24,8 @@ pub mod past;
 
 pub mod self_metrics;
 
+pub mod kubernetes;
+
 pub mod replica;
 
 pub mod live;

@@ -2,14 +2,17 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mcad_accounting::cluster::Orphans;
+use mcad_accounting::cluster::{Cluster, Orphans};
+use mcad_accounting::merge::Ages;
 use mcad_accounting::object::{Kind, decode};
+use mcad_accounting::options::Options;
 use mcad_testkit::reports::at;
 use mcad_wire::report::{Cgroup, Cgroups, EndedPod, REPORT_VERSION, Report};
 use prost::Message as _;
 use serde_json::json;
 
 use super::*;
+use crate::kubernetes::SLICE;
 use crate::store::Limits;
 
 #[test]
