@@ -1,6 +1,6 @@
-//! Embeds the kernel object that `cargo xtask build-ebpf` made of the present sources, or an empty file where there is
-//! none: the agent then says "no probes in this build" and reads files. It compiles no eBPF, so that `cargo check` needs
-//! no eBPF toolchain.
+//! Embeds the eBPF object that `cargo xtask build-ebpf` built from the current sources, or an empty file if there is
+//! none: the agent then logs that it was built without probes, and reads files. It compiles no eBPF, so that `cargo
+//! check` needs no eBPF toolchain.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,8 @@ fn main() -> std::io::Result<()> {
     }
     println!("cargo:rerun-if-changed={}", root.join("agent-ebpf/src").display());
     println!("cargo:rerun-if-changed={}", root.join("Cargo.lock").display());
-    // The folder, not the object: cargo takes a path that does not exist for always changed, and would build anew each time.
+    // The folder, not the object: cargo regards a path that does not exist as always changed, and would build again
+    // each time.
     std::fs::create_dir_all(probe_inputs::folder(root))?;
     println!("cargo:rerun-if-changed={}", probe_inputs::folder(root).display());
 

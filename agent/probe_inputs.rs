@@ -1,17 +1,18 @@
-//! Which kernel object belongs to these sources: its name carries a hash of everything it is built from, so that a
-//! stale object is never found. Included by `agent/build.rs`, which embeds the object, and by `xtask`, which builds it.
-//! Plain std, because a build script compiles it. It builds nothing itself.
+//! Determines which eBPF object belongs to these sources: its name contains a hash of everything it is built from, so
+//! that an outdated object is never used. Included by `agent/build.rs`, which embeds the object, and by `xtask`, which
+//! builds it. Only std, because a build script compiles it. It builds nothing itself.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How rustc is asked to compile the kernel half; part of the hash, because other flags make another object.
+/// The flags of rustc for the eBPF programs. They are part of the hash, because other flags give another object.
 ///
-/// `debuginfo=2` and `--btf` give the object its BTF, without which the kernel refuses the iterator.
+/// `debuginfo=2` and `--btf` add BTF to the object; the kernel rejects the iterator without it.
 pub(crate) const RUSTFLAGS: [&str; 2] = ["-Cdebuginfo=2", "-Clink-arg=--btf"];
 
-/// What stands in the object in place of two folders of the machine that it was built on, the sources' and cargo's own: equal sources
-/// are to give equal objects. Part of the hash as well. Where such a folder is there, LLVM reads the sources' lines from it for its BTF.
+/// The names that replace two folders of the build machine in the object, the sources' and cargo's own, so that equal
+/// sources give equal objects. Part of the hash as well. If such a folder exists, LLVM reads the sources' lines from it
+/// for its BTF.
 pub(crate) const REMAPPED: [&str; 2] = ["/mcad-metrics", "/cargo"];
 
 /// The files that the object is built from, relative to the workspace root, sorted.
@@ -34,19 +35,19 @@ pub(crate) fn files(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Where the object of the present sources is, or would be.
+/// The path of the object of the current sources, whether or not it exists.
 pub(crate) fn object_path(root: &Path) -> io::Result<PathBuf> {
     Ok(folder(root).join(format!("probes-{:016x}.o", hash(root)?)))
 }
 
-/// Where objects are kept.
+/// The folder of the objects.
 pub(crate) fn folder(root: &Path) -> PathBuf {
     root.join("target/bpf")
 }
 
-/// FNV-1a over the flags, the versions of aya's kernel half and each input's path and bytes, in order.
+/// FNV-1a over the flags, the versions of aya's eBPF crates and each input's path and bytes, in order.
 ///
-/// Not cryptographic, and need not be: nobody gains by a collision in their own tree.
+/// It is not cryptographic: there is nothing to gain by a collision in one's own tree.
 fn hash(root: &Path) -> io::Result<u64> {
     let mut hash = 0xcbf2_9ce4_8422_2325;
     for flag in RUSTFLAGS.into_iter().chain(REMAPPED) {
@@ -60,14 +61,14 @@ fn hash(root: &Path) -> io::Result<u64> {
     Ok(hash)
 }
 
-/// Adds one piece and a 0 byte, so that a byte moved from one piece to the next makes another hash.
+/// Adds one piece and a 0 byte, so that moving a byte from one piece to the next changes the hash.
 fn add(hash: &mut u64, bytes: &[u8]) {
     for byte in bytes.iter().chain([&0]) {
         *hash = (*hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }
 }
 
-/// The paragraphs of `Cargo.lock` that name `aya-ebpf` and its parts. Other dependencies don't reach the kernel half.
+/// The paragraphs of `Cargo.lock` for `aya-ebpf` and its parts. Other dependencies don't affect the eBPF programs.
 fn aya_versions(lock: &str) -> String {
     lock.split("\n\n").filter(|package| package.contains("\nname = \"aya-ebpf")).collect()
 }
@@ -136,7 +137,7 @@ mod tests {
     fn the_hash_is_fnv_1a() {
         let mut hash = 0xcbf2_9ce4_8422_2325;
         add(&mut hash, b"a");
-        // FNV-1a 64 of "a" is af63dc4c8601ec8c by its authors' tables; one more round for the 0 byte.
+        // FNV-1a 64 of "a" is af63dc4c8601ec8c according to its authors' tables; one more round for the 0 byte.
         assert_eq!(hash, 0xaf63_dc4c_8601_ec8c_u64.wrapping_mul(0x0100_0000_01b3));
     }
 }

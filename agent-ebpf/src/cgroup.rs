@@ -1,13 +1,13 @@
-//! The cgroup iterator: called by the kernel once per cgroup, parents first, and once more at the end.
+//! The cgroup iterator: the kernel calls it once per cgroup, parents first, and once more at the end.
 //!
-//! It runs inside one `read` of the agent, under `cgroup_mutex`, so the tree stands still while it walks. Totals are read,
-//! never counted: the kernel keeps them. It writes no output for that `read`, because the kernel ends a walk after 8 pages
-//! of it; records go to a mapped array instead.
+//! It runs inside one `read` of the agent, under `cgroup_mutex`, so the tree does not change during the walk. It reads
+//! totals that the kernel keeps, and counts nothing itself. It writes no output for that `read`, because the kernel
+//! ends a walk after 8 pages of output; records go to a mapped array instead.
 
 use aya_ebpf::{cty::c_void, helpers::bpf_probe_read_kernel_str_bytes};
 use mcad_wire::abi::{CgroupOffsets, WalkState};
 
-use crate::{figures, kernel::Kernel, maps};
+use crate::{kernel::Kernel, maps, values};
 
 /// `struct bpf_iter__cgroup`: two pointers, `meta` and `cgroup`. It is the iterator's ABI and the same on all kernels.
 const CONTEXT_META: u32 = 0;
@@ -15,7 +15,7 @@ const CONTEXT_CGROUP: u32 = 8;
 /// `struct bpf_iter_meta`: `seq`, `session_id`, `seq_num`; the same.
 const META_SESSION: u32 = 8;
 
-/// 0 goes on with the next cgroup. The iterator knows no other answer of use here.
+/// 0 continues with the next cgroup. No other return value of the iterator is useful here.
 const NEXT: i32 = 0;
 
 #[unsafe(no_mangle)]
@@ -28,7 +28,8 @@ extern "C" fn walk_cgroups(context: *mut c_void) -> i32 {
     // SAFETY: as above.
     let session: u64 = unsafe { meta.member(META_SESSION) };
     let Some(walk) = maps::WALK.get_ptr_mut(0) else { return NEXT };
-    // SAFETY: the map has one entry of this type, and only one walk runs at a time: the agent has one reader.
+    // SAFETY: the map has one entry of this type, and only one walk runs at a time, because the agent has only one
+    // reader.
     let walk = unsafe { &mut *walk };
     if walk.session != session {
         *walk = WalkState { session, finished_session: walk.finished_session, written: 0, dropped: 0 };
@@ -60,7 +61,7 @@ fn record(walk: &mut WalkState, cgroup: Kernel) {
     };
     // SAFETY: as above.
     let id: u64 = unsafe { node.member(offsets.kernfs_id) };
-    // SAFETY: the slot is ours until the walk ends, and any bit pattern is a record.
+    // SAFETY: no other code uses the slot until the walk ends, and any bit pattern is a record.
     let record = unsafe { &mut *slot };
     record.session = walk.session;
     record.id = id;
@@ -70,8 +71,9 @@ fn record(walk: &mut WalkState, cgroup: Kernel) {
         record.level = cgroup.member(offsets.cgroup_level);
         record.cpu_ns = cgroup.member(offsets.cgroup_cpu_ns);
     }
-    record.groups = figures::read(cgroup, offsets, record);
-    // SAFETY: as above. The name is copied only when the slot changes hands: names do not change, and ids are not reused.
+    record.groups = values::read(cgroup, offsets, record);
+    // SAFETY: as above. The name is copied only if the slot is given to another cgroup: names do not change, and ids
+    // are not reused.
     unsafe {
         if (*name).id != id {
             let text: *const u8 = node.member(offsets.kernfs_name);
@@ -84,7 +86,7 @@ fn record(walk: &mut WalkState, cgroup: Kernel) {
     walk.written = index + 1;
 }
 
-/// 0 for the root of the hierarchy.
+/// The parent's id; 0 for the root of the hierarchy.
 #[inline(always)]
 pub(crate) fn parent_id(cgroup: Kernel, offsets: &CgroupOffsets) -> u64 {
     // SAFETY: the agent found these offsets in this kernel's BTF.

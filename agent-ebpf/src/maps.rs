@@ -1,4 +1,4 @@
-//! The maps and globals that the kernel half shares with the agent. Their sizes are set by the agent when it loads them.
+//! The maps and globals that the eBPF programs share with the agent. The agent sets their sizes when it loads them.
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
@@ -18,57 +18,57 @@ pub(crate) static RECORDS: Array<CgroupRecord> = Array::with_max_entries(1, BPF_
 #[map]
 pub(crate) static NAMES: Array<CgroupName> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// How the walk goes; one entry.
+/// The state of the walk; one entry.
 #[map]
 pub(crate) static WALK: Array<WalkState> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// What is kept of each processor.
+/// The state of each CPU.
 #[map]
 pub(crate) static RUN_QUEUE_CPUS: Array<RunQueueCpu> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Waits by cgroup, processor after processor.
+/// Waits by cgroup, for one CPU after another.
 #[map]
 pub(crate) static RUN_QUEUE_SETS: Array<RunQueueSet> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// What tasks had waited when they last left a processor.
+/// How long tasks had waited when they last left a CPU.
 #[map]
 pub(crate) static RUN_QUEUE_TASKS: Array<u64> = Array::with_max_entries(1, 0);
 
-/// The run that the agent wants; one entry.
+/// The number of the run that the agent requests; one entry.
 #[map]
 pub(crate) static RUN_QUEUE_RUN: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Cgroups that were removed since the agent last looked.
+/// Cgroups that were removed since the agent last read the ring.
 #[map]
 pub(crate) static REMOVED: RingBuf = RingBuf::with_byte_size(4096, 0);
 
-/// What became of them; one entry.
+/// Counts of removed cgroups; one entry.
 #[map]
 pub(crate) static REMOVED_COUNTS: Array<RemovedCounts> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Where each processor puts a record together; one entry.
+/// Where each CPU assembles a record; one entry.
 #[map]
 pub(crate) static REMOVED_DRAFT: PerCpuArray<RemovedDraft> = PerCpuArray::with_max_entries(1, 0);
 
 /// See [`REMOVED_DRAFT`].
 #[repr(C)]
 pub(crate) struct RemovedDraft {
-    /// What will be sent.
+    /// The record to be sent.
     pub(crate) record: CgroupRemoved,
-    /// The beginning of the kernel's own `bpf_array` of this map.
+    /// The beginning of this map's own `bpf_array` in the kernel.
     pub(crate) array_head: [u64; ARRAY_HEAD_BYTES / 8],
-    /// An address, put here as a pointer and taken out as a number.
+    /// An address, written as a pointer and read as a number.
     pub(crate) address: u64,
 }
 
 #[unsafe(no_mangle)]
 static REMOVED_OFFSETS: RemovedOffsets = NO_REMOVED_OFFSETS;
 
-/// What the agent replaces.
+/// The value that the agent replaces.
 // SAFETY: `u32`s, for which all zeroes are a value.
 const NO_REMOVED_OFFSETS: RemovedOffsets = unsafe { core::mem::zeroed() };
 
-/// Where is found what a removed cgroup had used.
+/// The offsets for what a removed cgroup used.
 #[inline(always)]
 pub(crate) fn removed_offsets() -> RemovedOffsets {
     // SAFETY: as in `offsets`.
@@ -84,15 +84,16 @@ static OFFSETS: CgroupOffsets = NO_OFFSETS;
 #[unsafe(no_mangle)]
 static CAPACITY: u32 = 0;
 
-/// What the agent replaces.
+/// The value that the agent replaces.
 // SAFETY: `u32`s, for which all zeroes are a value.
 const NO_OFFSETS: CgroupOffsets = unsafe { core::mem::zeroed() };
 
-/// What the agent replaces.
+/// The value that the agent replaces.
 // SAFETY: as above.
 const NO_RUN_QUEUE_OFFSETS: RunQueueOffsets = unsafe { core::mem::zeroed() };
 
-/// Where tasks keep what is read at a switch: each offset is loaded where it is used, as there are more than registers.
+/// The offsets in tasks that are read at a switch. Each is loaded where it is used, because there are more offsets than
+/// registers.
 #[derive(Clone, Copy)]
 pub(crate) struct Offsets(*const RunQueueOffsets);
 
@@ -117,15 +118,15 @@ pub(crate) fn run_queue_offsets() -> Offsets {
     Offsets(&raw const RUN_QUEUE_OFFSETS)
 }
 
-/// Where kernel structures keep what is read here.
+/// The offsets in the kernel structures that are read here.
 #[inline(always)]
 pub(crate) fn offsets() -> CgroupOffsets {
-    // SAFETY: a static of a plain type. Volatile, for the agent replaces the zeroes before the kernel sees the program;
-    // the kernel freezes the section, so its verifier takes what is loaded as constants.
+    // SAFETY: a static of a plain type. Volatile, because the agent replaces the zeroes before it loads the program;
+    // the kernel freezes the section, so its verifier treats the loaded values as constants.
     unsafe { core::ptr::read_volatile(&raw const OFFSETS) }
 }
 
-/// How many records there is room for.
+/// The number of records that fit.
 #[inline(always)]
 pub(crate) fn capacity() -> u32 {
     // SAFETY: as in `offsets`.

@@ -1,11 +1,12 @@
-//! Removed cgroups: what each had used when it went, and its path, while the kernel still knows both.
+//! Removed cgroups: what each had used when it was removed, and its path, while the kernel still has both.
 //!
-//! A cgroup that is being removed can't be flushed from here, so its hierarchical totals may be old. But what it used itself the kernel
-//! keeps of each processor, fresh at all times; nothing runs in it any more, so the sum over the processors is the last word.
-//! (A task that just ended may still be charged a few microseconds later.)
+//! A cgroup that is being removed can't be flushed from here, so its hierarchical totals may be out of date. But the
+//! kernel keeps what the cgroup itself used for each CPU, always up to date. Nothing runs in it any more, so the sum
+//! over the CPUs is final. (A task that just ended may still be charged a few microseconds later.)
 //!
-//! Memory of one processor lies at a fixed distance from the pointer that is kept for all of them. That distance has no name in the
-//! kernel's types, but a map with memory for each processor shows it: where this processor's part is, less the pointer.
+//! The memory of one CPU is at a fixed distance from the pointer that is kept for all of them. The kernel's types have
+//! no name for that distance, but a map with memory for each CPU reveals it: the address of this CPU's part minus the
+//! pointer.
 
 use aya_ebpf::{
     cty::c_void,
@@ -16,19 +17,19 @@ use aya_ebpf::{
 };
 use mcad_wire::abi::{ARRAY_HEAD_BYTES, CgroupRemoved, PATH_BYTES, RemovedOffsets, group};
 
-use crate::{cgroup::parent_id, figures, kernel::Kernel, maps};
+use crate::{cgroup::parent_id, kernel::Kernel, maps, values};
 
-/// The arguments of the tracepoint: `cgrp`, `path`. It fires with interrupts off and one at a time.
+/// The arguments of the tracepoint: `cgrp`, `path`. It fires with interrupts off and for one cgroup at a time.
 const CONTEXT_CGROUP: u32 = 0;
 const CONTEXT_PATH: u32 = 8;
 
-/// More processors than this are not added up: the verifier follows each turn of a loop.
+/// Limit of CPUs that are summed up, because the verifier follows each iteration of a loop.
 const MAX_CPUS: u32 = 4096;
 
-/// Nobody sleeps on the ring: the agent looks when it samples. `BPF_RB_NO_WAKEUP`
+/// No process waits for the ring: the agent reads it when it samples. `BPF_RB_NO_WAKEUP`
 const NO_WAKEUP: u64 = 1;
 
-/// Sent before the path.
+/// The part that is sent before the path.
 const HEAD_BYTES: usize = size_of::<CgroupRemoved>() - PATH_BYTES;
 
 #[unsafe(no_mangle)]
@@ -41,7 +42,7 @@ extern "C" fn note_removed(context: *mut c_void) -> i32 {
     let offsets = &maps::removed_offsets();
     // SAFETY: the agent found these offsets in this kernel's BTF.
     let Some(root) = (unsafe { cgroup.follow(offsets.cgroup_root) }) else { return 0 };
-    // SAFETY: as above. 0 is the hierarchy of v2, on which a machine may also have some of v1.
+    // SAFETY: as above. 0 is the hierarchy of v2; a machine may also have hierarchies of v1.
     if unsafe { root.member::<i32>(offsets.root_hierarchy) } != 0 {
         return 0;
     }
@@ -51,21 +52,21 @@ extern "C" fn note_removed(context: *mut c_void) -> i32 {
     // SAFETY: the entries of these maps. Only one such program runs at a time.
     let (counts, draft) = unsafe { (&mut *counts, &mut *draft) };
     counts.seen += 1;
-    // SAFETY: the destination is that long, and the helper takes any address.
+    // SAFETY: the destination is that long, and the helper accepts any address.
     let length =
         unsafe { bpf_probe_read_kernel_str(draft.record.path.as_mut_ptr().cast(), PATH_BYTES as u32 - 1, path.cast()) };
     if length <= 0 {
         counts.dropped += 1;
         return 0;
     }
-    // It is never longer; the verifier wants to see that.
+    // It is never longer, but the verifier requires proof.
     let length = length as usize & (PATH_BYTES - 1);
     // SAFETY: a field of the draft.
     unsafe { (&raw mut draft.record.path_bytes).write_volatile(length as u32) };
     if !has_pod(&draft.record.path, length) {
         return 0;
     }
-    // Out of memory again, so that the verifier does not follow the rest for each place at which `pod` was found.
+    // Read from memory again, so that the verifier does not follow the rest for each position at which `pod` was found.
     // SAFETY: a field of the draft.
     let length = unsafe { (&raw const draft.record.path_bytes).read_volatile() } as usize & (PATH_BYTES - 1);
     if fill(cgroup, draft, offsets).is_some() && send(&draft.record, length) {
@@ -76,7 +77,7 @@ extern "C" fn note_removed(context: *mut c_void) -> i32 {
     0
 }
 
-/// Whether there is `pod` in it: kubelet's cgroups are told, and the comings and goings of others leave the ring alone.
+/// Whether the path contains `pod`: only kubelet's cgroups are reported, so that others do not fill the ring.
 #[inline(always)]
 fn has_pod(path: &[u8; PATH_BYTES], length: usize) -> bool {
     for at in 0..PATH_BYTES - 3 {
@@ -90,7 +91,7 @@ fn has_pod(path: &[u8; PATH_BYTES], length: usize) -> bool {
     false
 }
 
-/// Everything but the path, which is there.
+/// Sets everything except the path, which is already there.
 #[inline(always)]
 fn fill(cgroup: Kernel, draft: &mut maps::RemovedDraft, offsets: &RemovedOffsets) -> Option<()> {
     let common = &maps::offsets();
@@ -100,7 +101,7 @@ fn fill(cgroup: Kernel, draft: &mut maps::RemovedDraft, offsets: &RemovedOffsets
     // SAFETY: a helper without arguments.
     draft.record.at_ns = unsafe { bpf_ktime_get_boot_ns() };
     draft.record.cpu_ns = cpu_ns(cgroup, draft, offsets)?;
-    let (oom_kills, groups) = match figures::oom_kills(cgroup, common) {
+    let (oom_kills, groups) = match values::oom_kills(cgroup, common) {
         Some(oom_kills) => (oom_kills, group::MEMORY_EVENTS),
         None => (0, 0),
     };
@@ -109,7 +110,7 @@ fn fill(cgroup: Kernel, draft: &mut maps::RemovedDraft, offsets: &RemovedOffsets
     Some(())
 }
 
-/// What the cgroup alone used on each processor, added up.
+/// What the cgroup alone used, summed over the CPUs.
 #[inline(always)]
 fn cpu_ns(cgroup: Kernel, draft: &mut maps::RemovedDraft, offsets: &RemovedOffsets) -> Option<u64> {
     let map = (&raw const maps::REMOVED_DRAFT).cast_mut().cast::<c_void>();
@@ -117,7 +118,8 @@ fn cpu_ns(cgroup: Kernel, draft: &mut maps::RemovedDraft, offsets: &RemovedOffse
     if end > ARRAY_HEAD_BYTES as u32 {
         return None;
     }
-    // SAFETY: `array_head` is longer than that. The map is its `bpf_array`, for whose beginning no arithmetic is allowed.
+    // SAFETY: `array_head` is longer than that. The map points to its `bpf_array`, on which the verifier allows no
+    // arithmetic.
     let failed = unsafe { bpf_probe_read_kernel(draft.array_head.as_mut_ptr().cast(), end, map.cast_const()) };
     if failed != 0 {
         return None;
@@ -133,14 +135,14 @@ fn cpu_ns(cgroup: Kernel, draft: &mut maps::RemovedDraft, offsets: &RemovedOffse
         if cpu >= offsets.cpus {
             return Some(sum);
         }
-        // SAFETY: a map with memory for each processor, and its one key.
+        // SAFETY: a map with memory for each CPU, and its only key.
         let part = unsafe { bpf_map_lookup_percpu_elem(map, (&raw const key).cast(), cpu) };
-        // There are as many processors as the agent counted. (No `continue`: the verifier of 6.1 refuses a loop that begins right
-        // behind a call.)
+        // There are no more CPUs. (No `continue`: the verifier of 6.1 rejects a loop that begins right after a call.)
         if part.is_null() {
             return None;
         }
-        // SAFETY: a field of the draft. Volatile, for the verifier lets pointers be numbers only when they come out of a map again.
+        // SAFETY: a field of the draft. Volatile, because the verifier treats a pointer as a number only if it was
+        // written to a map and read back.
         let part = unsafe {
             (&raw mut draft.address).cast::<*mut c_void>().write_volatile(part);
             (&raw const draft.address).read_volatile()

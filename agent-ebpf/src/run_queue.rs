@@ -1,10 +1,10 @@
-//! Waits for a processor by cgroup, added up at each switch of tasks.
+//! Run-queue wait per cgroup, summed up at each task switch.
 //!
-//! The kernel keeps the waits of each task (`sched_info.run_delay`) and of no cgroup. It adds to them when the task gets a processor,
-//! just after this program saw that switch, and when it is moved to another processor while it waits. So when a task leaves a
-//! processor, what it has more than when it left one before is its cgroup's: no clock is read, no wakeup hooked. What it had is
-//! kept in an array by the low bits of the task's pid, and what it had when it got this processor is kept of each processor,
-//! for tasks that have no place in that array yet.
+//! The kernel keeps the waits of each task (`sched_info.run_delay`), but not those of cgroups. It increases a task's
+//! total when the task gets a CPU, just after this program saw that switch, and when a waiting task is moved to another
+//! CPU. So when a task leaves a CPU, the increase since it last left one belongs to its cgroup: no clock is read, and
+//! no wakeup is hooked. The previous total is kept in an array, indexed by the low bits of the task's pid. For tasks
+//! that have no entry in that array yet, the total when the task got the CPU is kept per CPU.
 
 use aya_ebpf::{
     cty::c_void,
@@ -28,7 +28,7 @@ const CONTEXT_NEXT: u32 = 16;
 #[unsafe(link_section = "tp_btf/sched_switch")]
 extern "C" fn add_up_waits(context: *mut c_void) -> i32 {
     let Some(run) = maps::RUN_QUEUE_RUN.get_ptr(0) else { return 0 };
-    // SAFETY: the map's one entry. Volatile, for the agent writes it at any time.
+    // SAFETY: the map's only entry. Volatile, because the agent can write it at any time.
     let run = unsafe { core::ptr::read_volatile(run) };
     if run == 0 {
         return 0;
@@ -36,7 +36,8 @@ extern "C" fn add_up_waits(context: *mut c_void) -> i32 {
     // SAFETY: a helper without arguments.
     let processor = unsafe { bpf_get_smp_processor_id() };
     let Some(cpu) = maps::RUN_QUEUE_CPUS.get_ptr_mut(processor) else { return 0 };
-    // SAFETY: this processor's entry. The tracepoint fires with interrupts off, so nothing else writes it; the agent only reads.
+    // SAFETY: this CPU's entry. The tracepoint fires with interrupts off, so nothing else writes it; the agent only
+    // reads.
     let cpu = unsafe { &mut *cpu };
     cpu.switches += 1;
     let is_timed = cpu.switches % RUN_QUEUE_TIMED == 0;
@@ -52,7 +53,7 @@ extern "C" fn add_up_waits(context: *mut c_void) -> i32 {
     0
 }
 
-/// What any program costs here. Never loaded but by benchmarks.
+/// An empty program, which shows the minimum cost of a program here. Only benchmarks load it.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tp_btf/sched_switch")]
 extern "C" fn do_nothing(_context: *mut c_void) -> i32 {
@@ -92,15 +93,15 @@ fn switch(context: *mut c_void, processor: u32, cpu: &mut RunQueueCpu, run: u64)
     cpu.run_delay_ns = unsafe { next.member(offsets.task_run_delay()) };
 }
 
-/// Keeps what a task has waited until now and answers what it had when it was last seen to leave a processor.
+/// Stores what a task has waited until now and returns what was stored when it last left a CPU.
 ///
-/// One word, for tasks of one place may leave two processors at once. A task with the pid of an ended one may find that one's
-/// waits: then its own first ones are not seen, and never more than it has.
+/// It is one word, because tasks that share an entry may leave two CPUs at once. A task with the pid of an ended one
+/// may find that task's waits: then its own first waits are not counted, and never more than it has.
 #[inline(always)]
 fn exchange(pid: u32, run_delay_ns: u64) -> Option<u64> {
     let word = maps::RUN_QUEUE_TASKS.get_ptr_mut(pid % RUN_QUEUE_TASKS)?;
     let name = KEPT | (u64::from(pid / RUN_QUEUE_TASKS) << RUN_DELAY_BITS);
-    // SAFETY: the map's entry; a word is read and written whole.
+    // SAFETY: the map's entry; a word is read and written as a whole.
     let before = unsafe { word.read_volatile() };
     // SAFETY: as above.
     unsafe { word.write_volatile(name | (run_delay_ns & RUN_DELAY)) };
@@ -108,7 +109,7 @@ fn exchange(pid: u32, run_delay_ns: u64) -> Option<u64> {
     if before & !RUN_DELAY == name && before_ns <= run_delay_ns { Some(before_ns) } else { None }
 }
 
-/// A kept word: a bit that tells it from 0, the high bits of the pid (22 in all), the waits (4 years).
+/// A stored word: a bit that distinguishes it from 0, the high bits of the pid (22 in all), the waits (4 years).
 const KEPT: u64 = 1 << 63;
 const RUN_DELAY_BITS: u32 = 57;
 const RUN_DELAY: u64 = (1 << RUN_DELAY_BITS) - 1;
@@ -125,18 +126,19 @@ fn waited(task: Kernel, processor: u32, cpu: &mut RunQueueCpu, wait_ns: u64, off
     }
 }
 
-/// Adds the wait to the task's cgroup; None if the cgroup finds no place.
+/// Adds the wait to the task's cgroup. `None` if there is no place for the cgroup.
 #[inline(always)]
 fn count(task: Kernel, processor: u32, wait_ns: u64, offsets: Offsets) -> Option<()> {
     // SAFETY: the agent found these offsets in this kernel's BTF.
     let cgroup = unsafe { task.follow(offsets.task_cgroups())?.follow(offsets.css_set_cgroup())? };
-    // One more than the kernel's: its root has 0, which means a free place here.
-    // SAFETY: as above.
+    // One more than the kernel's: the root has 0, which means a free place here. SAFETY: as above.
     let serial = unsafe { cgroup.member::<u64>(offsets.cgroup_serial()) } + 1;
-    // Fibonacci hashing: serials count up by as many as a cgroup has controllers, so their low bits alone would crowd.
+    // Fibonacci hashing: serials increase by as many as a cgroup has controllers, so their low bits alone would
+    // collide.
     let hash = ((serial as u32).wrapping_mul(0x9E37_79B9) >> 16) & (offsets.sets() - 1);
     let set = maps::RUN_QUEUE_SETS.get_ptr_mut(processor * offsets.sets() + hash)?;
-    // SAFETY: this processor's entry; besides, the agent frees what has ended.
+    // SAFETY: this CPU's entry. Besides this program, only the agent writes it, when it frees the places of ended
+    // cgroups.
     let set = unsafe { &mut *set };
     for place in set.iter_mut() {
         if place.serial == serial {
@@ -150,8 +152,8 @@ fn count(task: Kernel, processor: u32, wait_ns: u64, offsets: Offsets) -> Option
         if place.serial == 0 {
             place.id = id;
             place.waits = RunQueueWaits { wait_ns, waits: 1 };
-            // The number last: the agent takes a place that has one for one that is counted.
-            // SAFETY: a field of the place. Volatile keeps the order.
+            // The number is written last: the agent reads a place only if it has one. SAFETY: a field of the place.
+            // Volatile keeps the order.
             unsafe { core::ptr::write_volatile(&raw mut place.serial, serial) };
             return Some(());
         }
@@ -165,14 +167,14 @@ fn add(waits: &mut RunQueueWaits, wait_ns: u64) {
     waits.waits += 1;
 }
 
-/// 0 below the first limit, then one more for each doubling.
+/// 0 below the first bound, then one more for each doubling.
 #[inline(always)]
 fn bucket(wait_ns: u64) -> usize {
     let mut rest = wait_ns / RUN_QUEUE_FIRST_BUCKET_NS;
     if rest == 0 {
         return 0;
     }
-    // The machine has no instruction for the highest bit.
+    // eBPF has no instruction for the highest bit.
     let mut bucket = 1;
     for step in [16, 8, 4, 2, 1] {
         if rest >> step != 0 {

@@ -1,5 +1,5 @@
-//! What reading all cgroups costs by the kernel's iterator, against reading their files in the same run. `cargo xtask
-//! bench-cgroups` runs it, as root; with `--kernel` in an emulated guest, where only the ratios mean something.
+//! Compares reading all cgroups by the kernel's iterator with reading their files, in the same run. `cargo xtask
+//! bench-cgroups` runs it, as root; with `--kernel` in an emulated guest, where only ratios are meaningful.
 
 use std::{
     fs::{self, File},
@@ -16,13 +16,13 @@ use mcad_agent::{
     source::{ReadCgroups, bpf::BpfCgroups, cgroup::CgroupFiles},
 };
 
-/// What file-reading collectors open for each cgroup.
+/// The files that file-reading collectors open for each cgroup.
 const SIX: [&str; 6] = ["cpu.stat", "memory.current", "memory.stat", "memory.events", "io.stat", "pids.current"];
-/// Measurements of each.
+/// Number of measurements of each kind.
 const ROUNDS: usize = 11;
 
 fn main() -> Result<()> {
-    let tree = PathBuf::from(std::env::args().nth(1).context("which cgroup v2 tree? bench_cgroups TREE")?);
+    let tree = PathBuf::from(std::env::args().nth(1).context("pass the cgroup v2 tree: bench_cgroups TREE")?);
     println!("medians of {ROUNDS}, us per cgroup; six files: those of them that this kernel's tree has");
     println!(
         "{:>8} {:>7} | {:>9} {:>9} {:>9} | {:>9} {:>9} {:>9} | {:>8} {:>8}",
@@ -38,8 +38,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A cgroup with memory of every kind, as every node has: without one nothing shows the agent that this kernel keeps memory by kind where
-/// the walk looks for it, and it reads every cgroup's `memory.stat` instead.
+/// A cgroup with memory of every kind, as every node has one. Without it, the agent has no proof that this kernel keeps
+/// memory by kind where the walk reads it, and reads every cgroup's `memory.stat` instead.
 struct Prover {
     cgroup: PathBuf,
     process: Child,
@@ -48,9 +48,10 @@ struct Prover {
 impl Prover {
     fn new(tree: &Path) -> Result<Self> {
         let cgroup = tree.join(format!("mcad-prover-{}", std::process::id()));
-        fs::create_dir(&cgroup).context("make a cgroup")?;
-        // Pages of a file that is on a disk, or on what the guest has for one; held open, as the kernel drops those of a closed device. And
-        // pages of a file in memory, which are never among the inactive: where all file pages are, two figures are the same and prove nothing.
+        fs::create_dir(&cgroup).context("cannot create a cgroup")?;
+        // Pages of a file on a disk, or on the guest's RAM disk; held open, because the kernel drops those of a closed
+        // device. And pages of a file in memory, which are never inactive: if all file pages were inactive, two values
+        // would be equal and prove nothing.
         let file = if Path::new("/dev/ram0").exists() { "/dev/ram0" } else { "/proc/self/exe" };
         let script = format!(
             "echo $$ > {}/cgroup.procs; exec 3< {file}; dd if={file} of=/dev/null bs=1M count=8 2>/dev/null; \
@@ -60,7 +61,7 @@ impl Prover {
         );
         let mut process =
             Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        // One line when all of it is in memory.
+        // One line is printed when everything is in memory.
         let mut line = [0];
         process.stdout.as_mut().context("no pipe")?.read_exact(&mut line).context("the prover ended")?;
         Ok(Self { cgroup, process })
@@ -78,7 +79,7 @@ impl Drop for Prover {
 fn measure(tree: &Path, branch: &Branch, active: usize, actors: &mut [Actor]) -> Result<()> {
     let mut bpf = BpfCgroups::attach("/sys".as_ref(), tree, MAX_CGROUPS, RunQueueChoice::Off)?;
     let mut files = CgroupFiles::new(tree.to_owned());
-    // The first looks for the proof, the second uses it.
+    // The first read searches for the proof, the second uses it.
     bpf.read()?;
     let from_files = bpf.read()?.from_files;
     let (mut walk, mut decoded, mut flushed) = (Vec::new(), Vec::new(), Vec::new());
@@ -103,7 +104,7 @@ fn measure(tree: &Path, branch: &Branch, active: usize, actors: &mut [Actor]) ->
         all.push(us(started) / f64::from(sample.seen));
     }
     if !from_files.is_empty() {
-        println!("of each cgroup from files as well: {from_files:?}");
+        println!("also read from files for each cgroup: {from_files:?}");
     }
     let [walk, decoded, flushed, one, six, all] = [walk, decoded, flushed, one, six, all].map(median);
     println!(
@@ -115,7 +116,7 @@ fn measure(tree: &Path, branch: &Branch, active: usize, actors: &mut [Actor]) ->
     Ok(())
 }
 
-/// Opens, reads and closes; what is parsed of it would come on top.
+/// Opens, reads and closes the files; the cost of parsing is not included.
 fn read_files(cgroups: &[PathBuf], names: &[&str]) -> f64 {
     let mut buffer = vec![0; 16 * 1024];
     let started = Instant::now();
@@ -129,7 +130,7 @@ fn read_files(cgroups: &[PathBuf], names: &[&str]) -> f64 {
     us(started)
 }
 
-/// Pods of ten containers, removed at the end.
+/// Pods with ten containers each, removed at the end.
 struct Branch {
     root: PathBuf,
     cgroups: Vec<PathBuf>,
@@ -139,7 +140,7 @@ impl Branch {
     fn new(tree: &Path, count: usize) -> Result<Self> {
         let root = tree.join(format!("mcad-bench-{}", std::process::id()));
         let mut branch = Self { root: root.clone(), cgroups: Vec::new() };
-        fs::create_dir(&root).context("make a cgroup")?;
+        fs::create_dir(&root).context("cannot create a cgroup")?;
         give_controllers(&root);
         for pod in 0..count / 10 {
             let pod = root.join(format!("pod{pod}"));
@@ -155,7 +156,7 @@ impl Branch {
         Ok(branch)
     }
 
-    /// A process in each of so many containers, which computes and allocates a little when it is woken.
+    /// Starts a process in each of this many containers, which computes and allocates a little when it is woken.
     fn actors(&self, count: usize) -> Result<Vec<Actor>> {
         self.cgroups.iter().filter(|path| is_leaf(path)).take(count).map(|path| Actor::new(path)).collect()
     }
@@ -202,7 +203,7 @@ impl Actor {
                     break;
                 }
             }
-            // SAFETY: ends the child without what the parent has registered.
+            // SAFETY: ends the child without running the exit handlers of the parent.
             unsafe { libc::_exit(0) };
         }
         Ok(Self { process, line })
@@ -211,14 +212,14 @@ impl Actor {
 
 impl Drop for Actor {
     fn drop(&mut self) {
-        // SAFETY: plain system calls on a child that is not waited for yet.
+        // SAFETY: plain system calls on a child that was not waited for yet.
         unsafe { libc::kill(self.process, libc::SIGKILL) };
-        // SAFETY: as above; the status is not wanted.
+        // SAFETY: as above; the status is not needed.
         unsafe { libc::waitpid(self.process, std::ptr::null_mut(), 0) };
     }
 }
 
-/// Every actor does its work once, so that each of their cgroups has something to be flushed.
+/// Every actor does its work once, so that each of their cgroups has something to flush.
 fn wake(actors: &mut [Actor]) -> Result<()> {
     let mut byte = [0];
     for actor in actors {

@@ -1,8 +1,8 @@
-//! What the program at the switch of tasks costs. `cargo xtask bench-switches` runs it, as root.
+//! Measures the cost of the program at task switches. `cargo xtask bench-switches` runs it, as root.
 //!
-//! First by the kernel's own account of each program's time and runs, beside a program that does nothing at the same place: many
-//! short stretches of switches, each with both programs' cost in it, so that what disturbs the machine disturbs both. Then by the rate
-//! of a ping-pong over a pipe, with and without the program, in turn.
+//! First with the kernel's own statistics of each program's time and runs, beside an empty program at the same place:
+//! many short stretches of switches, with both programs' cost in each, so that disturbances of the machine affect both.
+//! Then with the rate of a ping-pong over a pipe, alternating with and without the program.
 
 use std::{
     fs,
@@ -16,22 +16,22 @@ use mcad_agent::probe::{CostAccount, MAX_CGROUPS, Probes, RunQueueChoice};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
-/// Switches of one stretch: under a few ms, so that most stretches are undisturbed.
+/// Switches in one stretch: less than a few ms, so that most stretches are undisturbed.
 const SWITCHES: usize = 400;
-/// Stretches; the median tells.
+/// Number of stretches; the median is used.
 const STRETCHES: usize = 2000;
-/// Where the other tasks of a busy node would be: the ones that switch are spread over so many cgroups.
+/// The number of cgroups that the switching tasks are spread over, like the tasks of a busy node.
 const MANY: usize = 200;
-/// Pairs of rates, with and without the program.
+/// Number of pairs of rates, with and without the program.
 const PAIRS: usize = 60;
 const RATE_WINDOW: Duration = Duration::from_millis(100);
 
 fn main() -> Result<()> {
-    let tree = PathBuf::from(std::env::args().nth(1).context("which cgroup v2 tree? bench_switches TREE")?);
+    let tree = PathBuf::from(std::env::args().nth(1).context("pass the cgroup v2 tree: bench_switches TREE")?);
     println!(
-        "ns per run by the kernel's account, {STRETCHES} stretches of {SWITCHES} switches: median [first to last tenth]"
+        "ns per run in the kernel's statistics, {STRETCHES} stretches of {SWITCHES} switches: median [first to last tenth]"
     );
-    println!("{:>22} | {:>20} | {:>20} | {:>20}", "", "does nothing", "adds up waits", "net");
+    println!("{:>22} | {:>20} | {:>20} | {:>20}", "", "empty program", "adds up waits", "net");
     own_cost(&tree, "2 tasks over a pipe", 2)?;
     own_cost(&tree, "200 cgroups in a ring", MANY)?;
     rate(&tree)
@@ -43,7 +43,7 @@ fn probes(tree: &Path) -> Result<Probes> {
     Ok(probes)
 }
 
-/// By the kernel's account, while so many tasks hand a byte around, each in a cgroup of its own.
+/// The cost in the kernel's statistics, while this many tasks pass a byte around, each in a cgroup of its own.
 fn own_cost(tree: &Path, name: &str, tasks: usize) -> Result<()> {
     let mut ring = Ring::new(tree, tasks)?;
     let _probes = probes(tree)?;
@@ -67,7 +67,8 @@ fn own_cost(tree: &Path, name: &str, tasks: usize) -> Result<()> {
     Ok(())
 }
 
-/// By the clock: hand-overs a second with the program against the mean of those before and after without it.
+/// The rate by the clock: hand-overs per second with the program, compared with the mean of those before and after
+/// without it.
 fn rate(tree: &Path) -> Result<()> {
     let mut ring = Ring::new(tree, 2)?;
     let mut window = || -> Result<f64> {
@@ -96,7 +97,7 @@ fn rate(tree: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Tasks on one processor, each in its own cgroup, that hand a byte to the next: every hand-over is a switch.
+/// Tasks on one CPU, each in its own cgroup, that pass a byte to the next: every hand-over is a switch.
 struct Ring {
     first: PipeWriter,
     last: PipeReader,
@@ -106,10 +107,10 @@ struct Ring {
 }
 
 impl Ring {
-    /// This task is one of them.
+    /// This task is one of the ring.
     fn new(tree: &Path, tasks: usize) -> Result<Self> {
         let branch = tree.join(format!("mcad-bench-{}", std::process::id()));
-        fs::create_dir(&branch).context("make a cgroup")?;
+        fs::create_dir(&branch).context("cannot create a cgroup")?;
         pin();
         let (mut last, first) = pipe()?;
         let mut processes = Vec::new();
@@ -124,7 +125,7 @@ impl Ring {
                     drop(first);
                     let mut byte = [0];
                     while last.read_exact(&mut byte).is_ok() && to.write_all(&byte).is_ok() {}
-                    // SAFETY: ends the child without what the parent has registered.
+                    // SAFETY: ends the child without running the exit handlers of the parent.
                     unsafe { libc::_exit(0) };
                 }
                 child => processes.push(child),
@@ -132,12 +133,12 @@ impl Ring {
             last = next;
         }
         let mut ring = Self { first, last, tasks, processes, branch };
-        // Once around, so that all are in their cgroups.
+        // One round, so that all tasks are in their cgroups.
         ring.turn(tasks)?;
         Ok(ring)
     }
 
-    /// At least so many switches.
+    /// Makes at least this many switches.
     fn turn(&mut self, switches: usize) -> Result<()> {
         let mut byte = [0];
         for _ in 0..switches.div_ceil(self.tasks) {
@@ -151,9 +152,9 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         for process in &self.processes {
-            // SAFETY: plain system calls on a child that is not waited for yet.
+            // SAFETY: plain system calls on a child that was not waited for yet.
             unsafe { libc::kill(*process, libc::SIGKILL) };
-            // SAFETY: as above; the status is not wanted.
+            // SAFETY: as above; the status is not needed.
             unsafe { libc::waitpid(*process, std::ptr::null_mut(), 0) };
         }
         for index in 1..self.tasks {
@@ -163,7 +164,8 @@ impl Drop for Ring {
     }
 }
 
-/// All on one processor, so that handing over is switching, and before others on it as far as that is allowed.
+/// Puts all tasks on one CPU, so that every hand-over is a switch, and before other tasks there as far as that is
+/// allowed.
 fn pin() {
     let mut processors = CpuSet::new();
     processors.set(0);

@@ -1,7 +1,8 @@
-//! The agent's own port: `/metrics` (its cost and failures), `/live`, and for who asks on this machine `/reports`, the last two.
-//! The node's measurements are the aggregator's to show as metrics; `/metrics` here has them where there is no aggregator.
+//! The agent's own port: `/metrics` (its cost and failures), `/live`, and for loopback clients `/reports`, the last two
+//! reports. The aggregator exports the node's measurements as metrics; `/metrics` here exports them only if there is no
+//! aggregator.
 
-pub mod asked;
+pub mod client;
 mod places;
 
 use std::convert::Infallible;
@@ -28,21 +29,21 @@ use crate::self_metrics::SelfMetrics;
 use crate::ticker::Outgoing;
 use places::{Place, Places};
 
-/// How long a client may take over the head of its first request: it connects when it has a question.
+/// How long a client may take to send the head of its first request: it connects only when it has a request.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a client may take over the head of the next request on a kept connection: longer than the usual scrape interval, so
 /// that Prometheus keeps its connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// It was made by this process, so nobody has seen this.
-const UNREADABLE: &str = "a report can't be read back\n";
+/// Not expected: this process encoded the report itself.
+const UNREADABLE: &str = "a report cannot be decoded\n";
 
 /// The last two reports, as they were sent.
 #[derive(Clone, Default)]
 struct Recent {
     before: Option<Arc<[u8]>>,
-    /// With when it was there.
+    /// The report, and when it was put here.
     last: Option<(Arc<[u8]>, Instant)>,
 }
 
@@ -52,25 +53,25 @@ impl Recent {
     }
 }
 
-/// Whose metrics `/metrics` has.
+/// Which metrics `/metrics` exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exported {
-    /// The agent's own: an aggregator shows the node, and no sum counts it twice.
+    /// The agent's own metrics. The aggregator exports those of the node, so that no sum counts them twice.
     Agent,
-    /// The node's, too.
+    /// Also the node's metrics.
     AgentAndNode,
 }
 
-/// What one request is answered from.
+/// What requests are answered from.
 #[derive(Clone)]
-struct Shown {
+struct State {
     exported: Exported,
     metrics: Arc<SelfMetrics>,
     interval: Duration,
     recent: watch::Receiver<Recent>,
 }
 
-/// Serves until dropped. `reports` is the slot that the sender has, too.
+/// Serves until dropped. `reports` is the channel that the sender reads, too.
 pub async fn run(
     listener: TcpListener,
     exported: Exported,
@@ -79,7 +80,7 @@ pub async fn run(
     mut reports: watch::Receiver<Option<Outgoing>>,
 ) -> Infallible {
     let (keep, recent) = watch::channel(Recent::default());
-    let shown = Shown { exported, metrics, interval, recent };
+    let state = State { exported, metrics, interval, recent };
     let (places, mut connections) = (Arc::new(Places::default()), JoinSet::new());
     let mut is_sampling = true;
     reports.mark_changed();
@@ -98,29 +99,29 @@ pub async fn run(
         let (stream, peer) = match accepted {
             Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
             Err(error) => {
-                // Out of file descriptors, mostly. At once it would fail again.
-                tracing::warn!(%error, "no connection can be accepted on the agent's own port");
+                // Usually the process is out of file descriptors. An immediate retry would fail again.
+                tracing::warn!(%error, "cannot accept connections on the agent's own port");
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
             }
         };
-        let (shown, place) = (shown.clone(), places.take(peer));
+        let (state, place) = (state.clone(), places.take(peer));
         connections.spawn(async move {
             tokio::select! {
-                () = serve(stream, peer, &place, &shown) => {}
-                () = place.left() => tracing::debug!(%peer, "a connection to the agent's own port gave way to another one"),
+                () = serve(stream, peer, &place, &state) => {}
+                () = place.until_closing() => tracing::debug!(%peer, "a connection to the agent's own port was closed in favour of a new one"),
             }
         });
     }
 }
 
-/// Answers requests for as long as they come.
-async fn serve(stream: TcpStream, peer: IpAddr, place: &Place, shown: &Shown) {
+/// Answers requests until the connection ends.
+async fn serve(stream: TcpStream, peer: IpAddr, place: &Place, state: &State) {
     let (asked, mut first) = watch::channel(false);
     let service = service_fn(|request: Request<Incoming>| {
         asked.send_replace(true);
-        place.asked();
-        let answer = answer(&request, peer, shown);
+        place.requested();
+        let answer = answer(&request, peer, state);
         async move { Ok::<_, Infallible>(answer) }
     });
     let served = http1::Builder::new()
@@ -134,36 +135,40 @@ async fn serve(stream: TcpStream, peer: IpAddr, place: &Place, shown: &Shown) {
     };
     tokio::select! {
         served = served => if let Err(error) = served {
-            tracing::debug!(%error, "a connection to the agent's own port broke");
+            tracing::debug!(%error, "a connection to the agent's own port failed");
         },
-        () = silent => tracing::debug!(%peer, "a connection to the agent's own port asked for nothing"),
+        () = silent => tracing::debug!(%peer, "a connection to the agent's own port sent no request"),
     }
 }
 
-fn answer<B>(request: &Request<B>, peer: IpAddr, shown: &Shown) -> Response<Full<Bytes>> {
+fn answer<B>(request: &Request<B>, peer: IpAddr, state: &State) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n");
     }
     match request.uri().path() {
-        "/metrics" => metrics(shown),
-        "/live" => live(shown.metrics.since_tick(), shown.interval),
-        // They name pods. The port may be open for Prometheus, who needs none of that.
-        "/reports" if !peer.to_canonical().is_loopback() => {
-            text(StatusCode::FORBIDDEN, "reports are for this machine alone: ask at a loopback address\n")
-        }
-        "/reports" => reports(&shown.recent.borrow().clone()),
-        _ => text(StatusCode::NOT_FOUND, "here are /metrics, /live and, from this machine, /reports\n"),
+        "/metrics" => metrics(state),
+        "/live" => live(state.metrics.since_tick(), state.interval),
+        // Reports name pods. The port may be reachable for Prometheus, which does not need them.
+        "/reports" if !peer.to_canonical().is_loopback() => text(
+            StatusCode::FORBIDDEN,
+            "reports are served to loopback clients only: connect to a loopback address of this machine\n",
+        ),
+        "/reports" => reports(&state.recent.borrow().clone()),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "not found; the paths are /metrics, /live and, for loopback clients, /reports\n",
+        ),
     }
 }
 
-/// What the agent costs, and what its node measures where that is exported.
-fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
-    let mut all = match shown.metrics.text() {
+/// The agent's own metrics, and those of its node if they are exported here.
+fn metrics(state: &State) -> Response<Full<Bytes>> {
+    let mut all = match state.metrics.text() {
         Ok(metrics) => metrics,
         Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     };
-    let recent = match shown.exported {
-        Exported::AgentAndNode => shown.recent.borrow().clone(),
+    let recent = match state.exported {
+        Exported::AgentAndNode => state.recent.borrow().clone(),
         Exported::Agent => Recent::default(),
     };
     if let Some((last, at)) = &recent.last {
@@ -177,10 +182,10 @@ fn metrics(shown: &Shown) -> Response<Full<Bytes>> {
     text(StatusCode::OK, all)
 }
 
-/// The last two reports, the older first, as `--once` prints them; the age of the newer.
+/// The last two reports, the older first, as `--once` prints them, with the age of the newer one.
 fn reports(recent: &Recent) -> Response<Full<Bytes>> {
     let Some((last, at)) = &recent.last else {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "no sample yet: the first comes within an interval\n");
+        return text(StatusCode::SERVICE_UNAVAILABLE, "no sample yet; the first one is taken within one interval\n");
     };
     let mut lines = Vec::new();
     for bytes in recent.before.iter().chain([last]) {
@@ -194,12 +199,12 @@ fn reports(recent: &Recent) -> Response<Full<Bytes>> {
     response
 }
 
-/// Alive is who sampled within the last three intervals. At least 30 s are granted, since an agent that a busy node
-/// delays is not helped by being killed.
+/// The agent is live if it took a sample within the last three intervals, but at least 30 s are granted: restarting an
+/// agent that a busy node delays would not help.
 fn live(since_tick: Duration, interval: Duration) -> Response<Full<Bytes>> {
     let patience = (interval * 3).max(Duration::from_secs(30));
     if since_tick > patience {
-        let sentence = format!("no sample for {} s: a source hangs\n", since_tick.as_secs());
+        let sentence = format!("no sample for {} s; a source hangs\n", since_tick.as_secs());
         return text(StatusCode::SERVICE_UNAVAILABLE, sentence);
     }
     text(StatusCode::OK, "ok\n")
@@ -257,12 +262,12 @@ mod tests {
             assert_eq!(body, expected);
         };
         check(30, 10, "ok\n").await;
-        check(31, 10, "no sample for 31 s: a source hangs\n").await;
-        check(31, 1, "no sample for 31 s: a source hangs\n").await;
+        check(31, 10, "no sample for 31 s; a source hangs\n").await;
+        check(31, 1, "no sample for 31 s; a source hangs\n").await;
         check(31, 11, "ok\n").await;
     }
 
-    /// The port, served until dropped.
+    /// Opens the port, which is served until dropped.
     async fn open() -> (std::net::SocketAddr, tokio::task::JoinHandle<Infallible>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -281,17 +286,17 @@ mod tests {
     #[tokio::test]
     async fn the_last_two_reports_are_told_with_their_age() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url: asked::AgentUrl = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let url: client::AgentUrl = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
         let (slot, reports) = watch::channel(None);
         let metrics = Arc::new(SelfMetrics::new().unwrap());
         let serving = tokio::spawn(run(listener, Exported::Agent, metrics, Duration::from_secs(10), reports));
-        let refused = asked::ask(&url).await.unwrap_err().to_string();
+        let refused = client::fetch(&url).await.unwrap_err().to_string();
         assert!(refused.contains("503") && refused.contains("no sample yet"), "{refused}");
-        // The slot has room for one, so each is waited for.
+        // The channel holds one report, so each one is waited for.
         let put = async |sequence| {
             slot.send_replace(Some(outgoing(sequence)));
             loop {
-                if let Ok(said) = asked::ask(&url).await
+                if let Ok(said) = client::fetch(&url).await
                     && said.last.sequence == sequence
                 {
                     return said;
@@ -301,19 +306,19 @@ mod tests {
         assert_eq!(put(1).await.before, None);
         assert_eq!(put(2).await.before.unwrap().sequence, 1);
         assert_eq!(put(3).await.before.unwrap().sequence, 2);
-        // Who has stopped sampling still has the last one, and it grows old.
+        // When the agent stops sampling, the last report remains and its age grows.
         drop(slot);
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(63)).await;
         tokio::time::resume();
-        let said = asked::ask(&url).await.unwrap();
+        let said = client::fetch(&url).await.unwrap();
         assert!(said.last.sequence == 3 && said.age >= Duration::from_secs(63), "{said:?}");
         serving.abort();
     }
 
-    fn shown(exported: Exported, recent: watch::Receiver<Recent>) -> Shown {
+    fn state(exported: Exported, recent: watch::Receiver<Recent>) -> State {
         let metrics = Arc::new(SelfMetrics::new().unwrap());
-        Shown { exported, metrics, interval: Duration::from_secs(10), recent }
+        State { exported, metrics, interval: Duration::from_secs(10), recent }
     }
 
     #[tokio::test(start_paused = true)]
@@ -321,7 +326,7 @@ mod tests {
         let (keep, recent) = watch::channel(Recent::default());
         let node = Report { node: "n-1".into(), interval_ms: 10_000, ..Report::default() }.encode_to_vec();
         let lines = async |exported| {
-            let body = metrics(&shown(exported, recent.clone())).into_body().collect().await.unwrap().to_bytes();
+            let body = metrics(&state(exported, recent.clone())).into_body().collect().await.unwrap().to_bytes();
             let text = String::from_utf8(body.to_vec()).unwrap();
             assert!(text.contains("\nmcad_agent_ticks_total 0\n"), "{text}");
             text.lines().filter(|line| line.starts_with("mcad_node_")).map(str::to_owned).collect::<Vec<_>>()
@@ -342,9 +347,9 @@ mod tests {
     #[test]
     fn reports_are_for_this_machine_alone() {
         let (_keep, recent) = watch::channel(Recent { before: None, last: Some((outgoing(1).bytes, Instant::now())) });
-        let shown = shown(Exported::Agent, recent);
+        let state = state(Exported::Agent, recent);
         let request = Request::get("/reports").body(()).unwrap();
-        let status = |peer: &str| answer(&request, peer.parse().unwrap(), &shown).status().as_u16();
+        let status = |peer: &str| answer(&request, peer.parse().unwrap(), &state).status().as_u16();
         assert_eq!(["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"].map(status), [200; 4]);
         assert_eq!(["10.0.0.1", "::ffff:10.0.0.1", "fe80::1", "0.0.0.0"].map(status), [403; 4]);
     }
@@ -352,22 +357,22 @@ mod tests {
     #[test]
     fn an_agents_address_is_a_url_with_a_port() {
         for good in ["http://127.0.0.1:9464", "http://localhost:1/", "http://[::1]:9464"] {
-            assert!(good.parse::<asked::AgentUrl>().is_ok(), "{good}");
+            assert!(good.parse::<client::AgentUrl>().is_ok(), "{good}");
         }
         for bad in
             ["127.0.0.1:9464", "https://a:1", "http://a", "http://:1", "http://a:b", "http://a:1/x", "http://u@a:1"]
         {
-            assert!(bad.parse::<asked::AgentUrl>().is_err(), "{bad}");
+            assert!(bad.parse::<client::AgentUrl>().is_err(), "{bad}");
         }
     }
 
-    /// Asks on a connection that stays open, and reads what answers.
+    /// Sends a request on an open connection, and returns whether there is a response.
     async fn asked(stream: &mut TcpStream) -> bool {
         stream.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         stream.read(&mut [0; 1024]).await.unwrap() > 0
     }
 
-    /// A connection from this address of loopback.
+    /// A connection from this loopback address.
     async fn from(last: u8, address: std::net::SocketAddr) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(([127, 0, 0, last], 0).into()).unwrap();
@@ -430,7 +435,7 @@ mod tests {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /live HTT").await.unwrap();
         tokio::time::sleep(FIRST_TIMEOUT / 2).await;
-        // What is left of the time is real, and long.
+        // The rest of the waiting is in real time, which is long enough.
         tokio::time::resume();
         stream.write_all(b"P/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);

@@ -1,4 +1,4 @@
-//! The command line, and nothing of what follows from it.
+//! The command line. What the flags do is elsewhere.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,42 +6,44 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::admin::asked::AgentUrl;
+use crate::admin::client::AgentUrl;
 use crate::kernel::CgroupSourceChoice;
 use crate::probe::RunQueueChoice;
 use crate::report::Listed;
 use crate::sandbox::Sandbox;
 use crate::sender::Target;
-use crate::source::gpu::IGNORED_XIDS;
+use crate::source::gpu::{DAEMONS, IGNORED_XIDS};
 use crate::version;
 
-/// What one node really has and does: reads its cgroups and the machine as a whole, and sends one report an interval.
+/// Measures one node: reads its cgroups and the machine as a whole, and sends one report per interval.
 #[derive(Debug, Parser)]
-#[command(name = "mcad-agent", version = version::text(), after_help = EXAMPLES, after_long_help = MORE)]
+#[command(name = "mcad-agent", version = version::text(), after_help = SHORT, after_long_help = MORE)]
+#[command(max_term_width = 100, mut_args(rare))]
 #[command(subcommand_negates_reqs = true)]
 pub struct Args {
-    /// Something else than sampling.
+    /// A command other than sampling.
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Where reports go: https://HOST:PORT, or on this machine http://127.0.0.1:PORT.
+    /// Where to send reports: https://HOST:PORT, or on this machine http://127.0.0.1:PORT.
     ///
-    /// Over http reports are not encrypted, so only a loopback address is taken. A host's name is looked up for each new
-    /// connection, and must be in the aggregator's certificate. Without it --listen shows this node's metrics.
+    /// Over http, reports are not encrypted, so only a loopback address is allowed. A host name is resolved for each
+    /// new connection, and must be in the aggregator's certificate. Without this flag, --listen exports this node's
+    /// metrics.
     #[arg(long, value_name = "URL", required_unless_present_any = ["once", "listen"])]
     pub aggregator: Option<Target>,
 
-    /// Certificates in PEM of the authorities that may vouch for the aggregator: of the ConfigMap that it keeps, ca.crt. Read
-    /// anew for each connection. With https it must be there, and nothing does without.
+    /// CA certificates in PEM that verify the aggregator: the file ca.crt of the ConfigMap that the aggregator
+    /// maintains. Read again for each connection. Required with https; verification cannot be turned off.
     #[arg(long, value_name = "FILE")]
     pub aggregator_ca: Option<PathBuf>,
 
-    /// The ServiceAccount's token, made out for the audience mcad-metrics, that says which node this is. Read anew for each
-    /// report, as kubelet renews it. Default: none is sent.
+    /// The ServiceAccount token that identifies this node, issued for the audience mcad-metrics. Read again for each
+    /// report, because kubelet renews it. Default: no token is sent.
     #[arg(long, value_name = "FILE")]
     pub token: Option<PathBuf>,
 
-    /// The node's name, as Kubernetes knows it. Default: the host name in lower case, as kubelet has it.
+    /// The node's name in Kubernetes. Default: the host name in lower case, as kubelet has it.
     #[arg(long, value_name = "NAME", env = "NODE_NAME", value_parser = node_name)]
     pub node_name: Option<String>,
 
@@ -49,15 +51,15 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = interval)]
     pub interval: Duration,
 
-    /// Takes one sample, prints its report as one line of JSON, and exits. Fails only if nothing at all could be read.
+    /// Take one sample, print its report as one line of JSON, and exit. Fails only if nothing at all could be read.
     #[arg(long)]
     pub once: bool,
 
-    /// Where per-cgroup figures come from. auto: eBPF where kernel and rights allow it, else files.
+    /// Where values per cgroup are read from. auto: eBPF if the kernel and the agent's rights allow it, else files.
     #[arg(long, value_name = "SOURCE", value_enum, default_value_t = CgroupSourceChoice::Auto)]
     pub cgroup_source: CgroupSourceChoice,
 
-    /// Whether waits for a processor are added up by cgroup, at each switch of tasks. Needs eBPF.
+    /// Whether to measure run-queue wait per cgroup, at each task switch. Needs eBPF.
     #[arg(long, value_name = "WHETHER", value_enum, default_value_t = RunQueueChoice::On)]
     pub run_queue: RunQueueChoice,
 
@@ -77,48 +79,55 @@ pub struct Args {
     #[arg(long, value_name = "PATH", default_value = "/sys")]
     pub sys_root: PathBuf,
 
-    /// NVML's library. Default: searched where nodes keep it; a node without one has no GPUs.
+    /// Path of the NVML library. Default: searched in the usual places; a node without the library has no GPUs.
     #[arg(long, value_name = "PATH")]
     pub nvml: Option<PathBuf>,
 
-    /// How long one question to NVML may stay without an answer before the process that calls it is ended and another started. It is
-    /// more than initialising takes: up to 6 s on a node with eight GPUs.
+    /// How long one request to NVML may stay without a response before the process that makes the calls is killed and
+    /// restarted. Must be longer than initialisation: up to 6 s on a node with eight GPUs.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = interval)]
     pub nvml_patience: Duration,
 
-    /// Xids that say nothing about a GPU's health, as the device plugin ignores them; they are counted all the same.
+    /// Xids that do not make a GPU unhealthy; the default is the list that the device plugin ignores. Ignored Xids
+    /// are still counted.
     #[arg(long, value_name = "CODES", value_delimiter = ',', default_values_t = IGNORED_XIDS)]
     pub ignore_xids: Vec<u64>,
 
-    /// A directory of the host, where the agent remembers how many GPUs this node has had, and for the next agent what its pods
-    /// used. Default: remembered until the agent ends.
+    /// Names of processes that serve other processes on a GPU or observe them, as `/proc/PID/comm` has them. They do
+    /// not count as users of a GPU.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_values_t = DAEMONS.map(str::to_owned))]
+    pub not_stray: Vec<String>,
+
+    /// A directory of the host in which the agent stores, for the next agent, how many GPUs this node has had and the
+    /// usage of its pods. Default: neither is stored.
     #[arg(long, value_name = "DIR", global = true)]
     pub state_dir: Option<PathBuf>,
 
-    /// Whether the agent keeps itself, once its probes are attached, from reaching other processes of this machine and files that it
-    /// does not need: by a seccomp filter, and by Landlock where the kernel has it. off is for finding out whether that is in the way.
+    /// Whether the agent, once its probes are attached, restricts its own access to other processes and to files that
+    /// it does not need: with a seccomp filter, and with Landlock if the kernel has it. Use off to find out whether the
+    /// sandbox causes a problem.
     #[arg(long, value_name = "WHETHER", value_enum, default_value_t = Sandbox::On)]
     pub sandbox: Sandbox,
 
-    /// Kubelet's PodResources socket. Default: /var/lib/kubelet/pod-resources/kubelet.sock, if it is there.
+    /// Kubelet's PodResources socket. Default: /var/lib/kubelet/pod-resources/kubelet.sock, if it exists.
     #[arg(long, value_name = "SOCKET")]
     pub pod_resources: Option<PathBuf>,
 
-    /// Address of the agent's own port with /metrics (its own cost and failures), /live and, for who asks on this machine,
-    /// /reports (the last two, one a line). Default: no port.
+    /// Address of the agent's own port with /metrics (its own cost and failures), /live and, for loopback clients,
+    /// /reports (the last two reports, one per line). Default: no port.
     ///
-    /// Without --aggregator, /metrics also has what this node measures, in the same families as the aggregator's: one program
-    /// for one machine without Kubernetes.
+    /// Without --aggregator, /metrics also exports what this node measures, in the same families as the aggregator: for
+    /// a single machine without Kubernetes, no aggregator is needed.
     #[arg(long, value_name = "ADDR", conflicts_with = "once")]
     pub listen: Option<SocketAddr>,
 }
 
-/// What both `-h` and `--help` end with.
+/// The last part of `--help`.
 macro_rules! examples {
     () => {
         "\
 Examples:
-  What does this machine say, right now?
+  This machine's measurements, right now:
     mcad-agent status
 
   The same as the report that would be sent, as JSON:
@@ -130,7 +139,7 @@ Examples:
   The same without eBPF and without root, pods only:
     mcad-agent --once --cgroup-source files --report-cgroups pods
 
-  Report to an aggregator on this machine every second, and ask this agent what it has found:
+  Report to an aggregator on this machine every second, and query this agent:
     mcad-agent --aggregator http://127.0.0.1:10911 --interval 1s --listen 127.0.0.1:9464
     mcad-agent status --from http://127.0.0.1:9464
 
@@ -141,45 +150,73 @@ Examples:
     mcad-agent --aggregator https://mcad-aggregator-reports.metrics.svc:10911 \\
       --aggregator-ca /var/run/mcad/ca.crt --token /var/run/mcad/token
 
-The log goes to standard error; MCAD_LOG=debug (or any tracing filter) says more."
+The log goes to standard error; RUST_LOG=debug (or any tracing filter) logs more."
     };
 }
 
-const EXAMPLES: &str = examples!();
+/// What `-h` ends with.
+const SHORT: &str = "\
+Examples:
+    mcad-agent status                                # this machine's resources and usage now
+    mcad-agent --once | jq .                         # the same as a report, in JSON
+    mcad-agent --listen 127.0.0.1:9464               # serve this machine's metrics to a Prometheus";
+
+/// Flags that `-h` does not show: defaults and the manifests in deploy/ suit nearly everybody.
+const RARE: [&str; 13] = [
+    "aggregator_ca",
+    "token",
+    "run_queue",
+    "report_cgroups",
+    "cgroup_root",
+    "proc_root",
+    "sys_root",
+    "nvml",
+    "nvml_patience",
+    "ignore_xids",
+    "not_stray",
+    "sandbox",
+    "pod_resources",
+];
+
+fn rare(flag: clap::Arg) -> clap::Arg {
+    let is_rare = RARE.contains(&flag.get_id().as_str());
+    flag.hide_short_help(is_rare)
+}
 
 const MORE: &str = concat!(
     examples!(),
     "
 
-The agent starts one more process, `mcad-agent nvml-worker`, which loads NVML's library and calls it: what hangs \
-     or crashes there costs the metrics of GPUs alone. It has no capability and ends with the agent. Nobody else starts it."
+The agent starts one more process, `mcad-agent nvml-worker`, which loads and calls the NVML library: a hang or a \
+     crash there affects GPU metrics only. It has no capabilities and ends with the agent. Do not start it yourself."
 );
 
-/// What else the agent's binary does.
+/// Commands other than sampling.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Forgets how many GPUs this node has had: after some were taken out for good. Needs --state-dir.
+    /// Forget how many GPUs this node has had. Use it after GPUs were removed permanently. Needs --state-dir.
     ForgetGpus,
-    /// Prints this node: its cpu, memory and GPUs, and its busiest cgroups. Flags of sampling stand before it.
+    /// Print this node's CPU, memory and GPUs, and its busiest cgroups. Flags for sampling go before the command.
     ///
-    /// It takes two samples a second apart, also where an agent runs: which port that has, is known to nobody. With --from it
-    /// asks that one instead.
+    /// The command takes two samples a second apart, even if an agent is running, because its port is not known. With
+    /// --from, it queries that agent instead.
     Status {
-        /// An agent that runs, by its own port (--listen): its last two reports are printed, with their age, and nothing is
-        /// sampled. Of cgroups it has those of pods, unless it runs with --report-cgroups all.
+        /// URL of a running agent's own port (--listen): print its last two reports with their age, and do not
+        /// sample. The reports list only the cgroups of pods, unless that agent runs with --report-cgroups all.
         #[arg(long, value_name = "URL")]
         from: Option<AgentUrl>,
     },
-    /// Calls NVML, in a process of its own that the agent starts: what hangs or crashes there costs the figures of GPUs alone.
+    /// Call NVML in a separate process that the agent starts: a hang or a crash there affects GPU metrics only.
     ///
-    /// It answers on a socket, which is its standard input, has no rights, and ends with the agent. Nobody else starts it.
+    /// The process serves requests on a socket, which is its standard input, has no rights, and ends with the agent.
+    /// Only the agent starts it.
     #[command(hide = true)]
     NvmlWorker {
         /// How long one wait for events lasts.
         #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = short_time)]
         events: Duration,
     },
-    /// Prints what a shell needs to complete this command line.
+    /// Print the script that completes this command line in a shell.
     Completions {
         /// The shell.
         #[arg(value_enum)]
@@ -190,9 +227,9 @@ pub enum Command {
 /// `--report-cgroups`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ReportCgroups {
-    /// Pods, by UID and without paths: their figures hold those of their containers.
+    /// Pods, by UID and without paths: their values include those of their containers.
     Pods,
-    /// Every cgroup of the machine, with its path and all that is known of it.
+    /// Every cgroup of the machine, with its path and all its values.
     All,
 }
 
@@ -206,13 +243,13 @@ impl Args {
     }
 }
 
-/// A Kubernetes name has at most 253 characters; the rest of its rules is the API server's business.
+/// A Kubernetes name has at most 253 characters. The API server checks the other rules.
 fn node_name(text: &str) -> Result<String, String> {
     match text {
-        "" => Err("a node has a name; leave NODE_NAME unset for the host name".to_owned()),
-        _ if text.len() > 253 => Err("longer than the 253 characters of a Kubernetes name".to_owned()),
+        "" => Err("the name is empty; leave NODE_NAME unset to use the host name".to_owned()),
+        _ if text.len() > 253 => Err("a Kubernetes name has at most 253 characters".to_owned()),
         _ if text.chars().any(|char| char.is_whitespace() || char.is_control()) => {
-            Err("a node's name has no white space".to_owned())
+            Err("a node's name cannot contain white space".to_owned())
         }
         _ => Ok(text.to_owned()),
     }
@@ -220,9 +257,10 @@ fn node_name(text: &str) -> Result<String, String> {
 
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = duration(text).ok_or("write a time such as 10s, 500ms or 1m30s")?;
-    // Below, sampling would cost more than it tells; above, a rate over two reports says nothing of now.
+    // Below this range, sampling would cost more than it is worth; above it, a rate between two reports says little
+    // about the present.
     let allowed = Duration::from_millis(100)..=Duration::from_hours(1);
-    allowed.contains(&interval).then_some(interval).ok_or_else(|| "not between 100ms and 1h".to_owned())
+    allowed.contains(&interval).then_some(interval).ok_or_else(|| "must be between 100ms and 1h".to_owned())
 }
 
 fn short_time(text: &str) -> Result<Duration, String> {
@@ -307,6 +345,23 @@ mod tests {
         let ignored = |line: &str| Args::try_parse_from(line.split(' ')).unwrap().ignore_xids;
         assert_eq!(ignored("mcad-agent --once"), IGNORED_XIDS);
         assert_eq!(ignored("mcad-agent --once --ignore-xids 13,31"), [13, 31]);
+    }
+
+    #[test]
+    fn the_short_help_fits_a_screen_and_its_examples_are_among_those_of_the_long_one() {
+        use clap::CommandFactory as _;
+        let short = Args::command().term_width(100).render_help().to_string();
+        assert!(short.lines().count() <= 40, "{short}");
+        assert!(short.lines().all(|line| line.chars().count() <= 100), "{short}");
+        assert_eq!(short.matches("\n    mcad-agent").count(), 3, "{short}");
+        let long = Args::command().render_long_help().to_string();
+        let examples = SHORT.lines().skip(1).map(|line| line.split('#').next().unwrap_or_default().trim());
+        for example in examples {
+            assert!(long.contains(example), "{example}");
+        }
+        for flag in RARE {
+            assert!(Args::command().get_arguments().any(|known| known.get_id() == flag), "{flag} is no flag");
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! The BPF Type Format: the kernel's own description of its types, read where it lies. It decodes; what is looked for, and
-//! what its absence means, is [`crate::kernel_types`]'s.
+//! Decodes the BPF Type Format (BTF), in which the kernel describes its own types. What is looked up, and what its
+//! absence means, is decided in [`crate::kernel_types`].
 //!
-//! Format: <https://docs.kernel.org/bpf/btf.html>. Written here because the one crate that reads all of this is under the
-//! LGPL, which a statically linked agent can't easily honour (docs/decisions/0002). Every access is checked: a damaged file
-//! makes answers absent, never a panic.
+//! Format: <https://docs.kernel.org/bpf/btf.html>. Implemented here because the only crate that reads all of this is
+//! under the LGPL, which a statically linked agent can't easily comply with (docs/decisions/0002). Every access is
+//! checked: with a damaged file, functions return `None` and never panic.
 
 use std::{fs::File, io, path::Path};
 
@@ -12,20 +12,20 @@ use thiserror::Error;
 
 const MAGIC: u16 = 0xeb9f;
 const VERSION: u8 = 1;
-/// Without it there is no room for the fields that are read.
+/// A shorter header does not include the fields that are read.
 const HEADER_BYTES: usize = 24;
 /// A type begins with its name, its kind and vlen, and its size or the type it refers to.
 const TYPE_BYTES: usize = 12;
-/// A distribution's kernel has 6 MiB; one with every option on has 30.
+/// The BTF of a distribution's kernel has 6 MiB; with all kernel options enabled it has 30 MiB.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// Why a file is no BTF.
+/// Why a file is not usable BTF.
 #[derive(Debug, Error)]
 pub enum BtfError {
     /// It could not be read.
-    #[error("read it")]
+    #[error("it cannot be read")]
     Read(#[source] io::Error),
-    /// It is not what it should be.
+    /// It is malformed.
     #[error("it has {0}")]
     Malformed(&'static str),
 }
@@ -33,7 +33,7 @@ pub enum BtfError {
 /// The number of a type; 0 is void.
 pub(crate) type TypeId = u32;
 
-/// What a type is, as far as it matters here.
+/// The kind of a type, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Pointer,
@@ -50,25 +50,25 @@ pub(crate) enum Kind {
 /// A member of a structure or union.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Member<'a> {
-    /// Empty where it is anonymous.
+    /// Empty if the member is anonymous.
     pub(crate) name: &'a str,
     pub(crate) of: TypeId,
     pub(crate) bit_offset: u32,
-    /// 0 for what is no bit field.
+    /// 0 if the member is not a bit field.
     pub(crate) bit_field_bits: u32,
 }
 
-/// A file of BTF and where each type begins in it.
+/// A BTF file, and where each type begins in it.
 #[derive(Debug)]
 pub(crate) struct Btf {
     bytes: Bytes,
     strings: usize,
     strings_end: usize,
-    /// By type id, less one.
+    /// Indexed by type id minus one.
     types: Vec<u32>,
 }
 
-/// Mapped where the kernel allows it, so that only the pages looked at are resident.
+/// Mapped if the kernel allows it, so that only the accessed pages are resident.
 #[derive(Debug)]
 enum Bytes {
     Mapped(memmap2::Mmap),
@@ -79,12 +79,13 @@ impl Btf {
     /// Opens a file such as `/sys/kernel/btf/vmlinux`.
     pub(crate) fn open(path: &Path) -> Result<Self, BtfError> {
         let file = File::open(path).map_err(BtfError::Read)?;
-        // SAFETY: the mapping is private and read-only, and sysfs never changes or shortens this file. A file that someone
-        // names in its stead and shortens meanwhile would end the process, no worse than naming a wrong one.
+        // SAFETY: the mapping is private and read-only, and sysfs never changes or truncates this file. If a user names
+        // another file instead and truncates it meanwhile, the process ends, which is no worse than naming a wrong
+        // file.
         let mapped = unsafe { MmapOptions::new().map_copy_read_only(&file) };
         let bytes = match mapped {
             Ok(mapped) => Bytes::Mapped(mapped),
-            // Before 6.16 the kernel does not let it be mapped.
+            // Kernels before 6.16 do not allow mapping it.
             Err(_) => Bytes::Read(read(file)?),
         };
         Self::index(bytes)
@@ -98,7 +99,7 @@ impl Btf {
     fn index(bytes: Bytes) -> Result<Self, BtfError> {
         let all: &[u8] = bytes.all();
         if all.get(..2) != Some(&MAGIC.to_ne_bytes()) {
-            return Err(BtfError::Malformed("another magic number than this machine's BTF"));
+            return Err(BtfError::Malformed("a magic number that differs from this machine's BTF"));
         }
         if all.get(2) != Some(&VERSION) {
             return Err(BtfError::Malformed("an unknown version"));
@@ -106,7 +107,7 @@ impl Btf {
         let field = |at| word(all, at).map(|word| word as usize);
         let header = [field(4), field(8), field(12), field(16), field(20)];
         let [Some(header), Some(types), Some(types_len), Some(strings), Some(strings_len)] = header else {
-            return Err(BtfError::Malformed("no whole header"));
+            return Err(BtfError::Malformed("no complete header"));
         };
         let (begin, strings) = (header.saturating_add(types), header.saturating_add(strings));
         let (end, strings_end) = (begin.saturating_add(types_len), strings.saturating_add(strings_len));
@@ -129,7 +130,7 @@ impl Btf {
         (1..=self.types.len() as TypeId).find(found)
     }
 
-    /// What a type is.
+    /// The kind of a type.
     pub(crate) fn kind(&self, id: TypeId) -> Kind {
         match self.info(id).map(|info| (info >> 24) & 0x1f) {
             Some(2) => Kind::Pointer,
@@ -149,7 +150,7 @@ impl Btf {
         self.word(id, 8)
     }
 
-    /// The members of a structure or union; none of anything else.
+    /// The members of a structure or union. Empty for other types.
     pub(crate) fn members(&self, id: TypeId) -> impl Iterator<Item = Member<'_>> {
         let info = self.info(id).filter(|_| matches!(self.kind(id), Kind::Struct | Kind::Union)).unwrap_or(0);
         let with_sizes = info >> 31 == 1;
@@ -162,7 +163,7 @@ impl Btf {
         })
     }
 
-    /// The names of an enumeration and their values; none of anything else.
+    /// The names of an enumeration and their values. Empty for other types.
     pub(crate) fn values(&self, id: TypeId) -> impl Iterator<Item = (&str, u32)> {
         let count = self.info(id).filter(|_| self.kind(id) == Kind::Enum).unwrap_or(0) & 0xffff;
         (0..count).map_while(move |place| {
@@ -176,12 +177,12 @@ impl Btf {
         (self.kind(id) == Kind::Array).then(|| self.word(id, TYPE_BYTES + 8))?
     }
 
-    /// The element of an array.
+    /// The type of an array's elements.
     pub(crate) fn element(&self, id: TypeId) -> Option<TypeId> {
         (self.kind(id) == Kind::Array).then(|| self.word(id, TYPE_BYTES))?
     }
 
-    /// How many bytes a type takes that says so itself: integers, structures, unions, enumerations, floats.
+    /// The size in bytes of types that record it themselves: integers, structures, unions, enumerations, floats.
     pub(crate) fn bytes(&self, id: TypeId) -> Option<u32> {
         match self.info(id)? >> 24 & 0x1f {
             1 | 4..=6 | 16 | 19 => self.word(id, 8),
@@ -197,13 +198,13 @@ impl Btf {
         self.word(id, 4)
     }
 
-    /// The word at so many bytes from a type's begin.
+    /// The word at an offset in bytes from the start of a type.
     fn word(&self, id: TypeId, bytes: usize) -> Option<u32> {
         let begin = *self.types.get((id as usize).checked_sub(1)?)?;
         word(self.bytes.all(), begin as usize + bytes)
     }
 
-    /// A NUL-terminated string; empty where there is none.
+    /// A NUL-terminated string; empty if there is none.
     fn text(&self, at: u32) -> &str {
         let from = self.strings.saturating_add(at as usize);
         let rest = self.bytes.all().get(from..self.strings_end).unwrap_or_default();
@@ -224,7 +225,7 @@ impl Bytes {
 fn read(file: File) -> Result<Vec<u8>, BtfError> {
     let mut bytes = Vec::new();
     let length = io::copy(&mut io::Read::take(file, MAX_BYTES), &mut bytes).map_err(BtfError::Read)?;
-    if length == MAX_BYTES { Err(BtfError::Malformed("no end")) } else { Ok(bytes) }
+    if length == MAX_BYTES { Err(BtfError::Malformed("more bytes than the agent reads")) } else { Ok(bytes) }
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
@@ -232,7 +233,8 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }
 
-/// How many bytes the type at `at` takes. None for a kind that this does not know: where the next begins is unknown then.
+/// The size in bytes of the type at `at`. `None` for an unknown kind, because it is then not known where the next type
+/// begins.
 fn type_bytes(all: &[u8], at: usize) -> Option<usize> {
     let info = word(all, at + 4)?;
     let count = (info & 0xffff) as usize;
@@ -267,10 +269,10 @@ mod tests {
     #[test]
     fn what_is_no_btf_is_refused_with_the_reason() {
         let check = |bytes: Vec<u8>, expected: &str| assert_eq!(Btf::parse(bytes).unwrap_err().to_string(), expected);
-        check(Vec::new(), "it has another magic number than this machine's BTF");
-        check(b"\x7fELF\x02\x01\x01\x00".to_vec(), "it has another magic number than this machine's BTF");
+        check(Vec::new(), "it has a magic number that differs from this machine's BTF");
+        check(b"\x7fELF\x02\x01\x01\x00".to_vec(), "it has a magic number that differs from this machine's BTF");
         check([&MAGIC.to_ne_bytes()[..], &[9]].concat(), "it has an unknown version");
-        check(header(0, 0)[..20].to_vec(), "it has no whole header");
+        check(header(0, 0)[..20].to_vec(), "it has no complete header");
         check(header(4, 0), "it has sections beyond its end");
         check(header(u32::MAX, u32::MAX), "it has sections beyond its end");
         let unknown = [header(12, 0), vec![0; 4], (31_u32 << 24).to_ne_bytes().to_vec(), vec![0; 4]].concat();

@@ -1,15 +1,15 @@
-//! Where cgroup v2 is mounted, from the text of `/proc/self/mountinfo`. Pure; whoever calls it reads the file.
+//! Finds where cgroup v2 is mounted, from the text of `/proc/self/mountinfo`. Pure; the caller reads the file.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
-/// What mountinfo says of cgroup hierarchies.
+/// What mountinfo contains about cgroup hierarchies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CgroupMount {
-    /// The cgroup v2 tree, whole as far as this mount namespace shows it.
+    /// The mount point of the cgroup v2 tree, complete as far as this mount namespace shows it.
     At(PathBuf),
-    /// cgroup v2 is mounted, but only from some cgroup downwards: the pods of the node are not under it.
+    /// Only a part of the cgroup v2 tree is mounted: the node's pods are not in it.
     OnlyPart(PathBuf),
     /// Only cgroup v1 is mounted.
     OnlyV1,
@@ -64,7 +64,7 @@ impl Entry {
         })
     }
 
-    /// How many levels above the reader's own cgroup namespace this mount begins; `None` where it begins below.
+    /// How many levels above the reader's own cgroup namespace this mount begins. `None` if it begins below.
     fn levels_up(&self) -> Option<usize> {
         let mut levels = 0;
         for component in self.root.split('/').filter(|component| !component.is_empty()) {
@@ -77,7 +77,7 @@ impl Entry {
     }
 }
 
-/// Takes back the octal escapes (`\040`) in which the kernel writes space, tab, newline and backslash.
+/// Decodes the octal escapes (`\040`) that the kernel writes for space, tab, newline and backslash.
 fn unescape(field: &str) -> Vec<u8> {
     let bytes = field.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());

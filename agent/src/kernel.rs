@@ -1,4 +1,5 @@
-//! What this kernel offers, and what to do with it: facts, then rules. Acting on the plan is `probe`'s.
+//! What this kernel supports, and the rules that decide where cgroup values are read from. The module `probe` carries
+//! out the decision.
 
 use std::{fs, path::Path};
 
@@ -14,65 +15,65 @@ const CAP_BPF: u32 = 39;
 /// `--cgroup-source`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CgroupSourceChoice {
-    /// eBPF where kernel and rights allow it, else files.
+    /// eBPF if the kernel and the agent's rights allow it, else files.
     Auto,
-    /// eBPF, or do not start.
+    /// eBPF; do not start without it.
     Bpf,
     /// The files of cgroup v2.
     Files,
 }
 
-/// What this process may ask of this kernel, learned once at start.
+/// What this kernel supports and this process may do, determined once at start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "they are facts, each true or not, and the rules are one function")]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent facts, and one function holds the rules")]
 pub struct KernelFacts {
     /// `uname -r`.
     pub release: String,
-    /// The probes were compiled into this agent.
+    /// Whether the probes were compiled into this agent.
     pub probes_built_in: bool,
-    /// A cgroup v2 tree is mounted.
+    /// Whether a cgroup v2 tree is mounted.
     pub cgroup2_mounted: bool,
-    /// The kernel describes its own types.
+    /// Whether the kernel has BTF, the description of its types.
     pub btf: bool,
-    /// The kernel has the cgroup iterator (6.1 and later).
+    /// Whether the kernel has the cgroup iterator (6.1 and later).
     pub cgroup_iterator: bool,
-    /// This process may load and attach tracing programs.
+    /// Whether this process may load and attach tracing programs.
     pub may_trace: bool,
 }
 
-/// Where cgroup figures will come from.
+/// Where values of cgroups are read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupPlan {
-    /// The kernel's iterator.
+    /// The kernel's cgroup iterator.
     Bpf,
-    /// The files of cgroupfs, because the iterator can't be had; None when files were asked for.
+    /// The files of cgroupfs, with the reason why the iterator cannot be used; `None` if the flags request files.
     Files(Option<NoProbes>),
     /// Nowhere: there is no cgroup v2 tree.
     Nowhere,
 }
 
-/// Why the kernel's iterator can't be had, in the order that a person would mend it.
+/// Why the kernel's iterator cannot be used, in the order in which a user would fix it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoProbes {
-    /// Built without an eBPF toolchain.
-    #[error("this agent was built without probes; `cargo xtask build-ebpf` makes them")]
+    /// The agent was built without an eBPF toolchain.
+    #[error("this agent was built without probes; `cargo xtask build-ebpf` builds them")]
     NotBuiltIn,
-    /// No BTF, so no offsets.
-    #[error("this kernel does not describe its types (no /sys/kernel/btf/vmlinux; CONFIG_DEBUG_INFO_BTF)")]
+    /// The kernel has no BTF, so offsets are unknown.
+    #[error("this kernel has no BTF (no /sys/kernel/btf/vmlinux; it needs CONFIG_DEBUG_INFO_BTF)")]
     NoBtf,
-    /// An older kernel.
+    /// The kernel is too old.
     #[error("this kernel has no cgroup iterator (6.1 and later have it)")]
     NoIterator,
-    /// Neither root nor the capabilities.
+    /// The process is neither root nor has the capabilities.
     #[error(
-        "this process may not load probes: run it as root, or with CAP_BPF and CAP_PERFMON (in a pod's securityContext: \
-         capabilities.add: [BPF, PERFMON]); it gives them up as soon as the probes run"
+        "this process is not permitted to load probes: run it as root, or with CAP_BPF and CAP_PERFMON (in a pod's securityContext: \
+         capabilities.add: [BPF, PERFMON]); the agent drops these rights as soon as the probes are attached"
     )]
     NoRights,
 }
 
 impl NoProbes {
-    /// As reports and metrics spell it.
+    /// The reason as reports and metrics name it.
     pub fn reason(self) -> Reason {
         match self {
             Self::NotBuiltIn => Reason::NoProbes,
@@ -82,13 +83,13 @@ impl NoProbes {
     }
 }
 
-/// The plan can't be what was asked for.
+/// `--cgroup-source bpf` is set, but the iterator cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("--cgroup-source bpf was asked for, but {0}")]
+#[error("--cgroup-source bpf is set, but {0}")]
 pub struct CannotProbe(pub NoProbes);
 
 impl KernelFacts {
-    /// Asks the kernel. What can't be asked counts as not there.
+    /// Determines the facts. What cannot be determined counts as missing.
     pub fn learn(proc_root: &Path, sys_root: &Path, probes_built_in: bool, cgroup2_mounted: bool) -> Self {
         let types = KernelTypes::open(&sys_root.join("kernel/btf/vmlinux")).ok();
         let status = fs::read_to_string(proc_root.join("self/status")).unwrap_or_default();
@@ -102,7 +103,7 @@ impl KernelFacts {
         }
     }
 
-    /// The rules.
+    /// Applies the rules.
     pub fn plan(&self, choice: CgroupSourceChoice) -> Result<CgroupPlan, CannotProbe> {
         if !self.cgroup2_mounted {
             return Ok(CgroupPlan::Nowhere);
@@ -124,7 +125,7 @@ impl KernelFacts {
     }
 }
 
-/// The effective set in a text of `/proc/PID/status`; empty where there is none.
+/// The effective capabilities in the text of `/proc/PID/status`; 0 if there are none.
 fn effective_capabilities(status: &str) -> u64 {
     status
         .lines()

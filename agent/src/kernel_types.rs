@@ -1,7 +1,7 @@
-//! This kernel's types: offsets of members, values of enumerations, lengths of arrays, looked up by name in its BTF.
+//! This kernel's types: offsets of members, values of enumerations and lengths of arrays, looked up by name in its BTF.
 //!
-//! Decoding BTF is [`crate::btf`]'s work; this file reaches members through anonymous structures and unions. Which are
-//! wanted, [`crate::offsets`] knows.
+//! [`crate::btf`] decodes BTF; this file finds members also inside anonymous structures and unions. [`crate::offsets`]
+//! decides which members are needed.
 
 use std::path::{Path, PathBuf};
 
@@ -9,20 +9,20 @@ use thiserror::Error;
 
 use crate::btf::{Btf, BtfError, Kind, Member, TypeId};
 
-/// Modifiers and typedefs between a member and its structure; real kernels have up to three.
+/// Limit of modifiers and typedefs between a member and its structure; real kernels have up to three.
 const MAX_CHAIN: usize = 16;
-/// Anonymous structures within anonymous structures; real kernels have up to four.
+/// Limit of nested anonymous structures; real kernels have up to four.
 const MAX_ANONYMOUS_DEPTH: usize = 16;
 
-/// Why something of the kernel's types is not known.
+/// Why something about the kernel's types is not known.
 #[derive(Debug, Error)]
 pub enum TypesError {
     /// The kernel's BTF could not be read.
-    #[error("read the kernel's BTF at {}", path.display())]
+    #[error("cannot use the kernel's BTF at {}", path.display())]
     Read {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What was wrong with it.
+        /// What is wrong with it.
         #[source]
         source: BtfError,
     },
@@ -32,15 +32,15 @@ pub enum TypesError {
         /// Its name.
         structure: &'static str,
     },
-    /// The structure is there and lacks a member.
+    /// The structure exists, but lacks a member.
     #[error("the kernel's structure `{structure}` has no member `{path}`")]
     NoMember {
         /// The structure.
         structure: &'static str,
-        /// The member, dotted.
+        /// The member, as a dotted path.
         path: &'static str,
     },
-    /// The kernel names no such value.
+    /// The kernel's enumeration has no such value.
     #[error("the kernel's enumeration `{enumeration}` has no `{name}`")]
     NoValue {
         /// The enumeration.
@@ -48,12 +48,12 @@ pub enum TypesError {
         /// The name.
         name: &'static str,
     },
-    /// The members are there, but not as this agent knows them.
+    /// The members exist, but are not as this agent expects them.
     #[error("this kernel's `{structure}` is not as expected: {difference}")]
     Unexpected {
         /// The structure.
         structure: &'static str,
-        /// What is different.
+        /// The difference.
         difference: &'static str,
     },
 }
@@ -71,7 +71,7 @@ impl KernelTypes {
         Ok(Self { btf })
     }
 
-    /// Whether the kernel has a function of this name: how it says that it has an iterator.
+    /// Whether the kernel has a function of this name, which shows whether it has a certain iterator.
     pub fn has_function(&self, name: &str) -> bool {
         self.btf.find(name, Kind::Function).is_some()
     }
@@ -86,7 +86,8 @@ impl KernelTypes {
         Ok(bits / 8)
     }
 
-    /// As [`Self::offset`], of a member that must have so many bytes: what is read there by size alone.
+    /// Like [`Self::offset`], for a member that must have this size in bytes, because its type is not checked
+    /// otherwise.
     pub(crate) fn sized(&self, structure: &'static str, path: &'static str, bytes: u32) -> Result<u32, TypesError> {
         match self.bytes(self.reach(structure, path)?.1, 0) {
             Some(found) if found == bytes => self.offset(structure, path),
@@ -94,7 +95,7 @@ impl KernelTypes {
         }
     }
 
-    /// As [`Self::offset`], of the element at `index` of an array whose elements have so many bytes.
+    /// Like [`Self::offset`], for the element at `index` of an array whose elements must have this size in bytes.
     pub(crate) fn element(
         &self,
         structure: &'static str,
@@ -105,13 +106,16 @@ impl KernelTypes {
         let array = self.plain_type(self.reach(structure, path)?.1).ok_or(TypesError::NoMember { structure, path })?;
         let element = self.btf.element(array).and_then(|element| self.bytes(element, 0));
         if index >= self.length(structure, path)? || element != Some(bytes) {
-            return Err(TypesError::Unexpected { structure, difference: "an array has other elements" });
+            return Err(TypesError::Unexpected {
+                structure,
+                difference: "an array is too short, or its elements have another size",
+            });
         }
         let place = index.checked_mul(bytes).and_then(|place| place.checked_add(self.offset(structure, path).ok()?));
         place.ok_or(TypesError::NoMember { structure, path })
     }
 
-    /// As [`Self::offset`], of a member that must be a pointer.
+    /// Like [`Self::offset`], for a member that must be a pointer.
     pub(crate) fn pointer(&self, structure: &'static str, path: &'static str) -> Result<u32, TypesError> {
         match self.plain_type(self.reach(structure, path)?.1).map(|id| self.btf.kind(id)) {
             Some(Kind::Pointer) => self.offset(structure, path),
@@ -161,12 +165,12 @@ impl KernelTypes {
         None
     }
 
-    /// How many bytes a type takes.
+    /// The size of a type in bytes.
     fn bytes(&self, id: TypeId, depth: usize) -> Option<u32> {
         let id = self.plain_type(id)?;
         match self.btf.kind(id) {
             Kind::Pointer => Some(size_of::<u64>() as u32),
-            // An array of arrays: the kernel has no deeper ones than structures.
+            // An array of arrays: the kernel does not nest them deeper than structures.
             Kind::Array if depth < MAX_ANONYMOUS_DEPTH => {
                 self.bytes(self.btf.element(id)?, depth + 1)?.checked_mul(self.btf.length(id)?)
             }
@@ -179,7 +183,7 @@ impl KernelTypes {
         self.plain_type(id).filter(|id| matches!(self.btf.kind(*id), Kind::Struct | Kind::Union))
     }
 
-    /// What a type is, through typedefs and qualifiers.
+    /// The type behind typedefs and qualifiers.
     fn plain_type(&self, mut id: TypeId) -> Option<TypeId> {
         for _ in 0..MAX_CHAIN {
             match self.btf.kind(id) {

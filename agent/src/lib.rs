@@ -1,12 +1,13 @@
-//! The agent: what one node really has and does, once per interval, as one report.
+//! The agent: measures one node and sends one report per interval.
 //!
-//! The modules stand in the order the figures flow: a source reads, a sample is one instant, a report crosses the
-//! network. The binary (`main.rs`) puts them together.
+//! The modules are declared in the order in which data flows: a source reads values, a sample holds those of one
+//! instant, a report is sent over the network. The binary (`main.rs`) connects them.
 
-pub mod driver_folders;
 pub mod open_files;
+pub mod retention;
 pub mod rights;
 pub mod state_file;
+pub mod vendor;
 
 pub mod sandbox;
 
@@ -31,6 +32,7 @@ pub mod source;
 
 pub mod version;
 
+pub mod gpu_time;
 pub mod pod_totals;
 
 pub mod sampler;

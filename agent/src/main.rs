@@ -1,4 +1,4 @@
-//! mcad-agent: from start to drain.
+//! mcad-agent: starts the agent, runs it, and drains it at the end.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use mcad_agent::admin::Exported;
-use mcad_agent::admin::asked::{self, AgentUrl, Asked};
+use mcad_agent::admin::client::{self, AgentUrl, RecentReports};
 use mcad_agent::args::{Args, Command};
 use mcad_agent::pod_totals::kept::KeptPods;
 use mcad_agent::report::{Identity, Listed, bounded, report};
@@ -28,13 +28,15 @@ use mcad_agent::ticker::Outgoing;
 use mcad_agent::{admin, clock, open_files, readers, rights, status, ticker, version};
 use mcad_terminal::paint::Paint;
 
-/// For one attempt to send. An aggregator answers within milliseconds; half the default interval leaves room for another.
+/// For one attempt to send. An aggregator responds within milliseconds; half the default interval leaves time for a
+/// second attempt.
 const SEND_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Between the two samples of `status`: long enough for a rate, short enough to wait for.
+/// Time between the two samples of `status`: long enough for a rate, short enough to wait for.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the last report may take at the end. kubelet grants 30 s by default; the next agent waits for this one.
+/// How long sending the last report may take at shutdown. kubelet grants 30 s by default, and the next agent waits for
+/// this one to exit.
 const DRAIN: Duration = Duration::from_secs(1);
 
 fn main() -> anyhow::Result<()> {
@@ -43,7 +45,7 @@ fn main() -> anyhow::Result<()> {
         clap_complete::generate(shell, &mut Args::command(), "mcad-agent", &mut std::io::stdout());
         return Ok(());
     }
-    // Who asks for a status reads that, and what is wrong.
+    // The user of `status` reads its output; only warnings are logged.
     start_log(if matches!(args.command, Some(Command::Status { .. })) { "warn" } else { "info" });
     if let Some(Command::NvmlWorker { events }) = args.command {
         return gpu::serve_agent(args.nvml.as_deref(), events, args.sandbox).context("nvml-worker");
@@ -55,83 +57,90 @@ fn main() -> anyhow::Result<()> {
         return print_status_of(url);
     }
     let open_files = open_files::raise();
-    tracing::debug!(open_files, "as many files may be open");
+    tracing::debug!(open_files, "the limit of open files");
     let identity = identity(&args);
     let machine = MachineFiles::new(&args.proc_root, &args.sys_root);
     let cgroups = readers::of_cgroups(&args)?;
-    // Before any other thread starts: each has rights of its own, and begins with those of the one that starts it.
+    // Before any other thread starts: each thread has its own capabilities, inherited from the thread that starts it.
     give_up_rights();
     match args.sandbox {
-        Sandbox::On => sandbox::confine_agent(&readers::paths(&args)).say(),
-        Sandbox::Off => tracing::warn!("--sandbox off: other processes of this user and all its files are in reach"),
+        Sandbox::On => sandbox::confine_agent(&readers::paths(&args)).log(),
+        Sandbox::Off => tracing::warn!("--sandbox off: the agent can access other processes and all files of its user"),
     }
     let mut sampler = Sampler::new(Box::new(clock::now), machine, cgroups)
-        .with_gpus(Box::new(readers::of_gpus(&args)))
+        // `status` takes its samples this far apart, which may be longer.
+        .with_gpus(readers::of_gpus(&args), args.interval.max(STATUS_INTERVAL))
         .with_assignments(Box::new(readers::of_assignments(&args)));
     if matches!(args.command, Some(Command::Status { .. })) {
         return print_status(&identity, sampler);
     }
-    // One sample alone knows less than the agent that runs, whose file this is.
+    // The file belongs to the running agent, which knows more than one sample does.
     if let (Some(state_dir), false) = (&args.state_dir, args.once) {
         sampler = sampler.with_kept_pods(KeptPods::new(state_dir, &identity.boot_id));
     }
     match args.aggregator.clone() {
         _ if args.once => once(&args, &identity, sampler),
-        None if args.listen.is_none() => bail!("--aggregator says where reports go; --listen and --once need none"),
+        None if args.listen.is_none() => bail!("--aggregator is required, unless --listen or --once is given"),
         target => {
             let credentials = Credentials::new(args.aggregator_ca.clone(), args.token.clone());
             let target = target.map(|target| target.trusting(credentials)).transpose().context("--aggregator")?;
-            // One thread is plenty for one connection out and a few in; samples are taken on another.
+            // One thread is enough for one outgoing connection and a few incoming ones; samples are taken on another
+            // thread.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(run(&args, target, identity, sampler))
         }
     }
 }
 
-/// What is attached by now needs none, nor does anything that comes later.
+/// The attached programs need no capabilities, and nothing later needs any.
 fn give_up_rights() {
     match rights::give_up() {
         Ok(had) if had.is_empty() => {}
-        Ok(had) => tracing::info!(count = had.bits().count_ones(), "capabilities given up; none is left"),
+        Ok(had) => tracing::info!(count = had.bits().count_ones(), "all capabilities were dropped"),
         Err(error) => {
             let error = format!("{:#}", anyhow::Error::from(error));
-            tracing::warn!(error, "capabilities could not be given up; the agent goes on with them");
+            tracing::warn!(error, "capabilities could not be dropped; the agent continues with them");
         }
     }
 }
 
-/// Standard error, for the log; standard output is for `--once`.
+/// The log goes to standard error; standard output is for `--once`.
 fn start_log(level: &str) {
-    let filter = EnvFilter::try_from_env("MCAD_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
 }
 
-/// The next sample of a running agent sees that they are forgotten.
+/// A running agent notices with its next sample that they are forgotten.
 fn forget_gpus(args: &Args) -> anyhow::Result<()> {
-    let Some(state_dir) = &args.state_dir else { bail!("--state-dir says where GPUs are remembered") };
-    let forgotten = gpu::forget(state_dir).with_context(|| format!("forget the GPUs in {}", state_dir.display()))?;
-    let said = if forgotten { "forgotten: the GPUs there are now will be remembered" } else { "none were remembered" };
-    writeln!(std::io::stdout(), "{said}").context("print what was done")
+    let Some(state_dir) = &args.state_dir else { bail!("forget-gpus needs --state-dir") };
+    let forgotten =
+        gpu::forget(state_dir).with_context(|| format!("cannot forget the GPUs in {}", state_dir.display()))?;
+    let said = if forgotten {
+        "forgotten; the GPUs that are present now will be remembered"
+    } else {
+        "no GPUs were remembered"
+    };
+    writeln!(std::io::stdout(), "{said}").context("cannot print the result")
 }
 
-/// One sample, one line.
+/// Takes one sample and prints one line.
 fn once(args: &Args, identity: &Identity, mut sampler: Sampler) -> anyhow::Result<()> {
     let mut sample = sampler.sample();
     let report = bounded(identity, 1, &mut sample, args.listed());
     for failure in &sample.failures {
         let (source, reason) = (failure.source.as_str(), failure.reason.as_str());
-        tracing::warn!(source, reason, detail = failure.detail, "a source failed; its figures are absent");
+        tracing::warn!(source, reason, detail = failure.detail, "a source failed; its values are absent");
     }
     let json = serde_json::to_string(&report)?;
-    writeln!(std::io::stdout(), "{json}").context("print the report")?;
+    writeln!(std::io::stdout(), "{json}").context("cannot print the report")?;
     if sample.cgroups.is_none() && sample.machine == Machine::default() {
-        bail!("nothing at all could be read; the lines above say why");
+        bail!("nothing at all could be read; see the messages above");
     }
     Ok(())
 }
 
-/// Two samples, and what they say.
+/// Takes two samples and prints the status from them.
 fn print_status(identity: &Identity, mut sampler: Sampler) -> anyhow::Result<()> {
     let before = report(identity, 1, &sampler.sample(), Listed::All);
     std::thread::sleep(STATUS_INTERVAL);
@@ -139,23 +148,23 @@ fn print_status(identity: &Identity, mut sampler: Sampler) -> anyhow::Result<()>
     print_text(&status::text(Some(&before), &now, Taken::Here, Paint::of(&std::io::stdout())))
 }
 
-/// What the agent that listens there has sampled.
+/// Prints the status from the last two reports of the agent at `url`.
 fn print_status_of(url: &AgentUrl) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let Asked { before, last, age } = runtime.block_on(asked::ask(url)).context("--from")?;
+    let RecentReports { before, last, age } = runtime.block_on(client::fetch(url)).context("--from")?;
     let taken = Taken::ByAgent { age };
     print_text(&status::text(before.as_ref(), &last, taken, Paint::of(&std::io::stdout())))
 }
 
 fn print_text(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("print the status")
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("cannot print the status")
 }
 
-/// Samples, sends and answers until it is told to end. Without a target nothing is sent.
+/// Samples, sends and serves requests until a signal ends it. Without a target nothing is sent.
 async fn run(args: &Args, target: Option<Target>, identity: Identity, sampler: Sampler) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let metrics = Arc::new(SelfMetrics::new()?);
     let (slot, reports) = watch::channel(None);
     let exported = if target.is_some() { Exported::Agent } else { Exported::AgentAndNode };
@@ -166,12 +175,18 @@ async fn run(args: &Args, target: Option<Target>, identity: Identity, sampler: S
     if let Some(target) = &target {
         tracing::info!(version, node = identity.node, aggregator = %target, ?interval, "started");
     } else {
-        tracing::info!(version, node = identity.node, ?interval, "started: an exporter of this node alone");
+        tracing::info!(
+            version,
+            node = identity.node,
+            ?interval,
+            "started as an exporter of this node, without an aggregator"
+        );
     }
-    // Turns spread the load of an aggregator. Without one the first sample is taken at once.
+    // Each node has its own offset in the interval, which spreads the load of the aggregator. Without an aggregator the
+    // first sample is taken at once.
     let turn = target.as_ref().map_or(0.0, |_| ticker::turn(&identity.node));
     let tick = ticker::Tick::new(sampler, identity, args.listed(), Arc::clone(&metrics), slot);
-    let ticker = ticker::start(tick, args.interval, turn).context("start the thread that samples")?;
+    let ticker = ticker::start(tick, args.interval, turn).context("cannot start the sampling thread")?;
     let sender = async {
         match target {
             Some(target) => {
@@ -184,25 +199,25 @@ async fn run(args: &Args, target: Option<Target>, identity: Identity, sampler: S
     tokio::pin!(sender);
 
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: the last report, then the end"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: the last report, then the end"),
-        () = &mut sender => bail!("the thread that samples has ended"),
+        _ = terminate.recv() => tracing::info!("SIGTERM: sending the last report, then exiting"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: sending the last report, then exiting"),
+        () = &mut sender => bail!("the sampling thread has ended"),
         never = &mut admin => match never {},
     }
 
     drop(ticker);
     if tokio::time::timeout(DRAIN, sender).await.is_err() {
-        tracing::warn!("the last report did not arrive in time");
+        tracing::warn!("the last report was not delivered in time");
     }
     Ok(())
 }
 
-/// Ends with the thread that samples.
+/// Returns when the sampling thread has ended.
 async fn until_closed(mut reports: watch::Receiver<Option<Outgoing>>) {
     while reports.changed().await.is_ok() {}
 }
 
-/// The agent's own port, where one was asked for; else something that never ends.
+/// Serves the agent's own port if one is configured; otherwise never returns.
 async fn admin(
     args: &Args,
     exported: Exported,
@@ -211,7 +226,7 @@ async fn admin(
 ) -> anyhow::Result<impl Future<Output = std::convert::Infallible> + use<>> {
     let listener = match args.listen {
         Some(address) => {
-            let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+            let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
             tracing::info!(address = %listener.local_addr()?, "own port open: /metrics, /live, /reports");
             Some(listener)
         }
@@ -229,7 +244,7 @@ async fn admin(
 fn identity(args: &Args) -> Identity {
     let path = args.proc_root.join("sys/kernel/random/boot_id");
     let boot_id = std::fs::read_to_string(&path).unwrap_or_else(|error| {
-        tracing::warn!(path = %path.display(), %error, "the boot id is unknown: no rates can be made of these reports");
+        tracing::warn!(path = %path.display(), %error, "the boot id is unknown; rates cannot be computed from these reports");
         String::new()
     });
     Identity {
@@ -241,7 +256,7 @@ fn identity(args: &Args) -> Identity {
     }
 }
 
-/// As kubelet names a node by default: the host name in lower case.
+/// kubelet's default name of the node: the host name in lower case.
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().to_lowercase()
 }

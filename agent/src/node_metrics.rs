@@ -1,7 +1,8 @@
-//! What one node measures, as metrics: for an agent that has no aggregator. Pure: reports in, Prometheus text out.
+//! What one node measures, as metrics: for an agent without an aggregator. Pure: reports in, Prometheus text out.
 //!
-//! The families are those that `mcad-aggregator` makes of the same reports without Kubernetes, and of its GPUs one by one, to the
-//! byte: a test of the aggregator holds the two together (`aggregator/tests/rules/own_port.rs`). What rests on pods is not here.
+//! The families are those that `mcad-aggregator` exports from the same reports without Kubernetes, and its families of
+//! single GPUs. They are identical byte for byte: a test of the aggregator compares both
+//! (`aggregator/tests/rules/own_port.rs`). Families that depend on pods are not here.
 mod amounts;
 mod devices;
 mod exposition;
@@ -15,13 +16,13 @@ use self::amounts::Amounts;
 pub(crate) use self::amounts::memory_used_bytes;
 use self::exposition::{Family, Kind, Text, Value};
 
-/// An agent that has not sampled for this many of its intervals is down, and what it measured no longer holds.
+/// An agent that has not sampled for this many of its intervals is down, and its values are no longer valid.
 const SILENT_INTERVALS: u32 = 3;
 
 /// The last sample of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampled<'a> {
-    /// The report before it. Absent: there is none, and no rate.
+    /// The report before it. `None` if there is none; then there are no rates.
     pub before: Option<&'a Report>,
     /// Its report.
     pub last: &'a Report,
@@ -31,35 +32,34 @@ pub struct Sampled<'a> {
 
 static INSTALLED: Family = gauge(
     "mcad_node_installed",
-    "What the machine has: processors online, MemTotal, GPUs on the bus, in NVML or expected; kubelet's capacity where no agent reports.",
+    "Hardware of the machine: online CPUs, MemTotal, GPUs on the bus, in NVML or expected. If no agent reports, kubelet's capacity.",
 );
-static HEALTHY: Family = gauge("mcad_node_healthy", "Installed less what is lost or unhealthy.");
+static HEALTHY: Family = gauge("mcad_node_healthy", "Installed minus lost and unhealthy.");
 static USED: Family = gauge(
     "mcad_node_used",
-    "Measured: cores busy between the last two reports, working-set bytes, GPUs busy. Of the cluster, over the nodes that mcad_cluster_nodes_measured counts.",
+    "Measured use: cores busy between the last two reports, working-set bytes, GPUs busy. For the cluster: the sum over the nodes that mcad_cluster_nodes_measured counts.",
 );
 static AGENT_UP: Family = gauge(
     "mcad_node_agent_up",
-    "Whether the node's agent reported within three of its intervals. Of the nodes that --agent-nodes chooses.",
+    "1 if the node's agent reported within three of its intervals, else 0. Only for nodes selected by --agent-nodes.",
 );
 static REPORT_AGE: Family = gauge("mcad_node_report_age_seconds", "Time since the node's last report was received.");
-static SOURCE: Family =
-    gauge("mcad_node_source", "Where the node's figures of cgroups come from: bpf, cgroupfs or none.");
+static SOURCE: Family = gauge("mcad_node_source", "Source of the node's cgroup measurements: bpf, cgroupfs or none.");
 static CGROUPS_SEEN: Family =
-    gauge("mcad_node_cgroups_seen", "Cgroups on the machine in the last sample, listed in the report or not.");
+    gauge("mcad_node_cgroups_seen", "Cgroups on the machine in the last sample, whether or not the report lists them.");
 static CGROUPS_DROPPED: Family =
-    gauge("mcad_node_cgroups_dropped", "Cgroups that found no room in the agent's maps in the last sample.");
+    gauge("mcad_node_cgroups_dropped", "Cgroups that the agent's maps had no room for in the last sample.");
 static CGROUP_CPU_SECONDS: Family = Family {
     name: "mcad_cgroup_cpu_seconds_total",
     kind: Kind::Counter,
-    help: "CPU time of one cgroup and all below it. Without Kubernetes only.",
+    help: "CPU time of one cgroup and its descendants. Only without Kubernetes.",
 };
 static GPUS_FAKE: Family = gauge(
     "mcad_node_gpus_fake",
-    "The node's GPUs are those of fake-nvml, made up for trying out. Of other nodes there is no line.",
+    "1 if fake-nvml simulates the node's GPUs, for trying out. Not exported for other nodes.",
 );
 
-/// Those of this file; GPUs have a file of their own.
+/// The families of this file; those of GPUs are in a file of their own.
 static OWN: [&Family; 10] = [
     &INSTALLED,
     &HEALTHY,
@@ -73,12 +73,12 @@ static OWN: [&Family; 10] = [
     &GPUS_FAKE,
 ];
 
-/// The name of every family that there may be.
+/// The names of all families that can be exported.
 pub fn names() -> impl Iterator<Item = &'static str> {
     OWN.iter().chain(&devices::FAMILIES).map(|family| family.name)
 }
 
-/// The text of what was sampled. Of a sample that is too old only that is left.
+/// The metrics of a sample. If the sample is too old, only that fact and its age are exported.
 pub fn text(sampled: Sampled<'_>) -> String {
     let mut out = Text::default();
     let node = &*sampled.last.node;
@@ -96,12 +96,12 @@ pub fn text(sampled: Sampled<'_>) -> String {
 }
 
 fn write_amounts(node: &str, all: &[Amounts], out: &mut Text) {
-    type Figure = fn(&Amounts) -> Option<u64>;
-    let figures: [(&Family, Figure); 2] = [(&INSTALLED, |of| of.installed), (&HEALTHY, |of| of.healthy)];
-    for (family, figure) in figures {
+    type Read = fn(&Amounts) -> Option<u64>;
+    let values: [(&Family, Read); 2] = [(&INSTALLED, |of| of.installed), (&HEALTHY, |of| of.healthy)];
+    for (family, read) in values {
         let mut lines = out.family(family);
         for of in all {
-            if let Some(amount) = figure(of) {
+            if let Some(amount) = read(of) {
                 let labels = [("node", node), ("resource", &*of.resource), ("unit", of.unit.label())];
                 lines.line(&labels, of.unit.value(amount));
             }
@@ -110,7 +110,7 @@ fn write_amounts(node: &str, all: &[Amounts], out: &mut Text) {
     let mut lines = out.family(&USED);
     for of in all {
         if let Some(used) = of.used {
-            // Pods are not known, so all that is used is the system's.
+            // Pods are not known, so everything that is used is counted as the system's.
             let labels = [("node", node), ("owner", "system"), ("resource", &*of.resource), ("unit", of.unit.label())];
             lines.line(&labels, of.unit.used(used));
         }
@@ -137,8 +137,8 @@ fn write_sources(report: &Report, out: &mut Text) {
     }
 }
 
-/// CPU time of the cgroups that the report lists by path, each once: of two that had the same path the later one, whose id is
-/// higher.
+/// CPU time of the cgroups that the report lists by path, each path once: if two had the same path, the later one,
+/// whose id is higher.
 fn by_path(cgroups: &Cgroups) -> BTreeMap<&str, u64> {
     let mut latest: BTreeMap<&str, (u64, Option<u64>)> = BTreeMap::new();
     for cgroup in cgroups.cgroups.iter().filter(|cgroup| !cgroup.path.is_empty()) {

@@ -1,51 +1,52 @@
-//! Which pod and container a cgroup belongs to, read from its path. Pure; whether such a pod exists is not its business.
+//! Determines from a cgroup's path which pod and container it belongs to. Pure; it does not check whether such a pod
+//! exists.
 //!
-//! kubelet names the cgroup of a pod, the container runtime that of a container under it:
+//! kubelet names the cgroup of a pod, the container runtime names that of a container in it:
 //!
 //! | driver | pod | container |
 //! |---|---|---|
 //! | systemd | `kubepods[-burstable\|-besteffort]-pod<uid>.slice`, `-` in the UID written `_` | `<runtime>-<id>.scope` |
 //! | cgroupfs | `kubepods[/burstable\|/besteffort]/pod<uid>` | `<id>`, with CRI-O `crio-<id>` |
 //!
-//! Both below any cgroup root (`--cgroup-root` of kubelet), which under systemd is also a prefix of the slice's name.
-//! Sources: `pkg/kubelet/cm/cgroup_manager_linux.go` and `qos_container_manager_linux.go` of Kubernetes,
+//! Both are below any cgroup root (`--cgroup-root` of kubelet), which under systemd is also a prefix of the slice's
+//! name. Sources: `pkg/kubelet/cm/cgroup_manager_linux.go` and `qos_container_manager_linux.go` of Kubernetes,
 //! `internal/config/cgmgr` of CRI-O, `internal/cri/server/helpers_linux.go` of containerd.
 
 use std::fmt;
 
-/// The place of a cgroup in a pod.
+/// What a cgroup is in its pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodCgroup<'a> {
-    /// The pod's own cgroup. Its totals include all below it, ended containers too.
+    /// The pod's own cgroup. Its totals include all descendants, including ended containers.
     Pod {
         /// The pod.
         uid: PodUid,
     },
-    /// A container's own cgroup. The pod's sandbox has one, too, and its path does not tell it apart.
+    /// A container's own cgroup. The pod's sandbox has one, too; its path looks the same.
     Container {
         /// The pod.
         uid: PodUid,
         /// The runtime's id of the container.
         id: &'a str,
     },
-    /// A cgroup that a container made, or its runtime (CRI-O's `container`), below the container's own.
+    /// A cgroup below a container's own, made by the container or by its runtime (CRI-O's `container`).
     InContainer {
         /// The pod.
         uid: PodUid,
         /// The runtime's id of the container.
         id: &'a str,
     },
-    /// In the pod, but of no container: CRI-O's `crio-conmon-<id>.scope`.
+    /// In the pod, but in no container: CRI-O's `crio-conmon-<id>.scope`.
     Beside {
         /// The pod.
         uid: PodUid,
     },
 }
 
-/// UID of a pod as its cgroup tells it, with `-`.
+/// UID of a pod as in the path of its cgroup, with `-`.
 ///
-/// A static pod's is the hash of its manifest, 32 hex digits: the API server's mirror pod has another UID and carries
-/// this one as annotation `kubernetes.io/config.hash`.
+/// The UID of a static pod is the hash of its manifest, 32 hex digits: the API server's mirror pod has another UID and
+/// carries this one as annotation `kubernetes.io/config.hash`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PodUid(String);
 
@@ -55,12 +56,12 @@ impl PodUid {
         &self.0
     }
 
-    /// Of a text that [`Self::as_str`] once gave.
+    /// Restores a UID from a text that [`Self::as_str`] returned.
     pub fn known(text: &str) -> Option<Self> {
         Self::parse(text).filter(|uid| uid.as_str() == text)
     }
 
-    /// Reads `0b0a3c6e-…` (or with `_` for `-`) and a static pod's 32 hex digits; nothing else is a UID.
+    /// Parses `0b0a3c6e-…` (or with `_` for `-`) and a static pod's 32 hex digits; nothing else is a UID.
     fn parse(text: &str) -> Option<Self> {
         let uid = text.replace('_', "-");
         let dashes_fit = match uid.len() {
@@ -89,9 +90,11 @@ impl fmt::Display for PodUid {
     }
 }
 
-/// The pod that `path` (from the hierarchy's root) lies in, and where in it; `None` for all that is no pod.
+/// The pod that contains `path` (from the hierarchy's root), and the role of the cgroup in it. `None` for cgroups
+/// outside pods.
 ///
-/// Of pods within pods (a cluster inside a container) the outermost counts: it is the one this node's kubelet knows.
+/// For pods within pods (a cluster inside a container) the outermost is returned: it is the one that this node's
+/// kubelet knows.
 pub fn parse(path: &str) -> Option<PodCgroup<'_>> {
     let mut components = path.split('/').filter(|component| !component.is_empty());
     let mut seen = [""; 2];
@@ -139,8 +142,8 @@ fn pod_directory(before: [&str; 2], component: &str) -> Option<PodUid> {
     (root == "kubepods").then_some(uid)
 }
 
-/// `<pod slice>:cri-containerd:<id>`: what becomes of a systemd path when kubelet's driver is systemd and the runtime's
-/// is cgroupfs. It works, so it is found in the field.
+/// `<pod slice>:cri-containerd:<id>`: the path if kubelet's driver is systemd and the runtime's is cgroupfs. That
+/// combination works, so some clusters have it.
 fn colon_triple(component: &str) -> Option<(PodUid, &str)> {
     let mut parts = component.split(':');
     let (slice, runtime, id) = (parts.next()?, parts.next()?, parts.next()?);
@@ -160,7 +163,7 @@ fn container_id(component: &str) -> Option<&str> {
     is_container_id(id).then_some(id)
 }
 
-/// All three runtimes make 32 random bytes in hex.
+/// All three runtimes use 32 random bytes in hex.
 fn is_container_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(is_lower_hex)
 }
@@ -183,8 +186,8 @@ mod tests {
     const ID: &str = "4f5d1c0b9a8e7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c5b4a39281706f5e4";
     const OUTER: &str = "a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90";
 
-    /// `U` stands for the UID with `_`, `u` for it with `-`, `s` for a static pod's, `i` for a container id, `o` for
-    /// another one, each in braces.
+    /// Replaces placeholders in braces: `U` is the UID with `_`, `u` with `-`, `s` a static pod's UID, `i` a container
+    /// id, `o` another container id.
     fn expand(path: &str) -> String {
         path.replace("{U}", &UID.replace('-', "_"))
             .replace("{u}", UID)
@@ -326,13 +329,13 @@ mod tests {
             "/kubepods/burstable/more/pod{u}",
             // Podman's pods.
             "/machine.slice/machine-libpod_pod_{i}.slice/libpod-{i}.scope",
-            // Slices that only end alike.
+            // Slices whose names only end in the same way.
             "/notkubepods-pod{U}.slice",
             "/kubepods-guaranteed-pod{U}.slice",
             "/kubepods-burstable-pod{U}.scope",
             "/burstable-pod{U}.slice",
             "/kubepods-burstable-pod.slice",
-            // What is no UID.
+            // Not a UID.
             "/kubepods/burstable/podinfo",
             "/kubepods/burstable/pod0b0a3c6e-5d8e-4a3f-9c1d-7e6f5a4b3c2",
             "/kubepods/burstable/pod0B0A3C6E-5D8E-4A3F-9C1D-7E6F5A4B3C2D",

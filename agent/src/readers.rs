@@ -1,5 +1,5 @@
-//! Which sources there are, given the command line. For cgroups it learns the facts, asks the rules, and acts on the plan:
-//! the facts and the rules are `kernel`'s. How a source reads is its own affair.
+//! Chooses the sources from the command line. For cgroups it determines the facts, applies the rules, and acts on the
+//! plan; facts and rules are in `kernel`. How a source reads is in `source`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::{
     sample::{CgroupSource, Reason},
     sandbox::Paths,
     source::{
-        ReadCgroups, Unavailable,
+        ReadCgroups, ReadGpus, Unavailable,
         bpf::BpfCgroups,
         cgroup::CgroupFiles,
         gpu::{self, NvmlGpus, Settings},
@@ -22,16 +22,17 @@ use crate::{
     },
 };
 
-/// What a driver or kubelet may take to answer one sample: both take milliseconds, and a sample should be of one instant.
+/// How long a driver or kubelet may take for one sample. Both respond within milliseconds, and a sample should be of
+/// one instant.
 const PATIENCE_AT_MOST: Duration = Duration::from_secs(2);
 const PATIENCE_AT_LEAST: Duration = Duration::from_millis(500);
 
-/// For the only sample of `--once`, which has to initialise NVML first: up to 6 s on a node with eight GPUs.
+/// The same for the only sample of `--once`, which has to initialise NVML first: up to 6 s on a node with eight GPUs.
 const PATIENCE_ONCE: Duration = Duration::from_secs(30);
 
-/// The GPUs.
-pub fn of_gpus(args: &Args) -> NvmlGpus {
-    NvmlGpus::new(&Settings {
+/// The source of GPUs, which are NVIDIA's.
+pub fn of_gpus(args: &Args) -> Box<dyn ReadGpus> {
+    Box::new(NvmlGpus::new(&Settings {
         program: None,
         sandbox: args.sandbox,
         library: args.nvml.clone(),
@@ -39,13 +40,14 @@ pub fn of_gpus(args: &Args) -> NvmlGpus {
         sys_root: args.sys_root.clone(),
         state_dir: args.state_dir.clone(),
         ignored_xids: args.ignore_xids.clone(),
+        daemons: args.not_stray.clone(),
         deadline: patience(args),
         patience: args.nvml_patience,
         listen: gpu::LISTEN,
-    })
+    }))
 }
 
-/// What kubelet handed out.
+/// The source of what kubelet assigned.
 pub fn of_assignments(args: &Args) -> PodResources {
     let socket = args.pod_resources.clone().map_or(Socket::Default, Socket::At);
     PodResources::new(&socket, patience(args))
@@ -55,7 +57,7 @@ fn patience(args: &Args) -> Duration {
     if args.once { PATIENCE_ONCE } else { (args.interval / 2).clamp(PATIENCE_AT_LEAST, PATIENCE_AT_MOST) }
 }
 
-/// Paths that sources and the sender read from then on.
+/// The paths that sources and the sender read from.
 pub fn paths(args: &Args) -> Paths {
     let cgroups = match mounted(args) {
         CgroupMount::At(path) => Some(path),
@@ -78,28 +80,28 @@ fn mounted(args: &Args) -> CgroupMount {
     }
 }
 
-/// The sources of per-cgroup figures, in order of preference: the next is asked when one fails.
+/// The sources of values per cgroup, in order of preference: if one fails, the next is read.
 ///
-/// An error means that what was asked for by name can't be had.
+/// An error if the source that the flags require cannot be used.
 pub fn of_cgroups(args: &Args) -> anyhow::Result<Vec<Box<dyn ReadCgroups>>> {
     let mount = mounted(args);
     let mounted = matches!(mount, CgroupMount::At(_));
     let facts = KernelFacts::learn(&args.proc_root, &args.sys_root, probe::built_in(), mounted);
-    tracing::info!(?facts, "what this kernel offers");
+    tracing::info!(?facts, "facts about this kernel");
     let plan = facts.plan(args.cgroup_source)?;
-    tracing::info!(?plan, ?mount, "what will be done with it");
+    tracing::info!(?plan, ?mount, "plan for reading cgroups");
     let readers = match mount {
         CgroupMount::At(tree) => at(args, tree, plan)?,
-        unusable => vec![nowhere(args.cgroup_source, &unusable)],
+        unusable => vec![unavailable(args.cgroup_source, &unusable)],
     };
     return_memory();
     Ok(readers)
 }
 
-/// Gives back what finding the kernel's structures took, up to 20 MiB once: glibc would keep it for good.
+/// Returns the memory that looking up the kernel's structures took, up to 20 MiB once. glibc would keep it otherwise.
 fn return_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it takes any number and touches free memory only.
+    // SAFETY: it accepts any number and touches only free memory.
     unsafe {
         libc::malloc_trim(0);
     }
@@ -114,7 +116,7 @@ fn at(args: &Args, tree: PathBuf, plan: CgroupPlan) -> anyhow::Result<Vec<Box<dy
         let attached = BpfCgroups::attach(&args.sys_root, &tree, probe::MAX_CGROUPS, args.run_queue);
         match (attached, args.cgroup_source) {
             (Ok(reader), _) => readers.push(Box::new(reader)),
-            (Err(error), CgroupSourceChoice::Bpf) => return Err(error).context("--cgroup-source bpf was asked for"),
+            (Err(error), CgroupSourceChoice::Bpf) => return Err(error).context("--cgroup-source bpf cannot be used"),
             (Err(error), _) => {
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::warn!(error, "the probes can't be used on this kernel; cgroups are read from files");
@@ -127,16 +129,18 @@ fn at(args: &Args, tree: PathBuf, plan: CgroupPlan) -> anyhow::Result<Vec<Box<dy
     Ok(readers)
 }
 
-/// A reader that says each time why nothing can be read.
-fn nowhere(choice: CgroupSourceChoice, mount: &CgroupMount) -> Box<dyn ReadCgroups> {
+/// A reader that returns the reason why nothing can be read.
+fn unavailable(choice: CgroupSourceChoice, mount: &CgroupMount) -> Box<dyn ReadCgroups> {
     let (reason, why) = match mount {
-        CgroupMount::OnlyV1 => (
-            Reason::CgroupV1Only,
-            "only cgroup v1 is mounted, which has no usage per pod that could be relied on".to_owned(),
-        ),
+        CgroupMount::OnlyV1 => {
+            (Reason::CgroupV1Only, "only cgroup v1 is mounted, which has no reliable usage per pod".to_owned())
+        }
         CgroupMount::OnlyPart(path) => (
             Reason::NoCgroupMount,
-            format!("{} is a part of the cgroup tree; mount the host's and name it by --cgroup-root", path.display()),
+            format!(
+                "{} is only a part of the cgroup tree; mount the host's tree and pass its path in --cgroup-root",
+                path.display()
+            ),
         ),
         CgroupMount::Missing | CgroupMount::At(_) => {
             (Reason::NoCgroupMount, "no cgroup hierarchy is mounted".to_owned())
@@ -153,7 +157,7 @@ fn mount(mountinfo: &Path) -> CgroupMount {
     match std::fs::read_to_string(mountinfo) {
         Ok(text) => cgroup_mount::find(&text),
         Err(error) => {
-            tracing::warn!(path = %mountinfo.display(), %error, "mounts can't be read; --cgroup-root names the tree");
+            tracing::warn!(path = %mountinfo.display(), %error, "mounts can't be read; pass the path of the cgroup tree in --cgroup-root");
             CgroupMount::Missing
         }
     }

@@ -1,6 +1,6 @@
-//! From a sample to what crosses the network. Pure: the same sample gives the same report.
+//! Converts a sample to a report. Pure: the same sample gives the same report.
 //!
-//! docs/report.md describes the format; which cgroups are listed is decided here.
+//! docs/report.md describes the format. This module decides which cgroups are listed.
 
 mod assignments;
 mod bounds;
@@ -11,16 +11,16 @@ use mcad_wire::report::{Absence, Cgroup, CgroupDetail, Cgroups, EndedPod, Machin
 use crate::pod_cgroup::{self, PodCgroup};
 use crate::sample::{self, CgroupSample, Limit, Sample, SourceName};
 
-/// What stays the same over all reports of one agent process.
+/// What is the same in all reports of one agent process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The node's name, as Kubernetes knows it.
+    /// The node's name in Kubernetes.
     pub node: String,
-    /// The kernel's boot id; empty where it could not be read.
+    /// The kernel's boot id; empty if it could not be read.
     pub boot_id: String,
     /// When this process started, in ms since the Unix epoch.
     pub started_at_ms: u64,
-    /// The time between two reports that was asked for, in ms.
+    /// The configured time between two reports, in ms.
     pub interval_ms: u64,
     /// Version of this agent.
     pub agent_version: String,
@@ -29,13 +29,13 @@ pub struct Identity {
 /// Which cgroups a report lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listed {
-    /// Pods, whose figures hold those of their containers, and nothing above, beside or below them.
+    /// Pods, whose values include those of their containers; no cgroups above, beside or below them.
     Pods,
     /// Every cgroup of the machine.
     All,
 }
 
-/// Makes the report with this number out of one sample.
+/// Makes the report with this sequence number from one sample.
 pub fn report(identity: &Identity, sequence: u64, sample: &Sample, listed: Listed) -> Report {
     Report {
         version: REPORT_VERSION,
@@ -55,7 +55,8 @@ pub fn report(identity: &Identity, sequence: u64, sample: &Sample, listed: Liste
     }
 }
 
-/// The same, within what an aggregator takes: a part that it would refuse is left out, and is among the sample's failures from then on.
+/// Like [`report()`], within the bounds that an aggregator accepts: a part that it would reject is left out, and a
+/// failure is added to the sample.
 pub fn bounded(identity: &Identity, sequence: u64, sample: &mut Sample, listed: Listed) -> Report {
     let mut report = report(identity, sequence, sample, listed);
     let cgroups_by = sample.cgroups.as_ref().map(|cgroups| cgroups.source);
@@ -105,12 +106,12 @@ fn entry(cgroup: &sample::Cgroup, listed: Listed) -> Option<Cgroup> {
     let (pod_uid, container_id) = match place {
         Some(PodCgroup::Pod { uid }) => (uid.to_string(), String::new()),
         Some(PodCgroup::Container { uid, id } | PodCgroup::InContainer { uid, id }) => (uid.to_string(), id.to_owned()),
-        // With the pod's UID it would pass for the pod's own cgroup, and its figures are in there already.
+        // With the pod's UID it would look like the pod's own cgroup, which includes its values already.
         Some(PodCgroup::Beside { .. }) | None => Default::default(),
     };
     Some(Cgroup {
         id: cgroup.id,
-        // A pod is known by its UID, and its path would be as long as all the rest.
+        // The UID identifies a pod, and its path would be as long as the rest of the entry.
         path: if listed == Listed::All { cgroup.path.to_string() } else { String::new() },
         pod_uid,
         container_id,
@@ -124,7 +125,7 @@ fn entry(cgroup: &sample::Cgroup, listed: Listed) -> Option<Cgroup> {
     })
 }
 
-/// Nothing where nothing of it is known.
+/// `None` if none of its values is known.
 fn detail(cgroup: &sample::Cgroup) -> Option<Box<CgroupDetail>> {
     let (throttling, pressure, io) = (cgroup.throttling, cgroup.pressure, cgroup.io);
     let detail = CgroupDetail {
@@ -151,7 +152,7 @@ fn detail(cgroup: &sample::Cgroup) -> Option<Box<CgroupDetail>> {
     (detail != CgroupDetail::default()).then(|| Box::new(detail))
 }
 
-/// A failed source makes a part absent only if no other could read it. Each part and reason is named once.
+/// A failed source makes a part absent only if no other source could read it. Each part and reason is listed once.
 fn absences(sample: &Sample) -> Vec<Absence> {
     let mut absences: Vec<Absence> = Vec::new();
     for failure in &sample.failures {
@@ -202,7 +203,7 @@ mod tests {
         }
     }
 
-    /// A node with one CRI-O pod, whose container has memory figures, and whose other levels have none.
+    /// A node with one CRI-O pod. Its container has memory values; the other levels have none.
     fn sample() -> Sample {
         let pod = format!("/kubepods.slice/kubepods-pod{}.slice", UID.replace('-', "_"));
         let container = sample::Cgroup {
@@ -262,13 +263,13 @@ mod tests {
         Failure { source, reason, detail: String::new() }
     }
 
-    /// `UPDATE_GOLDEN=1 cargo test -p mcad-agent golden` rewrites the files; review the diff.
+    /// `MCAD_BLESS=1 cargo test -p mcad-agent golden` rewrites the files; review the diff.
     #[track_caller]
     fn check(listed: Listed, golden: &str) {
         let path = format!("{}/tests/golden/{golden}", env!("CARGO_MANIFEST_DIR"));
         let mut json = serde_json::to_string_pretty(&report(&identity(), 3, &sample(), listed)).unwrap();
         json.push('\n');
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        if std::env::var_os("MCAD_BLESS").is_some() {
             std::fs::write(&path, &json).unwrap();
         }
         assert_eq!(json, std::fs::read_to_string(&path).unwrap(), "{path}");

@@ -1,29 +1,31 @@
-//! Waits for a processor, from what the program saw of each cgroup alone to totals of each cgroup and all below it. Pure.
+//! Run-queue wait: from the waits of each cgroup alone, as the eBPF program counts them, to totals of each cgroup
+//! including its descendants. Pure.
 //!
-//! A cgroup that ended leaves its waits to its parent, so that a pod's total never falls.
+//! The waits of an ended cgroup are added to its parent, so that a pod's total never decreases.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::sample::{Cgroup, Removed, RunQueue};
 
-/// What has to be remembered from one sample to the next: bounded by the cgroups that live and the places of the program's maps.
+/// The state between two samples. Its size is bounded by the number of living cgroups and of places in the program's
+/// maps.
 #[derive(Debug, Default)]
 pub struct RunQueueTotals {
-    /// What ended cgroups below a living one left to it.
+    /// Waits of ended cgroups, by the living ancestor that they were added to.
     left: HashMap<u64, RunQueue>,
     /// Parents in the latest sample.
     parents: HashMap<u64, u64>,
-    /// Cgroups that waited and were in no sample yet: just made, or already gone.
+    /// Cgroups that waited and were in no sample yet: just created, or already gone.
     unseen: HashSet<u64>,
-    /// Waits of cgroups that came and went between two samples and did not tell their parent: whose they were is not known.
+    /// Waits of cgroups that were created and removed between two samples and whose parent is not known.
     unplaced: RunQueue,
 }
 
 impl RunQueueTotals {
-    /// Fills in the cgroups' totals, given what each waited alone and what was removed since the last time, and answers which have
-    /// ended.
+    /// Sets the cgroups' totals from the waits of each cgroup alone and the cgroups removed since the last call.
+    /// Returns the cgroups that have ended.
     ///
-    /// `cgroups` has parents before children.
+    /// In `cgroups`, parents come before children.
     pub fn place(
         &mut self,
         cgroups: &mut [Cgroup],
@@ -31,7 +33,7 @@ impl RunQueueTotals {
         alone: &HashMap<u64, RunQueue>,
     ) -> HashSet<u64> {
         let parents: HashMap<u64, u64> = cgroups.iter().map(|cgroup| (cgroup.id, cgroup.parent_id)).collect();
-        // Those that came and went since.
+        // Cgroups that were created and removed since.
         self.parents.extend(removed.iter().map(|removed| (removed.id, removed.parent_id)));
         let ended = self.settle(&parents, alone);
         let mut totals: HashMap<u64, RunQueue> = HashMap::with_capacity(cgroups.len());
@@ -47,12 +49,12 @@ impl RunQueueTotals {
         ended
     }
 
-    /// Waits that could not be given to any cgroup.
+    /// Waits that could not be added to any cgroup.
     pub fn unplaced(&self) -> RunQueue {
         self.unplaced
     }
 
-    /// Hands on what cgroups left that have ended since the latest sample.
+    /// Adds the waits of cgroups that ended since the latest sample to their ancestors.
     fn settle(&mut self, parents: &HashMap<u64, u64>, alone: &HashMap<u64, RunQueue>) -> HashSet<u64> {
         let (mut ended, mut unseen, mut heirs) = (HashSet::new(), HashSet::new(), Vec::new());
         for (id, waits) in alone.iter().filter(|(id, _)| !parents.contains_key(*id)) {
@@ -82,10 +84,11 @@ impl RunQueueTotals {
     }
 }
 
-/// Takes away the totals that may be 0 only because waits found no place in the program's maps.
+/// Removes totals that may be 0 only because waits found no place in the program's maps.
 ///
-/// Whose those were is not known, so from then on every total may be too low; it is shown all the same, since it never falls and its
-/// cgroup did wait that long. A 0 would say that a cgroup never waited, which nobody saw.
+/// It is not known which cgroups these waits belong to, so from then on every total may be too low. Totals above 0 are
+/// kept, because they never decrease and the cgroup did wait at least that long. A 0 would state that a cgroup never
+/// waited, which is not known.
 pub fn forget_unproven_zeros(cgroups: &mut [Cgroup], dropped: RunQueue) {
     if dropped.waits > 0 {
         for cgroup in cgroups {
@@ -99,14 +102,14 @@ fn add(total: &mut RunQueue, more: RunQueue) {
     total.waits += more.waits;
 }
 
-/// Pauses the program where it costs too much.
+/// Pauses the program if it costs too much.
 ///
-/// Cost is what the program timed of itself, clock included, times the switches it saw. Every total of the samples in between is
-/// absent, since it would be too low.
+/// The cost is the time per switch that the program measured of itself, including the clock, times the number of
+/// switches. While it is paused, samples have no totals, because they would be too low.
 #[derive(Debug)]
 pub struct Governor {
     budget_ns_per_s: u64,
-    /// From when on it is looked at: when it was last judged, or began to run.
+    /// The start of the period that is judged: the last judgement, or the start of the program.
     before: Option<Cost>,
     state: State,
 }
@@ -114,13 +117,13 @@ pub struct Governor {
 /// What the program costs, as totals at one instant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// When, in ns since any fixed instant.
+    /// The instant, in ns since any fixed instant.
     pub at_ns: u64,
-    /// Switches seen.
+    /// Number of switches.
     pub switches: u64,
-    /// Those that were timed.
+    /// Number of switches that were timed.
     pub timed: u64,
-    /// Their cost.
+    /// Total time of the timed switches.
     pub timed_ns: u64,
 }
 
@@ -133,33 +136,34 @@ enum State {
 /// What to do with the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Nothing: it runs.
+    /// Nothing: it keeps running.
     Run,
     /// Nothing: it stays paused.
     StayPaused,
-    /// It costs too much.
+    /// Pause it: it costs too much.
     Pause,
-    /// Another try.
+    /// Resume it, to try again.
     Resume,
 }
 
-/// Few samples say little: one interrupt among them, and the program seems to cost what it does not. On a machine that switches 10,000
-/// times a second, so many take seconds; at the budget, well under one.
+/// The minimum number of timed switches for a judgement: with few, a single interrupt makes the program seem expensive.
+/// On a machine with 10,000 switches a second, this many take seconds; at the budget, well under one second.
 const TIMED_AT_LEAST: u64 = 64;
 
-/// One hundredth of each processor. At 50 ns that is 200,000 switches a second on each.
+/// One hundredth of each CPU. At 50 ns per switch that is 200,000 switches a second on each CPU.
 pub const BUDGET_NS_PER_S_AND_CPU: u64 = 10_000_000;
 
-/// Until the next try: rare enough that a machine which always switches too often loses nothing by the tries.
+/// The time until the next try. It is so long that a machine with constantly too many switches loses nothing by the
+/// tries.
 const PAUSE_NS: u64 = 300_000_000_000;
 
 impl Governor {
-    /// With so many processors.
+    /// A governor for this many CPUs.
     pub fn new(cpus: u32) -> Self {
         Self { budget_ns_per_s: BUDGET_NS_PER_S_AND_CPU * u64::from(cpus), before: None, state: State::Running }
     }
 
-    /// Decides, given the totals at this instant.
+    /// Decides from the totals at this instant.
     pub fn order(&mut self, now: Cost) -> Order {
         match self.state {
             State::Paused { since_ns } if now.at_ns.saturating_sub(since_ns) < PAUSE_NS => Order::StayPaused,
@@ -208,12 +212,12 @@ mod tests {
         waits.iter().map(|(id, wait_ns)| (*id, RunQueue { wait_ns: *wait_ns, waits: 1 })).collect()
     }
 
-    /// Totals as `id wait/waits`, and what ended.
+    /// Totals as `id wait/waits`, and the ended cgroups.
     fn placed(totals: &mut RunQueueTotals, nodes: &[(u64, u64)], waits: &[(u64, u64)]) -> (String, Vec<u64>) {
         placed_of(totals, nodes, &[], waits)
     }
 
-    /// The same, where these were removed, by id and parent.
+    /// The same, with these cgroups removed, by id and parent.
     fn placed_of(
         totals: &mut RunQueueTotals,
         nodes: &[(u64, u64)],
@@ -255,7 +259,7 @@ mod tests {
         placed(&mut totals, &[(1, 0), (2, 1), (3, 2), (4, 3)], &[(4, 100), (3, 10)]);
         let (shown, ended) = placed(&mut totals, &[(1, 0), (2, 1)], &[(4, 105), (3, 10)]);
         assert_eq!((&*shown, &ended[..]), ("1 115/2, 2 115/2", &[3, 4][..]));
-        // Their places were freed; what they left stays, and goes up when the heir ends as well.
+        // Their places were freed. Their waits stay with the ancestor, and move up when it ends as well.
         assert_eq!(placed(&mut totals, &[(1, 0), (2, 1)], &[]).0, "1 115/2, 2 115/2");
         assert_eq!(placed(&mut totals, &[(1, 0)], &[]).0, "1 115/2");
     }
@@ -307,7 +311,7 @@ mod tests {
         assert_eq!(governor.order(cost(0, 0, 0)), Order::Run);
         // 100 ns each, 102,400 a second.
         assert_eq!(governor.order(cost(10, 1_024_000, 100_000)), Order::Run);
-        // 100 ns each, 1,024,000 a second, on two processors that may spend 20 ms.
+        // 100 ns each, 1,024,000 a second, on two CPUs that may spend 20 ms.
         assert_eq!(governor.order(cost(20, 11_264_000, 1_100_000)), Order::Pause);
         assert_eq!(governor.order(cost(30, 11_264_000, 1_100_000)), Order::StayPaused);
         assert_eq!(governor.order(cost(320, 11_264_000, 1_100_000)), Order::Resume);
@@ -318,11 +322,12 @@ mod tests {
     fn a_few_samples_are_no_reason_to_pause_and_count_with_those_that_follow() {
         let mut governor = Governor::new(2);
         governor.order(cost(0, 0, 0));
-        // One sample of ten was interrupted for as long as the limit: alone, these would look like 11 µs a switch.
+        // One of ten timed switches was interrupted for as long as the limit: on their own, these would look like 11 µs
+        // per switch.
         assert_eq!(governor.order(cost(1, 10 * 1024, 110_000)), Order::Run);
         // Now there are enough, and they cost 1.8 µs each, 10,240 a second.
         assert_eq!(governor.order(cost(7, 70 * 1024, 126_000)), Order::Run);
-        // In little time they may be too much all the same: 65 samples of 11 µs within a second.
+        // Even in a short time they can be too much: 65 timed switches of 11 µs within a second.
         assert_eq!(governor.order(cost(8, 135 * 1024, 126_000 + 715_000)), Order::Pause);
     }
 

@@ -1,6 +1,6 @@
-//! One instant of one node, as the sources read it: plain values, all totals or levels, nothing over time.
+//! What the sources read of one node at one instant: plain values, all of them totals or levels, none of them rates.
 //!
-//! It owns no arithmetic and no names of metrics. [`crate::report`] makes of it what crosses the network.
+//! It contains no arithmetic and no metric names. [`crate::report`] converts it to a report.
 
 pub mod assignment;
 pub mod gpu;
@@ -15,47 +15,49 @@ use crate::pod_cgroup::PodUid;
 /// What was read of the machine at one instant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// When.
+    /// When the sample was taken.
     pub at: Moment,
-    /// The machine as a whole. A figure that could not be read is absent.
+    /// The machine as a whole. A value that could not be read is `None`.
     pub machine: Machine,
-    /// The cgroups. Absent: no source could read them, and `failures` says why.
+    /// The cgroups. `None` if no source could read them; `failures` has the reason.
     pub cgroups: Option<CgroupSample>,
-    /// The GPUs. Absent: they could not be read, and `failures` says why, or they were not asked for.
+    /// The GPUs. `None` if they could not be read (`failures` has the reason), or were not requested.
     pub gpus: Option<GpuSample>,
-    /// Processes that called NVML and are no more, since the agent started.
+    /// The processes that called NVML and have ended, since the agent started.
     pub worker_ends: WorkerEnds,
-    /// What kubelet handed out. Absent: it could not be asked, and `failures` says why, or there is no kubelet.
+    /// What kubelet assigned. `None` if kubelet could not be queried (`failures` has the reason), or there is no
+    /// kubelet.
     pub assignments: Option<AssignmentSample>,
-    /// Pods whose cgroup is gone, and what they used in all.
+    /// Pods whose cgroup is gone, and their total use.
     pub ended_pods: Vec<EndedPod>,
     /// What failed while this sample was taken, in the order it was tried.
     pub failures: Vec<Failure>,
 }
 
-/// A pod whose own cgroup is gone, and what it had used in all. Absent: that was never known.
+/// A pod whose own cgroup is gone, and its total use. A value that was never known is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedPod {
     /// The pod.
     pub uid: PodUid,
-    /// The id that its own cgroup had.
+    /// The id of the pod's own cgroup.
     pub id: u64,
     /// CPU time.
     pub cpu_ns: Option<u64>,
-    /// Processes killed for want of memory.
+    /// OOM-killed processes.
     pub oom_kills: Option<u64>,
-    /// Waits for a processor, until the last sample that saw the pod.
+    /// Run-queue wait, up to the last sample that contained the pod.
     pub run_queue: Option<RunQueue>,
-    /// When it was seen to be gone, by `CLOCK_BOOTTIME`.
+    /// When the pod was found to be gone, by `CLOCK_BOOTTIME`.
     pub ended_ns: u64,
-    /// Its end was watched. Else these are the figures of the last sample that saw it, and it may have used more.
+    /// Whether its end was observed. If not, these are the values of the last sample that contained it, and it may have
+    /// used more.
     pub watched: bool,
 }
 
 /// One instant, by two clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// By the wall clock, in ms since the Unix epoch. For people, and to see skew; it may jump.
+    /// The wall clock, in ms since the Unix epoch. For display and to detect skew; it may jump.
     pub unix_ms: u64,
     /// `CLOCK_BOOTTIME`, in ns: never jumps, counts suspend. Rates divide by differences of this.
     pub uptime_ns: u64,
@@ -64,9 +66,9 @@ pub struct Moment {
 /// The machine as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// Processors online.
+    /// Number of CPUs online.
     pub cpus_online: Option<u32>,
-    /// Time that processors were busy since boot, added up over all of them.
+    /// Busy time of the CPUs since boot, summed over all of them.
     pub cpu_busy_ns: Option<u64>,
     /// MemTotal.
     pub memory_total_bytes: Option<u64>,
@@ -79,92 +81,92 @@ pub struct Machine {
 /// The cgroups of the machine at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupSample {
-    /// Who read them.
+    /// The source that read them.
     pub source: CgroupSource,
-    /// Each once, parents before children.
+    /// Each cgroup once, parents before children.
     pub cgroups: Vec<Cgroup>,
-    /// Figures that this kernel does not give to `source`, so that they are from the cgroups' files.
+    /// Groups of values that `source` cannot read on this kernel, and that were read from the cgroups' files.
     pub from_files: Vec<Group>,
-    /// How many there were, dropped ones included.
+    /// Number of cgroups, including dropped ones.
     pub seen: u32,
-    /// What the kernel half did; None where files are read.
+    /// What the eBPF programs did. `None` if files are read.
     pub probes: Option<ProbeCost>,
-    /// How many of them are missing in `cgroups` for want of room or because they could not be read.
-    /// A cgroup that was removed during the walk is neither seen nor dropped.
+    /// How many of them are missing in `cgroups` because there was no room or they could not be read. A cgroup that was
+    /// removed during the walk counts as neither seen nor dropped.
     pub dropped: u32,
-    /// Cgroups that were removed before this sample; None where nobody watched.
+    /// Cgroups that were removed before this sample. `None` if removals are not observed.
     pub removals: Option<Removals>,
 }
 
-/// Cgroups that were removed since the last sample, in order, and what became of them in all, as totals.
+/// Cgroups that were removed since the last sample, in order; and counts of removals, as totals.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removals {
-    /// Those of pods.
+    /// The removed cgroups of pods.
     pub removed: Vec<Removed>,
-    /// When the sample that they came with was complete, by `CLOCK_BOOTTIME`.
+    /// When the sample that contains them was complete, by `CLOCK_BOOTTIME`.
     pub read_until_ns: u64,
-    /// Cgroups that were removed, of pods or not.
+    /// Number of removed cgroups, whether of pods or not.
     pub seen: u64,
-    /// Those of pods that were told of.
+    /// Number of removed cgroups of pods that were reported.
     pub told: u64,
-    /// Those that found no room in the ring.
+    /// Number of removed cgroups of pods that found no room in the ring.
     pub dropped: u64,
 }
 
 /// A cgroup that was removed, and what it had used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removed {
-    /// When, by `CLOCK_BOOTTIME`.
+    /// When it was removed, by `CLOCK_BOOTTIME`.
     pub at_ns: u64,
     /// Its id.
     pub id: u64,
-    /// Its parent's.
+    /// Its parent's id.
     pub parent_id: u64,
     /// Path from the hierarchy's root.
     pub path: String,
-    /// CPU time of the cgroup alone, without any below it.
+    /// CPU time of the cgroup alone, without its descendants.
     pub cpu_ns: u64,
-    /// Processes killed for want of memory in it and all below it, ever.
+    /// OOM-killed processes in the cgroup and its descendants, since it was created.
     pub oom_kills: Option<u64>,
 }
 
-/// What the kernel half did and cost until this instant, of the machine as a whole.
+/// What the eBPF programs did and cost up to this instant, for the machine as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProbeCost {
-    /// The latest walk, flush and decoding apart.
+    /// Duration of the latest walk, without flush and decoding.
     pub walk_ns: u64,
-    /// The flush before it.
+    /// Duration of the flush before it.
     pub flush_ns: u64,
-    /// The program at the switch of tasks; None where it is off or can't be had.
+    /// The program at task switches. `None` if it is off or cannot be used.
     pub run_queue: Option<RunQueueCost>,
 }
 
-/// What the program at the switch of tasks saw and cost, as totals.
+/// Counts and costs of the program at task switches, as totals.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunQueueCost {
-    /// It was paused because it cost too much.
+    /// Whether it is paused because it costs too much.
     pub paused: bool,
-    /// Switches seen.
+    /// Number of switches.
     pub switches: u64,
-    /// Switches in which another task left the processor than the one that had got it.
+    /// Switches at which the task that left the CPU was not the task that had last been switched in there.
     pub mismatches: u64,
-    /// Switches in which it was not known what the task that left had waited before.
+    /// Switches at which the earlier wait of the task that left the CPU was unknown.
     pub unknown: u64,
     /// Waits of the whole machine.
     pub all: RunQueue,
     /// Waits whose cgroup found no place in the maps.
     pub dropped: RunQueue,
-    /// Waits of cgroups that came and went between two samples.
+    /// Waits of cgroups that were created and removed between two samples.
     pub unplaced: RunQueue,
-    /// Switches that were timed.
+    /// Number of switches that were timed.
     pub timed: u64,
-    /// What they cost, the clock included.
+    /// Total time of the timed switches, including reading the clock.
     pub timed_ns: u64,
-    /// Waits by length: [`mcad_wire::abi::RUN_QUEUE_FIRST_BUCKET_NS`] and its doublings are the limits.
+    /// Waits by duration; the bounds are [`mcad_wire::abi::RUN_QUEUE_FIRST_BUCKET_NS`] and its doublings.
     pub histogram: Vec<u64>,
 }
 
-/// Who read the cgroups.
+/// The source that read the cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CgroupSource {
     /// The kernel's cgroup iterator, by eBPF.
@@ -174,7 +176,7 @@ pub enum CgroupSource {
 }
 
 impl CgroupSource {
-    /// As the report and the metrics spell it.
+    /// The name in reports and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Bpf => "bpf",
@@ -183,71 +185,71 @@ impl CgroupSource {
     }
 }
 
-/// One cgroup and all below it, except throttling and limits, which are its own.
+/// The values of one cgroup including its descendants, except throttling and limits, which are its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cgroup {
-    /// Its inode number in cgroupfs: unique on this boot, never used twice.
+    /// Its inode number in cgroupfs: unique on this boot, never reused.
     pub id: u64,
     /// The parent's id; 0 for the root of the hierarchy.
     pub parent_id: u64,
     /// Path from the hierarchy's root, `/` for the root itself.
     pub path: Arc<str>,
-    /// CPU time used since it was made.
+    /// CPU time used since it was created.
     pub cpu_ns: Option<u64>,
     /// Bandwidth control.
     pub throttling: Option<Throttling>,
     /// Memory charged to it.
     pub memory_bytes: Option<u64>,
-    /// The most memory ever charged to it.
+    /// The maximum of memory ever charged to it.
     pub memory_peak_bytes: Option<u64>,
-    /// The most memory that may be charged to it.
+    /// Its memory limit.
     pub memory_limit: Option<Limit>,
-    /// Processes' own memory in it.
+    /// Anonymous memory of its processes.
     pub memory_anon_bytes: Option<u64>,
-    /// Cached files in it.
+    /// Page cache charged to it.
     pub memory_file_bytes: Option<u64>,
-    /// Page cache in it that is given back first.
+    /// Page cache charged to it that the kernel reclaims first.
     pub memory_inactive_file_bytes: Option<u64>,
-    /// Processes killed in it for want of memory, since it was made.
+    /// OOM-killed processes in it, since it was created.
     pub oom_kills: Option<u64>,
-    /// Times that it hit its memory limit.
+    /// How often it hit its memory limit.
     pub memory_max_events: Option<u64>,
-    /// Times that it hit `memory.high`.
+    /// How often it hit `memory.high`.
     pub memory_high_events: Option<u64>,
-    /// Tasks in it.
+    /// Number of tasks in it.
     pub pids: Option<u64>,
-    /// The most tasks that may be in it.
+    /// Its limit of tasks.
     pub pids_limit: Option<Limit>,
-    /// Time lost for want of a resource.
+    /// Time in which its tasks were stalled because a resource was short.
     pub pressure: Option<Pressure>,
-    /// What it read from and wrote to block devices.
+    /// Bytes read from and written to block devices.
     pub io: Option<Io>,
-    /// How its tasks waited for a processor.
+    /// Run-queue wait of its tasks.
     pub run_queue: Option<RunQueue>,
 }
 
 /// CPU bandwidth control of one cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Throttling {
-    /// Periods that went by.
+    /// Number of enforcement periods.
     pub periods: u64,
-    /// Periods in which the quota was used up.
+    /// Number of periods in which the quota was used up.
     pub throttled_periods: u64,
-    /// Time that its tasks stood still for it.
+    /// Time in which its tasks were throttled.
     pub throttled_ns: u64,
 }
 
-/// A limit that is known.
+/// A known limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// This much: bytes, or tasks.
+    /// The limit in bytes or tasks.
     At(u64),
     /// No limit of its own.
     None,
 }
 
 impl Limit {
-    /// The amount, where there is one.
+    /// The amount, or `None` if there is no limit.
     pub const fn amount(self) -> Option<u64> {
         match self {
             Self::At(amount) => Some(amount),
@@ -256,45 +258,46 @@ impl Limit {
     }
 }
 
-/// Pressure stall totals. By the kernel's iterator they are up to 2 s old: the kernel brings them up to date that often.
+/// Pressure stall totals. From the kernel's iterator they are up to 2 s old, because the kernel updates them that
+/// often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pressure {
-    /// For want of a processor.
+    /// Stalls for CPU.
     pub cpu: Stall,
-    /// For want of memory.
+    /// Stalls for memory.
     pub memory: Stall,
-    /// For want of io.
+    /// Stalls for io.
     pub io: Stall,
 }
 
-/// Time lost for want of one resource, since the cgroup was made.
+/// Stall time for one resource, since the cgroup was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stall {
-    /// Time that some task waited.
+    /// Time in which at least one task was stalled.
     pub some_ns: u64,
-    /// Time that all tasks waited. Absent for the processor on kernels before 5.13.
+    /// Time in which all tasks were stalled. `None` for CPU on kernels before 5.13.
     pub full_ns: Option<u64>,
 }
 
-/// Bytes to and from block devices, all devices together.
+/// Bytes read from and written to block devices, summed over all devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Io {
-    /// Read.
+    /// Bytes read.
     pub read_bytes: u64,
-    /// Written.
+    /// Bytes written.
     pub written_bytes: u64,
 }
 
-/// Waits for a processor.
+/// Run-queue wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunQueue {
-    /// Time that its tasks were ready to run and waited.
+    /// Time in which its tasks were ready to run and waited for a CPU.
     pub wait_ns: u64,
-    /// How often they did.
+    /// Number of such waits.
     pub waits: u64,
 }
 
-/// Figures of a cgroup that a kernel gives or does not as a whole.
+/// Values of a cgroup that a kernel supports only as a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Group {
     /// [`Cgroup::throttling`].
@@ -318,7 +321,7 @@ impl Group {
     pub const ALL: [Self; 7] =
         [Self::Throttling, Self::Memory, Self::MemoryState, Self::MemoryEvents, Self::Pids, Self::Pressure, Self::Io];
 
-    /// As reports spell it.
+    /// The name in reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Throttling => "throttling",
@@ -332,14 +335,14 @@ impl Group {
     }
 }
 
-/// One source that could not read its part.
+/// A source that could not read its part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Which source.
+    /// The source.
     pub source: SourceName,
-    /// Why, of a bounded set: a label.
+    /// The reason, from a bounded set: used as a label.
     pub reason: Reason,
-    /// Why, in words, with all causes: for the log.
+    /// The reason in words, with all causes: for the log.
     pub detail: String,
 }
 
@@ -357,7 +360,7 @@ pub enum SourceName {
 }
 
 impl SourceName {
-    /// As the agent's own metrics spell it.
+    /// The name in the agent's own metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Machine => "machine",
@@ -368,40 +371,40 @@ impl SourceName {
     }
 }
 
-/// Why something could not be measured; docs/report.md has a line for each.
+/// Why something could not be measured. docs/report.md describes each reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// Only cgroup v1 is mounted.
     CgroupV1Only,
     /// No cgroup hierarchy is mounted, or only a part of one.
     NoCgroupMount,
-    /// A file or directory is not there.
+    /// A file or directory does not exist.
     NotFound,
-    /// The kernel refused for want of rights.
+    /// The kernel denied access.
     NotPermitted,
-    /// The kernel answered with some other error.
+    /// The kernel returned some other error.
     Io,
-    /// What was read does not look as the kernel's documentation says.
+    /// What was read does not have the format of the kernel's documentation.
     Malformed,
-    /// This build carries no probes.
+    /// This build contains no probes.
     NoProbes,
     /// This kernel lacks what the probes need.
     KernelUnsupported,
-    /// The walk over the cgroups did not come to its end.
+    /// The cgroup walk ended early.
     WalkUnfinished,
-    /// No answer in time.
+    /// No response in time.
     Timeout,
-    /// There are GPUs, and no library to ask about them.
+    /// There are GPUs, but no library to query them.
     NoLibrary,
-    /// The library is there, and no driver answers it.
+    /// The library exists, but no driver responds to it.
     NoDriver,
-    /// The driver answered with some other error.
+    /// The driver returned some other error.
     Driver,
-    /// NVML's library ended the process that called it.
+    /// NVML's library crashed the process that called it.
     Crashed,
-    /// Kubelet answered with an error.
+    /// Kubelet returned an error.
     Kubelet,
-    /// There is more of it than a report may hold.
+    /// It is larger than a report may be.
     TooLarge,
 }
 
@@ -426,7 +429,7 @@ impl Reason {
         Self::TooLarge,
     ];
 
-    /// In snake case, as labels and reports spell it.
+    /// The name in snake case, as in labels and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CgroupV1Only => "cgroup_v1_only",

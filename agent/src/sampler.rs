@@ -1,8 +1,11 @@
-//! Takes a sample: asks each source once, in order of preference. It never fails; what a source could not read stays
-//! absent, with the reason beside it.
+//! Takes a sample: reads each source once, in order of preference. It never fails: what a source could not read is
+//! absent, with the reason.
 //!
-//! It keeps no time and sends nothing: when to sample is [`crate::ticker`]'s business.
+//! It has no timer and sends nothing: [`crate::ticker`] decides when to sample.
 
+use std::time::Duration;
+
+use crate::gpu_time::GpuTime;
 use crate::pod_totals::PodTotals;
 use crate::pod_totals::kept::KeptPods;
 use crate::sample::assignment::AssignmentSample;
@@ -15,38 +18,38 @@ use crate::source::{ReadAssignments, ReadCgroups, ReadGpus, SourceError};
 pub struct Sampler {
     clock: Clock,
     machine: MachineFiles,
-    /// The first that can read wins, each time anew: a source that comes back is used again.
+    /// The first source that can read is used. All are tried again each time, so a source that recovers is used again.
     cgroups: Vec<Box<dyn ReadCgroups>>,
-    gpus: Option<Box<dyn ReadGpus>>,
+    gpus: Option<(Box<dyn ReadGpus>, GpuTime)>,
     assignments: Option<Box<dyn ReadAssignments>>,
     pods: PodTotals,
     kept_pods: Option<KeptPods>,
 }
 
-/// Tells the instant of a sample.
+/// Returns the current time on both clocks.
 pub type Clock = Box<dyn FnMut() -> Moment + Send>;
 
 impl Sampler {
-    /// A sampler of these sources; the cgroup sources in order of preference.
+    /// A sampler of these sources. The cgroup sources are in order of preference.
     pub fn new(clock: Clock, machine: MachineFiles, cgroups: Vec<Box<dyn ReadCgroups>>) -> Self {
         Self { clock, machine, cgroups, gpus: None, assignments: None, pods: PodTotals::default(), kept_pods: None }
     }
 
-    /// The same, with GPUs.
+    /// Adds GPUs to the samples, which are planned this far apart.
     #[must_use]
-    pub fn with_gpus(mut self, gpus: Box<dyn ReadGpus>) -> Self {
-        self.gpus = Some(gpus);
+    pub fn with_gpus(mut self, gpus: Box<dyn ReadGpus>, interval: Duration) -> Self {
+        self.gpus = Some((gpus, GpuTime::new(interval)));
         self
     }
 
-    /// The same, with what kubelet handed out.
+    /// Adds what kubelet assigned to the samples.
     #[must_use]
     pub fn with_assignments(mut self, assignments: Box<dyn ReadAssignments>) -> Self {
         self.assignments = Some(assignments);
         self
     }
 
-    /// The same, with pods' totals from and for other agents of this node.
+    /// Adds the pods' totals that an earlier agent of this node kept, and keeps them for the next one.
     #[must_use]
     pub fn with_kept_pods(mut self, kept: KeptPods) -> Self {
         self.pods = kept.recall();
@@ -54,10 +57,10 @@ impl Sampler {
         self
     }
 
-    /// Takes one sample. It blocks for as long as the kernel takes to answer.
+    /// Takes one sample. It blocks until the kernel has responded.
     pub fn sample(&mut self) -> Sample {
         let at = (self.clock)();
-        if let Some(gpus) = &mut self.gpus {
+        if let Some((gpus, _)) = &mut self.gpus {
             gpus.ask(at);
         }
         let (machine, errors) = self.machine.read();
@@ -71,8 +74,8 @@ impl Sampler {
         }
         let ended_pods = self.pods.ended().cloned().collect();
         let assignments = self.read_assignments(at, &mut failures);
-        let gpus = self.read_gpus(&mut failures);
-        let worker_ends = self.gpus.as_ref().map(|gpus| gpus.worker_ends()).unwrap_or_default();
+        let gpus = self.read_gpus(at, cgroups.as_ref(), &mut failures);
+        let worker_ends = self.gpus.as_ref().map(|(gpus, _)| gpus.worker_ends()).unwrap_or_default();
         Sample { at, machine, cgroups, gpus, worker_ends, assignments, ended_pods, failures }
     }
 
@@ -83,14 +86,22 @@ impl Sampler {
         })
     }
 
-    fn read_gpus(&mut self, failures: &mut Vec<Failure>) -> Option<GpuSample> {
-        match self.gpus.as_mut()?.answer() {
+    fn read_gpus(
+        &mut self,
+        at: Moment,
+        cgroups: Option<&CgroupSample>,
+        failures: &mut Vec<Failure>,
+    ) -> Option<GpuSample> {
+        let (gpus, time) = self.gpus.as_mut()?;
+        let mut gpus = match gpus.answer() {
             Ok(gpus) => Some(gpus),
             Err(error) => {
                 failures.push(failure(SourceName::Gpus, &error));
                 None
             }
-        }
+        };
+        time.take(at, gpus.as_mut(), cgroups);
+        gpus
     }
 
     fn read_cgroups(&mut self, failures: &mut Vec<Failure>) -> Option<CgroupSample> {
@@ -163,7 +174,7 @@ mod tests {
         assert_eq!(first.cgroups.unwrap().source, CgroupSource::Files);
         let failure = first.failures.last().unwrap();
         assert_eq!((failure.source, failure.reason), (SourceName::Cgroups(CgroupSource::Bpf), Reason::NotPermitted));
-        assert_eq!(failure.detail, "walk the cgroups by eBPF: create the iterator: permission denied");
+        assert_eq!(failure.detail, "cgroup walk by eBPF: cannot create the iterator: permission denied");
         let second = sampler.sample();
         assert_eq!(second.cgroups.unwrap().source, CgroupSource::Bpf);
         assert_eq!(second.at.unix_ms, 2);

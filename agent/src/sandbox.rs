@@ -1,8 +1,10 @@
-//! What this process can't do any more once it runs, beyond the capabilities that it gave up: reach other processes of its node, load
-//! anything into the kernel, open files that it does not need. What each part of the agent needs is docs/decisions/0005.
+//! Restricts what this process can do while it runs, in addition to the dropped capabilities: it can no longer access
+//! other processes of its node, load anything into the kernel, or open files that it does not need. docs/decisions/0005
+//! lists what each part of the agent needs.
 //!
-//! Two guards, each of which may be missing: a filter of system calls (`filter`; every kernel that agents run on has it) and Landlock
-//! (`files`; from 5.13 on, signals and sockets without a path from 6.12 on). What the kernel lacks is said, and the agent goes on.
+//! There are two mechanisms, and each may be missing: a filter of system calls (`filter`; every kernel that agents run
+//! on has it) and Landlock (`files`; since 5.13, signals and abstract sockets since 6.12). The agent logs what the
+//! kernel lacks, and continues.
 
 mod files;
 mod filter;
@@ -18,85 +20,90 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use self::files::Rules;
 use self::filter::Kind;
-use crate::driver_folders::DRIVER_FOLDERS;
+use crate::vendor::{HOSTS_FOLDERS, VENDORS};
 
-/// Libraries, and where drivers keep theirs.
-const LIBRARIES: [&str; 6] = ["/lib", "/lib64", "/usr", "/run/nvidia", "/home/kubernetes/bin/nvidia", "/nix/store"];
+/// Folders with libraries.
+const LIBRARIES: [&str; 4] = ["/lib", "/lib64", "/usr", "/nix/store"];
 
-/// How names are looked up; a file of it that is replaced is another one, so the folder.
+/// The configuration of name resolution. The whole folder, because a file in it that is replaced becomes another file.
 const NAMES: &str = "/etc";
 
-/// Of it, what a loader reads.
-const LOADER: [&str; 3] = ["/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/nvidia"];
+/// The files in it that a loader reads.
+const LOADER: [&str; 2] = ["/etc/ld.so.cache", "/etc/ld.so.preload"];
 
 /// `--sandbox`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Sandbox {
-    /// As far as the kernel can.
+    /// As far as the kernel supports it.
     On,
     /// Not at all.
     Off,
 }
 
-/// Paths that the agent was given.
+/// Paths from the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Paths {
     /// The host's `/proc`.
     pub proc_root: PathBuf,
     /// The host's `/sys`.
     pub sys_root: PathBuf,
-    /// The tree of cgroups, where there is one.
+    /// The cgroup tree, if there is one.
     pub cgroups: Option<PathBuf>,
-    /// NVML's library, where it was named.
+    /// The NVML library, if a flag names it.
     pub library: Option<PathBuf>,
     /// Files that kubelet renews: certificates, a token.
     pub renewed: Vec<PathBuf>,
-    /// Where files of the agent's own are.
+    /// The folder of the agent's own files.
     pub state_dir: Option<PathBuf>,
 }
 
 /// What is in force.
 #[derive(Debug)]
 pub struct Confined {
-    /// Nobody without capabilities may look into the agent's memory and open files.
+    /// Whether the agent's memory and open files are hidden from processes without capabilities.
     pub hidden: io::Result<()>,
     /// The filter of system calls.
     pub filter: io::Result<()>,
-    /// Files and signals.
+    /// Restrictions of files and signals.
     pub files: Result<Enforced, RulesetError>,
 }
 
-/// How much of Landlock is.
+/// How much of Landlock is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enforced {
-    /// Files, and signals and sockets without a path to processes outside.
+    /// Files, and signals and abstract sockets of processes outside.
     FilesAndSignals,
-    /// Files as far as the kernel knows rights to them: before 6.12 no signals and sockets, before 6.10 no `ioctl`.
+    /// Files, as far as the kernel has access rights for them: before 6.12 no signals and sockets, before 6.10 no
+    /// `ioctl`.
     Files,
-    /// The kernel has none.
+    /// The kernel has no Landlock.
     Nothing,
 }
 
 impl Confined {
-    /// Logs what is in force, and what can't be, for this process.
-    pub fn say(&self) {
+    /// Logs for this process what is in force and what is not.
+    pub fn log(&self) {
         if let Err(error) = &self.hidden {
-            tracing::warn!(%error, "the agent's memory can't be hidden: NVML's library can look into it");
+            tracing::warn!(%error, "the agent's memory can't be hidden: NVML's library can read it");
         }
         match &self.filter {
             Ok(()) => {
-                tracing::info!("system calls on other processes and on the kernel are refused from here on (seccomp)");
+                tracing::info!(
+                    "system calls that affect other processes or the kernel are denied from now on (seccomp)"
+                );
             }
-            Err(error) => tracing::warn!(%error, "no filter of system calls: other processes of root are in reach"),
+            Err(error) => {
+                tracing::warn!(%error, "no filter of system calls (seccomp): the agent can access the other processes of root");
+            }
         }
         match &self.files {
             Ok(Enforced::Nothing) => {
                 tracing::warn!(
-                    "no Landlock in this kernel, or none allowed by what starts containers: files, and what others have in /proc, are in reach"
+                    "the kernel has no Landlock, or the container runtime does not allow it: the agent can access files, and other processes' files in /proc"
                 );
             }
-            Ok(in_force) => tracing::info!(%in_force, "what may be opened is bounded from here on (Landlock)"),
-            Err(error) => tracing::warn!(%error, "Landlock can't be used: files are in reach as before"),
+            Ok(in_force) => tracing::info!(%in_force, "access to files is restricted from now on (Landlock)"),
+            Err(error) => tracing::warn!(%error, "Landlock can't be used: access to files is not restricted"),
         }
     }
 }
@@ -104,30 +111,33 @@ impl Confined {
 impl fmt::Display for Enforced {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::FilesAndSignals => "files, signals, sockets without a path",
+            Self::FilesAndSignals => "files, signals, abstract sockets",
             Self::Files => "files",
             Self::Nothing => "nothing",
         })
     }
 }
 
-/// Confines the agent. Call it while there is no other thread, after [`crate::rights::give_up`], which sets `no_new_privs`.
+/// Restricts the agent. Call it while there is no other thread, after [`crate::rights::give_up`], which sets
+/// `no_new_privs`.
 pub fn confine_agent(paths: &Paths) -> Confined {
     let files = restrict(&of_agent(paths));
-    // Without it the process that calls NVML, which is of the same user, could write the agent's memory where neither Landlock nor Yama forbids it.
+    // Otherwise the process that calls NVML, which has the same user, could write the agent's memory unless Landlock or
+    // Yama forbids it.
     let hidden = hide();
     Confined { hidden, filter: filter::install(Kind::Agent { pid: std::process::id() }), files }
 }
 
-/// Ends with the next program that is started; what this process looks at of itself it may still see.
+/// The effect ends when another program is executed. The process can still read its own files in /proc.
 fn hide() -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Into::into)
 }
 
-/// Confines the process that calls NVML further: it has no business with tokens, certificates and state files, and starts nothing.
+/// Restricts the process that calls NVML further: it does not need tokens, certificates or state files, and starts no
+/// process.
 pub fn confine_worker(library: Option<&Path>) -> Confined {
     let files = restrict(&of_worker(library));
-    // It has nothing that its neighbours do not have.
+    // It has no secrets that need to be hidden from other processes.
     Confined { hidden: Ok(()), filter: filter::install(Kind::Worker), files }
 }
 
@@ -144,7 +154,7 @@ fn restrict(rules: &Rules) -> Result<Enforced, RulesetError> {
 fn of_agent(paths: &Paths) -> Rules {
     let mut rules = of_worker(paths.library.as_deref());
     rules.read.insert(NAMES.into());
-    // On many machines it is a link to elsewhere.
+    // On many machines this file is a link to another folder.
     rules.read.extend(std::fs::canonicalize("/etc/resolv.conf").ok().map(|path| files::folder_of(&path)));
     rules.read.extend([&paths.proc_root, &paths.sys_root].map(PathBuf::clone));
     rules.read_often.extend(paths.cgroups.clone());
@@ -158,9 +168,11 @@ fn of_worker(library: Option<&Path>) -> Rules {
     let mapped = files::mapped();
     let mut read: BTreeSet<PathBuf> =
         LIBRARIES.into_iter().chain(LOADER).chain(["/proc", "/sys"]).map(PathBuf::from).collect();
-    // Its scenario or other libraries may be beside it.
+    // The library's scenario or other libraries may be in the same folder.
     read.extend(library.map(files::folder_of));
-    read.extend(DRIVER_FOLDERS.map(PathBuf::from));
+    read.extend(HOSTS_FOLDERS.map(PathBuf::from));
+    let of_drivers = VENDORS.iter().flat_map(|vendor| vendor.library_folders.iter().chain(vendor.read));
+    read.extend(of_drivers.map(PathBuf::from));
     read.extend(mapped.iter().filter(|path| path.to_string_lossy().contains(".so")).map(|path| files::folder_of(path)));
     Rules { read, devices: files::devices(Path::new("/sys")), start: mapped, ..Rules::default() }
 }

@@ -1,7 +1,9 @@
-//! One file of the state directory: read and replaced as a whole. It owns how that is done safely; what is in a file is its user's.
+//! One file of the state directory, read and replaced as a whole. This module does that safely; the callers know the
+//! contents.
 //!
-//! The directory is on the host, and outlives the agent: what lies there by a name of ours may be somebody else's doing. So no link is
-//! followed, nothing but a regular file is read, and what can't be understood is put aside instead of being overwritten.
+//! The directory is on the host and outlives the agent, so another program may have put something there under our
+//! names. Therefore no link is followed, only regular files are read, and a file with unknown contents is moved aside
+//! instead of being overwritten.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -10,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-/// Beside the file: what it will be next, by the number of the process that writes it (one started by hand may be at it as the agent is); and what it was
-/// and nobody understood.
+/// Extensions of two more files: the next contents, with the id of the process that writes them (an agent started by
+/// hand may write at the same time); and the contents that could not be parsed.
 const NEXT: &str = "next";
 const DAMAGED: &str = "damaged";
 
@@ -22,54 +24,55 @@ pub struct StateFile {
     bytes_at_most: u64,
 }
 
-/// Whether what is written must outlive a machine that stops at once.
+/// Whether the written file must survive a sudden stop of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// It need not: what is in the file says nothing about another boot.
+    /// It need not: the contents are useless after a reboot.
     ThisBoot,
     /// It must.
     ForGood,
 }
 
 impl StateFile {
-    /// The file of this name in this directory, never longer than that.
+    /// The file with this name in this directory, with a maximum length.
     pub fn new(state_dir: &Path, name: &str, bytes_at_most: u64) -> Self {
         Self { path: state_dir.join(name), bytes_at_most }
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// All of it. A link, a pipe, a file that is too long and one that is no text are `InvalidData`, as damaged as one whose text says
-    /// nothing.
+    /// Reads all of it. A link, a pipe, a file that is too long or not text is `InvalidData`, as a file with invalid
+    /// contents is.
     pub fn read(&self) -> io::Result<String> {
-        // Without NONBLOCK the opening of a pipe would wait until somebody writes.
+        // Without NONBLOCK, opening a pipe would wait until somebody writes.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
         let file = match File::options().read(true).custom_flags(flags).open(&self.path) {
-            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(damaged("a symbolic link")),
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(damaged("it is a symbolic link")),
             // A socket can't be opened at all.
-            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Err(damaged("no regular file")),
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Err(damaged("it is not a regular file")),
             opened => opened?,
         };
         if !file.metadata()?.is_file() {
-            return Err(damaged("no regular file"));
+            return Err(damaged("it is not a regular file"));
         }
         let mut text = String::new();
-        // Also one that grows meanwhile has a bound.
+        // A limit also for a file that grows meanwhile.
         file.take(self.bytes_at_most + 1).read_to_string(&mut text)?;
         if text.len() as u64 > self.bytes_at_most {
-            return Err(damaged("longer than this agent writes it"));
+            return Err(damaged("it is longer than what this agent writes"));
         }
         Ok(text)
     }
 
-    /// Puts this text in its place, in one step. For root alone: only root may read some of what is kept.
+    /// Replaces the file atomically with this text. Only root can read it, because some contents may be read by root
+    /// only.
     pub fn replace(&self, text: &str, durability: Durability) -> io::Result<()> {
         self.remove_leftovers();
         let next = self.path.with_extension(format!("{}.{NEXT}", std::process::id()));
-        // What an agent left that was killed meanwhile, or what somebody put there: the name itself, not what it leads to.
+        // A file that a killed agent left, or that somebody put there: remove the name itself, not what it links to.
         match fs::remove_file(&next) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -81,7 +84,7 @@ impl StateFile {
             file.sync_all()?;
         }
         fs::rename(next, &self.path)?;
-        // The name, too: a machine that stops would have the older file.
+        // Sync the name, too: otherwise the old file may come back after a sudden stop.
         if durability == Durability::ForGood { File::open(self.directory())?.sync_all() } else { Ok(()) }
     }
 
@@ -89,8 +92,8 @@ impl StateFile {
         self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
-    /// Removes what processes were about to put in place that are no more, so that there is no end of such files. Of a process that is there, and may
-    /// be at it, nothing is touched. What can't be removed stays: it is in nobody's way.
+    /// Removes temporary files of processes that no longer exist, so that they do not accumulate. Files of existing
+    /// processes, which may be writing, are not touched. A file that can't be removed does no harm.
     fn remove_leftovers(&self) {
         let Some(name) = self.path.file_name().and_then(|name| name.to_str()) else { return };
         let writer = |file: &str| -> Option<u32> {
@@ -104,20 +107,22 @@ impl StateFile {
         }
     }
 
-    /// Takes what is there out of the way, whatever it is, and keeps it for a person under another name. Only the last such is kept.
+    /// Renames whatever is there, and keeps it for inspection. Only the latest one is kept.
     pub fn put_aside(&self, why: &dyn std::fmt::Display) {
         let aside = self.path.with_extension(DAMAGED);
         let (path, kept_as) = (self.path.display(), aside.display());
-        // A folder does not take the place of a file. If nothing was there, there is nothing to remove.
+        // A folder cannot replace a file. If nothing was there, there is nothing to remove.
         let _ = fs::remove_file(&aside);
         match fs::rename(&self.path, &aside) {
-            Ok(()) => tracing::warn!(%path, %why, %kept_as, "a state file is damaged; it is renamed, and begun anew"),
+            Ok(()) => {
+                tracing::warn!(%path, %why, %kept_as, "a state file is damaged; it was renamed, and a new one is started");
+            }
             Err(error) => tracing::warn!(%path, %why, %error, "a state file is damaged, and can't be renamed"),
         }
     }
 }
 
-/// An error that means that what is there is not what this agent wrote.
+/// An error which means that the contents were not written by this agent.
 pub fn damaged(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
@@ -155,11 +160,11 @@ mod tests {
         let (path, file) = (directory.path().join("state"), file(directory.path()));
         fs::write(directory.path().join("other"), "secret").unwrap();
         let cases: [(&str, &dyn Fn()); 6] = [
-            ("a symbolic link", &|| symlink("other", &path).unwrap()),
-            ("no regular file", &|| pipe(&path)),
-            ("no regular file", &|| fs::create_dir(&path).unwrap()),
-            ("no regular file", &|| drop(std::os::unix::net::UnixListener::bind(&path).unwrap())),
-            ("longer than this agent writes it", &|| fs::write(&path, "seventeen bytes..").unwrap()),
+            ("it is a symbolic link", &|| symlink("other", &path).unwrap()),
+            ("it is not a regular file", &|| pipe(&path)),
+            ("it is not a regular file", &|| fs::create_dir(&path).unwrap()),
+            ("it is not a regular file", &|| drop(std::os::unix::net::UnixListener::bind(&path).unwrap())),
+            ("it is longer than what this agent writes", &|| fs::write(&path, "seventeen bytes..").unwrap()),
             ("stream did not contain valid UTF-8", &|| fs::write(&path, [0xff]).unwrap()),
         ];
         for (why, make) in cases {
@@ -184,7 +189,7 @@ mod tests {
         for path in beside.iter().chain([&its]) {
             fs::write(path, "half").unwrap();
         }
-        // It may have ended, but nobody has looked: its number is not given to another.
+        // The process may have ended, but was not waited for, so its id is not reused.
         file.replace("one", Durability::ThisBoot).unwrap();
         assert_eq!(fs::read_to_string(&its).unwrap(), "half");
         other.wait().unwrap();

@@ -1,5 +1,7 @@
-//! What `mcad-agent status` prints: this node, from two reports a moment apart, set as `mcad-aggregator explain` sets it. Pure; what
-//! is unknown is called so, and never looks like 0.
+//! The output of `mcad-agent status`: this node, from two consecutive reports, in the layout of `mcad-aggregator explain`. Pure.
+//! An unknown value is printed as unknown, never as 0.
+mod gpu_use;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -7,13 +9,14 @@ use mcad_terminal::bar;
 use mcad_terminal::paint::{Paint, Tone};
 use mcad_terminal::table::{self, Row};
 use mcad_terminal::words::{GIB, count, list, printable, span};
-use mcad_wire::report::{Cgroup, Gpu, Gpus, Report};
+use mcad_wire::report::{Assignment, Cgroup, Gpu, Gpus, Report};
 
 use crate::node_metrics::memory_used_bytes;
+use crate::vendor;
 
-/// So many cgroups are named.
+/// How many cgroups are listed.
 const BUSIEST: usize = 8;
-/// A path is cut to so many characters, from the left: its end says more.
+/// The maximum length of a path in characters. A longer path is cut at the left, because its end is more informative.
 const PATH: usize = 60;
 const UNKNOWN: &str = "unknown";
 
@@ -22,14 +25,14 @@ const UNKNOWN: &str = "unknown";
 pub enum Taken {
     /// This process, just now.
     Here,
-    /// An agent that runs, so long ago.
+    /// A running agent, this long ago.
     ByAgent {
-        /// Of the last report.
+        /// The age of the last report.
         age: Duration,
     },
 }
 
-/// The text of a node's last report, and what it did since the one before, where there is one.
+/// The text for a node's last report, and for what it did since the report before, if there is one.
 pub fn text(before: Option<&Report>, now: &Report, taken: Taken, paint: Paint) -> String {
     let between = before.map(|before| now.uptime_ns.saturating_sub(before.uptime_ns)).filter(|ns| *ns > 0);
     let since = before.zip(between).map(|(report, elapsed_ns)| Since { report, elapsed_ns });
@@ -39,6 +42,8 @@ pub fn text(before: Option<&Report>, now: &Report, taken: Taken, paint: Paint) -
     line(&mut out, &cgroups(now));
     write_machine(&mut out, since, now, paint);
     write_gpus(&mut out, now, paint);
+    write_gpu_use(&mut out, since, now, paint);
+    write_claimed(&mut out, now, paint);
     write_busiest(&mut out, since, now, paint);
     if !now.absences.is_empty() {
         title(&mut out, "What could not be read", paint);
@@ -76,13 +81,10 @@ fn how(taken: Taken, since: Option<Since<'_>>) -> String {
         (Taken::Here, Some(over)) => format!("Sampled now, {over}."),
         (Taken::Here, None) => "Sampled now.".to_owned(),
         (Taken::ByAgent { age }, Some(over)) => {
-            format!("Its agent sampled {} ago, {over}.", span(age.as_secs_f64()))
+            format!("The agent sampled {} ago, {over}.", span(age.as_secs_f64()))
         }
         (Taken::ByAgent { age }, None) => {
-            format!(
-                "Its agent sampled {} ago, for the first time: what is used is not known yet.",
-                span(age.as_secs_f64())
-            )
+            format!("The agent sampled {} ago, for the first time; usage is not known yet.", span(age.as_secs_f64()))
         }
     }
 }
@@ -91,11 +93,11 @@ fn cgroups(now: &Report) -> String {
     let Some(cgroups) = &now.cgroups else { return "Cgroups could not be read.".to_owned() };
     let how = match cgroups.source.as_str() {
         "bpf" => "read by eBPF, in one walk",
-        "cgroupfs" => "read from files: no eBPF here, or no rights",
+        "cgroupfs" => "read from files (no eBPF, or no rights for it)",
         _ => "read",
     };
     let seen = cgroups.seen.map_or_else(|| "Cgroups".to_owned(), |seen| count(seen.into(), "cgroup", "cgroups"));
-    let dropped = cgroups.dropped.filter(|dropped| *dropped > 0).map(|dropped| format!("; {dropped} found no room"));
+    let dropped = cgroups.dropped.filter(|dropped| *dropped > 0).map(|dropped| format!("; {dropped} dropped"));
     let of_pods = |cgroup: &&Cgroup| !cgroup.pod_uid.is_empty() && cgroup.container_id.is_empty();
     let pods = count(cgroups.cgroups.iter().filter(of_pods).count() as u64, "pod", "pods");
     format!("{seen} {how}{}; {pods}.", dropped.unwrap_or_default())
@@ -113,7 +115,7 @@ fn write_machine(out: &mut String, since: Option<Since<'_>>, now: &Report, paint
     write_used(out, "memory, in GiB", machine.memory_total_bytes.map(gib), used.map(gib), 2, paint);
 }
 
-/// What there is of a resource, and what of it is used.
+/// How much of a resource is installed and used.
 fn write_used(out: &mut String, what: &str, installed: Option<f64>, used: Option<f64>, digits: u8, paint: Paint) {
     title(out, what, paint);
     if let Some((installed, used)) = installed.zip(used) {
@@ -127,7 +129,7 @@ fn row(label: &str, amount: String) -> Row {
     Row { label: label.to_owned(), amount, note: String::new(), tone: Tone::Normal }
 }
 
-/// With so many digits at most. Little is not nothing.
+/// Rounds to at most this many digits. A small amount is not printed as 0.
 fn rounded(amount: f64, digits: u8) -> String {
     let scale = 10_f64.powi(digits.into());
     let rounded = (amount * scale).round() / scale;
@@ -137,11 +139,11 @@ fn rounded(amount: f64, digits: u8) -> String {
 fn write_gpus(out: &mut String, now: &Report, paint: Paint) {
     let Some(gpus) = &now.gpus else {
         title(out, "GPUs", paint);
-        return line(out, "  unknown: the driver could not be asked");
+        return line(out, "  unknown: the driver could not be queried");
     };
     let lost = gpus.lost_bus_ids.len().max((gpus.remembered.unwrap_or(0) as usize).saturating_sub(gpus.devices.len()));
     let fake = if gpus.fake { ", FAKE" } else { "" };
-    title(out, &format!("nvidia.com/gpu, in GPUs{fake}"), paint);
+    title(out, &format!("{}, in GPUs{fake}", printable(vendor::gpu_resource(gpus))), paint);
     if gpus.driver_version.is_empty() && gpus.devices.is_empty() && lost == 0 {
         return line(out, "  none");
     }
@@ -184,7 +186,14 @@ fn gpu(gpu: &Gpu, now: &Report) -> Row {
             let ours = |id: &String| id.split("::").next() == Some(&gpu.uuid);
             let pods = assignments.assigned.iter().filter(|assigned| assigned.device_ids.iter().any(ours));
             let pods: Vec<_> = pods.map(|of| format!("{}/{}", printable(&of.namespace), printable(&of.pod))).collect();
-            if pods.is_empty() { "held by nobody".to_owned() } else { format!("held by {}", list(&pods)) }
+            if !pods.is_empty() {
+                format!("held by {}", list(&pods))
+            } else if claimed(now).next().is_some() {
+                // Claims use the driver's names of devices, which differ from NVML's.
+                "held by no pod, or through a claim listed below".to_owned()
+            } else {
+                "held by no pod".to_owned()
+            }
         }
     };
     let gib = |bytes: u64| rounded(bytes as f64 / GIB, 2);
@@ -201,6 +210,45 @@ fn gpu(gpu: &Gpu, now: &Report) -> Row {
     }
 }
 
+/// Who used each GPU since the last report, and why it was idle.
+fn write_gpu_use(out: &mut String, since: Option<Since<'_>>, now: &Report, paint: Paint) {
+    let before = since.and_then(|since| since.report.gpus.as_ref());
+    let rows = before.zip(now.gpus.as_ref()).map(|(before, now)| gpu_use::rows(before, now)).unwrap_or_default();
+    if !rows.is_empty() {
+        title(out, "Use of each GPU by pods with processes on it", paint);
+        table::write(out, &rows, paint);
+    }
+}
+
+/// Devices that are held through claims.
+fn claimed(now: &Report) -> impl Iterator<Item = &Assignment> {
+    let assigned = now.assignments.iter().flat_map(|assignments| &assignments.assigned);
+    assigned.filter(|one| one.resource.is_empty() && !one.device.is_empty())
+}
+
+fn write_claimed(out: &mut String, now: &Report, paint: Paint) {
+    let held = |one: &Assignment| {
+        let share = one.share_id.as_ref().map(|id| format!(", share {}", printable(id))).unwrap_or_default();
+        let [namespace, pod, claim] = [&one.namespace, &one.pod, &one.claim].map(|name| printable(name));
+        let claim_namespace = printable(&one.claim_namespace);
+        Row {
+            label: printable(&one.device),
+            amount: String::new(),
+            note: format!(
+                "of {} in pool {}{share}; held by {namespace}/{pod} through {claim_namespace}/{claim}",
+                printable(&one.driver),
+                printable(&one.pool)
+            ),
+            tone: Tone::Normal,
+        }
+    };
+    let rows: Vec<_> = claimed(now).map(held).collect();
+    if !rows.is_empty() {
+        title(out, "Devices held through claims, as their driver names them", paint);
+        table::write(out, &rows, paint);
+    }
+}
+
 fn write_busiest(out: &mut String, since: Option<Since<'_>>, now: &Report, paint: Paint) {
     let Some(Since { report, elapsed_ns }) = since else { return };
     let all = |report: &'_ Report| report.cgroups.iter().flat_map(|all| all.cgroups.clone()).collect::<Vec<_>>();
@@ -214,7 +262,7 @@ fn write_busiest(out: &mut String, since: Option<Since<'_>>, now: &Report, paint
     if busy.is_empty() {
         return;
     }
-    title(out, "Busiest cgroups, in cores, each with all below it", paint);
+    title(out, "Busiest cgroups, in cores, each including its descendants", paint);
     let rows = busy.iter().take(BUSIEST).map(|(ns, path)| {
         let characters = path.chars().count();
         let end: String = path.chars().skip(characters.saturating_sub(PATH)).collect();
@@ -224,14 +272,14 @@ fn write_busiest(out: &mut String, since: Option<Since<'_>>, now: &Report, paint
     table::write(out, &rows.collect::<Vec<_>>(), paint);
 }
 
-/// Pods' own may be listed without a path.
+/// The name of a cgroup. A pod's own cgroup may be listed without a path.
 fn name(cgroup: &Cgroup) -> String {
     if cgroup.path.is_empty() { format!("pod {}", cgroup.pod_uid) } else { cgroup.path.clone() }
 }
 
 #[cfg(test)]
 mod tests {
-    use mcad_wire::report::{Absence, Assignment, Assignments, Cgroups, Gpus, Machine};
+    use mcad_wire::report::{Absence, Assignments, Cgroups, Gpus, Machine};
 
     use super::*;
 
@@ -305,9 +353,9 @@ nvidia.com/gpu, in GPUs
 
 GPUs one by one
   GPU-1     50 %  busy; H100; memory unknown; healthy, warning: fabric_degraded_bandwidth; held by a/p
-  GPU-2  unknown  busy; H100; memory unknown; unhealthy: xid_79; held by nobody
+  GPU-2  unknown  busy; H100; memory unknown; unhealthy: xid_79; held by no pod
 
-Busiest cgroups, in cores, each with all below it
+Busiest cgroups, in cores, each including its descendants
   /a\\u{1b}[2J   0.25
   pod u        0.001
 
@@ -327,19 +375,49 @@ What could not be read
     }
 
     #[test]
+    fn a_device_that_is_held_through_a_claim_is_told_by_its_drivers_name_and_no_gpu_is_called_free() {
+        let mut now = report(11);
+        let gpu = Gpu { uuid: "GPU-1".into(), ..Gpu::default() };
+        now.gpus = Some(Gpus { driver_version: "550".into(), devices: vec![gpu], ..Gpus::default() });
+        let held = |device: &str, share_id: Option<&str>| Assignment {
+            namespace: "a".into(),
+            pod: "p".into(),
+            claim_namespace: "a".into(),
+            claim: "p-gpu".into(),
+            driver: "gpu.nvidia.com".into(),
+            pool: "n-1".into(),
+            device: device.into(),
+            share_id: share_id.map(str::to_owned),
+            ..Assignment::default()
+        };
+        let assigned = vec![held("gpu-0", None), held("gpu-1", Some("5a"))];
+        now.assignments = Some(Assignments { assigned, allocatable: Vec::new() });
+        let said = text(None, &now, Taken::Here, Paint::Plain);
+        let expected = "
+GPUs one by one
+  GPU-1  unknown  busy; memory unknown; healthy; held by no pod, or through a claim listed below
+
+Devices held through claims, as their driver names them
+  gpu-0  of gpu.nvidia.com in pool n-1; held by a/p through a/p-gpu
+  gpu-1  of gpu.nvidia.com in pool n-1, share 5a; held by a/p through a/p-gpu
+";
+        assert!(said.ends_with(expected), "{said}");
+    }
+
+    #[test]
     fn an_agents_reports_say_how_old_they_are_and_one_alone_no_rate() {
         let age = Duration::from_secs(75);
         let said = |before| text(before, &report(11), Taken::ByAgent { age }, Paint::Plain);
         let before = report(1);
         let both = said(Some(&before));
         assert!(
-            both.contains("Its agent sampled 1 min ago, over 10.0 s.\n") && both.contains("  used       0.5\n"),
+            both.contains("The agent sampled 1 min ago, over 10.0 s.\n") && both.contains("  used       0.5\n"),
             "{both}"
         );
         let one = said(None);
-        assert!(one.contains("1 min ago, for the first time: what is used is not known yet.\n"), "{one}");
+        assert!(one.contains("1 min ago, for the first time; usage is not known yet.\n"), "{one}");
         assert!(one.contains("  used       unknown\n") && !one.contains("Busiest"), "{one}");
-        // The same report twice is no second one.
+        // The same report twice does not count as two reports.
         let same = report(11);
         assert!(said(Some(&same)).contains("for the first time"));
     }
@@ -361,7 +439,7 @@ memory, in GiB
   used       unknown
 
 GPUs
-  unknown: the driver could not be asked
+  unknown: the driver could not be queried
 ";
         assert_eq!(text(Some(&nothing), &nothing, Taken::Here, Paint::Plain), expected);
     }

@@ -1,7 +1,7 @@
-//! Samples once an interval and leaves the report in a slot. It owns the thread that does so and the time between.
+//! Takes a sample once per interval and puts the report into a channel. It owns the thread and the schedule.
 //!
-//! The slot holds the latest report only: whoever takes it is never given a stale one, and nothing grows when nobody
-//! takes.
+//! The channel holds only the latest report: a receiver never gets an outdated one, and nothing grows if nothing is
+//! received.
 
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -23,7 +23,7 @@ use crate::self_metrics::SelfMetrics;
 /// A report ready to be sent.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
-    /// Its number, from 1 on.
+    /// Its sequence number, starting at 1.
     pub sequence: u64,
     /// The report in protobuf.
     pub bytes: Arc<[u8]>,
@@ -41,7 +41,7 @@ pub struct Tick {
 }
 
 impl Tick {
-    /// Ticks that sample with `sampler` and leave their reports in `slot`.
+    /// Ticks that sample with `sampler` and put their reports into `slot`.
     pub fn new(
         sampler: Sampler,
         identity: Identity,
@@ -52,7 +52,7 @@ impl Tick {
         Self { sampler, identity, listed, metrics, slot, sequence: 0, failing: Vec::new() }
     }
 
-    /// One sample, one report.
+    /// Takes one sample and makes one report.
     fn run(&mut self) {
         let (started, cpu_before) = (Instant::now(), thread_cpu());
         let mut sample = self.sampler.sample();
@@ -65,40 +65,40 @@ impl Tick {
         self.log_changes(sample);
     }
 
-    /// A failure is logged when it begins and when it ends, not every interval.
+    /// Logs a failure when it begins and when it ends, not in every interval.
     fn log_changes(&mut self, sample: Sample) {
         let same = |a: &Failure, b: &Failure| (a.source, a.reason) == (b.source, b.reason);
         for new in sample.failures.iter().filter(|now| !self.failing.iter().any(|old| same(now, old))) {
             let (source, reason) = (new.source.as_str(), new.reason.as_str());
-            tracing::warn!(source, reason, detail = new.detail, "a source fails; its figures are absent");
+            tracing::warn!(source, reason, detail = new.detail, "a source failed; its values are absent");
         }
         for old in self.failing.iter().filter(|old| !sample.failures.iter().any(|now| same(now, old))) {
             let (source, reason) = (old.source.as_str(), old.reason.as_str());
-            tracing::info!(source, reason, "a source no longer fails so");
+            tracing::info!(source, reason, "a source no longer fails for this reason");
         }
         self.failing = sample.failures;
     }
 }
 
-/// The running thread. Dropping it stops the ticks and closes the slot once the tick in progress has ended.
+/// The running thread. Dropping it stops the ticks, and closes the channel once the tick in progress has ended.
 pub struct Ticker {
-    /// Closed to stop; nothing is ever sent.
+    /// Dropped to stop the thread; nothing is ever sent.
     _stop: mpsc::Sender<Infallible>,
 }
 
-/// When in each interval a node's turn is, from 0 to 1: always the same for a name, and evenly spread over many. Ten
-/// thousand agents that start at once, as after an update, then report one after the other.
+/// A node's offset in each interval, from 0 to 1: always the same for a name, and evenly distributed over many names.
+/// Ten thousand agents that start at once, as after an update, then report one after the other.
 pub fn turn(node: &str) -> f64 {
     let mut hash = DefaultHasher::new();
     hash.write(node.as_bytes());
     hash.finish() as f64 / (u64::MAX as f64 + 1.0)
 }
 
-/// Starts ticking on a thread of its own, after this node's part of an interval and then every `interval`.
+/// Starts ticking on a thread of its own, first after this node's offset in the interval and then every `interval`.
 ///
-/// Reading /proc, cgroups and later a driver blocks, for milliseconds or, on a sick node, for good. On its own thread
-/// that delays the next sample alone: reports are still sent, /metrics answers, and SIGTERM ends the process. A pool of
-/// blocking threads would give the same, and make and drop a thread every interval.
+/// Reading /proc, cgroups and a driver blocks: for milliseconds or, on a broken node, forever. On its own thread that
+/// delays only the next sample: reports are still sent, /metrics responds, and SIGTERM ends the process. A pool of
+/// blocking threads would do the same, but create and destroy a thread every interval.
 pub fn start(mut tick: Tick, interval: Duration, turn: f64) -> io::Result<Ticker> {
     let (stop, stopped) = mpsc::channel::<Infallible>();
     thread::Builder::new().name("ticker".to_owned()).spawn(move || {
@@ -113,8 +113,8 @@ pub fn start(mut tick: Tick, interval: Duration, turn: f64) -> io::Result<Ticker
     Ok(Ticker { _stop: stop })
 }
 
-/// The first multiple of `interval` after `due` that is still to come, and how many were missed on the way: a slow tick
-/// does not shift those after it, and is not made up for.
+/// The next multiple of `interval` after `due` that is still to come, and how many were missed: a slow tick does not
+/// shift later ones, and missed ticks are not made up for.
 fn next_due(due: Instant, interval: Duration, now: Instant) -> (Instant, u64) {
     let late = now.saturating_duration_since(due);
     let missed = late.as_nanos() / interval.as_nanos().max(1);
@@ -155,7 +155,7 @@ mod tests {
         for node in 0..10_000 {
             tenths[(turn(&format!("gpu-{node}")) * 10.0) as usize] += 1;
         }
-        // A thousand each, give or take four standard deviations.
+        // A thousand each, within four standard deviations.
         assert!(tenths.iter().all(|count| (880..1120).contains(count)), "{tenths:?}");
     }
 

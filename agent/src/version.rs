@@ -1,25 +1,25 @@
-//! Which build this is, for people and for who compares nodes: the version, the commit that it was made of, and whether it carries
-//! probes. Decided when it was compiled; nothing is asked at run time.
+//! Identifies this build, for users and for tools that compare nodes: the version, the commit, and whether it contains
+//! probes. Determined at compile time.
 
 use std::sync::LazyLock;
 
 use crate::probe;
 
-/// The commit that this was built from, its first twelve digits, with `-dirty` behind where files were changed. What builds images
-/// says it by `MCAD_REVISION`; elsewhere it is `unknown`, so that no commit makes a developer's build anew, and sources without
-/// their history can be built.
+/// The first twelve digits of the commit that this was built from, with `-dirty` if files were changed. Builds of
+/// images set it with `MCAD_REVISION`. Otherwise it is `unknown`, so that a commit does not trigger a rebuild for
+/// developers, and sources without their history can be built.
 pub const REVISION: &str = match option_env!("MCAD_REVISION") {
     Some(revision) if !revision.is_empty() => revision,
     _ => "unknown",
 };
 
-/// What `--version` says behind the name.
+/// What `--version` prints after the name.
 pub fn text() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| line(REVISION, probe::built_in()));
     &TEXT
 }
 
-/// `cargo xtask image` reads this of an agent, and refuses one without probes.
+/// `cargo xtask image` reads this line of an agent, and rejects an agent without probes.
 fn line(revision: &str, probes: bool) -> String {
     let probes = if probes { "probes embedded" } else { "no probes" };
     format!("{} ({revision}, {probes})", env!("CARGO_PKG_VERSION"))

@@ -1,4 +1,4 @@
-//! The files tier on a real cgroup v2 tree that changes while it is walked.
+//! Reads a real cgroup v2 tree from files while the tree changes.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use std::collections::HashMap;

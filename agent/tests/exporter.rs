@@ -1,4 +1,5 @@
-//! `mcad-agent --listen` without an aggregator, as Prometheus sees it: the node's own metrics, with GPUs through fake-nvml.
+//! `mcad-agent --listen` without an aggregator, as Prometheus sees it: the node's own metrics, with GPUs through
+//! fake-nvml.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -28,7 +29,7 @@ impl Exporter {
     fn start(nvml: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mcad-agent"));
         command.args(["--listen", "127.0.0.1:0", "--nvml", nvml, "--node-name", "n-3", "--interval", "1s"]);
-        command.args(["--cgroup-source", "files"]).env_remove("MCAD_LOG").stderr(Stdio::piped());
+        command.args(["--cgroup-source", "files"]).env_remove("RUST_LOG").stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let opened = lines.find(|line| line.contains("own port open")).unwrap();
@@ -55,7 +56,7 @@ fn one_program_serves_one_machine() {
     let installation = Installation::new(&library, directory.path(), &scenario).unwrap();
     let mut exporter = Exporter::start(installation.library().to_str().unwrap());
     let cores = "mcad_node_used{node=\"n-3\",owner=\"system\",resource=\"cpu\",unit=\"core\"} ";
-    // The second sample has a rate. A machine that is busy may be late with it, and then it is not shown.
+    // The second sample has a rate. On a busy machine it may be late, and then it is not exported.
     let text = loop {
         assert!(exporter.child.try_wait().unwrap().is_none(), "the agent has ended");
         let text = exporter.scrape();
@@ -78,5 +79,5 @@ fn one_program_serves_one_machine() {
     kill_process(Pid::from_child(&exporter.child), Signal::TERM).unwrap();
     assert_eq!(exporter.child.wait().unwrap().code(), Some(0));
     let log = std::mem::replace(&mut exporter.log, std::thread::spawn(Vec::new)).join().unwrap();
-    assert!(log.iter().any(|line| line.contains("an exporter of this node alone")), "{log:#?}");
+    assert!(log.iter().any(|line| line.contains("an exporter of this node, without an aggregator")), "{log:#?}");
 }

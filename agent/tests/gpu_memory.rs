@@ -1,5 +1,5 @@
-//! What a node with eight GPUs costs the agent in memory, and that it does not grow: the process that samples, and the one that calls
-//! NVML. Alone in its process: it measures all of it.
+//! The memory that the agent needs for a node with eight GPUs, and that it does not grow: in the process that samples,
+//! and in the one that calls NVML. This test runs alone in its process, because it measures the whole process.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use std::time::Duration;
@@ -11,13 +11,13 @@ use mcad_agent::sandbox::Sandbox;
 use mcad_agent::source::ReadGpus as _;
 use mcad_agent::source::gpu::{IGNORED_XIDS, NvmlGpus, Settings};
 
-/// A day of samples, and some.
+/// More samples than in one day.
 const SAMPLES: u64 = 10_000;
 
-/// By then all that is kept has its size.
+/// After this many samples, everything that is kept has its final size.
 const SETTLED: u64 = 1_000;
 
-/// What an allocator may still take for itself. A leak of one hundred bytes a sample would be four times as much.
+/// Growth that is attributed to the allocator. A leak of one hundred bytes per sample would be four times as much.
 const SLACK_KIB: u64 = 256;
 
 #[test]
@@ -41,6 +41,7 @@ fn eight_gpus_take_less_than_20_mib_and_ten_thousand_samples_of_them_no_more() {
         sys_root: directory.path().join("sys"),
         state_dir: Some(directory.path().to_owned()),
         ignored_xids: IGNORED_XIDS.to_vec(),
+        daemons: Vec::new(),
         deadline: Duration::from_mins(2),
         patience: Duration::from_mins(2),
         listen: Duration::ZERO,
@@ -59,7 +60,7 @@ fn eight_gpus_take_less_than_20_mib_and_ten_thousand_samples_of_them_no_more() {
     assert!(at_the_end_kib <= settled_kib + SLACK_KIB, "{settled_kib} KiB grew to {at_the_end_kib} KiB");
 }
 
-/// Resident memory of this process and of the one that it has started; what they share is counted once.
+/// Resident memory of this process and of the one that it started; shared memory is counted once.
 fn resident_kib() -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(Result::unwrap);
     let children: String = tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap()).collect();

@@ -1,5 +1,5 @@
 //! A node with GPUs from end to end: fake-nvml through the real binding, fake-kubelet through its socket, one sampler,
-//! one report. The golden reports are what the aggregator's tests read.
+//! one report. The aggregator's tests read the golden reports.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use std::os::unix::fs::symlink;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fake_kubelet::inventory::{Inventory, Listing};
 use fake_kubelet::kubelet::Declared;
-use fake_kubelet::pod_resources::Says;
+use fake_kubelet::pod_resources::{Allocated, Responses};
 use fake_kubelet::{DevicePlugin, Kubelet};
 use fake_nvml::Installation;
 use fake_nvml::scenario::{Device, Level, Process, Scenario, Xid};
@@ -34,14 +34,14 @@ struct Node {
 }
 
 impl Node {
-    fn new(scenario: &Scenario, says: Says) -> Self {
+    fn new(scenario: &Scenario, responses: Responses) -> Self {
         let directory = TempDir::new().unwrap();
         let root = directory.path();
         let library = Installation::built_for_this_test().unwrap();
         let installation = Installation::new(&library, root, scenario).unwrap();
         let socket = root.join("pod-resources.sock");
         let kubelet = Kubelet::start(root, &socket).unwrap();
-        *kubelet.pod_resources().says() = says;
+        *kubelet.pod_resources().responses() = responses;
         let patience = Duration::from_mins(2);
         let gpus = NvmlGpus::new(&Settings {
             program: Some(env!("CARGO_BIN_EXE_mcad-agent").into()),
@@ -51,6 +51,7 @@ impl Node {
             sys_root: root.join("sys"),
             state_dir: None,
             ignored_xids: IGNORED_XIDS.to_vec(),
+            daemons: Vec::new(),
             deadline: patience,
             patience,
             listen: Duration::from_millis(1),
@@ -61,7 +62,7 @@ impl Node {
             Moment { unix_ms: seconds * 1000, uptime_ns: (seconds - 1_767_200_000) * SECOND }
         };
         let sampler = Sampler::new(Box::new(clock), machine(root), Vec::new())
-            .with_gpus(Box::new(gpus))
+            .with_gpus(Box::new(gpus), Duration::from_secs(10))
             .with_assignments(Box::new(PodResources::new(&Socket::At(socket), patience)));
         Self { directory, installation, kubelet, sampler, sequence: 0 }
     }
@@ -93,7 +94,7 @@ impl Node {
     }
 }
 
-/// A machine of two processors, so that the report is the same everywhere.
+/// A machine with two CPUs, so that the report is the same everywhere.
 fn machine(root: &Path) -> MachineFiles {
     let (proc_root, sys_root) = (root.join("proc"), root.join("sys"));
     std::fs::create_dir_all(&proc_root).unwrap();
@@ -104,27 +105,28 @@ fn machine(root: &Path) -> MachineFiles {
     MachineFiles::new(&proc_root, &sys_root)
 }
 
-/// `UPDATE_GOLDEN=1 cargo test -p mcad-agent golden` rewrites the file; review the diff.
+/// `MCAD_BLESS=1 cargo test -p mcad-agent golden` rewrites the file; review the diff.
 #[track_caller]
 fn check_golden(report: &Report, golden: &str) {
     let path = format!("{}/tests/golden/{golden}", env!("CARGO_MANIFEST_DIR"));
     let json = serde_json::to_string_pretty(report).unwrap() + "\n";
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("MCAD_BLESS").is_some() {
         std::fs::write(&path, &json).unwrap();
     }
     assert_eq!(json, std::fs::read_to_string(&path).unwrap(), "{path}");
 }
 
-fn says(devices: &[Device], held: &[(&str, &[usize])]) -> Says {
-    let mut says = Says::default();
+fn responses(devices: &[Device], held: &[(&str, &[usize])]) -> Responses {
+    let mut responses = Responses::default();
     for (pod, indices) in held {
         let ids: Vec<&str> = indices.iter().map(|index| &*devices[*index].uuid).collect();
-        says.assign("ml", pod, "main", "nvidia.com/gpu", &ids);
+        responses.assign("ml", pod, "main", "nvidia.com/gpu", &ids);
     }
-    says
+    responses
 }
 
-/// The worked example of the accounting rules: eight installed, four requested, one of these broke in its pod's hands.
+/// The worked example of the accounting rules: eight installed, four requested, one of these broke while its pod held
+/// it.
 #[test]
 fn golden_report_of_a_gpu_that_broke_in_a_pods_hands() {
     let mut scenario = Scenario::of(8, "H100 80GB HBM3");
@@ -136,8 +138,8 @@ fn golden_report_of_a_gpu_that_broke_in_a_pods_hands() {
         let (memory_bytes, utilization) = (Some(20 << 30), Some(Level::Steady(share)));
         scenario.devices[index].processes = vec![Process { pid, memory_bytes, utilization, ..Process::default() }];
     }
-    let says = says(&scenario.devices, &[("train-0", &[0, 1]), ("train-1", &[2, 3])]);
-    let mut node = Node::new(&scenario, says);
+    let responses = responses(&scenario.devices, &[("train-0", &[0, 1]), ("train-1", &[2, 3])]);
+    let mut node = Node::new(&scenario, responses);
     (0..8).for_each(|index| node.on_bus(&format!("0000:{:02x}:00.0", 0x18 + index)));
     for pid in [4000, 4001] {
         node.process(pid, &format!("/kubepods/burstable/pod{UID}/{id}"));
@@ -159,7 +161,7 @@ fn golden_report_of_a_gpu_that_broke_in_a_pods_hands() {
     assert!(assigned.iter().any(|id| id == broken[0]), "the broken one is known to be assigned");
 }
 
-/// One GPU of a tray could not be given its place in the fabric. Another has errors on its NVLinks and less bandwidth, and works.
+/// One GPU of a tray could not join the fabric. Another has errors on its NVLinks and less bandwidth, and works.
 #[test]
 fn golden_report_of_a_sick_gpu_in_a_tray_of_eight() {
     let mut scenario = Scenario::of(8, "H100 80GB HBM3");
@@ -168,8 +170,8 @@ fn golden_report_of_a_sick_gpu_in_a_tray_of_eight() {
     let mut links = scenario.devices[5].nvlinks();
     (links[4].replay, links[11].replay, links[11].crc_data) = (1200, 34, 7);
     (scenario.devices[5].nvlinks, scenario.devices[5].fabric_health) = (Some(links), Some(0x1a9));
-    let says = says(&scenario.devices, &[("train-0", &[0, 1]), ("train-1", &[3, 4])]);
-    let mut node = Node::new(&scenario, says);
+    let responses = responses(&scenario.devices, &[("train-0", &[0, 1]), ("train-1", &[3, 4])]);
+    let mut node = Node::new(&scenario, responses);
     (0..8).for_each(|index| node.on_bus(&format!("0000:{:02x}:00.0", 0x18 + index)));
     let report = node.report();
     check_golden(&report, "report-gpu-sick-in-tray.json");
@@ -179,12 +181,12 @@ fn golden_report_of_a_sick_gpu_in_a_tray_of_eight() {
     assert_eq!(sick[0].unhealthy_reasons, ["fabric_failed", "fabric_route_unhealthy"]);
 }
 
-/// The same from the device plugin on: nobody tells kubelet but the plugin.
+/// The same from the device plugin on: kubelet knows only what the plugin reports.
 #[test]
 fn a_gpu_that_a_device_plugin_handed_out_is_known_to_be_assigned_after_it_broke() {
     const GPU: &str = "nvidia.com/gpu";
     let mut scenario = Scenario::of(8, "H100 80GB HBM3");
-    let mut node = Node::new(&scenario, Says::default());
+    let mut node = Node::new(&scenario, Responses::default());
     let found = Inventory::new(&scenario);
     let devices = |scenario: &Scenario| found.devices(scenario, Listing::default()).remove(GPU).unwrap();
     let plugin = DevicePlugin::start(node.directory.path(), GPU, devices(&scenario)).unwrap();
@@ -218,8 +220,8 @@ fn golden_report_of_mig_instances_and_a_lost_gpu() {
     scenario.devices[0] = Device::of(0, "A100-SXM4-80GB").in_smallest_instances();
     scenario.devices[3].lost = true;
     let instances = scenario.devices[0].mig.clone().unwrap();
-    let mut says = says(&scenario.devices, &[("train-0", &[1])]);
-    says.assign("ml", "notebook", "main", "nvidia.com/mig-1g.10gb", &[&instances[2].uuid]);
+    let mut responses = responses(&scenario.devices, &[("train-0", &[1])]);
+    responses.assign("ml", "notebook", "main", "nvidia.com/mig-1g.10gb", &[&instances[2].uuid]);
     scenario.devices[0].processes = vec![Process {
         pid: 4000,
         memory_bytes: Some(2 << 30),
@@ -227,18 +229,40 @@ fn golden_report_of_mig_instances_and_a_lost_gpu() {
         compute_instance: Some(0),
         ..Process::default()
     }];
-    let mut node = Node::new(&scenario, says);
+    let mut node = Node::new(&scenario, responses);
     (0..4).for_each(|index| node.on_bus(&format!("0000:{:02x}:00.0", 0x18 + index)));
     node.process(4000, &format!("/kubepods/pod{UID}/{}", "c".repeat(64)));
     check_golden(&node.report(), "report-gpu-mig.json");
 }
 
+/// Kubelet knows the devices of claims by their driver's names, and by no resource of the node.
+#[test]
+fn golden_report_of_gpus_that_are_held_through_claims() {
+    let mut scenario = Scenario::of(4, "H100 80GB HBM3");
+    scenario.clock_s = Some(100.0);
+    let gpu = |device| Allocated { driver: "gpu.nvidia.com", pool: "gpu-17", device, share_id: None };
+    let mut responses = Responses::default();
+    responses.assign_claim("ml", "train-0", "main", "train-0-gpus", &[gpu("gpu-0"), gpu("gpu-1")]);
+    let share = Allocated { share_id: Some("8f6d0c2e-7a51-4e0b-9d53-1c2b3a4d5e6f"), ..gpu("gpu-2") };
+    responses.assign_claim("ml", "notebook", "main", "shared", &[share]);
+    let mut node = Node::new(&scenario, responses);
+    (0..4).for_each(|index| node.on_bus(&format!("0000:{:02x}:00.0", 0x18 + index)));
+    node.report();
+    let report = node.report();
+    check_golden(&report, "report-gpu-claims.json");
+    let assigned = report.assignments.unwrap().assigned;
+    let claimed: Vec<_> = assigned.iter().map(|one| (&*one.pod, &*one.device, one.held_ns)).collect();
+    let held = Some(10 * SECOND);
+    assert_eq!(claimed, [("notebook", "gpu-2", held), ("train-0", "gpu-0", held), ("train-0", "gpu-1", held)]);
+    assert!(assigned.iter().all(|one| one.resource.is_empty() && one.device_ids.is_empty()), "{assigned:?}");
+}
+
 #[test]
 fn a_gpu_is_unassigned_in_the_first_report_after_its_pod_ended() {
     let scenario = Scenario::of(2, "L4");
-    let mut node = Node::new(&scenario, says(&scenario.devices, &[("a", &[0]), ("b", &[1])]));
+    let mut node = Node::new(&scenario, responses(&scenario.devices, &[("a", &[0]), ("b", &[1])]));
     assert_eq!(node.report().assignments.unwrap().assigned.len(), 2);
-    node.kubelet.pod_resources().says().end("ml", "a");
+    node.kubelet.pod_resources().responses().end("ml", "a");
     let assigned = node.report().assignments.unwrap().assigned;
     assert_eq!(assigned.len(), 1);
     assert_eq!((assigned[0].pod.as_str(), assigned[0].held_ns), ("b", Some(10 * SECOND)));
@@ -248,9 +272,9 @@ fn a_gpu_is_unassigned_in_the_first_report_after_its_pod_ended() {
 fn what_does_not_answer_is_absent_with_its_reason_and_the_rest_is_there() {
     let mut scenario = Scenario::of(2, "L4");
     scenario.driver.loaded = false;
-    let mut node = Node::new(&scenario, Says::default());
+    let mut node = Node::new(&scenario, Responses::default());
     node.on_bus("0000:18:00.0");
-    node.kubelet.pod_resources().says().errors = vec![("List", tonic::Code::Internal)];
+    node.kubelet.pod_resources().responses().errors = vec![("List", tonic::Code::Internal)];
     let report = node.report();
     let absences: Vec<_> = report.absences.iter().map(|one| (&*one.source, &*one.reason)).collect();
     assert_eq!(absences, [("assignments", "kubelet"), ("gpus", "no_driver")]);
@@ -258,11 +282,12 @@ fn what_does_not_answer_is_absent_with_its_reason_and_the_rest_is_there() {
     assert_eq!(report.machine.unwrap().cpus_online, Some(2));
 }
 
-/// What a library or a kubelet makes up costs its own part of the report; an aggregator would refuse all of it.
+/// Invalid data of a library or of kubelet affects only its own part of the report; an aggregator would reject the
+/// whole report.
 #[test]
 fn a_part_that_no_aggregator_takes_is_left_out_and_said_and_the_rest_is_there() {
-    let check = |scenario: &Scenario, says: Says, part: &str, reason: &str| {
-        let report = Node::new(scenario, says).report();
+    let check = |scenario: &Scenario, responses: Responses, part: &str, reason: &str| {
+        let report = Node::new(scenario, responses).report();
         let absences: Vec<_> = report.absences.iter().map(|one| (&*one.source, &*one.reason)).collect();
         assert_eq!(absences, [(part, reason)]);
         assert_eq!((report.gpus.is_none(), report.assignments.is_none()), (part == "gpus", part == "assignments"));
@@ -270,12 +295,17 @@ fn a_part_that_no_aggregator_takes_is_left_out_and_said_and_the_rest_is_there() 
     };
     let mut twice = Scenario::of(2, "L4");
     twice.devices[1].uuid = twice.devices[0].uuid.clone();
-    check(&twice, Says::default(), "gpus", "malformed");
+    check(&twice, Responses::default(), "gpus", "malformed");
     let mut nameless = Scenario::of(2, "L4");
     nameless.devices[1].uuid.clear();
-    check(&nameless, Says::default(), "gpus", "malformed");
-    check(&Scenario::of(600, "L4"), Says::default(), "gpus", "too_large");
-    let mut says = Says::default();
-    says.assign("ml", &"p".repeat(300), "main", "nvidia.com/gpu", &["GPU-1"]);
-    check(&Scenario::of(2, "L4"), says, "assignments", "malformed");
+    check(&nameless, Responses::default(), "gpus", "malformed");
+    check(&Scenario::of(600, "L4"), Responses::default(), "gpus", "too_large");
+    let mut responses = Responses::default();
+    responses.assign("ml", &"p".repeat(300), "main", "nvidia.com/gpu", &["GPU-1"]);
+    check(&Scenario::of(2, "L4"), responses, "assignments", "malformed");
+    let mut responses = Responses::default();
+    let device = "g".repeat(300);
+    let device = Allocated { driver: "gpu.nvidia.com", pool: "gpu-17", device: &device, share_id: None };
+    responses.assign_claim("ml", "train-0", "main", "gpus", &[device]);
+    check(&Scenario::of(2, "L4"), responses, "assignments", "malformed");
 }

@@ -1,5 +1,5 @@
-//! The agent where the kernel's description of its types is missing, cut, garbled or of another kernel: it reads files, says why, and
-//! gives the same figures.
+//! The agent when the kernel's BTF is missing, cut, garbled or of another kernel: it reads files, logs why, and reports
+//! the same values.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use std::fs;
@@ -9,7 +9,7 @@ use mcad_wire::report::Report;
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// One sample of the agent with these bytes for the kernel's BTF; none: there is no such file. Also its log.
+/// One sample of the agent with these bytes as the kernel's BTF (`None`: the file does not exist), and its log.
 fn once(btf: Option<&[u8]>) -> (Report, String) {
     let sys = tempfile::tempdir().unwrap();
     fs::create_dir_all(sys.path().join("kernel/btf")).unwrap();
@@ -26,7 +26,7 @@ fn once(btf: Option<&[u8]>) -> (Report, String) {
     (serde_json::from_slice(&output.stdout).unwrap(), log)
 }
 
-/// This kernel's own, with a name in it replaced by another of the same length.
+/// This kernel's BTF, with one name replaced by another of the same length.
 fn renamed(from: &str, to: &str) -> Option<Vec<u8>> {
     let mut btf = fs::read(BTF).ok()?;
     let whole = |name: &str| [&[0], name.as_bytes(), &[0]].concat();

@@ -1,4 +1,5 @@
-//! A library that hangs or ends its process, through the agent's own binary: it costs the GPUs' part of the reports, and nothing else.
+//! A library that hangs or ends its process, with the agent's own binary: only the GPUs' part of the reports is
+//! affected.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use std::fs;
@@ -12,10 +13,11 @@ use mcad_wire::report::Report;
 use prost::Message as _;
 use tempfile::TempDir;
 
-/// More than any of these cases takes: waits after an end are 1, 2, 4 … seconds, and a report is sent ten times a second.
+/// More than any of these cases takes: the waits after an end are 1, 2, 4 … seconds, and ten reports are sent per
+/// second.
 const REPORTS_AT_MOST: usize = 1200;
 
-/// A running agent with fake-nvml, and the aggregator's end of its connection.
+/// A running agent with fake-nvml, and the aggregator's side of its connection.
 struct Agent {
     _directory: TempDir,
     installation: Installation,
@@ -41,7 +43,7 @@ impl Agent {
         let mut process = Command::new(env!("CARGO_BIN_EXE_mcad-agent"))
             .args(["--aggregator", &url, "--interval", "100ms", "--cgroup-source", "files", "--listen", "127.0.0.1:0"])
             .args(["--nvml", installation.library().to_str().unwrap(), "--nvml-patience", "1s"])
-            .env_remove("MCAD_LOG")
+            .env_remove("RUST_LOG")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -53,7 +55,7 @@ impl Agent {
         Self { _directory: directory, installation, process, connection: BufReader::new(connection), own_port }
     }
 
-    /// The next report, which is taken.
+    /// Reads the next report and accepts it.
     fn report(&mut self) -> Report {
         let mut length = 0;
         loop {
@@ -71,7 +73,7 @@ impl Agent {
         Report::decode(&*body).unwrap()
     }
 
-    /// The first report that is so; others are there as well, whatever they say of GPUs.
+    /// The first report that fits. Reports before it must be complete except for the GPUs.
     fn report_that(&mut self, what: &str, fits: impl Fn(&Report) -> bool) -> Report {
         let mut last = Report::default();
         for _ in 0..REPORTS_AT_MOST {
@@ -89,7 +91,7 @@ impl Agent {
         self.report_that("it has two GPUs", |report| report.gpus.as_ref().is_some_and(|gpus| gpus.devices.len() == 2))
     }
 
-    /// What the agent counts of ended processes, by this reason.
+    /// The agent's counter of ended processes with this reason.
     fn ends(&self, reason: &str) -> u64 {
         let mut stream = TcpStream::connect(&self.own_port).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
@@ -120,7 +122,8 @@ fn hanging(call: &str) -> Scenario {
     Scenario { hangs: vec![Hang { call: call.to_owned(), ..Hang::default() }], ..two_gpus() }
 }
 
-/// The library is broken, from the start or only now; the agent goes on without GPUs, says why, and has them back when it is mended.
+/// The library is broken, from the start or later. The agent continues without GPUs, reports why, and reports the GPUs
+/// again when the library works again.
 fn check(broken: &Scenario, absence: &str, end: &str) {
     let well = two_gpus();
     for from_the_start in [true, false] {
@@ -215,7 +218,7 @@ fn the_process_that_calls_nvml_has_no_rights_and_nothing_of_the_agents_open() {
     assert_eq!(open.iter().filter(|name| name.starts_with("socket:")).count(), 1, "{open:?}");
 }
 
-/// Killed, it has no time to end what it started, and a call that hangs does not notice that nobody waits for it any more.
+/// A killed agent has no time to end its processes, and a call that hangs does not notice that the agent is gone.
 #[test]
 fn the_process_that_calls_nvml_ends_with_the_agent_also_while_it_hangs() {
     for scenario in [two_gpus(), hanging("dlopen")] {
@@ -224,7 +227,7 @@ fn the_process_that_calls_nvml_ends_with_the_agent_also_while_it_hangs() {
         let worker = agent.worker().unwrap();
         agent.process.kill().unwrap();
         agent.process.wait().unwrap();
-        // Gone, or a zombie until init looks after it.
+        // Gone, or a zombie until init reaps it.
         let ended = || {
             let stat = fs::read_to_string(format!("/proc/{worker}/stat")).unwrap_or_default();
             stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with(['Z', 'X']))
@@ -253,14 +256,14 @@ fn one_sample_alone_has_its_gpus_by_a_process_of_their_own_and_outlives_it() {
     installation.set(&crashing("dlopen", How::Segfault)).unwrap();
     let (report, log) = once();
     assert_eq!((report.gpus, report.absences[0].reason.as_str()), (None, "crashed"));
-    assert!(log.contains("the process that calls NVML was ended by signal 11"), "{log}");
+    assert!(log.contains("the process that calls NVML was killed by signal 11"), "{log}");
 }
 
-/// For the test below, which is started once more: descendants whose parents have ended become its own.
+/// For the test below, which starts itself again: descendants whose parents have ended become its own children.
 const LOOK_AFTER: &str = "MCAD_LOOK_AFTER_DESCENDANTS";
 
-/// A person's `kubectl exec … mcad-agent --once` is nobody's child in the container: what it leaves stays, as its first process, the agent that
-/// runs, looks after its own children alone.
+/// `kubectl exec … mcad-agent --once` has no parent in the container that reaps its children: what it leaves behind
+/// stays, because the container's first process, the running agent, reaps only its own children.
 #[test]
 fn one_sample_alone_leaves_no_process_behind() {
     if std::env::var_os(LOOK_AFTER).is_none() {
@@ -295,5 +298,5 @@ fn nobody_but_the_agent_starts_it() {
         Command::new(env!("CARGO_BIN_EXE_mcad-agent")).arg("nvml-worker").stdin(Stdio::null()).output().unwrap();
     assert_eq!(worker.status.code(), Some(1));
     let said = String::from_utf8_lossy(&worker.stderr).into_owned();
-    assert!(said.contains("the agent itself starts `nvml-worker`"), "{said}");
+    assert!(said.contains("only the agent starts `nvml-worker`"), "{said}");
 }

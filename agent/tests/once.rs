@@ -1,4 +1,4 @@
-//! The binary as people run it, on this machine's own kernel.
+//! The binary as users run it, on this machine's own kernel.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use std::fs;
@@ -26,14 +26,14 @@ fn log(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A cgroup of its own in this machine's cgroup v2 tree, with a process in it that never rests.
+/// A cgroup in this machine's cgroup v2 tree, with a process in it that uses CPU all the time.
 struct BusyCgroup {
     path: PathBuf,
     process: Child,
 }
 
 impl BusyCgroup {
-    /// `None`, said aloud, where this machine has no cgroup v2 or does not let us make one.
+    /// `None`, with a message, if this machine has no cgroup v2 or a cgroup cannot be created.
     fn new() -> Option<Self> {
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let CgroupMount::At(root) = cgroup_mount::find(&mountinfo) else {
@@ -48,7 +48,7 @@ impl BusyCgroup {
         let process = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
         let busy = Self { path, process };
         fs::write(busy.path.join("cgroup.procs"), busy.process.id().to_string()).unwrap();
-        // The kernel's own counter says when there is something to compare.
+        // The kernel's own counter shows when there is something to compare.
         while busy.cpu_ns() < 50_000_000 {
             std::thread::yield_now();
         }
@@ -100,7 +100,7 @@ fn figures_of_the_machine_lie_between_those_before_and_after() {
     let after = busy_ticks();
     let report = report(&output);
     let machine = report.machine.unwrap();
-    // Linux has had 100 ticks of user space's clock a second on every architecture that we build for.
+    // On every architecture that we build for, Linux counts 100 ticks of USER_HZ per second.
     let ticks = machine.cpu_busy_ns.unwrap() / 10_000_000;
     assert!(before <= ticks && ticks <= after, "{before} <= {ticks} <= {after}");
     assert_eq!(machine.cpus_online, u32::try_from(std::thread::available_parallelism().unwrap().get()).ok());
@@ -123,7 +123,7 @@ fn the_node_is_named_by_flag_then_environment_then_host() {
     assert_eq!(report(&once().env_remove("NODE_NAME").output().unwrap()).node, host.trim().to_lowercase());
 }
 
-/// A `/proc` whose mountinfo has these lines, and nothing else.
+/// A `/proc` that contains only a mountinfo with these lines.
 fn proc_root(mountinfo: &str) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("self")).unwrap();
@@ -186,7 +186,7 @@ fn sigterm_ends_the_agent_cleanly_also_while_the_aggregator_hangs() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // The first report arrives and is taken, the second is never answered.
+    // The first report arrives and is accepted, the second gets no response.
     let (mut connection, _) = aggregator.accept().unwrap();
     let mut received = Vec::new();
     wait_for_reports(&mut connection, &mut received, 1);

@@ -1,4 +1,5 @@
-//! Pods' totals over an agent that is killed and started again, as an aggregator is told them: real cgroups, a real process in them.
+//! The totals of pods after the agent is killed and started again, as an aggregator receives them: real cgroups with a
+//! real process.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use std::fs;
@@ -11,17 +12,18 @@ use mcad_agent::cgroup_mount::{self, CgroupMount};
 use mcad_wire::report::Report;
 use prost::Message as _;
 
-/// The UIDs of a pod that lives and of one that ends, which other tests do not have: an agent sees all pods of the machine.
+/// The UIDs of a pod that lives and of one that ends. Other tests use other UIDs, because an agent sees all pods of the
+/// machine.
 fn uids(source: &str) -> [String; 2] {
     let last = if source == "files" { "f" } else { "a" };
     ["0b0a3c6e", "1c1b4d7f"].map(|first| format!("{first}-5d8e-4a3f-9c1d-7e6f5a4b3c2{last}"))
 }
 
-/// Kubelet's tree in a cgroup of this test's own, removed with it.
+/// Kubelet's tree in a cgroup of this test, removed with the test.
 struct Tree(PathBuf);
 
 impl Tree {
-    /// `None`, said aloud, where this machine has no cgroup v2 or does not let us make one.
+    /// `None`, with a message, if this machine has no cgroup v2 or a cgroup cannot be created.
     fn new(name: &str) -> Option<Self> {
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let CgroupMount::At(root) = cgroup_mount::find(&mountinfo) else {
@@ -57,7 +59,7 @@ impl Drop for Tree {
     }
 }
 
-/// A container with a process that never rests.
+/// A container with a process that uses CPU all the time.
 struct Container {
     path: PathBuf,
     process: Child,
@@ -87,11 +89,11 @@ impl Drop for Container {
 fn cpu_ns(pod: &Path) -> u64 {
     let stat = fs::read_to_string(pod.join("cpu.stat")).unwrap();
     let usage = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap();
-    // Up to the next microsecond, which the file cuts off.
+    // Up to the next microsecond, because the file truncates.
     (usage.parse::<u64>().unwrap() + 1) * 1000
 }
 
-/// An agent, and the aggregator's end of its connection.
+/// An agent, and the aggregator's side of its connection.
 struct Agent {
     process: Child,
     connection: BufReader<TcpStream>,
@@ -111,7 +113,7 @@ impl Agent {
         Self { process, connection: BufReader::new(connection) }
     }
 
-    /// The next report, which is taken.
+    /// Reads the next report and accepts it.
     fn report(&mut self) -> Report {
         let mut length = 0;
         loop {
@@ -130,14 +132,14 @@ impl Agent {
         Report::decode(&*body).unwrap()
     }
 
-    /// As SIGKILL ends it: nothing more is written.
+    /// Ends it with SIGKILL: it writes nothing more.
     fn kill(mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 }
 
-/// CPU time and waits of a pod, living or ended.
+/// CPU time and run-queue wait of a pod, living or ended.
 fn totals(report: &Report, uid: &str) -> Option<(u64, Option<u64>)> {
     let cgroups = report.cgroups.as_ref()?;
     let living = cgroups.cgroups.iter().find(|cgroup| cgroup.pod_uid == uid && cgroup.container_id.is_empty());
@@ -161,7 +163,7 @@ fn check(source: &str) {
             let report = agent.report();
             let truth = [cpu_ns(&living), if passing.is_some() { cpu_ns(&ended) } else { ended_ns }];
             for (at, uid) in uids.iter().enumerate() {
-                // One that went while a sample was taken may be missing once.
+                // A pod that ended while a sample was taken may be missing once.
                 let Some(now) = totals(&report, uid) else { continue };
                 assert!(now.0 >= before[at].0, "{uid}: {now:?} after {:?} in life {life}", before[at]);
                 assert!(
@@ -172,7 +174,7 @@ fn check(source: &str) {
                 assert!(now.0 <= truth[at], "{uid}: {now:?} of {} in life {life}", truth[at]);
                 before[at] = (now.0, now.1.or(before[at].1));
             }
-            // Containers restart inside the pod, under each agent and between two.
+            // Containers restart in the pod, under each agent and between two agents.
             if round % 3 == 2 {
                 drop(container.take());
                 container = Some(Container::start(&living, life * 10 + round));
@@ -184,7 +186,7 @@ fn check(source: &str) {
         }
         agent.kill();
     }
-    // In the end both are known, and the one that ended was told of by agents that never saw it.
+    // At the end both pods are known; the ended one was reported by agents that never saw it.
     let mut agent = Agent::start(state_dir.path(), source);
     let last = agent.report();
     agent.kill();

@@ -1,4 +1,5 @@
-//! The agent with fewer rights than root has: which tier it chooses, what it says, and what it keeps while it runs.
+//! The agent with fewer rights than root: which source it chooses, what it logs, and which rights it keeps while it
+//! runs.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use std::fs;
@@ -14,7 +15,7 @@ use mcad_wire::report::Report;
 use prost::Message as _;
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 
-/// Whether probes can be had here at all; else said aloud.
+/// Whether probes can be used on this machine; prints a message if not.
 fn has_probes() -> bool {
     let mounted = fs::read_to_string("/proc/self/mountinfo").unwrap().contains(" - cgroup2 ");
     let facts = KernelFacts::learn("/proc".as_ref(), "/sys".as_ref(), probe::built_in(), mounted);
@@ -25,7 +26,7 @@ fn has_probes() -> bool {
     plan == CgroupPlan::Bpf
 }
 
-/// The agent, started by root with no more than these capabilities.
+/// The agent, started by root with only these capabilities.
 fn agent_with(kept: CapabilitySet) -> Command {
     let mut agent = Command::new(env!("CARGO_BIN_EXE_mcad-agent"));
     let bound = move || {
@@ -37,9 +38,9 @@ fn agent_with(kept: CapabilitySet) -> Command {
         }
         Ok(())
     };
-    // SAFETY: between fork and exec it makes system calls only.
+    // SAFETY: between fork and exec it only makes system calls.
     unsafe { agent.pre_exec(bound) };
-    agent.env_remove("NODE_NAME").env("MCAD_LOG", "info");
+    agent.env_remove("NODE_NAME").env("RUST_LOG", "info");
     agent
 }
 
@@ -68,7 +69,7 @@ fn without_rights_files_are_read_and_it_is_said_once_with_what_to_do() {
     assert_eq!(asked.status.code(), Some(1), "what was asked for by name can't be had");
 }
 
-/// Ends the agent also when an assertion fails.
+/// Ends the agent even if an assertion fails.
 struct Running(Child);
 
 impl Drop for Running {
@@ -78,7 +79,7 @@ impl Drop for Running {
     }
 }
 
-/// Takes the next report.
+/// Reads the next report and accepts it.
 fn take_report(connection: &mut BufReader<TcpStream>) -> Report {
     let mut length = 0;
     loop {

@@ -1,6 +1,7 @@
-//! What a compromised agent can do to its node: each call by a root without capabilities, first as it was, then within the sandbox.
+//! What a compromised agent can do to its node: each call is made by root without capabilities, first without the
+//! sandbox, then in it.
 //!
-//! The calls are made by this test's own program, started once more as the one who tries (`trial`).
+//! This test's own program makes the calls: it is started once more as `trial`.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use std::collections::BTreeMap;
@@ -19,16 +20,17 @@ use mcad_agent::rights;
 use mcad_agent::sandbox::{self, Enforced, Paths};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal};
 
-/// For the one who tries: whose process to reach, a folder of its own, whether and how it is confined.
+/// Parameters of `trial`: the process to access, a folder of its own, and whether and how it is restricted.
 const VICTIM: &str = "MCAD_TRIAL_VICTIM";
 const STATE: &str = "MCAD_TRIAL_STATE";
 const CONFINED: &str = "MCAD_TRIAL_CONFINED";
 
-/// How it is confined: as this kernel can, or as one without Landlock, which would hide what the filter lets through.
+/// How it is restricted: as this kernel supports it, or as a kernel without Landlock, because Landlock would hide what
+/// the filter allows.
 const AS_THE_KERNEL_CAN: &str = "as-the-kernel-can";
 const FILTER_ALONE: &str = "filter-alone";
 
-/// A process of root without capabilities, as kubelet's and the runtime's helpers may be; killed with the test.
+/// A process of root without capabilities, like helpers of kubelet and the runtime; killed with the test.
 struct Victim(Child);
 
 impl Drop for Victim {
@@ -43,13 +45,13 @@ impl Victim {
         let mut command = Command::new("sleep");
         command.arg("600").env("SECRET", "of-somebody-else").stdin(Stdio::null()).stdout(Stdio::null());
         command.process_group(0);
-        // SAFETY: between fork and exec it makes system calls only.
+        // SAFETY: between fork and exec it only makes system calls.
         unsafe { command.pre_exec(|| rights::give_up().map(drop).map_err(io::Error::other)) };
         Self(command.spawn().unwrap())
     }
 }
 
-/// Tries everything and prints a line for each: the name, and `allowed` or the error.
+/// Makes all attempts and prints a line for each: the name, and `allowed` or the error.
 #[test]
 fn trial() {
     let Ok(victim) = std::env::var(VICTIM) else { return };
@@ -84,7 +86,7 @@ fn trial() {
     }
 }
 
-/// From here on this thread's kernel has no Landlock: it answers that it does not know the call.
+/// Simulates a kernel without Landlock for this thread: the system call returns that it does not exist.
 fn take_landlock_away() {
     let one = |code: u32, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf, k };
     let returns = libc::BPF_RET | libc::BPF_K;
@@ -100,11 +102,11 @@ fn take_landlock_away() {
     assert_eq!(answer, 0, "{}", io::Error::last_os_error());
 }
 
-/// What reaches the victim or the node, and last what the agent must go on doing.
+/// Attempts that affect the victim or the node, and then what the agent must still be able to do.
 fn attempts(victim: i32, state: &Path) -> Vec<(&'static str, io::Result<()>)> {
     let pid = Pid::from_raw(victim).unwrap();
     let of = |name: &str| PathBuf::from(format!("/proc/{victim}/{name}"));
-    // A stopped victim goes on, a running one does not notice.
+    // A stopped process continues, a running one does not notice.
     let signal = Signal::CONT;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
     let beside = |name: &str| state.join("own").join(name);
@@ -159,30 +161,30 @@ fn attempts(victim: i32, state: &Path) -> Vec<(&'static str, io::Result<()>)> {
     ]
 }
 
-/// A system call with numbers for arguments; those that are not given are 0.
+/// A system call with numbers as arguments; missing ones are 0.
 fn call(number: libc::c_long, [a, b, c]: [i32; 3]) -> io::Result<()> {
     let rest: libc::c_long = 0;
-    // SAFETY: none of those that are tried takes an address in these places, or one that is not 0.
+    // SAFETY: none of the attempted calls takes an address in these arguments, or one that is not 0.
     let answer = unsafe {
         libc::syscall(number, libc::c_long::from(a), libc::c_long::from(b), libc::c_long::from(c), rest, rest, rest)
     };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Of the kernel's headers.
+/// From the kernel's headers.
 const F_SETSIG: i32 = 10;
 const F_SETOWN_EX: i32 = 15;
 const FIOSETOWN: i32 = 0x8901;
 const SIOCSPGRP: i32 = 0x8902;
 
-/// Its owner is signalled when something can be read; that needs no more than to be of the same user.
+/// The owner of a socket is signalled when something can be read; that only requires the same user.
 fn with_a_socket(attempt: impl Fn(i32) -> io::Result<()>) -> io::Result<()> {
     let (socket, _other) = UnixStream::pair()?;
     attempt(socket.as_raw_fd())
 }
 
 fn fcntl_setown_ex(fd: i32, victim: i32) -> io::Result<()> {
-    // `struct f_owner_ex`: a process, by its number.
+    // `struct f_owner_ex`: a process, by its id.
     let owner = [1, victim];
     // SAFETY: the owner outlives the call, which reads it.
     if unsafe { libc::fcntl(fd, F_SETOWN_EX, owner.as_ptr()) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -197,12 +199,13 @@ fn ioctl_owner(fd: i32, request: i32, victim: i32) -> io::Result<()> {
     }
 }
 
-/// A namespace of users, in which one has all capabilities: for a process of one thread alone, so in a child.
+/// Creates a user namespace, in which the process has all capabilities. Only a process with one thread can do so, so it
+/// is done in a child.
 fn unshare() -> io::Result<()> {
     let mut command = Command::new("/proc/self/exe");
     command.arg("--list").stdout(Stdio::null());
     let leave = || {
-        // SAFETY: it takes a number only.
+        // SAFETY: it only takes a number.
         if unsafe { libc::unshare(libc::CLONE_NEWUSER) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     };
     // SAFETY: between fork and exec it makes one system call.
@@ -210,9 +213,9 @@ fn unshare() -> io::Result<()> {
     command.status().map(drop)
 }
 
-/// A child, as the process that calls NVML is one, opens the memory of who started it.
+/// A child, like the process that calls NVML, opens the memory of its parent.
 fn memory_from_a_child() -> io::Result<()> {
-    // By this thread: the first one of a test has its capabilities still.
+    // The memory of this thread: the first thread of a test still has its capabilities.
     let (process, thread) = (std::process::id(), rustix::thread::gettid());
     let memory = CString::new(format!("/proc/{process}/task/{thread}/mem")).unwrap();
     let mut command = Command::new("/proc/self/exe");
@@ -230,7 +233,7 @@ fn memory_from_a_child() -> io::Result<()> {
     command.status().map(drop)
 }
 
-/// Beside the victim; of a process outside.
+/// The abstract socket of the victim, a process outside the sandbox.
 fn abstract_socket(victim: i32) -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("mcad-trial-{victim}"))
 }
@@ -252,7 +255,7 @@ fn sched_setaffinity(victim: i32) -> io::Result<()> {
 }
 
 fn ptrace(victim: i32) -> io::Result<()> {
-    // SAFETY: it takes numbers only.
+    // SAFETY: it only takes numbers.
     let answer = unsafe { libc::ptrace(libc::PTRACE_SEIZE, victim, 0, 0) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -266,7 +269,7 @@ fn try_all(confined: Option<&str>) -> BTreeMap<String, String> {
     fs::create_dir(state.path().join("own")).unwrap();
     fs::write(state.path().join("own/file"), "x").unwrap();
     fs::write(state.path().join("secret"), "x").unwrap();
-    // As kubelet makes it: a link to a folder that changes.
+    // As kubelet creates it: a link to a folder that changes.
     fs::create_dir_all(state.path().join("trust/..first")).unwrap();
     fs::write(state.path().join("trust/..first/token"), "x").unwrap();
     symlink("..first", state.path().join("trust/..data")).unwrap();
@@ -304,7 +307,7 @@ fn a_compromised_agent_reaches_no_other_process_and_no_file_that_it_does_not_nee
         return;
     }
     let before = try_all(None);
-    // It is the sandbox that refuses: without it a root without capabilities may do all of this.
+    // The sandbox must be what denies the calls: without it, root without capabilities may make all of them.
     let refused: Vec<_> = before.iter().filter(|(_, outcome)| *outcome != "allowed").collect();
     assert_eq!(refused, Vec::<(&String, &String)>::new());
     for how in [FILTER_ALONE, AS_THE_KERNEL_CAN] {
@@ -327,7 +330,7 @@ fn a_compromised_agent_reaches_no_other_process_and_no_file_that_it_does_not_nee
     }
 }
 
-/// The agent's own binary, with all of its sources, as confined as it always is.
+/// The agent's own binary with all its sources, in its usual sandbox.
 #[test]
 fn within_the_sandbox_the_agent_reads_all_that_it_reports() {
     let directory = tempfile::tempdir().unwrap();
@@ -337,12 +340,12 @@ fn within_the_sandbox_the_agent_reads_all_that_it_reports() {
     let installation = fake_nvml::Installation::new(&library, root, &scenario).unwrap();
     let socket = root.join("pod-resources.sock");
     let kubelet = fake_kubelet::Kubelet::start(root, &socket).unwrap();
-    kubelet.pod_resources().says().assign("ml", "train-0", "main", "nvidia.com/gpu", &[&scenario.devices[0].uuid]);
+    kubelet.pod_resources().responses().assign("ml", "train-0", "main", "nvidia.com/gpu", &[&scenario.devices[0].uuid]);
     let output = Command::new(env!("CARGO_BIN_EXE_mcad-agent"))
         .arg("--once")
         .args([Path::new("--nvml"), installation.library(), Path::new("--pod-resources"), &socket])
         .args([Path::new("--state-dir"), root])
-        .env_remove("MCAD_LOG")
+        .env_remove("RUST_LOG")
         .output()
         .unwrap();
     let log = String::from_utf8_lossy(&output.stderr);

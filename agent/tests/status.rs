@@ -1,4 +1,4 @@
-//! `mcad-agent status` as a person runs it: in a terminal, in a pipe, and asking an agent that runs.
+//! `mcad-agent status` as users run it: in a terminal, in a pipe, and with a running agent.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use std::io::{BufRead as _, BufReader};
@@ -9,7 +9,7 @@ const AGENT: &str = env!("CARGO_BIN_EXE_mcad-agent");
 
 fn status(args: &[&str]) -> Output {
     let mut command = Command::new(AGENT);
-    command.args(args).env_remove("NODE_NAME").env_remove("MCAD_LOG");
+    command.args(args).env_remove("NODE_NAME").env_remove("RUST_LOG");
     command.output().unwrap()
 }
 
@@ -23,7 +23,7 @@ fn on_a_terminal(no_color: Option<&str>) -> String {
     let mut command = Command::new("script");
     let line = format!("{AGENT} --cgroup-source files status");
     command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::null()).env("TERM", "xterm");
-    command.env_remove("NO_COLOR").env_remove("MCAD_LOG").envs(no_color.map(|set| ("NO_COLOR", set)));
+    command.env_remove("NO_COLOR").env_remove("RUST_LOG").envs(no_color.map(|set| ("NO_COLOR", set)));
     text(&command.output().unwrap())
 }
 
@@ -44,7 +44,7 @@ fn a_terminal_gets_colours_and_bars_unless_they_are_unwanted() {
     assert!(plain.contains("Node ") && !plain.contains('\u{1b}') && !plain.contains('░'), "{plain:?}");
 }
 
-/// A running agent, its own port open; killed if the test ends before it.
+/// A running agent with its own port; killed if the test ends before it.
 struct Agent(Child, String);
 
 impl Drop for Agent {
@@ -56,17 +56,17 @@ impl Drop for Agent {
 
 impl Agent {
     fn start() -> (Self, TcpListener) {
-        // Takes its connections and never answers: what it has sampled is the agent's own all the same.
+        // Accepts connections and never responds: the agent still has its own samples.
         let aggregator = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", aggregator.local_addr().unwrap());
         let mut command = Command::new(AGENT);
         command.args(["--cgroup-source", "files", "--node-name", "n-2", "--interval", "100ms"]);
         command.args(["--aggregator", &url, "--listen", "127.0.0.1:0", "--report-cgroups", "all"]);
-        let mut child = command.env_remove("MCAD_LOG").stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.env_remove("RUST_LOG").stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let opened = lines.find(|line| line.contains("own port open")).unwrap();
         let address = opened.split("address=").nth(1).unwrap().to_owned();
-        // Who logs into a pipe that nobody reads would stop one day.
+        // A process whose log goes to a pipe that nothing reads would block at some time.
         std::thread::spawn(move || lines.for_each(drop));
         (Self(child, address), aggregator)
     }
@@ -76,7 +76,7 @@ impl Agent {
 fn an_agent_that_runs_tells_what_it_has_sampled() {
     let (mut agent, _aggregator) = Agent::start();
     let url = format!("http://{}", agent.1);
-    // It begins at its turn in the interval; two reports later there are rates.
+    // It begins at its offset in the interval; two reports later there are rates.
     let said = loop {
         assert!(agent.0.try_wait().unwrap().is_none(), "the agent has ended");
         let asked = status(&["status", "--from", &url]);
@@ -84,7 +84,7 @@ fn an_agent_that_runs_tells_what_it_has_sampled() {
             break text(&asked);
         }
     };
-    assert!(said.starts_with("Node n-2\nIts agent sampled "), "{said}");
+    assert!(said.starts_with("Node n-2\nThe agent sampled "), "{said}");
     assert!(said.contains(" s ago, over ") && !said.contains("unknown\n"), "{said}");
 }
 
@@ -95,6 +95,6 @@ fn an_agent_that_is_not_there_is_named() {
     let asked = status(&["status", "--from", &format!("http://{address}")]);
     let errors = String::from_utf8(asked.stderr).unwrap();
     assert_eq!((asked.status.code(), asked.stdout.as_slice()), (Some(1), &b""[..]));
-    assert!(errors.contains(&format!("no agent can be reached at {address}")), "{errors}");
+    assert!(errors.contains(&format!("cannot connect to an agent at {address}")), "{errors}");
     assert_eq!(status(&["status", "--from", "127.0.0.1:1"]).status.code(), Some(2));
 }

@@ -1,8 +1,8 @@
-//! What reading a dump costs, in JSON and in YAML, beside the bare parsers: `cargo bench -p mcad-aggregator --bench dump`. Of another
+//! Cost of reading a dump in JSON and in YAML, compared with the parsers alone: `cargo bench -p mcad-aggregator --bench dump`. For another
 //! size: `-- NODES PODS`.
 //!
-//! The files are written first, as kubectl writes them. Each way is measured by the clock and on a processor; memory is the most that was
-//! resident beyond what was before, so of the bare parsers it is the text, which these need whole.
+//! The files are written first, as by kubectl. Measured are wall time, CPU time and memory: the peak resident memory minus the memory
+//! before. The parsers alone need the whole text in memory.
 #![allow(clippy::unwrap_used, reason = "what is unwrapped was made here")]
 mod support;
 
@@ -17,7 +17,7 @@ use serde_json::Value;
 use support::objects::{Shape, node_json};
 use support::{begin, figure, forget_peak, megabytes, on_cpu, peak_bytes, resident_bytes, spell, timed};
 
-/// Some 100 MB of YAML.
+/// About 100 MB of YAML.
 const NODES: usize = 500;
 const PODS: usize = 8_000;
 
@@ -70,15 +70,15 @@ fn run<T>(what: &str, file: &Path, mut run: impl FnMut() -> T, budget: &str) {
     drop(made);
     let speed = bytes as f64 / 1e6 / on_cpu.as_secs_f64();
     figure(
-        &format!("{what}, {}: by the clock / on a processor", megabytes(bytes)),
+        &format!("{what}, {}: wall / CPU time", megabytes(bytes)),
         format!("{} / {}", spell(by_clock), spell(on_cpu)),
         "",
     );
-    figure("  on a processor", format!("{speed:.0} MB/s"), budget);
+    figure("  throughput by CPU time", format!("{speed:.0} MB/s"), budget);
     figure("  memory beyond before, at most", megabytes(memory), "");
 }
 
-/// Both files at once, so that no more than an object is in memory.
+/// Writes both files at once, so that only one object is in memory.
 fn write(nodes: usize, pods: usize, json: &Path, yaml: &Path) {
     let [mut json, mut yaml] = [json, yaml].map(|path| BufWriter::new(File::create(path).unwrap()));
     json.write_all(b"{\n    \"apiVersion\": \"v1\",\n    \"items\": [\n").unwrap();
@@ -99,7 +99,7 @@ fn write(nodes: usize, pods: usize, json: &Path, yaml: &Path) {
     yaml.write_all(b"kind: List\nmetadata:\n  resourceVersion: \"\"\n").unwrap();
 }
 
-/// With four spaces, as kubectl has it.
+/// With four spaces, as in kubectl.
 fn pretty(object: &Value) -> String {
     let mut text = Vec::new();
     let four = serde_json::ser::PrettyFormatter::with_indent(b"    ");

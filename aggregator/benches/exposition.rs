@@ -1,7 +1,7 @@
 //! Cost of writing `/metrics` for 10,000 nodes of 8 GPUs: `cargo bench -p mcad-aggregator --bench exposition`.
 //!
-//! The lines have the number and length of the budget (about 360,000, 42 MB); what is measured is the writer and the
-//! compression, without a snapshot and without a socket.
+//! The lines have the number and length of the budget (about 360,000, 42 MB). Measured are the writer and the compression, without a
+//! snapshot and without a socket.
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ static FAMILIES: [Family; 12] = [
     family("mcad_node_used_by_the_system"),
 ];
 
-/// Counts what it is handed and keeps none of it.
+/// A sink that counts and discards everything.
 #[derive(Default)]
 struct Discard(usize);
 

@@ -1,8 +1,8 @@
-//! What it costs a server to take reports at all, by HTTP/1.1 and by HTTP/2: `cargo bench -p mcad-aggregator --bench http`.
+//! Cost of only receiving reports by HTTP/1.1 and by HTTP/2: `cargo bench -p mcad-aggregator --bench http`.
 //!
-//! A server that reads a report's body and answers, no more: hyper with TLS 1.3 as the aggregator has them, on one thread of a
-//! process of its own. Agents have a kept connection each and send in turns, 1,000 reports a second. What the aggregator does
-//! beyond this is `cargo xtask bench-load`'s figure less this one.
+//! The server reads a report's body and answers: hyper with TLS 1.3 as in the aggregator, on one thread of a separate process.
+//! Each agent has a persistent connection, and they send in turns, 1,000 reports a second. The result of `cargo xtask bench-load`
+//! minus this one is the cost of the aggregator itself.
 #![allow(clippy::unwrap_used, reason = "what is unwrapped was made here")]
 #[path = "load/report.rs"]
 mod report;
@@ -35,11 +35,11 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 const AGENTS: usize = 2_000;
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Of one measurement.
+/// The duration of one measurement.
 const LASTS: Duration = Duration::from_secs(10);
 const ROUNDS: usize = 3;
 
-/// The aggregator's own.
+/// The same as in the aggregator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -73,7 +73,7 @@ fn main() {
     let servers = Protocol::ALL.map(Served::start);
     let sending = servers.each_ref().map(|server| agents.block_on(connect(server)));
     let mut found: [Vec<Duration>; 2] = Default::default();
-    // In turns: what the machine does meanwhile meets both.
+    // In turns, so that other load on the machine affects both.
     for round in 0..ROUNDS {
         for (at, server) in servers.iter().enumerate() {
             let before = server.cpu();
@@ -86,7 +86,7 @@ fn main() {
         let (least, most) = (times.quantile(0.0), times.quantile(1.0));
         let name = server.protocol.name();
         let spread = format!("{:.0} µs ({:.0} to {:.0})", micros(times.quantile(0.5)), micros(least), micros(most));
-        figure(&format!("{name}: on a processor, a report"), spread, "");
+        figure(&format!("{name}: CPU time of a report"), spread, "");
         let kib = (server.resident_bytes() - server.empty_bytes) as f64 / 1024.0 / AGENTS as f64;
         figure(&format!("{name}: resident, a connection"), format!("{kib:.1} KiB"), "≤ 48 KiB");
     }
@@ -158,7 +158,7 @@ struct Served {
     child: Child,
     address: SocketAddr,
     certificate: CertificateDer<'static>,
-    /// What it had before anybody was connected.
+    /// Its memory before the first connection.
     empty_bytes: u64,
 }
 
@@ -182,7 +182,7 @@ impl Served {
         new
     }
 
-    /// What its one thread has taken.
+    /// The CPU time of its one thread.
     fn cpu(&self) -> Duration {
         Duration::from_nanos(scheduled_ns(&self.child.id().to_string()).unwrap())
     }
@@ -192,7 +192,7 @@ impl Served {
     }
 }
 
-/// A kept connection.
+/// A persistent connection.
 #[derive(Clone)]
 enum Kept {
     Http1(Arc<Mutex<client::conn::http1::SendRequest<Full<Bytes>>>>),
@@ -224,7 +224,7 @@ async fn connect(server: &Served) -> Vec<Kept> {
     all
 }
 
-/// Each agent sends when it is its turn; how many reports that were.
+/// Lets the agents send in turns; returns the number of reports.
 async fn send(agents: &[Kept], round: usize) -> u32 {
     let began = Instant::now();
     let mut sending = JoinSet::new();

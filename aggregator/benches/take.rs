@@ -1,9 +1,9 @@
-//! What a report costs from its bytes to its node's view, step by step, without a network: `cargo bench -p mcad-aggregator --bench
+//! Cost of a report from its bytes to its node's view, step by step, without a network: `cargo bench -p mcad-aggregator --bench
 //! take`.
 //!
-//! The cluster is that of `cargo xtask bench-load`, whose figure is this one, and beside it what it takes to receive anything.
-//! Of few nodes all is near the processor; of 10,000 nothing is; and after a rest, as the thread has that takes reports, not even
-//! the program is.
+//! The cluster is that of `cargo xtask bench-load`, whose result is this cost plus that of receiving requests. With few nodes, all data
+//! is in the CPU's caches; with 10,000 nodes, none is; and after a rest, like that of the thread that handles reports, not even the
+//! program is.
 #![allow(clippy::unwrap_used, reason = "what is unwrapped was made here")]
 #[path = "load/objects.rs"]
 mod objects;
@@ -15,31 +15,25 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mcad_accounting::cluster::Cluster;
-use mcad_accounting::measure::{NamedPods, Places};
+use mcad_accounting::nodes::{Limits, Nodes};
 use mcad_accounting::object::{Kind, decode};
 use mcad_accounting::options::Options;
-use mcad_accounting::totals::Totals;
-use mcad_accounting::views::Views;
 use mcad_aggregator::clock::Clock;
 use mcad_aggregator::receive::receive;
-use mcad_aggregator::store::{Limits, Store};
 use prost::Message as _;
 use support::{begin, figure, resident_bytes, spell};
 
-/// The aggregator's own.
+/// The same as in the aggregator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 3] = [
     "decoded and checked",
-    "stored, if it is news",
-    "the pods that it names found",
-    "totals of AppWrappers",
-    "its node's view",
+    "stored, if it is news, with its pods found, totals of AppWrappers, its node's view",
     "dropped",
 ];
 
-/// Reports of each node before it is measured: each finds the one before then, and a view to replace.
+/// Reports of each node before the measurement: then each report has a predecessor and a view to replace.
 const WARM: u64 = 2;
 
 /// Prime, so that every node has its turn.
@@ -55,7 +49,7 @@ fn main() {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rests {
     No,
-    /// Before every twenty reports as long as it takes until twenty more have come, where 10,000 agents report every 10 s.
+    /// Before every twenty reports: the time in which twenty reports arrive from 10,000 agents that report every 10 s.
     BeforeTwenty,
 }
 
@@ -63,15 +57,14 @@ fn measure(nodes: usize, rests: Rests) {
     let objects = objects::all(nodes);
     let objects = objects.map(|(api_version, kind, object)| decode(Kind::named(api_version, kind).unwrap(), object));
     let cluster = Cluster::from_objects(objects.map(Result::unwrap));
-    let (clock, mut store) = (Clock::system(), Store::new(Limits::KUBERNETES));
-    let (mut totals, mut views) = (Totals::default(), Views::new(Options::default()));
+    let (clock, mut known) = (Clock::system(), Nodes::new(Limits::KUBERNETES, Options::default()));
     let before = resident_bytes();
     let mut spent = [Duration::ZERO; STEPS.len()];
     let reports = if rests == Rests::No { 100_000 } else { 20_000 };
     let last = WARM + (reports / nodes) as u64;
     for sequence in 1..=last {
         for turn in 0..nodes {
-            // Agents have their turns in no order, so neither is what is known of a node where the last one's was.
+            // Agents report in random order, so the state of the next node is not next to that of the last one in memory.
             let node = turn * STRIDE % nodes;
             let body = report::report(node, sequence, 0, 10_000).encode_to_vec();
             if rests == Rests::BeforeTwenty && sequence > WARM && turn.is_multiple_of(20) {
@@ -86,19 +79,10 @@ fn measure(nodes: usize, rests: Rests) {
             };
             let received = receive(&body).unwrap();
             step(0);
-            store.insert(&received, now).unwrap();
-            let stored = store.latest(&received.node).unwrap();
+            known.take(&cluster, (&received.node, &received.report, received.encoded()), now).unwrap();
             step(1);
-            let report = &received.report;
-            let named = NamedPods::find(&cluster, report, views.places(report.node).unwrap_or(&Places::default()));
+            drop(received);
             step(2);
-            totals.take(&cluster, report, &named, now);
-            step(3);
-            views.take(&cluster, &stored, report, &named);
-            step(4);
-            drop(named);
-            drop((received, stored));
-            step(5);
         }
     }
     let reports = (last - WARM) as u32 * nodes as u32;

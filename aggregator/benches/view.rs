@@ -1,7 +1,7 @@
-//! What the view of a cluster costs, 100,000 pods on 5,000 nodes: `cargo bench -p mcad-aggregator --bench view`.
+//! Cost of the state of a cluster with 100,000 pods on 5,000 nodes: `cargo bench -p mcad-aggregator --bench view`.
 //!
-//! The pods are read from text as the API server sends it, decoded as the watch decodes them, and taken in as the first list
-//! of a watch is. Beside it stands the same text as k8s-openapi's `Pod`, which a client keeps that does not choose fields.
+//! The pods are read from text as the API server sends it, decoded as by the watch, and applied like the first list of a watch. For
+//! comparison: the same text decoded to k8s-openapi's `Pod`, which a client keeps that does not select fields.
 #![allow(clippy::unwrap_used, reason = "what is unwrapped was made here")]
 mod support;
 
@@ -14,23 +14,23 @@ use support::objects::{Shape, node};
 use support::{Times, begin, figure, forget_peak, megabytes, peak_bytes, resident_bytes, spell, timed};
 
 const SHAPE: Shape = Shape { nodes: 5_000, pods_per_node: 20, appwrappers: 2_000 };
-/// Texts whose time is taken, each by itself.
+/// Texts that are timed one by one.
 const SAMPLES: usize = 20_000;
-/// What the machine does beside changes from one second to the next: the same is measured in so many rounds.
+/// Rounds of the same measurement, since other load on the machine varies from second to second.
 const ROUNDS: usize = 7;
 /// Events of each kind in a round.
 const EVENTS: usize = 2_000;
-/// As many as fit into memory beside the rest.
+/// As many as fit into memory with the rest.
 const PEERS: usize = 10_000;
 
-/// As the program has it.
+/// The same as in the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     begin("view: 100,000 pods on 5,000 nodes");
     let pod = |at| decode(&SHAPE.pod(at));
-    // Whatever a first decode leaves behind is not the view's.
+    // What the first decode allocates does not belong to the view.
     drop(pod(0));
 
     let before = resident_bytes();
@@ -68,12 +68,12 @@ fn main() {
             .collect();
         let each = (resident_bytes() - before) / peers.len() as u64;
         figure(&format!("{what}, 100,000 of them"), megabytes(each * 100_000), "");
-        // Given back, its memory would be the next one's, and not be counted.
+        // If freed, its memory would be reused by the next one and not be counted.
         kept.push(peers);
     }
 }
 
-/// What events cost, by kind: of each the median of the rounds' medians.
+/// The cost of events by kind: for each, the median of the medians of the rounds.
 fn events(cluster: &mut Cluster) {
     const KINDS: [&str; 5] = [
         "changes nothing that is kept",
@@ -86,7 +86,7 @@ fn events(cluster: &mut Cluster) {
     let mut most: [Vec<_>; KINDS.len()] = Default::default();
     let (mut yard, yardstick) = (Vec::new(), Yardstick::new());
     for round in 0..ROUNDS {
-        // Far apart, so that nothing is at hand from the sample before.
+        // Far apart, so that nothing is cached from the sample before.
         let some = || (0..EVENTS).map(|sample| SHAPE.pod((round * EVENTS + sample) * 7_919 % SHAPE.pods()));
         let ended = |text: String| text.replace(r#""phase":"Running""#, r#""phase":"Succeeded""#);
         let waiting = |text: String| {
@@ -130,7 +130,7 @@ fn events(cluster: &mut Cluster) {
     );
 }
 
-/// What the machine is at the moment: work that is always the same, and waits for memory as an event does.
+/// A yardstick for the machine at the moment: constant work that waits for memory like an event.
 struct Yardstick(Vec<u32>);
 
 impl Yardstick {

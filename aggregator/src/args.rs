@@ -1,4 +1,8 @@
-//! The command line of mcad-aggregator. Owns flags, their defaults and what they refuse; starts nothing.
+//! The command line of mcad-aggregator: flags, their defaults, and what they refuse. Nothing is started here.
+mod examples;
+
+pub mod kubeconfig;
+pub mod plugin;
 pub mod trust;
 
 use std::net::{IpAddr, SocketAddr};
@@ -9,105 +13,38 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use k8s_openapi::jiff::Timestamp;
 use mcad_accounting::options::accelerator::Accelerator;
+use mcad_accounting::options::driver_resource::DriverResource;
+use mcad_accounting::options::pool_label::PoolLabel;
 use mcad_accounting::options::selector::Selector;
 use mcad_accounting::options::tolerated::ToleratedTaint;
-use mcad_accounting::options::{GpuMetrics, OperatorMetrics, Options, PodMetrics};
+use mcad_accounting::options::{GpuMetrics, OperatorMetrics, Options, PodMetrics, QueueMetrics};
 use mcad_accounting::resource::quantity::Quantity;
 use mcad_present::version;
 
-const EXAMPLES: &str = "\
-Examples:
-  Without Kubernetes: this machine's agent is the only node
-    mcad-aggregator --cluster local
-    curl http://127.0.0.1:10910/metrics
+use self::kubeconfig::Kubeconfig;
 
-  The ladder, what is withheld where, and why AppWrappers wait, in this terminal
-    mcad-aggregator explain --help
-
-  A page for people of a dump, at the address that is printed
-    mcad-aggregator dump > dump.json
-    mcad-aggregator --cluster file:dump.json
-
-  What a dump of a cluster comes to
-    mcad-aggregator dump | mcad-aggregator --cluster file:- --print-metrics
-
-  Any free ports; the line that is printed says which
-    mcad-aggregator --cluster local --listen 127.0.0.1:0 --report-listen 127.0.0.1:0
-
-  Prometheus on another machine may scrape, reports stay on this one
-    mcad-aggregator --cluster local --listen 0.0.0.0:10910
-
-  In a pod: agents of other machines report by TLS, each with its ServiceAccount's token
-    mcad-aggregator --listen 0.0.0.0:10910 --report-listen 0.0.0.0:10911
-
-On standard output appears one line, once both addresses are open (https:// where TLS is spoken):
-  listening metrics=http://ADDR reports=http://ADDR
-
-Logs go to standard error; RUST_LOG=debug says more.";
-
-const EXPLAIN_EXAMPLES: &str = "\
-Examples:
-  The cluster that kubectl sees
-    mcad-aggregator explain
-
-  One node of it
-    mcad-aggregator explain --node gpu-17
-
-  A dump, and what agents reported when it was made
-    mcad-aggregator dump > dump.json
-    mcad-aggregator explain --cluster file:dump.json --reports reports.json
-
-  Why AppWrappers wait, for a script
-    mcad-aggregator explain --json | jq '.appwrappers[] | select(.waiting) | [.name, .waiting.why]'
-
-  This machine, without Kubernetes
-    mcad-agent --once > report.json
-    mcad-aggregator explain --cluster local --reports report.json
-
-Agents report to an aggregator that serves, so what they measured of a live cluster is at its /api/v1 and page.
-
-Exit status: 0 if everything was read; 1 if something was left out or is missing. What that is stands above the figures, and on standard
-error where standard output is no terminal.";
-
-const DUMP_EXAMPLES: &str = "\
-Examples:
-  The cluster that kubectl sees
-    mcad-aggregator dump > dump.json
-    mcad-aggregator explain --cluster file:dump.json
-
-  With kubectl alone; of the last two, those that the cluster has. JSON is read faster than YAML
-    kubectl get nodes,pods -A -o json > dump.json
-    kubectl get appwrappers.workload.codeflare.dev -A -o json > workload.json
-    kubectl get appwrappers.mcad.ibm.com -A -o json > mcad.json
-    mcad-aggregator explain --cluster file:dump.json --cluster file:workload.json --cluster file:mcad.json
-
-It lists nodes, pods and AppWrappers of every version that is served, and needs the right to. It writes names, labels, requests, limits, states
-and where pods may go; never Secrets, environments, arguments or images. It also records the time, the API server's version, and
-which kinds are served and could be listed, so that what is missing is known to be.
-
-Exit status: 0 if everything was listed; 1 if something was not, which the dump and standard error say.";
-
-/// The cluster accounted for by reason: agents' reports in, Prometheus metrics out.
+/// Accounts for a cluster's resources by reason, from agents' reports and the API server, as metrics.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "mcad-aggregator", version = version::text(), max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "mcad-aggregator", version = version::text(), max_term_width = 100)]
+#[command(after_help = examples::SERVE_SHORT, after_long_help = examples::SERVE)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
-    /// What to do; without it, serve.
+    /// What to do. `None`: serve.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Where the cluster is read from.
     #[command(flatten)]
     pub inputs: Inputs,
-    /// By what rules the figures are made.
+    /// Rules for computing the metrics.
     #[command(flatten)]
-    pub figures: Figures,
+    pub metrics: MetricsArgs,
     /// Where it is served.
     #[command(flatten)]
     pub serve: Serve,
     /// Who may send reports.
     #[command(flatten)]
     pub trust: trust::Trust,
-    /// How replicas take turns.
+    /// How the leader is elected.
     #[command(flatten)]
     pub replicas: Replicas,
 }
@@ -115,11 +52,15 @@ pub struct Args {
 /// What to do other than serve.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
-    /// Prints where every GPU, core and byte is, and why AppWrappers wait; then ends.
+    /// Print where every GPU, core and byte is, and why AppWrappers wait; then exit.
     Explain(Box<Explain>),
-    /// Writes a dump of the cluster that kubectl sees to standard output, as JSON: what explain and the page need of it, and no more.
+    /// Print whether what a manifest submits would fit now, and what is short; then exit.
+    Fit(Box<Fit>),
+    /// Print which AppWrappers would lose pods if a node were drained; then exit.
+    Whatif(Box<WhatIf>),
+    /// Write a dump of a live cluster to standard output, as JSON; then exit.
     Dump(Dump),
-    /// Prints what a shell needs to complete this command line.
+    /// Print the script that completes this command line in a shell.
     Completions {
         /// The shell.
         #[arg(value_enum)]
@@ -129,98 +70,210 @@ pub enum Command {
 
 /// The command line of `explain`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = EXPLAIN_EXAMPLES, mut_arg("print_metrics", |flag| flag.hide(true)))]
+#[command(after_help = examples::EXPLAIN_SHORT, after_long_help = examples::EXPLAIN)]
+#[command(mut_arg("print_metrics", |flag| flag.hide(true)), mut_arg("agent_nodes", |flag| flag.hide_short_help(true)))]
 pub struct Explain {
-    /// Where the cluster is read from.
+    /// What is explained.
     #[command(flatten)]
-    pub inputs: Inputs,
-    /// By what rules the figures are made.
-    #[command(flatten)]
-    pub figures: Figures,
+    pub source: Source,
     /// The node to explain, instead of the cluster.
     #[arg(long, value_name = "NAME", help_heading = "Explanation")]
     pub node: Option<String>,
-    /// Prints JSON, of the types that /api/v1 answers (docs/api.md).
+    /// Print the same values as JSON, in the fields of /api/v1 (docs/api.md).
     #[arg(long, help_heading = "Explanation")]
     pub json: bool,
-    /// With --cluster kube: seconds to wait until all of it is known.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Explanation")]
+}
+
+/// The command line of `fit`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = examples::FIT_SHORT, after_long_help = examples::FIT)]
+#[command(mut_arg("print_metrics", |flag| flag.hide(true)), mut_arg("agent_nodes", |flag| flag.hide_short_help(true)))]
+pub struct Fit {
+    /// What is submitted.
+    #[command(flatten)]
+    pub submit: Submit,
+    /// The namespace of objects that name none. Default: that of the kubeconfig's context, else default.
+    #[arg(short, long, value_name = "NAMESPACE", help_heading = "Submission")]
+    pub namespace: Option<String>,
+    /// Print JSON (docs/api.md).
+    #[arg(long, help_heading = "Submission")]
+    pub json: bool,
+    /// What it is tried on.
+    #[command(flatten)]
+    pub source: Source,
+}
+
+/// The command line of `whatif`.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = examples::WHATIF_SHORT, after_long_help = examples::WHATIF)]
+#[command(mut_arg("print_metrics", |flag| flag.hide(true)), mut_arg("agent_nodes", |flag| flag.hide_short_help(true)))]
+pub struct WhatIf {
+    /// What is imagined.
+    #[command(flatten)]
+    pub imagined: Imagined,
+    /// Print JSON (docs/api.md).
+    #[arg(long, help_heading = "Change")]
+    pub json: bool,
+    /// Of which cluster.
+    #[command(flatten)]
+    pub source: Source,
+}
+
+/// What is imagined.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Change")]
+pub struct Imagined {
+    /// The node that is drained. May be given several times.
+    #[arg(long, value_name = "NODE", required = true)]
+    pub drain: Vec<String>,
+}
+
+/// What is submitted, and to which cluster.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Submission")]
+pub struct Submit {
+    /// The manifest, as `kubectl create -f` takes it; `-` is standard input.
+    ///
+    /// AppWrapper, Pod, Job, JobSet, PyTorchJob, RayCluster, RayJob, LeaderWorkerSet, Deployment and StatefulSet, in YAML or JSON, several
+    /// documents and lists. Objects are tried one after the other.
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub file: PathBuf,
+    /// The LocalQueue of Kueue that it is submitted to, instead of the label kueue.x-k8s.io/queue-name.
+    #[arg(long, value_name = "NAME")]
+    pub queue: Option<String>,
+    /// How many times each object is submitted.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub count: u32,
+    /// As if this node were gone. May be given several times.
+    #[arg(long, value_name = "NODE")]
+    pub without: Vec<String>,
+    /// As if this node were not cordoned. May be given several times.
+    #[arg(long, value_name = "NODE")]
+    pub uncordon: Vec<String>,
+}
+
+/// Inputs and rules of a command that prints and exits.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Source {
+    /// Where the cluster is read from.
+    #[command(flatten)]
+    pub inputs: Inputs,
+    /// How the API server is reached.
+    #[command(flatten)]
+    pub kubeconfig: Kubeconfig,
+    /// With --cluster kube: seconds to wait until the whole cluster is known.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Inputs")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub wait: u64,
+    /// Rules for computing the values.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 }
 
 /// The command line of `dump`.
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = DUMP_EXAMPLES)]
+#[command(after_help = examples::DUMP_SHORT, after_long_help = examples::DUMP)]
 pub struct Dump {
-    /// The kubeconfig's context. Default: its current one.
-    #[arg(long, value_name = "NAME")]
-    pub context: Option<String>,
-    /// The kubeconfig. Default: $KUBECONFIG, ~/.kube/config, or in a pod its ServiceAccount.
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
+    /// How the API server is reached.
+    #[command(flatten)]
+    pub kubeconfig: Kubeconfig,
 }
 
 /// Where the cluster is read from.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Inputs")]
 pub struct Inputs {
-    /// Where nodes, pods and AppWrappers come from: kube (a Kubernetes API server, by $KUBECONFIG, ~/.kube/config or as a
-    /// pod), file:PATH (a dump of one, `file:-` on standard input; several may be given) or local (no Kubernetes: the
-    /// agents are the nodes).
+    /// Where nodes, pods, AppWrappers, devices and claims are read from.
+    ///
+    /// kube: a Kubernetes API server, found through a kubeconfig or, in a pod, through the pod's ServiceAccount. file:PATH: a dump of a
+    /// cluster, `file:-` on standard input; may be given several times. local: no Kubernetes, the agents are the nodes.
     #[arg(long, env = "MCAD_CLUSTER", value_name = "kube|file:PATH|local", default_value = "kube")]
     pub cluster: Vec<ClusterSource>,
-    /// Reports of agents as `mcad-agent --once` prints them, one a line; several lines of a node are successive reports.
-    /// With a dump, or to explain without Kubernetes: their age does not count.
+    /// A file of agents' reports, one a line, as `mcad-agent --once` prints them.
+    ///
+    /// Several lines of a node are successive reports. Only with a dump, or with `local` in a command that prints and exits. The age of
+    /// these reports does not count.
     #[arg(long, value_name = "FILE")]
     pub reports: Vec<PathBuf>,
-    /// When the dump was made, as in 2026-01-05T10:00:00Z: ages are told against it. `mcad-aggregator dump` writes it down, and then
-    /// this is not looked at. Default: the newest time in the dump.
-    #[arg(long, value_name = "TIME")]
+    /// When the dump was made, as in 2026-01-05T10:00:00Z: ages are relative to it. Not used if the dump records its time, as
+    /// `mcad-aggregator dump` does. Default: the newest time in the dump.
+    #[arg(long, value_name = "TIME", hide_short_help = true)]
     pub at: Option<Timestamp>,
 }
 
-/// By what rules the figures are made.
+/// Rules for computing the metrics.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Figures")]
-pub struct Figures {
-    /// Which of the operator's own metrics are shown.
-    #[arg(long, value_enum, default_value = "v1")]
+#[command(next_help_heading = "Metrics")]
+pub struct MetricsArgs {
+    /// Which of the operator's own metrics are exported.
+    #[arg(long, value_enum, default_value = "v1", hide_short_help = true)]
     pub operator_metrics: OperatorChoice,
-    /// Whether GPUs are shown one by one.
-    #[arg(long, value_enum, default_value = "on")]
+    /// Whether to export series for each GPU.
+    #[arg(long, value_enum, default_value = "on", hide_short_help = true)]
     pub gpu_metrics: Switch,
-    /// Whether pods are shown one by one.
-    #[arg(long)]
+    /// Export series for each pod.
+    #[arg(long, hide_short_help = true)]
     pub pod_metrics: bool,
-    /// Label selector of the nodes that should have an agent, as `kubectl -l` takes it: `pool=gpu,zone in (a,b),!spot`.
-    /// `mcad_node_agent_up` has a line for these.
-    #[arg(long, value_name = "SELECTOR", default_value = "")]
+    /// Whether to export metrics of Kueue's queues, if Kueue is installed: quotas, the hardware behind them, why AppWrappers wait.
+    ///
+    /// off: Kueue's objects are not watched either.
+    #[arg(long, value_enum, default_value = "on", hide_short_help = true)]
+    pub queue_metrics: Switch,
+    /// The ClusterQueue whose lending limit compensates for broken hardware.
+    ///
+    /// `mcad_queue_slack_lending_limit` is what it should lend at most.
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    pub slack_queue: Option<String>,
+    /// Label selector of the nodes that should have an agent. Default: all nodes.
+    ///
+    /// The syntax is that of `kubectl -l`: `pool=gpu,zone in (a,b),!spot`. `mcad_node_agent_up` has a series for each of these nodes.
+    #[arg(long, value_name = "SELECTOR", default_value = "", hide_default_value = true)]
     pub agent_nodes: Selector,
-    /// A taint that keeps no pod off: KEY is NoSchedule alone, KEY:NoExecute the other effect. May be given several times;
-    /// these then replace the default.
+    /// A taint that does not withhold a node: all pods are assumed to tolerate it.
+    ///
+    /// KEY means only the effect NoSchedule; KEY:NoExecute means NoExecute. May be given several times; the given taints replace the
+    /// default.
     #[arg(long, value_name = "KEY[:EFFECT]", default_value = mcad_accounting::resource::NVIDIA_GPU)]
     pub tolerate_taint: Vec<ToleratedTaint>,
-    /// An extended resource that is an accelerator, besides nvidia.com/*, amd.com/gpu, habana.ai/gaudi, google.com/tpu and
-    /// gpu.intel.com/*: its slots and its largest free block are shown. May be given several times.
-    #[arg(long, value_name = "NAME")]
+    /// One more extended resource that is an accelerator: its slots and its largest free block are shown.
+    ///
+    /// nvidia.com/*, amd.com/gpu, habana.ai/gaudi, google.com/tpu and gpu.intel.com/* are accelerators without this flag. May be given
+    /// several times.
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
     pub accelerator: Vec<Accelerator>,
-    /// Cpu that must be left on a node beside each GPU of a slot.
-    #[arg(long, value_name = "QUANTITY", default_value = "1")]
+    /// The node label whose value names the node's pool: `mcad_pool_*` have the sums of each pool. Default: nvidia.com/gpu.product.
+    ///
+    /// A node without the label is in the pool of its ResourceFlavor, if Kueue is installed, else in none. Without this flag,
+    /// `mcad_pool_*` are exported only if a node is in a pool. The page shows the same pools.
+    #[arg(long, value_name = "KEY", hide_short_help = true)]
+    pub pool_label: Option<PoolLabel>,
+    /// The resource that the devices of a driver of Dynamic Resource Allocation count as.
+    ///
+    /// May be given several times, once for each driver; the given drivers replace the default. Devices of other drivers are in no ladder.
+    #[arg(
+        long,
+        hide_short_help = true,
+        value_name = "DRIVER=RESOURCE",
+        default_value = "gpu.nvidia.com=nvidia.com/gpu"
+    )]
+    pub dra_resource: Vec<DriverResource>,
+    /// CPU that must be free on a node for each GPU of a slot, in addition to the GPU.
+    #[arg(long, hide_short_help = true, value_name = "QUANTITY", default_value = "1")]
     pub slot_cpu_per_gpu: Quantity,
-    /// Memory that must be left on a node beside each GPU of a slot.
-    #[arg(long, value_name = "QUANTITY", default_value = "4Gi")]
+    /// Memory that must be free on a node for each GPU of a slot, in addition to the GPU.
+    #[arg(long, hide_short_help = true, value_name = "QUANTITY", default_value = "4Gi")]
     pub slot_memory_per_gpu: Quantity,
-    /// Series that the AppWrappers of one namespace may have together. Where they would have more, none of them is shown one by
-    /// one, and `mcad_appwrappers_without_series` counts them.
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    /// Maximum number of series that the AppWrappers of one namespace may have together.
+    ///
+    /// If they would have more, none of them has series of its own, and `mcad_appwrappers_without_series` counts them.
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 20_000)]
     pub max_series_per_namespace: usize,
-    /// Prints one /metrics to standard output and ends. With a dump only.
+    /// Print /metrics once, then exit. Only with a dump.
     #[arg(long)]
     pub print_metrics: bool,
 }
 
-/// Which of the operator's own metrics are shown.
+/// Which of the operator's own metrics are exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OperatorChoice {
     /// MCAD v1.34 to v1.40
@@ -240,8 +293,8 @@ pub enum Switch {
     Off,
 }
 
-impl Figures {
-    /// The same, as the snapshot takes it.
+impl MetricsArgs {
+    /// The same as options of a snapshot.
     pub fn options(&self) -> Options {
         let small = |amount: i128| u64::try_from(amount).unwrap_or(u64::MAX);
         Options {
@@ -255,9 +308,16 @@ impl Figures {
                 Switch::Off => GpuMetrics::Off,
             },
             pod_metrics: if self.pod_metrics { PodMetrics::On } else { PodMetrics::Off },
+            queue_metrics: match self.queue_metrics {
+                Switch::On => QueueMetrics::On,
+                Switch::Off => QueueMetrics::Off,
+            },
+            slack_queue: self.slack_queue.as_deref().map(Into::into),
             agent_nodes: self.agent_nodes.clone(),
             tolerated: self.tolerate_taint.iter().cloned().collect(),
+            pool_label: self.pool_label.clone(),
             accelerators: self.accelerator.iter().cloned().collect(),
+            device_resources: self.dra_resource.iter().cloned().collect(),
             slot_millicores_per_gpu: small(self.slot_cpu_per_gpu.millis()),
             slot_bytes_per_gpu: small(self.slot_memory_per_gpu.units()),
             max_series_per_namespace: self.max_series_per_namespace,
@@ -268,10 +328,10 @@ impl Figures {
 impl Inputs {
     fn check(&self) -> Result<()> {
         if self.dump().len() != self.cluster.len() && self.cluster.len() > 1 {
-            bail!("--cluster may be given several times only as file:PATH: one cluster is shown");
+            bail!("--cluster may be given several times only as file:PATH: only one cluster is shown");
         }
         if self.at.is_some() && self.dump().is_empty() {
-            bail!("--at needs --cluster file:PATH: it says when a dump was made");
+            bail!("--at needs --cluster file:PATH: --at is the time at which a dump was made");
         }
         Ok(())
     }
@@ -281,7 +341,7 @@ impl Inputs {
         self.cluster.contains(&ClusterSource::Kube)
     }
 
-    /// The files of a dump; none where the cluster is not read from one.
+    /// The files of a dump; empty if the cluster is not read from one.
     pub fn dump(&self) -> Vec<PathBuf> {
         let files = self.cluster.iter().filter_map(|source| match source {
             ClusterSource::File(path) => Some(path.clone()),
@@ -297,46 +357,54 @@ impl Inputs {
 pub struct Serve {
     // Prometheus keeps a list of 9100 to 9999 for exporters, and all of it is handed out; 9090 is Prometheus itself. These
     // two are above that list and below the ports that Linux gives to outgoing connections (32768 on).
-    /// Address for /metrics, the page at /, /live and /ready; port 0 takes any free one.
+    /// Address of /metrics, the page at /, /live and /ready. Port 0: any free port.
     #[arg(long, env = "MCAD_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:10910")]
     pub listen: SocketAddr,
-    /// Address for agents' reports (POST /v1/report). Where other machines can reach it, they come by TLS and with a token.
+    /// Address for agents' reports (POST /v1/report).
+    ///
+    /// If it is not a loopback address, reports need TLS and a token.
     #[arg(long, env = "MCAD_REPORT_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:10911")]
     pub report_listen: SocketAddr,
 }
 
-/// How replicas take turns. With `--cluster file:PATH` and `local` there is one.
+/// How the leader is elected. With `--cluster file:PATH` and `local` there is one replica.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Replicas")]
 pub struct Replicas {
-    /// Whether the holder of a Lease alone exposes what is said of the cluster, so that nothing counts twice. Default: on in
+    /// Whether only the leader, which holds a Lease, exports the cluster's metrics, so that nothing counts twice. Default: on in
     /// a pod, else off.
-    #[arg(long, env = "MCAD_LEADER_ELECT", value_enum)]
+    #[arg(long, hide_short_help = true, env = "MCAD_LEADER_ELECT", value_enum)]
     pub leader_elect: Option<Switch>,
     /// The Lease's name.
-    #[arg(long, env = "MCAD_LEASE_NAME", value_name = "NAME", default_value = "mcad-aggregator")]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "MCAD_LEASE_NAME",
+        value_name = "NAME",
+        default_value = "mcad-aggregator"
+    )]
     pub lease_name: String,
-    /// The Lease's namespace. Default: the pod's own, or that of the kubeconfig's context.
-    #[arg(long, env = "MCAD_LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    /// The Lease's namespace. Default: that of the pod, or of the kubeconfig's context.
+    #[arg(long, hide_short_help = true, env = "MCAD_LEASE_NAMESPACE", value_name = "NAMESPACE")]
     pub lease_namespace: Option<String>,
-    /// Seconds after which another replica takes over from one that has vanished. Half of it is left to Prometheus, whose
-    /// scrape interval may not be longer than that half; interval and scrape time-out together not longer than all of it.
-    #[arg(long, env = "MCAD_LEASE_DURATION", value_name = "SECONDS", default_value_t = 30)]
+    /// Seconds after which another replica becomes the leader if the leader has vanished. Prometheus's scrape interval must not be longer
+    /// than half of it; interval and scrape timeout together must not be longer than all of it.
+    #[arg(long, hide_short_help = true, env = "MCAD_LEASE_DURATION", value_name = "SECONDS", default_value_t = 30)]
     #[arg(value_parser = clap::value_parser!(u64).range(2..=3600))]
     pub lease_duration: u64,
-    /// Seconds that a leader that was asked to end waits at most for one more scrape, which has no more figures of the
-    /// cluster, before another takes over. Kubernetes must grant some 20 more: terminationGracePeriodSeconds.
-    #[arg(long, env = "MCAD_HANDOVER", value_name = "SECONDS", default_value_t = 30)]
+    /// Seconds that a leader waits at most, after SIGTERM, for one more scrape without the cluster's metrics before another replica
+    /// becomes the leader. terminationGracePeriodSeconds must be about 20 s longer.
+    #[arg(long, hide_short_help = true, env = "MCAD_HANDOVER", value_name = "SECONDS", default_value_t = 30)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub handover: u64,
-    /// This pod's address, at which another replica that starts asks for totals, on the port of --report-listen. Default:
-    /// the address of --report-listen.
-    #[arg(long, env = "POD_IP", value_name = "IP")]
+    /// This pod's address. Another replica that starts requests the state transfer from it, on the port of --report-listen. Default: the
+    /// address of --report-listen.
+    #[arg(long, hide_short_help = true, env = "POD_IP", value_name = "IP")]
     pub pod_ip: Option<IpAddr>,
 }
 
 impl Replicas {
-    /// Whether a Lease decides who exposes what is said of the cluster.
+    /// Whether a Lease decides which replica exports the cluster's metrics.
     pub fn elect(&self, inputs: &Inputs) -> bool {
         // Set in every pod, and hardly elsewhere.
         let in_pod = || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
@@ -344,7 +412,7 @@ impl Replicas {
     }
 }
 
-/// Where nodes, pods and AppWrappers come from.
+/// Where nodes, pods, AppWrappers, devices and claims come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClusterSource {
     /// A Kubernetes API server.
@@ -364,42 +432,47 @@ impl FromStr for ClusterSource {
             ("local", _) => Ok(Self::Local),
             (_, Some("")) => Err("file: needs a path, as in file:dump.yaml".to_owned()),
             (_, Some(path)) => Ok(Self::File(path.into())),
-            _ => Err("it is kube, file:PATH or local".to_owned()),
+            _ => Err("expected kube, file:PATH or local".to_owned()),
         }
     }
 }
 
 impl Args {
-    /// Refuses what each flag alone cannot know.
+    /// Refuses flags that cannot be combined.
     pub fn check(&self) -> Result<()> {
         self.inputs.check()?;
         let files = self.inputs.dump().len();
-        if files == 0 && (!self.inputs.reports.is_empty() || self.figures.print_metrics) {
+        if files == 0 && (!self.inputs.reports.is_empty() || self.metrics.print_metrics) {
             bail!("--reports and --print-metrics need --cluster file:PATH");
         }
         if self.replicas.leader_elect == Some(Switch::On) && !self.inputs.is_kube() {
-            bail!("--leader-elect on needs --cluster kube: without an API server there is no Lease, and one replica");
+            bail!(
+                "--leader-elect on needs --cluster kube: without an API server there is no Lease, and only one replica"
+            );
         }
         self.trust.protection(self.serve.report_listen, self.inputs.is_kube())?;
         Ok(())
     }
 }
 
-impl Explain {
-    /// Refuses what each flag alone cannot know.
+impl Source {
+    /// Refuses flags that cannot be combined.
     pub fn check(&self) -> Result<()> {
         self.inputs.check()?;
-        if self.figures.print_metrics {
-            bail!("--print-metrics prints metrics instead: leave out explain");
+        if self.metrics.print_metrics {
+            bail!("--print-metrics cannot be combined with this command: leave out --print-metrics");
         }
-        let is_local = self.inputs.cluster.contains(&ClusterSource::Local);
-        if self.inputs.is_kube() && !self.inputs.reports.is_empty() {
-            bail!("--reports needs --cluster file:PATH or local: they would be older than the cluster");
+        if self.inputs.is_kube() {
+            if !self.inputs.reports.is_empty() {
+                bail!("--reports needs --cluster file:PATH or local: the reports would be older than the live cluster");
+            }
+        } else if self.kubeconfig != Kubeconfig::default() {
+            bail!("--context and --kubeconfig need --cluster kube: other clusters are not read from an API server");
         }
-        if is_local && self.inputs.reports.is_empty() {
+        if self.inputs.cluster.contains(&ClusterSource::Local) && self.inputs.reports.is_empty() {
             bail!(
-                "explain --cluster local needs --reports FILE (as `mcad-agent --once` prints them): agents report to an \
-                 aggregator that serves. Ask that one: its page, or /api/v1/cluster"
+                "--cluster local needs --reports FILE (as `mcad-agent --once` prints them): agents report only \
+                 to an aggregator that serves: for live values, see its page or /api/v1/cluster"
             );
         }
         Ok(())
@@ -431,6 +504,12 @@ mod tests {
         assert_eq!("file:a:b.yaml".parse(), Ok(ClusterSource::File("a:b.yaml".into())));
         assert!("file:".parse::<ClusterSource>().unwrap_err().contains("path"));
         assert!("k3s".parse::<ClusterSource>().unwrap_err().contains("kube, file:PATH or local"));
+    }
+
+    #[test]
+    fn queues_are_watched_unless_queue_metrics_is_off() {
+        let watches = |args: &[&str]| crate::watch::Settings::of(&parse(args).metrics.options()).queues;
+        assert!(watches(&[]) && watches(&["--queue-metrics", "on"]) && !watches(&["--queue-metrics", "off"]));
     }
 
     #[test]
@@ -476,7 +555,7 @@ mod tests {
 
     fn explain(args: &[&str]) -> Result<()> {
         match parse(&[&["explain"], args].concat()).command {
-            Some(Command::Explain(explain)) => explain.check(),
+            Some(Command::Explain(explain)) => explain.source.check(),
             other => panic!("{other:?} is not what was asked for"),
         }
     }
@@ -494,7 +573,8 @@ mod tests {
         let refusal = |args: &[&str]| explain(args).unwrap_err().to_string();
         assert!(refusal(&["--cluster", "local"]).contains("/api/v1/cluster"));
         assert!(refusal(&["--reports", "r.json"]).contains("file:PATH"));
-        assert!(refusal(&["--cluster", "file:a", "--print-metrics"]).contains("leave out explain"));
+        assert!(refusal(&["--cluster", "file:a", "--print-metrics"]).contains("leave out --print-metrics"));
+        assert!(refusal(&["--cluster", "file:a", "--context", "c"]).contains("need --cluster kube"));
         assert!(refusal(&["--cluster", "file:a", "--cluster", "kube"]).contains("only as file:PATH"));
     }
 
@@ -508,26 +588,35 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_of_the_figures_are_those_of_the_rules() {
-        assert_eq!(parse(&[]).figures.options(), Options::default());
-        let nodes = parse(&["--agent-nodes", "pool in (a,b)", "--pod-metrics"]).figures.options();
+    fn the_defaults_of_the_flags_are_those_of_the_rules() {
+        assert_eq!(parse(&[]).metrics.options(), Options::default());
+        let nodes = parse(&["--agent-nodes", "pool in (a,b)", "--pod-metrics"]).metrics.options();
         assert_eq!((nodes.agent_nodes, nodes.pod_metrics), ("pool in (a, b)".parse().unwrap(), PodMetrics::On));
         let refused = Args::try_parse_from(["mcad-aggregator", "--agent-nodes", "pool in a"]).unwrap_err().to_string();
-        assert!(refused.contains("found \"a\" where \"(\" should be"), "{refused}");
+        assert!(refused.contains("expected \"(\", found \"a\""), "{refused}");
         let refused = Args::try_parse_from(["mcad-aggregator", "--tolerate-taint", "team=a"]).unwrap_err().to_string();
         assert!(refused.contains("leave out \"=a\""), "{refused}");
         let given = parse(&["--tolerate-taint", "team", "--slot-cpu-per-gpu", "1500m", "--slot-memory-per-gpu", "8Gi"]);
-        let options = given.figures.options();
+        let options = given.metrics.options();
         assert_eq!(options.tolerated, [taint("team")].into_iter().collect());
         assert_eq!((options.slot_millicores_per_gpu, options.slot_bytes_per_gpu), (1500, 8 << 30));
     }
 
     #[test]
     fn accelerators_are_extended_resources_as_many_as_wanted() {
-        let given = parse(&["--accelerator", "example.com/npu", "--accelerator", "example.com/tpu"]).figures.options();
+        let given = parse(&["--accelerator", "example.com/npu", "--accelerator", "example.com/tpu"]).metrics.options();
         assert!(given.is_accelerator("example.com/npu") && given.is_accelerator("example.com/tpu"));
         let refused = Args::try_parse_from(["mcad-aggregator", "--accelerator", "npu"]).unwrap_err().to_string();
         assert!(refused.contains("\"npu\" is not the name of an extended resource"), "{refused}");
+    }
+
+    #[test]
+    fn pools_are_named_by_the_label_of_a_node() {
+        let given = parse(&["--pool-label", "topology.kubernetes.io/zone"]).metrics.options();
+        assert_eq!(given.pool_label(), "topology.kubernetes.io/zone");
+        assert_eq!(parse(&[]).metrics.options().pool_label(), "nvidia.com/gpu.product");
+        let refused = Args::try_parse_from(["mcad-aggregator", "--pool-label", "a=b"]).unwrap_err().to_string();
+        assert!(refused.contains("\"a=b\" is not a valid label key; write it as on the nodes"), "{refused}");
     }
 
     #[test]

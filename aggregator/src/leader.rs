@@ -1,48 +1,48 @@
-//! Which of the replicas speaks for the cluster. Owns the answer that every scrape asks for: whether this one does, now.
+//! Which replica is the leader. Owns the answer that every scrape needs: whether this replica is the leader now.
 //!
-//! Whoever holds the Lease speaks, and only until half of its duration after the last renewal was *asked for*, by this
-//! machine's own clocks. Nothing has to run for that to end: a process that was paused, or whose timers are late, finds
-//! at its next scrape that its time is over. The election itself is `election`'s, its requests are `lease`'s.
+//! The holder of the Lease is the leader, but only until half of the Lease's duration after its last renewal was *requested*, by
+//! this machine's own clocks. Nothing has to run for leadership to end: a process that was paused, or whose timers are late, finds
+//! at its next scrape that its time is over. `election` has the rules, `lease` the requests.
 pub mod election;
 pub mod lease;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mcad_accounting::merge::Role;
 use mcad_accounting::now::Now;
+use mcad_accounting::snapshot::Role;
 use tokio::sync::watch;
 
-/// Whether this replica speaks for the cluster; all clones are one.
+/// Whether this replica is the leader; clones share their state.
 #[derive(Clone, Debug)]
 pub struct Leadership(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     mandate: Mutex<Mandate>,
-    /// How many scrapes were read to their end that had nothing of the cluster in them.
+    /// The number of scrapes without cluster metrics that were read to the end.
     silent_scrapes: watch::Sender<u64>,
 }
 
-/// By what right this replica speaks.
+/// What makes this replica the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mandate {
-    /// There is no other.
+    /// There is no other replica.
     Sole,
-    /// A Lease says who.
+    /// A Lease decides.
     Elected {
-        /// When the last renewal was asked for. Absent: it does not hold the Lease.
+        /// When the last renewal was requested. `None` if this replica does not hold the Lease.
         renewed: Option<Now>,
-        /// For how long that counts.
+        /// How long a renewal counts.
         lasts: Duration,
     },
-    /// It holds the Lease, and is about to give it away.
+    /// It holds the Lease and is about to release it.
     HandingOver,
 }
 
 impl Mandate {
-    /// The wall clock is asked, too: a machine that was suspended may have stopped the other one. Whichever says that more
-    /// time has passed is believed.
+    /// Also uses the wall clock, since a suspended machine may have stopped the other clock. The clock by which more time has
+    /// passed counts.
     fn role(self, now: Now) -> Role {
         match self {
             Self::Sole => Role::Leader,
@@ -52,19 +52,19 @@ impl Mandate {
     }
 }
 
-/// Time since `then`, by the clock that says more.
+/// Time since `then`, by the clock by which more time has passed.
 fn elapsed(then: Now, now: Now) -> Duration {
     let by_wall = Duration::from_millis(now.unix_ms.saturating_sub(then.unix_ms));
     now.since(then).max(by_wall)
 }
 
 impl Leadership {
-    /// Of a replica that has no other beside it.
+    /// For a single replica.
     pub fn sole() -> Self {
         Self::new(Mandate::Sole)
     }
 
-    /// Of one that has to hold the Lease; it does not yet.
+    /// For a replica that must hold the Lease, and does not hold it yet.
     pub fn elected(lasts: Duration) -> Self {
         Self::new(Mandate::Elected { renewed: None, lasts })
     }
@@ -73,28 +73,28 @@ impl Leadership {
         Self(Arc::new(Shared { mandate: Mutex::new(mandate), silent_scrapes: watch::Sender::new(0) }))
     }
 
-    /// What this replica is at that instant.
+    /// The role of this replica at that instant.
     pub fn role(&self, now: Now) -> Role {
         self.mandate().role(now)
     }
 
-    /// The last renewal of the Lease was asked for then; absent, it is not held.
+    /// Sets when the last renewal of the Lease was requested; `None` if this replica does not hold it.
     pub fn renewed(&self, at: Option<Now>) {
         if let Mandate::Elected { renewed, .. } = &mut *self.mandate() {
             *renewed = at;
         }
     }
 
-    /// A scrape was read to its end, in which this replica was that.
+    /// Records that a scrape was read to its end in which this replica had that role.
     pub fn scraped(&self, role: Role) {
         if role == Role::Standby {
             self.0.silent_scrapes.send_modify(|scrapes| *scrapes += 1);
         }
     }
 
-    /// Stops speaking for good, and waits until that was seen: until one more scrape was read to its end, or `limit` is
-    /// over. Prometheus marks series as ended when a scrape lacks them; before that the next leader's would be added to
-    /// them. Without having spoken there is nothing to wait for.
+    /// Stops being the leader for good and waits until a scrape has seen that: until one more scrape was read to its end, or
+    /// `limit` has passed. Prometheus marks series as stale when a scrape lacks them; before that, sums would count the series of
+    /// the next leader in addition. Returns at once if this replica is not the leader.
     pub async fn hand_over(&self, now: Now, limit: Duration) {
         let mut scrapes = self.0.silent_scrapes.subscribe();
         {
@@ -105,15 +105,15 @@ impl Leadership {
             *mandate = Mandate::HandingOver;
             scrapes.mark_unchanged();
         }
-        tracing::info!(limit_s = limit.as_secs(), "handing over: the cluster's figures end with the next scrape");
+        tracing::info!(limit_s = limit.as_secs(), "handing over: the next scrape has no cluster metrics");
         if tokio::time::timeout(limit, scrapes.changed()).await.is_ok() {
-            tracing::info!("handed over: a scrape has seen the end of the cluster's figures");
+            tracing::info!("handed over: a scrape has seen the end of the cluster metrics");
         } else {
-            tracing::warn!("handing over without a scrape: until the next one, sums may count twice");
+            tracing::warn!("handing over without a scrape: until the next scrape, sums may count twice");
         }
     }
 
-    /// Every change of it is whole before it can panic.
+    /// Every change is complete before a panic is possible, so a poisoned lock can be used.
     fn mandate(&self) -> MutexGuard<'_, Mandate> {
         self.0.mandate.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,7 +125,7 @@ mod tests {
 
     const LASTS: Duration = Duration::from_secs(15);
 
-    /// So many seconds by the clock that only runs, and by the one on the wall.
+    /// Seconds by the monotonic clock and by the wall clock.
     fn at(running_s: u64, wall_s: u64) -> Now {
         Now { since_start: Duration::from_secs(running_s), unix_ms: wall_s * 1000 }
     }
@@ -142,9 +142,9 @@ mod tests {
         check(at(10, 1000), at(10, 1000), Role::Leader);
         check(at(10, 1000), at(24, 1014), Role::Leader);
         check(at(10, 1000), at(25, 1015), Role::Standby);
-        // A suspended machine's running clock may have stood still.
+        // On a suspended machine, the monotonic clock may have stood still.
         check(at(10, 1000), at(11, 1060), Role::Standby);
-        // The wall clock was set back: the other one still runs.
+        // The wall clock was set back: the monotonic clock still counts.
         check(at(10, 1000), at(24, 900), Role::Leader);
         check(at(10, 1000), at(25, 900), Role::Standby);
     }
@@ -167,9 +167,9 @@ mod tests {
         let meanwhile = async {
             tokio::task::yield_now().await;
             assert_eq!(speaker.role(at(10, 10)), Role::Standby);
-            // One that began before, and that still had everything in it.
+            // A scrape that began before and still had the cluster metrics.
             speaker.scraped(Role::Leader);
-            // A renewal that comes in the meantime does not make it speak again.
+            // A renewal in the meantime does not make it the leader again.
             speaker.renewed(Some(at(11, 11)));
             assert_eq!(speaker.role(at(11, 11)), Role::Standby);
             tokio::time::sleep(Duration::from_secs(7)).await;

@@ -1,8 +1,8 @@
-//! Lists a cluster once and writes what figures need of it: `mcad-aggregator dump`. [`crate::dump`] reads it back.
+//! Lists a cluster once and writes the fields that metrics need: `mcad-aggregator dump`. [`crate::dump`] reads the result.
 //!
-//! Owns what is asked of the API server, in which pages, and what is written of an answer. A page at a time is in memory. No Secret is
-//! asked for, and of each object only those fields are written that the watches keep, without the environments and arguments of
-//! templates.
+//! Owns the requests, their pages, and which fields are written. One page at a time is in memory. Secrets are not requested, and only
+//! those fields of each object are written that the watches keep, without environments and arguments of pod templates.
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::{self, Write};
 use std::marker::PhantomData;
@@ -22,24 +22,29 @@ use thiserror::Error;
 
 use crate::clock::Clock;
 use crate::dump::record::{API_VERSION, KIND, ListState, Listed, Record, WhoseClock};
-use crate::watch::resource;
-use crate::watch::seen::{SeenAppWrapper, SeenKind, SeenNode, SeenPod};
+use crate::watch::group_discovery::{self, ApiGroup, DEVICES, QUEUES};
+use crate::watch::listing::Listing;
+use crate::watch::seen::{
+    SeenAppWrapper, SeenClaim, SeenClass, SeenClusterQueue, SeenCohort, SeenFlavor, SeenKind, SeenLocalQueue, SeenNode,
+    SeenPod, SeenSlice, SeenTaintRule, SeenTemplate, SeenWorkload,
+};
 
-/// Objects asked for at once, as kubectl does: an answer of a few MB.
+/// Objects per request, as in kubectl: an answer of a few MB.
 const PAGE: u32 = 500;
 
-/// Why there is no dump.
+/// Why a dump failed.
 #[derive(Debug, Error)]
 pub enum ListError {
     /// The API server does not answer.
     #[error("the API server does not answer")]
     Unreachable(#[source] kube::Error),
-    /// What was listed cannot be written.
+    /// The dump cannot be written.
     #[error("the dump could not be written")]
     Write(#[source] io::Error),
 }
 
-/// Lists nodes, pods and AppWrappers of every served version and writes them, with the record. `tell` is told how far it is.
+/// Lists nodes, pods, AppWrappers of every served version, and devices and claims in the newest served version, and writes them with the
+/// record. `tell` receives the progress.
 pub async fn write(
     client: &Client,
     clock: &Clock,
@@ -53,16 +58,19 @@ pub async fn write(
     };
     let mut writing = Writing { client, out, tell, is_first: true };
     writing.text("{\"apiVersion\":\"v1\",\"kind\":\"List\",\"metadata\":{},\"items\":[\n").map_err(ListError::Write)?;
-    let mut lists = vec![writing.list::<SeenNode>(Source::Nodes).await?, writing.list::<SeenPod>(Source::Pods).await?];
+    let mut lists =
+        vec![writing.list::<SeenNode>(Listing::NODES).await?, writing.list::<SeenPod>(Listing::PODS).await?];
     for served in Served::ALL {
-        let source = Source::AppWrappers(served);
+        let listing = Listing::appwrappers(served);
         let list = match serves(client, served).await {
-            Ok(true) => writing.list::<SeenAppWrapper>(source).await?,
-            Ok(false) => Listed::of(source),
-            Err(error) => Listed { state: ListState::Failed, error: Some(sentence(&error)), ..Listed::of(source) },
+            Ok(true) => writing.list::<SeenAppWrapper>(listing).await?,
+            Ok(false) => unlisted(listing),
+            Err(error) => Listed { state: ListState::Failed, error: Some(sentence(&error)), ..unlisted(listing) },
         };
         lists.push(list);
     }
+    lists.extend(writing.group(DEVICES).await?);
+    lists.extend(writing.group(QUEUES).await?);
     let record = Record {
         api_version: API_VERSION.to_owned(),
         kind: KIND.to_owned(),
@@ -77,7 +85,7 @@ pub async fn write(
     Ok(record)
 }
 
-/// A dump while it is written.
+/// A dump that is being written.
 struct Writing<'a> {
     client: &'a Client,
     out: &'a mut (dyn Write + Send),
@@ -90,7 +98,7 @@ impl Writing<'_> {
         self.out.write_all(text.as_bytes())
     }
 
-    /// One more item.
+    /// Writes one item.
     fn object(&mut self, object: &Value) -> io::Result<()> {
         if !std::mem::take(&mut self.is_first) {
             self.text(",\n")?;
@@ -99,12 +107,47 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Writes all objects of a list. What the API server refuses is no failure of the dump: the record says it.
-    async fn list<K: SeenKind>(&mut self, source: Source) -> Result<Listed, ListError> {
-        let mut listed = Listed { state: ListState::Listed, ..Listed::of(source) };
-        let place = resource(source);
+    /// Writes all kinds of a group, each in its newest served version.
+    async fn group(&mut self, group: ApiGroup) -> Result<Vec<Listed>, ListError> {
+        let ApiGroup { name, kinds, .. } = group;
+        let (served, failed) = match group_discovery::listings(group, self.client).await {
+            Ok(served) => (served, None),
+            Err(error) => {
+                let why = format!("cannot determine which kinds of {name} the API server serves: {}", sentence(&error));
+                (self.tell)(why.clone());
+                (BTreeSet::new(), Some(why))
+            }
+        };
+        let mut lists = Vec::new();
+        for kind in kinds.iter().copied() {
+            let listing = served.iter().find(|listing| listing.source.kind() == kind).copied();
+            lists.push(match listing.map(|listing| (listing, listing.source)) {
+                Some((listing, Source::ResourceSlices)) => self.list::<SeenSlice>(listing).await?,
+                Some((listing, Source::ResourceClaims)) => self.list::<SeenClaim>(listing).await?,
+                Some((listing, Source::ResourceClaimTemplates)) => self.list::<SeenTemplate>(listing).await?,
+                Some((listing, Source::DeviceClasses)) => self.list::<SeenClass>(listing).await?,
+                Some((listing, Source::DeviceTaintRules)) => self.list::<SeenTaintRule>(listing).await?,
+                Some((listing, Source::ClusterQueues)) => self.list::<SeenClusterQueue>(listing).await?,
+                Some((listing, Source::LocalQueues)) => self.list::<SeenLocalQueue>(listing).await?,
+                Some((listing, Source::Cohorts)) => self.list::<SeenCohort>(listing).await?,
+                Some((listing, Source::ResourceFlavors)) => self.list::<SeenFlavor>(listing).await?,
+                Some((listing, Source::Workloads)) => self.list::<SeenWorkload>(listing).await?,
+                _ => {
+                    let newest = kind.versions().first().copied().unwrap_or_default();
+                    let state = if failed.is_some() { ListState::Failed } else { ListState::NotServed };
+                    Listed { state, error: failed.clone(), ..Listed::of(format!("{name}/{newest}"), kind) }
+                }
+            });
+        }
+        Ok(lists)
+    }
+
+    /// Writes all objects of a list. If the API server refuses the list, the dump continues and the record contains the error.
+    async fn list<K: SeenKind>(&mut self, listing: Listing) -> Result<Listed, ListError> {
+        let mut listed = Listed { state: ListState::Listed, ..unlisted(listing) };
+        let (source, place) = (listing.source, listing.resource());
         let url = kube::api::DynamicObject::url_path(&place, None);
-        let mut params = ListParams::default().limit(PAGE);
+        let mut params = ListParams::default().limit(listing.page().map_or(PAGE, |page| page.min(PAGE)));
         loop {
             let page = match self.page::<K>(&url, &params).await {
                 Ok(page) => page,
@@ -139,7 +182,7 @@ impl Writing<'_> {
     }
 }
 
-/// One answer to a list.
+/// One page of a list.
 #[derive(serde::Deserialize)]
 #[serde(bound = "")]
 struct Page<K: SeenKind> {
@@ -151,7 +194,7 @@ struct Page<K: SeenKind> {
 
 #[derive(Default, serde::Deserialize)]
 struct PageMeta {
-    /// Where the next page begins.
+    /// The token of the next page.
     #[serde(default, rename = "continue")]
     next: Option<String>,
 }
@@ -160,7 +203,7 @@ fn nullable<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<V
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
-/// What is needed of an object.
+/// The needed fields of an object.
 struct Item<K> {
     object: Value,
     kind: PhantomData<K>,
@@ -172,34 +215,39 @@ impl<'de, K: SeenKind> Deserialize<'de> for Item<K> {
     }
 }
 
+/// The record of a list before it is requested.
+fn unlisted(listing: Listing) -> Listed {
+    Listed::of(listing.resource().api_version, listing.source.kind())
+}
+
 /// Whether the API server serves AppWrappers of a group and version.
 async fn serves(client: &Client, served: Served) -> Result<bool, kube::Error> {
     match client.list_api_group_resources(served.api_version()).await {
         Ok(list) => Ok(list.resources.iter().any(|resource| resource.name == "appwrappers")),
-        // An unknown group is answered in plain text, without a reason: the code decides.
+        // For an unknown group, the answer is plain text without a reason, so only the code is checked.
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// What the API server calls its version, and what time it is there.
+/// The version and the time of the API server.
 async fn ask_version(client: &Client) -> Result<(Option<String>, Option<Timestamp>), ListError> {
     let request = Request::new("/version").list(&ListParams::default()).map_err(kube::Error::BuildRequest);
     let request = request.map_err(ListError::Unreachable)?.map(Body::from);
     let answer = client.send(request).await.map_err(ListError::Unreachable)?;
     let date = answer.headers().get("date").and_then(|date| date.to_str().ok());
     let at = date.and_then(|date| rfc2822::parse(date).ok()).map(|at| at.timestamp());
-    // Who may not ask for it may still list.
+    // A user without the right to read the version may still list.
     let body = answer.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let version: Value = serde_json::from_slice(&body).unwrap_or(json!(null));
     Ok((version["gitVersion"].as_str().map(str::to_owned), at))
 }
 
-/// An error and its causes in a line.
+/// An error and its causes in one line.
 fn sentence(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return match status.code {
-            // The history that a list of many pages rests on is kept for five minutes.
+            // The API server keeps the history that pages of a list need for five minutes.
             410 => "the list took longer than the API server keeps its history: make the dump again".to_owned(),
             _ => status.message.clone(),
         };

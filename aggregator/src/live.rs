@@ -1,6 +1,5 @@
-//! Keeps the view of a live cluster current: hands what the watches tell to the replica, and has it work out what fits on
-//! nodes, on a thread of its own; or only until all of it is known. Owns those lives; what is told and what fits is known
-//! elsewhere.
+//! Keeps the state of a live cluster current: passes the events of the watches to the replica and lets it compute fit on nodes, on a
+//! separate thread; or does so once, until the whole cluster is known. Owns these tasks and threads.
 
 mod refit;
 
@@ -14,6 +13,7 @@ use std::{
 
 use kube::Client;
 use mcad_accounting::cluster::{Event, Source};
+use mcad_accounting::object::{DEVICE_GROUP, QUEUE_GROUP};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::mpsc,
@@ -24,11 +24,11 @@ use self::refit::{LOOK, Last};
 use crate::replica::Replica;
 use crate::watch::{self, Settings, Told};
 
-/// What is told and not yet heard. The watches wait when it is full: nothing is lost, and nothing grows.
+/// The most events that are queued. The watches wait when the queue is full: nothing is lost, and memory is bounded.
 const TOLD: usize = 1024;
 
-/// A runtime of one thread for the watches: to decode and take in a large list, or an object as large as one may be, takes long,
-/// and nothing else may wait for it.
+/// A runtime of one thread for the watches: decoding a large list or the largest possible object takes long, and nothing else may
+/// wait for it.
 pub fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(1).thread_name("watch").enable_all().build()
 }
@@ -42,7 +42,7 @@ pub async fn run(client: Client, settings: Settings, replica: Arc<Replica>, runt
             replica.hear(told);
         }
     };
-    // They end with this.
+    // The tasks end when this future ends.
     let mut watching = JoinSet::new();
     watching.spawn_on(async move { tokio::join!(watch::run(client, settings, tell), hear) }, runtime);
     while let Some(ended) = watching.join_next().await {
@@ -55,12 +55,12 @@ pub async fn run(client: Client, settings: Settings, replica: Arc<Replica>, runt
     Ok(())
 }
 
-/// What was not known in time.
+/// The parts of the cluster that were not known in time.
 #[derive(Debug, thiserror::Error)]
-#[error("after {} s the cluster is not known: {}", waited.as_secs(), Missing(missing))]
+#[error("after {} s, these parts of the cluster are not known: {}", waited.as_secs(), Missing(missing))]
 pub struct Unknown {
     waited: Duration,
-    /// Each list that did not come, and why its watch last broke, if it did.
+    /// Each missing list, and why its watch last broke, if it did.
     missing: Vec<(String, Option<&'static str>)>,
 }
 
@@ -79,8 +79,22 @@ impl fmt::Display for Missing<'_> {
     }
 }
 
-/// Watches the cluster for a replica until all of it is known, and works out what fits; or says what is missing.
-pub async fn until_known(client: Client, settings: Settings, replica: &Replica, wait: Duration) -> Result<(), Unknown> {
+/// Whether everything was read that the API server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// It was.
+    Whole,
+    /// A list of devices or queues was refused, or an object could not be decoded. The log says which.
+    InPart,
+}
+
+/// Watches the cluster for a replica until all of it is known and computes fit; or returns what is missing.
+pub async fn until_known(
+    client: Client,
+    settings: Settings,
+    replica: &Replica,
+    wait: Duration,
+) -> Result<Reading, Unknown> {
     let (tell, mut told) = mpsc::channel(TOLD);
     let mut progress = Progress::default();
     let hear = async {
@@ -102,17 +116,23 @@ pub async fn until_known(client: Client, settings: Settings, replica: &Replica, 
     let missing = progress.missing();
     if in_time && missing.is_empty() {
         replica.refit();
-        return Ok(());
+        return Ok(progress.reading());
     }
     Err(Unknown { waited: wait, missing })
 }
 
-/// Which lists have come.
+/// Which lists have been received.
 #[derive(Default)]
 struct Progress {
-    /// AppWrappers that the API server serves. Absent: it has not said.
+    /// AppWrappers that the API server serves. `None` if not known yet.
     served: Option<Vec<Source>>,
+    /// The same for devices and claims.
+    served_devices: Option<Vec<Source>>,
+    /// The same for queues.
+    served_queues: Option<Vec<Source>>,
     known: BTreeMap<Source, Result<(), &'static str>>,
+    /// Whether an object could not be decoded.
+    is_undecodable: bool,
 }
 
 impl Progress {
@@ -121,15 +141,33 @@ impl Progress {
             Told::Serves(served) => {
                 self.served = Some(served.iter().map(|served| Source::AppWrappers(*served)).collect());
             }
+            Told::ServesDevices(served) => {
+                let served = served.iter().flatten().filter_map(|kind| Source::of_devices(*kind));
+                self.served_devices = Some(served.collect());
+            }
+            Told::ServesQueues(served) => {
+                let served = served.iter().flatten().filter_map(|kind| Source::of_queues(*kind));
+                self.served_queues = Some(served.collect());
+            }
             Told::Event(Event::Reset(source, _)) => drop(self.known.insert(*source, Ok(()))),
-            Told::Event(Event::Lost(source)) => drop(self.known.remove(source)),
+            Told::Event(Event::Lost(source)) => {
+                if self.known.get(source) == Some(&Ok(())) {
+                    self.known.remove(source);
+                }
+            }
             Told::Broke(source, reason) => {
-                // What was listed once stands until it is lost.
+                // A list that was received counts until it is lost.
                 let known = self.known.entry(*source).or_insert(Err(reason));
                 *known = known.map_err(|_| *reason);
             }
-            Told::Event(_) | Told::Undecodable(..) => {}
+            Told::Undecodable(..) => self.is_undecodable = true,
+            Told::Event(_) => {}
         }
+    }
+
+    fn reading(&self) -> Reading {
+        let is_whole = !self.is_undecodable && self.known.values().all(Result::is_ok);
+        if is_whole { Reading::Whole } else { Reading::InPart }
     }
 
     fn missing(&self) -> Vec<(String, Option<&'static str>)> {
@@ -139,14 +177,25 @@ impl Progress {
             Some(Err(reason)) => Some((source.to_string(), Some(*reason))),
             None => Some((source.to_string(), None)),
         };
-        let versions = self.served.is_none().then(|| ("which AppWrappers are served".to_owned(), None));
-        lists.filter_map(of).chain(versions).collect()
+        let versions = self.served.is_none().then(|| ("the served versions of AppWrappers".to_owned(), None));
+        let kinds = self.served_devices.is_none().then(|| (format!("the served kinds of {DEVICE_GROUP}"), None));
+        let groups = self.served_queues.is_none().then(|| (format!("the served kinds of {QUEUE_GROUP}"), None));
+        // A list of devices or queues that cannot be read is left out; the rest is used.
+        let served = self.served_devices.iter().chain(&self.served_queues).flatten();
+        let devices = served.filter(|source| !self.known.contains_key(source));
+        lists
+            .filter_map(of)
+            .chain(versions)
+            .chain(kinds)
+            .chain(groups)
+            .chain(devices.map(|source| (source.to_string(), None)))
+            .collect()
     }
 }
 
-/// The thread that fits; it ends with this.
+/// The thread that computes fit; it ends when this is dropped.
 struct Fitting {
-    /// Dropped first, which tells the thread to end.
+    /// Dropped first, which ends the thread.
     end: Option<std_mpsc::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -157,14 +206,14 @@ impl Fitting {
         let thread = thread::Builder::new().name("fit".to_owned()).spawn(move || {
             let mut last: Option<(Last, Instant)> = None;
             while ended.recv_timeout(LOOK) == Err(std_mpsc::RecvTimeoutError::Timeout) {
-                // What is told while it is worked out may not be in it.
-                let changes = replica.changes();
-                if last.is_some_and(|(last, ended)| !last.is_over(changes, ended.elapsed())) {
+                // Read before the computation, which may miss later changes.
+                let (changes, is_known) = (replica.changes(), replica.knows_cluster());
+                if last.is_some_and(|(last, ended)| !last.is_over(changes, is_known, ended.elapsed())) {
                     continue;
                 }
                 let begun = Instant::now();
-                // Until the cluster is known there are no verdicts at all, so the first attempts follow soon.
-                last = replica.refit().then(|| (Last { changes, cost: begun.elapsed() }, Instant::now()));
+                replica.refit();
+                last = Some((Last { changes, is_known, cost: begun.elapsed() }, Instant::now()));
             }
         })?;
         Ok(Self { end: Some(end), thread: Some(thread) })
@@ -175,8 +224,44 @@ impl Drop for Fitting {
     fn drop(&mut self) {
         drop(self.end.take());
         if let Some(thread) = self.thread.take() {
-            // A panic there was printed there; the figures of fit stand still and say their age.
+            // A panic of the thread was already printed; the fit stays as it was, and its age shows that.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use mcad_accounting::object::Kind;
+
+    use super::*;
+
+    #[test]
+    fn devices_are_waited_for_until_they_are_there_or_cannot_be_had() {
+        let mut progress = Progress::default();
+        progress.note(&Told::ServesQueues(Some(BTreeSet::new())));
+        progress.note(&Told::Serves(Vec::new()));
+        for source in [Source::Nodes, Source::Pods] {
+            progress.note(&Told::Event(Event::Reset(source, Vec::new())));
+        }
+        assert_eq!(progress.missing(), [("the served kinds of resource.k8s.io".to_owned(), None)]);
+        let served: BTreeSet<_> = [Kind::ResourceSlice, Kind::ResourceClaim].into();
+        progress.note(&Told::ServesDevices(Some(served)));
+        assert_eq!(progress.missing(), ["resourceslices", "resourceclaims"].map(|of| (of.to_owned(), None)));
+        progress.note(&Told::Event(Event::Reset(Source::ResourceSlices, Vec::new())));
+        progress.note(&Told::Broke(Source::ResourceClaims, "forbidden"));
+        assert_eq!(progress.missing(), []);
+        assert_eq!(progress.reading(), Reading::InPart);
+        // Nor if it has failed for so long that the list counts as lost.
+        progress.note(&Told::Event(Event::Lost(Source::ResourceClaims)));
+        assert_eq!(progress.missing(), []);
+        progress.note(&Told::Event(Event::Reset(Source::ResourceClaims, Vec::new())));
+        assert_eq!(progress.reading(), Reading::Whole);
+        progress.note(&Told::Event(Event::Lost(Source::Nodes)));
+        assert_eq!(progress.missing(), [("nodes".to_owned(), None)]);
+        progress.note(&Told::Undecodable(Source::Pods, "a pod without a name".to_owned()));
+        assert_eq!(progress.reading(), Reading::InPart);
     }
 }

@@ -1,12 +1,12 @@
-//! How many files this process may have open: every connection is one. Owns the limit.
+//! The limit of open files of this process: every connection is an open file.
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the limit as far as that is allowed, and returns what it is then. A shell's is 1,024 as a rule, and what is allowed is
-/// hundreds of times that.
+/// Raises the soft limit to the hard limit and returns the resulting limit. The soft limit of a shell is usually 1,024; the hard
+/// limit is hundreds of times that.
 pub fn raise() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok() {
-        // None is no limit at all.
+        // `None` means unlimited.
         return maximum.unwrap_or(u64::MAX);
     }
     current.unwrap_or(u64::MAX)

@@ -1,7 +1,6 @@
-//! Asks another replica for what it knows of the past. Owns the request, its time-out and the size of its answer; what is
-//! in it is known elsewhere.
+//! Requests a state transfer from another replica. Owns the request, its time-out and the size of the answer, not its content.
 //!
-//! The other's report port answers, so whatever protects that port protects this.
+//! The report port of the other replica answers, so it has the same protection as reports.
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,42 +17,42 @@ use tokio_rustls::TlsConnector;
 
 use crate::trust::peers::{Credentials, CredentialsError};
 
-/// The path of the question, on the report port.
+/// The path of the request, on the report port.
 pub const PATH: &str = "/v1/seed";
 
-/// The longest answer. A pod of an AppWrapper takes some 250 bytes, so 64 MiB tell of a quarter of a million of them.
+/// The longest answer. A pod of an AppWrapper takes about 250 bytes, so 64 MiB hold a quarter of a million pods.
 pub const MAX_BYTES: usize = 64 << 20;
 
-/// From connecting to the end of the answer: 64 MiB at 50 Mbit/s.
+/// Time-out from connecting to the end of the answer: 64 MiB at 50 Mbit/s.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Nothing can be proven, or verified.
+    /// The credentials cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// No connection.
-    #[error("connect to {0}")]
+    /// The connection failed.
+    #[error("cannot connect to {0}")]
     Connect(SocketAddr, #[source] io::Error),
-    /// It is somebody else, or speaks no TLS.
-    #[error("{0} does not prove to be a replica; see --peer-ca")]
+    /// The peer does not use TLS, or its certificate is not trusted.
+    #[error("the TLS handshake with {0} failed: it does not use TLS, or its certificate is not trusted; see --peer-ca")]
     Handshake(SocketAddr, #[source] io::Error),
     /// The connection broke.
     #[error("the connection to {0} was lost")]
     Lost(SocketAddr, #[source] hyper::Error),
-    /// It answered with an error.
+    /// The peer answered with an error.
     #[error("{0} refused: {1}")]
     Refused(SocketAddr, StatusCode),
-    /// The answer broke off or is too long.
-    #[error("the answer of {0} broke off, or is longer than {MAX_BYTES} bytes")]
+    /// The answer ended early or is too long.
+    #[error("the response of {0} ended early or is longer than {MAX_BYTES} bytes")]
     Body(SocketAddr, #[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It took too long.
-    #[error("no answer of {0} in time")]
+    /// The answer took too long.
+    #[error("no response from {0} in time")]
     Deadline(SocketAddr),
 }
 
-/// What the replica at that address knows.
+/// Fetches the state transfer of the replica at that address.
 pub async fn fetch(peer: SocketAddr, credentials: &Credentials) -> Result<Bytes, FetchError> {
     tokio::time::timeout(LIMIT, connect(peer, credentials)).await.unwrap_or(Err(FetchError::Deadline(peer)))
 }
@@ -64,7 +63,7 @@ async fn connect(peer: SocketAddr, credentials: &Credentials) -> Result<Bytes, F
     let stream = TcpStream::connect(peer).await.map_err(|error| FetchError::Connect(peer, error))?;
     match tls {
         None => exchange(peer, stream, token).await,
-        // The token is sent only after the other one has proven who it is.
+        // The token is sent only after the other replica has proven its identity.
         Some((config, name)) => {
             let stream = TlsConnector::from(config).connect(name, stream).await;
             exchange(peer, stream.map_err(|error| FetchError::Handshake(peer, error))?, token).await
@@ -98,13 +97,13 @@ async fn exchange(
         let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
         body.map(http_body_util::Collected::to_bytes).map_err(|error| FetchError::Body(peer, error))
     };
-    // The connection moves the bytes; it ends with the question, whichever is first.
+    // The connection transfers the bytes; whichever of the two ends first ends the other.
     let mut connection = std::pin::pin!(connection);
     let mut ask = std::pin::pin!(ask);
     tokio::select! {
         answer = &mut ask => answer,
         ended = &mut connection => match ended {
-            // All was read; the answer is there.
+            // All bytes were read, so the answer is complete.
             Ok(()) => ask.await,
             Err(error) => Err(lost(error)),
         },
@@ -118,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    /// What `fetch` makes of an answer.
+    /// The result of `fetch` for an answer.
     async fn check(answer: Vec<u8>) -> Result<Bytes, FetchError> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = listener.local_addr().unwrap();
@@ -127,7 +126,7 @@ mod tests {
             let mut request = vec![0; 1024];
             let read = stream.read(&mut request).await.unwrap();
             assert!(request[..read].starts_with(b"GET /v1/seed HTTP/1.1\r\n"));
-            // A reader that has had enough leaves.
+            // The reader disconnects when it has read enough.
             let _ = stream.write_all(&answer).await;
         };
         let credentials = Credentials::default();

@@ -1,6 +1,6 @@
-//! Bytes in, a report or a refusal out. Owns every limit on what one report may hold; pure.
+//! Bytes in, a report or a refusal out. Owns every limit on the content of one report; pure.
 //!
-//! What passes here is well formed and bounded. Whether it is news is the store's question, who may send it the server's.
+//! A report that passes is well formed and bounded. Duplicate or stale reports are detected later; the server checks the sender.
 mod part;
 mod refusal;
 mod scan;
@@ -18,56 +18,56 @@ pub use refusal::{Listed, Refusal};
 
 /// The largest body. A node with 250 pods and 1,000 cgroups needs about 350 KB.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// The most memory that a report may take once it is decoded: twice what [`MAX_CGROUPS`] in a full body take.
+/// The most memory of a decoded report: twice that of [`MAX_CGROUPS`] cgroups in a full body.
 pub const MAX_DECODED_BYTES: usize = 8 * 1024 * 1024;
-/// More do not fit into [`MAX_BODY_BYTES`] with paths as long as kubelet makes them.
+/// The most cgroups: with paths as long as kubelet's, more do not fit into [`MAX_BODY_BYTES`].
 pub const MAX_CGROUPS: usize = 10_000;
-/// As many as agents keep.
+/// The most ended pods: as many as agents keep.
 pub const MAX_ENDED_PODS: usize = 1_024;
-/// GPUs and MIG instances. The largest machines hold 16 GPUs of 7 instances; a device plugin's own limit is not near.
+/// The most GPUs and MIG instances. The largest machines have 16 GPUs with 7 instances each.
 pub const MAX_DEVICES: usize = 512;
-/// Containers with devices and resources with devices: 250 pods of a few containers each.
+/// The most containers with devices plus resources with devices: 250 pods of a few containers each.
 pub const MAX_ASSIGNMENTS: usize = 4_096;
-/// There are four sources with a handful of reasons each.
+/// The most absences: there are four sources with a few reasons each.
 pub const MAX_ABSENCES: usize = 64;
-/// PATH_MAX: the kernel hands out no longer one.
+/// PATH_MAX: the kernel returns no longer path.
 const MAX_PATH_BYTES: usize = 4_096;
-/// Ids, names and reasons. The longest in use is a container id with its prefix, below 100.
+/// The longest id, name or reason. The longest in use is a container id with its prefix, below 100 bytes.
 const MAX_STRING_BYTES: usize = 256;
-/// 512 TiB: no machine has it, and twenty thousand of them still add up in 64 bits.
+/// 512 TiB: more than any machine has, and the sum of twenty thousand machines still fits into 64 bits.
 const MAX_MEMORY_BYTES: u64 = 1 << 49;
-/// Linux is built for at most 8,192.
+/// Linux supports at most 8,192 CPUs.
 const MAX_CPUS: u32 = 65_536;
-/// 20 years: no kernel runs for as long without a reboot, and what is after such a report would be older.
+/// 20 years: no kernel runs that long without a reboot. A report with a larger time would make all later reports look older.
 const MAX_UPTIME_NS: u64 = 20 * 365 * 24 * 3600 * 1_000_000_000;
-/// Wider than what mcad-agent takes (100 ms to 1 h); what is outside is a mistake in units.
+/// Wider than the intervals of mcad-agent (100 ms to 1 h); a value outside is a mistake in units.
 const INTERVALS_MS: std::ops::RangeInclusive<u64> = 10..=3_600_000;
 
-/// A report that passed.
+/// A report that passed all checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Received<'a> {
-    /// Whose it is.
+    /// The node that it is about.
     pub node: NodeName,
-    /// All of it.
+    /// The decoded report.
     pub report: Report<'a>,
-    /// Parts that it had and that could not be right.
+    /// Invalid parts that were removed.
     pub left_out: Vec<LeftOut>,
-    /// The same on the wire.
+    /// The encoded report.
     encoded: Cow<'a, [u8]>,
 }
 
 impl<'a> Received<'a> {
-    /// The time between two reports that the agent keeps.
+    /// The interval between the agent's reports.
     pub fn interval(&self) -> Duration {
         Duration::from_millis(self.report.interval_ms)
     }
 
-    /// It on the wire: what is kept of it.
+    /// The encoded report, which is what is kept.
     pub fn encoded(&self) -> &[u8] {
         &self.encoded
     }
 
-    /// Takes something out of its cgroups; `cut` says whether there was anything.
+    /// Removes content from its cgroups; `cut` returns whether it removed anything.
     pub fn leave_out(&mut self, cut: impl FnOnce(&NodeName, &mut Cgroups<'a>) -> bool) {
         if self.report.cgroups.as_mut().is_some_and(|cgroups| cut(&self.node, cgroups)) {
             self.encoded = self.report.to_owned().encode_to_vec().into();
@@ -80,12 +80,12 @@ pub fn receive(body: &[u8]) -> Result<Received<'_>, Refusal> {
     if body.len() > MAX_BODY_BYTES {
         return Err(Refusal::Oversized);
     }
-    // Before decoding: an unknown version may mean anything, and two bytes on the wire can be 150 in memory.
+    // Before decoding: an unknown version may mean anything, and two encoded bytes can take 150 in memory.
     let listed = scan::scan(body)?;
     read(body, listed)
 }
 
-/// Reads a report that did not come as a body, and is of any size, such as one from a file.
+/// Reads a report that is not a request body, of any size, such as one from a file.
 pub fn check(encoded: &[u8]) -> Result<Received<'_>, Refusal> {
     read(encoded, 0)
 }
@@ -127,7 +127,7 @@ fn checked(report: &Report<'_>) -> Result<NodeName, Refusal> {
 
 fn check_machine(machine: &Machine) -> Result<(), Refusal> {
     if machine.cpus_online.is_some_and(|cpus| cpus == 0 || cpus > MAX_CPUS) {
-        return Err(Refusal::Impossible("number of processors"));
+        return Err(Refusal::Impossible("number of CPUs"));
     }
     let total = machine.memory_total_bytes.unwrap_or(MAX_MEMORY_BYTES);
     let parts = [machine.memory_free_bytes, machine.memory_inactive_file_bytes];
@@ -177,7 +177,7 @@ fn check_gpus(report: &Report<'_>) -> Result<(), Refusal> {
 }
 
 fn check_gpu(gpu: &Gpu<'_>) -> Result<(), Refusal> {
-    // Nothing could be joined to it, and of two of them nobody could tell which is which.
+    // It could not be joined with anything, and two such GPUs could not be told apart.
     if gpu.uuid.is_empty() {
         return Err(Refusal::Impossible("empty UUID of a GPU"));
     }
@@ -212,6 +212,10 @@ fn check_assignments(report: &Report<'_>) -> Result<(), Refusal> {
     for assigned in &assignments.assigned {
         for name in [assigned.namespace, assigned.pod, assigned.container, assigned.resource] {
             within("assignment", name)?;
+        }
+        let claimed = [assigned.claim_namespace, assigned.claim, assigned.driver, assigned.pool, assigned.device];
+        for name in claimed.into_iter().chain(assigned.share_id) {
+            within("claimed device", name)?;
         }
         assigned.device_ids.iter().try_for_each(|id| within("device's id", id))?;
     }

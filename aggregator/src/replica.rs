@@ -1,31 +1,32 @@
-//! What one running aggregator holds: the store behind its lock, the clock, the figures about itself. Owns the order of the
-//! steps from a body to the store and from the store to a snapshot; knows no transport.
+//! One running aggregator: the state of the cluster, the clock, the self-metrics and the leadership. Owns the order of the steps from a
+//! report's body to the state; knows no transport.
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 
 use mcad_accounting::cluster::{Event, Source};
-use mcad_accounting::merge::{self, Role, Snapshot, View};
+use mcad_accounting::drain::Held;
 use mcad_accounting::node_name::NodeName;
+use mcad_accounting::nodes::Outcome;
 use mcad_accounting::now::Now;
-use mcad_accounting::reported::Stored;
+use mcad_accounting::object::{AppWrapper, Object, QUEUE_GROUP};
+use mcad_accounting::snapshot::{Role, Snapshot};
 use mcad_accounting::totals::{Counter, Jumps};
+use mcad_accounting::trial::{Change, Ground};
 use mcad_present::exposition::{Closed, Exposition, Sink};
 use mcad_present::metrics;
-use mcad_wire::seed::{SEED_VERSION, Seed};
+use mcad_wire::state_transfer::StateTransfer;
 
 use crate::clock::Clock;
-use crate::kubernetes::{Kubernetes, lock};
+use crate::known::{Known, lock};
 use crate::leader::Leadership;
 use crate::leader::election::Standing;
-use crate::past::{Past, SeedError};
 use crate::receive::{self, LeftOut, Part, Refusal};
 use crate::seldom::Repeated;
 use crate::self_metrics::SelfMetrics;
-use crate::store::{Outcome, Store};
-use crate::trust::pace::Pace;
+use crate::transfer_state::{StateTransferError, TransferState};
 use crate::trust::verdict::{Bearer, Distrust};
 use crate::watch::Told;
 
@@ -33,79 +34,68 @@ use crate::watch::Told;
 #[derive(Debug)]
 pub struct Replica {
     clock: Clock,
-    mode: Mode,
-    store: Mutex<Store>,
-    figures: SelfMetrics,
+    known: Known,
+    self_metrics: SelfMetrics,
     leadership: Leadership,
-    /// Which replica, in which life of it.
+    /// The identity of this process of this replica.
     identity: String,
-    past: Mutex<Past>,
-    pace: Pace,
+    transfer: Mutex<TransferState>,
     warned: Repeated<Warned>,
+    /// Lists that the account has no right to read and that are left out.
+    unauthorized: Mutex<BTreeSet<Source>>,
 }
 
-/// What is warned of again and again.
+/// A kind of repeated warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Warned {
     /// Reports are refused, for this reason.
     Refused(&'static str),
     /// A part of a report is left out, for this reason.
     LeftOut(Part, &'static str),
-    /// A counter grew by more than it can.
+    /// A counter increased by more than is possible.
     Jumped(Counter),
-    /// Objects of a list can't be decoded.
+    /// Objects of a list cannot be decoded.
     Undecodable(Source),
-    /// A list's watch breaks, for this reason.
+    /// The watch of a list breaks, for this reason.
     Broke(Source, &'static str),
 }
 
-/// Where the cluster is read from.
-#[derive(Debug)]
-pub enum Mode {
-    /// No Kubernetes: the agents are the nodes.
-    Local,
-    /// Kubernetes' objects, from an API server or a dump.
-    Kubernetes(Box<Kubernetes>),
-}
-
 impl Replica {
-    /// One that has heard nothing yet.
-    pub fn new(clock: Clock, mode: Mode, store: Store, figures: SelfMetrics) -> Self {
-        let (leadership, past) = (Leadership::sole(), Mutex::new(Past::Known));
+    /// A single replica without any events yet.
+    pub fn new(clock: Clock, known: Known, self_metrics: SelfMetrics) -> Self {
+        let (leadership, transfer) = (Leadership::sole(), Mutex::new(TransferState::Known));
         Self {
             clock,
-            mode,
-            store: Mutex::new(store),
-            figures,
+            known,
+            self_metrics,
             leadership,
             identity: String::new(),
-            past,
-            pace: Pace::default(),
+            transfer,
             warned: Repeated::default(),
+            unauthorized: Mutex::default(),
         }
     }
 
-    /// The same as one of several: it speaks when it is elected, and asks another for the past first.
+    /// The same as one of several replicas: it is the leader when elected, and first requests a state transfer from another.
     #[must_use]
     pub fn among_others(self, identity: String, leadership: Leadership) -> Self {
-        Self { leadership, identity, past: Mutex::new(Past::Asked), ..self }
+        Self { leadership, identity, transfer: Mutex::new(TransferState::Asking), ..self }
     }
 
-    /// The figures about itself.
-    pub fn figures(&self) -> &SelfMetrics {
-        &self.figures
+    /// The self-metrics.
+    pub fn self_metrics(&self) -> &SelfMetrics {
+        &self.self_metrics
     }
 
-    /// What time it is here.
+    /// The current time.
     pub fn now(&self) -> Now {
         self.clock.now()
     }
 
-    /// Takes the body of a report and counts what became of it. `sender` is the node whose agent sent it, where that is
-    /// known.
+    /// Processes the body of a report and counts the outcome. `sender` is the node whose agent sent it; `None` if not known.
     pub fn take(&self, sender: Option<&NodeName>, body: Result<&[u8], Refusal>) -> Result<Outcome, Refusal> {
         let outcome = body.and_then(receive::receive).and_then(|mut received| {
-            if *lock(&self.past) == Past::Asked {
+            if *lock(&self.transfer) == TransferState::Asking {
                 return Err(Refusal::NotReady);
             }
             let node = &received.node;
@@ -113,171 +103,166 @@ impl Replica {
                 let (token, report) = (sender.to_string(), node.to_string());
                 return Err(Refusal::Untrusted(Distrust::OtherNode { token, report }));
             }
-            if let Mode::Kubernetes(kubernetes) = &self.mode {
-                kubernetes.admit(node, &self.store)?;
-            }
-            // Where the sender is known it was admitted before its body was read.
+            self.known.admit(node)?;
+            // A known sender was admitted before its body was read.
             if sender.is_none() {
                 self.admit_one_more(node)?;
             }
             received.left_out.iter().for_each(|left_out| self.count_left_out(&received.node, left_out));
-            if let Mode::Kubernetes(kubernetes) = &self.mode {
-                kubernetes.leave_out_unshown(&mut received);
-            }
+            self.known.leave_out_unshown(&mut received);
             let (now, node) = (self.now(), &received.node);
-            let outcome = self.store().insert(&received, now)?;
+            let (outcome, jumps) = self.known.take(&received, now)?;
             tracing::debug!(%node, ?outcome, "report received");
-            if let Mode::Kubernetes(kubernetes) = &self.mode
-                && outcome == Outcome::Taken
-                && let Some(stored) = self.latest(node)
-            {
-                let jumps = kubernetes.add(&stored, &received.report, now);
-                self.count_jumps(node, jumps);
-            }
+            self.count_jumps(node, jumps);
             Ok(outcome)
         });
         match &outcome {
-            Ok(Outcome::Taken) => self.figures.received.inc(),
-            Ok(Outcome::Dropped(reason)) => self.figures.dropped(*reason),
+            Ok(Outcome::Taken) => self.self_metrics.received.inc(),
+            Ok(Outcome::Dropped(reason)) => self.self_metrics.dropped(*reason),
             Err(refusal) => self.count_refusal(refusal),
         }
         outcome
     }
 
-    /// The node that a sender's agent runs on.
+    /// The node that the bearer of a token runs on.
     pub fn node_of(&self, bearer: Bearer) -> Result<NodeName, Refusal> {
-        let pod = match bearer {
-            Bearer::OnNode(node) => return Ok(node),
-            Bearer::InPod(pod) => pod,
-        };
-        let Mode::Kubernetes(kubernetes) = &self.mode else { return Err(Refusal::NotReady) };
-        let cluster = lock(&kubernetes.cluster);
-        if !cluster.knows_pods() {
-            return Err(Refusal::NotReady);
+        match bearer {
+            Bearer::OnNode(node) => Ok(node),
+            Bearer::InPod(pod) => self.known.node_of(&pod),
         }
-        let found = cluster.pod(&pod.namespace, &pod.name).filter(|found| *found.uid == *pod.uid);
-        let node = found.and_then(|found| NodeName::new(found.node.as_ref()?).ok());
-        node.ok_or_else(|| Distrust::PodUnknown(format!("{}/{}", pod.namespace, pod.name)).into())
     }
 
-    /// Takes note that a node sends one more report, or refuses it.
+    /// Counts one more report of a node, or refuses it.
     pub fn admit_one_more(&self, node: &NodeName) -> Result<(), Refusal> {
-        if self.pace.admits(node, self.now()) { Ok(()) } else { Err(Refusal::TooOften(node.to_string())) }
+        self.known.admit_one_more(node, self.now())
     }
 
-    /// Takes in what a watch tells.
+    /// Applies a message of a watch.
     pub fn hear(&self, told: Told) {
-        let Mode::Kubernetes(kubernetes) = &self.mode else { return };
         match told {
             Told::Event(event) => {
-                if let Event::Lost(source) = &event {
-                    tracing::warn!(%source, "out of reach for too long: its figures are absent until it is listed anew");
+                // A list that was never received is not reported as lost again and again.
+                if let Event::Lost(source) = &event
+                    && self.known.lock().cluster.knows(*source)
+                {
+                    tracing::warn!(%source, "this list was unreachable for too long: metrics that depend on it are absent until it is listed again");
                 }
-                kubernetes.apply(event, self.now());
+                if let Event::Reset(source, _) = &event {
+                    lock(&self.unauthorized).remove(source);
+                }
+                self.known.apply(event, self.now());
             }
-            Told::Serves(served) => {
-                lock(&kubernetes.cluster).serve(served);
-                kubernetes.note_change();
+            Told::Serves(served) => self.known.serve(served),
+            Told::ServesDevices(served) => self.known.serve_devices(served),
+            Told::ServesQueues(served) => {
+                let sources = served.iter().flatten().filter_map(|kind| Source::of_queues(*kind));
+                sources.for_each(|source| self.self_metrics.watched(source));
+                self.known.serve_queues(served);
             }
             Told::Undecodable(source, why) => {
                 if let Some(unsaid) = self.warned.again(Warned::Undecodable(source), self.now()) {
-                    tracing::warn!(%source, why, unsaid, "an object is left out: it can't be decoded");
+                    tracing::warn!(%source, why, unsaid, "an object cannot be decoded and is left out");
                 }
-                self.figures.undecodable(source);
+                self.self_metrics.undecodable(source);
             }
             Told::Broke(source, reason) => {
-                self.figures.watch_broke(source, reason);
-                if let Some(unsaid) = self.warned.again(Warned::Broke(source, reason), self.now()) {
-                    tracing::warn!(%source, reason, unsaid, "a watch broke; it is resumed");
+                self.self_metrics.watch_broke(source, reason);
+                let is_of_devices = Source::DEVICES.contains(&source);
+                let is_optional = is_of_devices || Source::QUEUES.contains(&source);
+                if is_of_devices {
+                    self.known.lock().cluster.list_failed(source);
+                }
+                if reason == "forbidden" && is_optional {
+                    self.warn_of_rights(source);
+                } else if let Some(unsaid) = self.warned.again(Warned::Broke(source, reason), self.now()) {
+                    tracing::warn!(%source, reason, unsaid, "a watch broke and is resumed");
                 }
             }
         }
     }
 
-    /// How often something was told that fit on nodes may rest on: where this is what it was, fit is what it was.
+    /// The number of changes that fit on nodes may depend on: if it is unchanged, so is fit.
     pub fn changes(&self) -> u64 {
-        match &self.mode {
-            Mode::Local => 0,
-            Mode::Kubernetes(kubernetes) => kubernetes.changes.load(Ordering::Relaxed),
-        }
+        self.known.changes()
     }
 
-    /// Works out anew what fits on nodes; false where the cluster is not known.
-    pub fn refit(&self) -> bool {
-        let Mode::Kubernetes(kubernetes) = &self.mode else { return false };
-        let now = self.now();
-        let reports = self.store().reports(now);
-        kubernetes.refit(&reports, now);
-        kubernetes.is_known()
+    /// Recomputes fit on nodes.
+    pub fn refit(&self) {
+        self.known.refit(self.now());
     }
 
-    /// Whether it has all that it shows, and takes reports.
+    /// Whether the cluster is known and reports are accepted.
     pub fn is_ready(&self) -> bool {
-        self.knows_cluster() && *lock(&self.past) != Past::Asked
+        self.knows_cluster() && *lock(&self.transfer) != TransferState::Asking
     }
 
-    /// What it is fit for among others.
+    /// Whether this replica may become the leader.
     pub fn standing(&self) -> Standing {
-        match *lock(&self.past) {
+        match *lock(&self.transfer) {
             _ if !self.knows_cluster() => Standing::NotReady,
-            Past::Asked => Standing::NotReady,
-            Past::Unknown => Standing::Unseeded,
-            Past::Known => Standing::Ready,
+            TransferState::Asking => Standing::NotReady,
+            TransferState::Unknown => Standing::WithoutHistory,
+            TransferState::Known => Standing::Ready,
         }
     }
 
-    /// What is known of the time before it started.
-    pub fn past_is(&self, past: Past) {
-        *lock(&self.past) = past;
+    /// Sets the state of the state transfer.
+    pub fn past_is(&self, transfer: TransferState) {
+        *lock(&self.transfer) = transfer;
     }
 
-    /// All that another replica can learn. Absent: there is no cluster that it could be of.
-    pub fn tell(&self) -> Option<Seed> {
-        let Mode::Kubernetes(kubernetes) = &self.mode else { return None };
-        let mut seed = Seed { version: SEED_VERSION, identity: self.identity.clone(), ..Seed::default() };
-        // Both at one instant: no event is in one and not in the other.
-        let mut cluster = lock(&kubernetes.cluster);
-        seed.requests = Some(cluster.tell());
-        lock(&kubernetes.totals).tell(&mut seed);
-        Some(seed)
+    /// The state transfer for another replica. `None` without Kubernetes, where there is no history.
+    pub fn state_transfer(&self) -> Option<StateTransfer> {
+        self.known
+            .has_history()
+            .then(|| StateTransfer { identity: self.identity.clone(), ..self.known.state_transfer() })
     }
 
-    /// Learns what another replica knows of the past.
-    pub fn learn(&self, seed: &Seed) -> Result<(), SeedError> {
-        let Mode::Kubernetes(kubernetes) = &self.mode else { return Err(SeedError::NoCluster) };
-        if seed.identity == self.identity {
-            return Err(SeedError::Itself);
+    /// Applies the state transfer of another replica.
+    pub fn apply_transfer(&self, transfer: &StateTransfer) -> Result<(), StateTransferError> {
+        if !self.known.has_history() {
+            return Err(StateTransferError::NoCluster);
         }
-        let mut cluster = lock(&kubernetes.cluster);
-        lock(&kubernetes.totals).learn(&cluster, seed)?;
-        if let Some(requests) = &seed.requests {
-            cluster.learn(requests);
+        if transfer.identity == self.identity {
+            return Err(StateTransferError::Itself);
         }
-        drop(cluster);
-        self.past_is(Past::Known);
+        self.known.apply_transfer(transfer)?;
+        self.past_is(TransferState::Known);
         Ok(())
     }
 
-    /// The first full list of everything.
+    /// Whether all lists have been received and are not lost.
     pub fn knows_cluster(&self) -> bool {
-        match &self.mode {
-            Mode::Local => true,
-            Mode::Kubernetes(kubernetes) => kubernetes.is_known(),
-        }
+        self.known.is_known()
     }
 
-    /// The snapshot of this instant.
+    /// A snapshot at the current time.
     pub fn snapshot(&self) -> Snapshot {
         let now = self.now();
-        let reports = self.store().reports(now);
-        let snapshot = match &self.mode {
-            Mode::Local => merge::merge(View::Local, &reports, now),
-            Mode::Kubernetes(kubernetes) => kubernetes.snapshot(&reports, now),
-        };
-        Snapshot { role: self.leadership.role(now), ..snapshot }
+        Snapshot { role: self.leadership.role(now), ..self.known.snapshot(now) }
     }
 
-    /// Writes `/metrics`, all from one snapshot, and says how many bytes it was.
+    /// What submissions are tried on that do not exist yet.
+    pub fn ground(&self, submitted: &[&AppWrapper]) -> Ground {
+        self.known.ground(submitted, self.now())
+    }
+
+    /// What draining these nodes would take from AppWrappers, and the snapshot without the nodes; or the name of a node that does not exist.
+    pub fn drain(&self, nodes: &[String]) -> Result<(Held, Ground), String> {
+        self.known.drain(nodes, self.now())
+    }
+
+    /// Imagines that an object exists.
+    pub fn create(&self, object: Object) {
+        self.known.apply(Event::Apply(object), self.now());
+    }
+
+    /// Imagines that a node is different; returns false if there is no such node.
+    pub fn suppose(&self, change: &Change) -> bool {
+        self.known.suppose(change, self.now())
+    }
+
+    /// Writes `/metrics` from one snapshot and returns the number of bytes.
     pub fn expose(&self, sink: &mut dyn Sink) -> Result<u64, Closed> {
         let began = self.now();
         let snapshot = self.snapshot();
@@ -285,34 +270,50 @@ impl Replica {
         let mut guarded = Guarded { replica: self, role, sink };
         let mut out = Exposition::new(&mut guarded);
         metrics::write(&snapshot, self.now(), &mut out);
-        match self.figures.text() {
+        match self.self_metrics.text() {
             Ok(text) => out.raw(&text),
-            // Without them the rest is still right.
-            Err(error) => tracing::error!(%error, "the figures about itself could not be written"),
+            // The rest is still correct without them.
+            Err(error) => tracing::error!(%error, "the self-metrics could not be written"),
         }
         let result = out.finish();
         match result {
             Ok(bytes) => {
-                self.figures.scraped(self.now().since(began), bytes);
+                self.self_metrics.scraped(self.now().since(began), bytes);
                 self.leadership.scraped(role);
             }
-            Err(Closed) => self.figures.scrapes_cut.inc(),
+            Err(Closed) => self.self_metrics.scrapes_cut.inc(),
         }
         result
     }
 
+    /// Warns of a missing optional right once, until the list can be read.
+    fn warn_of_rights(&self, source: Source) {
+        if lock(&self.unauthorized).insert(source) {
+            let group = source.kind().group().unwrap_or_default();
+            let what = if group == QUEUE_GROUP {
+                "Queues are not known, so metrics of Kueue are absent"
+            } else {
+                "Devices and claims are not known, so metrics of GPUs that depend on them are absent"
+            };
+            tracing::warn!(
+                "{source} cannot be listed: the aggregator's account has no right to list them. {what}; all other metrics are exported. The \
+                 ClusterRole needs list and watch on {source} of {group}, as in deploy/base. Listing is retried; this warning is not repeated"
+            );
+        }
+    }
+
     fn count_jumps(&self, node: &NodeName, jumps: Jumps) {
         for (counter, times) in Counter::ALL.into_iter().zip(jumps).filter(|(_, times)| *times > 0) {
-            self.figures.jumped(counter, times);
+            self.self_metrics.jumped(counter, times);
             if let Some(unsaid) = self.warned.again(Warned::Jumped(counter), self.now()) {
                 let counter = counter.label();
-                tracing::warn!(%node, counter, unsaid, "a counter grew by more than it can: nothing of that step counts");
+                tracing::warn!(%node, counter, unsaid, "a counter increased by more than is possible in the elapsed time: the increase is ignored");
             }
         }
     }
 
     fn count_left_out(&self, node: &NodeName, LeftOut { part, why }: &LeftOut) {
-        self.figures.part_left_out(*part, why);
+        self.self_metrics.part_left_out(*part, why);
         let (name, reason) = (part.label(), why.reason());
         if let Some(unsaid) = self.warned.again(Warned::LeftOut(*part, reason), self.now()) {
             tracing::warn!(%node, part = name, reason, unsaid, "a part of a report is left out: {why}");
@@ -320,7 +321,7 @@ impl Replica {
     }
 
     fn count_refusal(&self, refusal: &Refusal) {
-        self.figures.refused(refusal);
+        self.self_metrics.refused(refusal);
         let reason = refusal.reason();
         if let Some(unsaid) = self.warned.again(Warned::Refused(reason), self.now()) {
             tracing::warn!(reason, %refusal, unsaid, "a report is refused");
@@ -328,18 +329,10 @@ impl Replica {
             tracing::debug!(reason, %refusal, "a report is refused");
         }
     }
-
-    fn latest(&self, node: &NodeName) -> Option<Arc<Stored>> {
-        self.store().latest(node)
-    }
-
-    fn store(&self) -> MutexGuard<'_, Store> {
-        lock(&self.store)
-    }
 }
 
-/// Hands a scrape on for as long as the replica is what it was when the scrape began: one that lost the Lease half way,
-/// or was paused until it had, must not tell the rest.
+/// Passes on a scrape as long as the replica keeps the role that it had when the scrape began: a replica that lost the Lease
+/// meanwhile, or was paused until it had, must not write the rest.
 struct Guarded<'a> {
     replica: &'a Replica,
     role: Role,

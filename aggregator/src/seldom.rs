@@ -1,5 +1,5 @@
-//! Warnings that repeat themselves: the first is said at once, then one a minute, with how many there were meanwhile. Owns when one is
-//! said; asks no clock.
+//! Rate limit for repeated warnings: the first is logged immediately, then one a minute, with the number of those suppressed in
+//! between. Reads no clock.
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use mcad_accounting::now::Now;
 use mcad_accounting::table::Table;
 
-/// From one to the next.
+/// The time between two logged warnings.
 const EVERY: Duration = Duration::from_mins(1);
 
 /// Warnings of one kind.
@@ -17,12 +17,12 @@ pub(crate) struct Seldom {
     unsaid: u64,
 }
 
-/// Warnings of several kinds, of which there is a bounded number.
+/// Warnings of a bounded number of kinds.
 #[derive(Debug)]
 pub(crate) struct Repeated<K>(Mutex<Table<K, Seldom>>);
 
 impl Seldom {
-    /// One more. It is to be said where this is not `None`, with how many there were since the last that was said.
+    /// Records one more warning. If the result is not `None`, log it with the number of suppressed warnings since the last one.
     pub(crate) fn again(&mut self, now: Now) -> Option<u64> {
         let now = now.since_start;
         if self.said.is_some_and(|said| now < said + EVERY) {
@@ -41,7 +41,7 @@ impl<K> Default for Repeated<K> {
 }
 
 impl<K: Eq + Hash> Repeated<K> {
-    /// [One more](Seldom::again) of this kind.
+    /// Records [one more warning](Seldom::again) of this kind.
     pub(crate) fn again(&self, kind: K, now: Now) -> Option<u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(kind).or_default().again(now)
     }

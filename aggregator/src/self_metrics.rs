@@ -1,11 +1,11 @@
-//! The aggregator's figures about itself, in a registry of the `prometheus` crate. Owns their names; what they count is
-//! known by who calls.
+//! The aggregator's self-metrics, in a registry of the `prometheus` crate. Owns their names; callers decide what they count.
 use std::time::Duration;
 
 use mcad_accounting::cluster::Source;
 use mcad_accounting::reported::NoNews;
 use mcad_accounting::totals::Counter;
 use mcad_present::exposition::{Family, Kind};
+use prometheus::core::Collector;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -15,149 +15,103 @@ use crate::receive::{Part, Refusal};
 use crate::trust::identity::Asked;
 use crate::watch;
 
-static RECEIVED: Family = Family {
-    name: "mcad_aggregator_reports_received_total",
-    kind: Kind::Counter,
-    labels: &[],
-    unit: "reports",
-    help: "Reports that became the last one of their node.",
-};
-static REFUSED: Family = Family {
-    name: "mcad_aggregator_reports_refused_total",
-    kind: Kind::Counter,
-    labels: &["reason"],
-    unit: "reports",
-    help: "Reports that were answered with an error, by reason.",
-};
-static DROPPED: Family = Family {
-    name: "mcad_aggregator_reports_dropped_total",
-    kind: Kind::Counter,
-    labels: &["reason"],
-    unit: "reports",
-    help: "Reports that were no news, by reason.",
-};
-static PARTS_LEFT_OUT: Family = Family {
-    name: "mcad_aggregator_report_parts_left_out_total",
-    kind: Kind::Counter,
-    labels: &["part", "reason"],
-    unit: "reports",
-    help: "Reports of which a part could not be right and is left out, by part and reason. The rest of them counts.",
-};
-static COUNTER_JUMPS: Family = Family {
-    name: "mcad_aggregator_impossible_gains_total",
-    kind: Kind::Counter,
-    labels: &["counter"],
-    unit: "steps",
-    help: "Counters of pods in reports that grew by more than there was time for, by counter. Nothing of that step counts.",
-};
-static CONNECTIONS: Family = Family {
-    name: "mcad_aggregator_connections",
-    kind: Kind::Gauge,
-    labels: &["listener"],
-    unit: "connections",
-    help: "Open connections, by listener: metrics or reports.",
-};
-static CONNECTIONS_REFUSED: Family = Family {
-    name: "mcad_aggregator_connections_refused_total",
-    kind: Kind::Counter,
-    labels: &["listener", "reason"],
-    unit: "connections",
-    help: "Connections that were closed before their first request, or for how they sent one, by listener and reason.",
-};
-static TOKEN_REVIEWS: Family = Family {
-    name: "mcad_aggregator_token_reviews_total",
-    kind: Kind::Counter,
-    labels: &["result"],
-    unit: "reviews",
-    help: "Questions to the API server about agents' tokens, by result: accepted, refused, or failed for want of an answer.",
-};
-static CERTIFICATE_NOT_AFTER: Family = Family {
-    name: "mcad_aggregator_certificate_not_after_timestamp_seconds",
-    kind: Kind::Gauge,
-    labels: &["listener"],
-    unit: "seconds",
-    help: "Until when the certificate is valid that new connections are shown, in seconds since the Unix epoch. \
-           No line where there is none.",
-};
-static SCRAPE_SECONDS: Family = Family {
-    name: "mcad_aggregator_scrape_duration_seconds",
-    kind: Kind::Histogram,
-    labels: &[],
-    unit: "seconds",
-    help: "Time to make and hand over one /metrics, waiting for the reader included, for its turn not.",
-};
-static SCRAPE_BYTES: Family = Family {
-    name: "mcad_aggregator_scrape_bytes_total",
-    kind: Kind::Counter,
-    labels: &[],
-    unit: "bytes",
-    help: "Length of all /metrics that were read to the end, before compression.",
-};
-static SCRAPES_CUT: Family = Family {
-    name: "mcad_aggregator_scrapes_cut_total",
-    kind: Kind::Counter,
-    labels: &[],
-    unit: "scrapes",
-    help: "Scrapes whose reader left or stalled before the end.",
-};
+/// The type that holds the series of a family, by the type of the family and whether it has labels.
+macro_rules! kept {
+    (Counter []) => {
+        IntCounter
+    };
+    (Counter [$($label:literal),+]) => {
+        IntCounterVec
+    };
+    (Gauge [$($label:literal),+]) => {
+        IntGaugeVec
+    };
+    (Histogram []) => {
+        Histogram
+    };
+}
 
-static WATCHES_BROKE: Family = Family {
-    name: "mcad_aggregator_watch_restarts_total",
-    kind: Kind::Counter,
-    labels: &["list", "reason"],
-    unit: "restarts",
-    help: "Watches of the API server that broke and were resumed, or whose list was made anew because the server had something else \
-           than they told (`rewound`, `count_differs`), by list and reason.",
-};
-static UNDECODABLE: Family = Family {
-    name: "mcad_aggregator_undecodable_objects_total",
-    kind: Kind::Counter,
-    labels: &["list"],
-    unit: "objects",
-    help: "Objects that the API server told and that could not be decoded, by list. They are left out.",
-};
+/// Declares the families: each once, for the list and for the struct that counts them.
+macro_rules! families {
+    ($($visible:vis $field:ident: $kind:ident $name:literal $labels:tt $unit:literal, $help:literal;)*) => {
+        const COUNT: usize = [$($name),*].len();
 
-/// All of them.
-pub static FAMILIES: &[&Family] = &[
-    &RECEIVED,
-    &REFUSED,
-    &DROPPED,
-    &PARTS_LEFT_OUT,
-    &COUNTER_JUMPS,
-    &CONNECTIONS,
-    &CONNECTIONS_REFUSED,
-    &TOKEN_REVIEWS,
-    &CERTIFICATE_NOT_AFTER,
-    &SCRAPE_SECONDS,
-    &SCRAPE_BYTES,
-    &SCRAPES_CUT,
-    &WATCHES_BROKE,
-    &UNDECODABLE,
-];
+        /// All of them, in the order of docs/metrics.md.
+        pub static FAMILIES: [&Family; COUNT] =
+            [$(&Family { name: $name, kind: Kind::$kind, labels: &$labels, unit: $unit, help: $help }),*];
+
+        /// The self-metrics.
+        #[derive(Debug)]
+        pub struct SelfMetrics {
+            registry: Registry,
+            $(#[doc = $help] $visible $field: kept!($kind $labels),)*
+        }
+
+        impl SelfMetrics {
+            /// Without a series of those that have labels.
+            fn without_series() -> Result<Self, prometheus::Error> {
+                let registry = Registry::new();
+                let [$($field),*] = FAMILIES;
+                Ok(Self { $($field: registered($field, &registry)?,)* registry })
+            }
+        }
+    };
+}
+
+families! {
+    pub received: Counter "mcad_aggregator_reports_received_total" [] "reports",
+        "Reports that were accepted as the latest of their node.";
+    refused: Counter "mcad_aggregator_reports_refused_total" ["reason"] "reports",
+        "Reports that were answered with an error, by reason.";
+    dropped: Counter "mcad_aggregator_reports_dropped_total" ["reason"] "reports",
+        "Duplicate or stale reports, by reason.";
+    parts_left_out: Counter "mcad_aggregator_report_parts_left_out_total" ["part", "reason"] "reports",
+        "Report parts that were invalid and left out, by part and reason. The rest of the report is used.";
+    counter_jumps: Counter "mcad_aggregator_impossible_gains_total" ["counter"] "steps",
+        "Increases of pod counters in reports that are impossible in the elapsed time, by counter. Such an increase is ignored.";
+    connections: Gauge "mcad_aggregator_connections" ["listener"] "connections",
+        "Open connections, by listener: metrics or reports.";
+    connections_refused: Counter "mcad_aggregator_connections_refused_total" ["listener", "reason"] "connections",
+        "Connections closed before their first request or because of how they sent a request, by listener and reason.";
+    token_reviews: Counter "mcad_aggregator_token_reviews_total" ["result"] "reviews",
+        "TokenReviews of agents' tokens by the API server, by result: accepted, refused, or failed if there was no answer.";
+    certificate_not_after: Gauge "mcad_aggregator_certificate_not_after_timestamp_seconds" ["listener"] "seconds",
+        "Expiry of the certificate that new connections receive, in seconds since the Unix epoch. Not exported without a certificate.";
+    scrape_seconds: Histogram "mcad_aggregator_scrape_duration_seconds" [] "seconds",
+        "Time to create and send one /metrics response, including waits for the reader, excluding time in the queue.";
+    scrape_bytes: Counter "mcad_aggregator_scrape_bytes_total" [] "bytes",
+        "Size before compression of all /metrics responses that were read to the end.";
+    pub scrapes_cut: Counter "mcad_aggregator_scrapes_cut_total" [] "scrapes",
+        "Scrapes whose reader disconnected or stalled before the end.";
+    watches_broke: Counter "mcad_aggregator_watch_restarts_total" ["list", "reason"] "restarts",
+        "Watches that broke and were resumed, or whose list was fetched again because it differed from the server's (`rewound`, `count_differs`), by list and reason.";
+    undecodable: Counter "mcad_aggregator_undecodable_objects_total" ["list"] "objects",
+        "Objects from the API server that could not be decoded, by list. They are left out.";
+}
 
 /// Why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// There are as many as there may be, and none can give way.
+    /// The limit is reached, and no connection can give way.
     Full,
-    /// It made room for another one.
+    /// It gave way to another connection.
     GaveWay,
-    /// There is no certificate to show yet.
+    /// There is no certificate yet.
     NoCertificate,
-    /// It speaks no TLS 1.3, or does not trust the certificate.
+    /// The client does not use TLS 1.3 or does not trust the certificate.
     Handshake,
     /// Its handshake takes too long.
     HandshakeSlow,
-    /// It asks for nothing.
+    /// The client sends no request.
     Silent,
-    /// It shows no token that is good.
+    /// The client sends no valid token.
     Unproven,
-    /// A header takes too long, or is too long.
+    /// A header takes too long or is too long.
     Header,
 }
 
 impl Closed {
-    /// Every reason that there is.
+    /// All reasons.
     pub fn reasons() -> impl Iterator<Item = &'static str> {
         Self::ALL.into_iter().map(|(_, reason)| reason)
     }
@@ -174,123 +128,57 @@ impl Closed {
     ];
 }
 
-/// The listeners, as labels spell them.
+/// The values of the label `listener`.
 const LISTENERS: [&str; 2] = ["metrics", "reports"];
 
 /// Buckets around the budget: 200 ms plain and 500 ms compressed for 10,000 nodes.
 const SCRAPE_BUCKETS: [f64; 9] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0];
 
-/// The figures.
-#[derive(Debug)]
-pub struct SelfMetrics {
-    registry: Registry,
-    /// Reports that were taken.
-    pub received: IntCounter,
-    refused: IntCounterVec,
-    dropped: IntCounterVec,
-    parts_left_out: IntCounterVec,
-    counter_jumps: IntCounterVec,
-    metrics_connections: IntGauge,
-    report_connections: IntGauge,
-    connections_refused: IntCounterVec,
-    token_reviews: IntCounterVec,
-    certificate_not_after: IntGaugeVec,
-    scrape_seconds: Histogram,
-    scrape_bytes: IntCounter,
-    /// Scrapes that nobody read to the end.
-    pub scrapes_cut: IntCounter,
-    watches_broke: IntCounterVec,
-    undecodable: IntCounterVec,
-}
-
 impl SelfMetrics {
-    /// All at 0.
+    /// All metrics at 0.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
-        let received = IntCounter::with_opts(opts(&RECEIVED))?;
-        let refused = IntCounterVec::new(opts(&REFUSED), REFUSED.labels)?;
-        let dropped = IntCounterVec::new(opts(&DROPPED), DROPPED.labels)?;
-        let parts_left_out = IntCounterVec::new(opts(&PARTS_LEFT_OUT), PARTS_LEFT_OUT.labels)?;
-        let counter_jumps = IntCounterVec::new(opts(&COUNTER_JUMPS), COUNTER_JUMPS.labels)?;
-        let connections = IntGaugeVec::new(opts(&CONNECTIONS), CONNECTIONS.labels)?;
-        let connections_refused = IntCounterVec::new(opts(&CONNECTIONS_REFUSED), CONNECTIONS_REFUSED.labels)?;
-        let token_reviews = IntCounterVec::new(opts(&TOKEN_REVIEWS), TOKEN_REVIEWS.labels)?;
-        let certificate_not_after = IntGaugeVec::new(opts(&CERTIFICATE_NOT_AFTER), CERTIFICATE_NOT_AFTER.labels)?;
-        let buckets = HistogramOpts::from(opts(&SCRAPE_SECONDS)).buckets(SCRAPE_BUCKETS.to_vec());
-        let scrape_seconds = Histogram::with_opts(buckets)?;
-        let scrape_bytes = IntCounter::with_opts(opts(&SCRAPE_BYTES))?;
-        let scrapes_cut = IntCounter::with_opts(opts(&SCRAPES_CUT))?;
-        let watches_broke = IntCounterVec::new(opts(&WATCHES_BROKE), WATCHES_BROKE.labels)?;
-        let undecodable = IntCounterVec::new(opts(&UNDECODABLE), UNDECODABLE.labels)?;
-        // A reason that did not occur yet is known to be 0.
+        let all = Self::without_series()?;
+        // A reason that has not occurred yet has a series at 0.
         for reason in Refusal::reasons() {
-            refused.get_metric_with_label_values(&[reason])?;
+            all.refused.get_metric_with_label_values(&[reason])?;
         }
         for reason in NoNews::REASONS {
-            dropped.get_metric_with_label_values(&[reason])?;
+            all.dropped.get_metric_with_label_values(&[reason])?;
         }
         for part in Part::ALL {
             for reason in part.reasons() {
-                parts_left_out.get_metric_with_label_values(&[part.label(), reason])?;
+                all.parts_left_out.get_metric_with_label_values(&[part.label(), reason])?;
             }
         }
         for counter in Counter::ALL {
-            counter_jumps.get_metric_with_label_values(&[counter.label()])?;
+            all.counter_jumps.get_metric_with_label_values(&[counter.label()])?;
         }
         for listener in LISTENERS {
+            all.connections.get_metric_with_label_values(&[listener])?;
             for reason in Closed::reasons() {
-                connections_refused.get_metric_with_label_values(&[listener, reason])?;
+                all.connections_refused.get_metric_with_label_values(&[listener, reason])?;
             }
         }
         for result in Asked::ALL {
-            token_reviews.get_metric_with_label_values(&[result.as_str()])?;
+            all.token_reviews.get_metric_with_label_values(&[result.as_str()])?;
         }
-        for list in Source::all().map(|source| source.to_string()) {
-            undecodable.get_metric_with_label_values(&[&list])?;
-            for reason in watch::REASONS {
-                watches_broke.get_metric_with_label_values(&[list.as_str(), reason])?;
-            }
+        // Without Kueue there is no series of its lists.
+        for list in Source::all().filter(|source| !Source::QUEUES.contains(source)) {
+            all.watched(list);
         }
-        let metrics_connections = connections.get_metric_with_label_values(&["metrics"])?;
-        let report_connections = connections.get_metric_with_label_values(&["reports"])?;
-        let all: [Box<dyn prometheus::core::Collector>; 14] = [
-            Box::new(received.clone()),
-            Box::new(refused.clone()),
-            Box::new(dropped.clone()),
-            Box::new(parts_left_out.clone()),
-            Box::new(counter_jumps.clone()),
-            Box::new(connections),
-            Box::new(connections_refused.clone()),
-            Box::new(token_reviews.clone()),
-            Box::new(certificate_not_after.clone()),
-            Box::new(scrape_seconds.clone()),
-            Box::new(scrape_bytes.clone()),
-            Box::new(scrapes_cut.clone()),
-            Box::new(watches_broke.clone()),
-            Box::new(undecodable.clone()),
-        ];
-        all.into_iter().try_for_each(|one| registry.register(one))?;
-        Ok(Self {
-            registry,
-            received,
-            refused,
-            dropped,
-            parts_left_out,
-            counter_jumps,
-            metrics_connections,
-            report_connections,
-            connections_refused,
-            token_reviews,
-            certificate_not_after,
-            scrape_seconds,
-            scrape_bytes,
-            scrapes_cut,
-            watches_broke,
-            undecodable,
-        })
+        Ok(all)
     }
 
-    /// Counts a refusal and says how many there were for this reason before it.
+    /// A list has its series from now on, also at 0.
+    pub fn watched(&self, list: Source) {
+        let list = list.to_string();
+        self.undecodable.with_label_values(&[&list]);
+        for reason in watch::REASONS {
+            self.watches_broke.with_label_values(&[list.as_str(), reason]);
+        }
+    }
+
+    /// Counts a refusal and returns the number of earlier refusals for this reason.
     pub fn refused(&self, refusal: &Refusal) -> u64 {
         let counter = self.refused.with_label_values(&[refusal.reason()]);
         let before = counter.get();
@@ -298,7 +186,7 @@ impl SelfMetrics {
         before
     }
 
-    /// Counts a watch that broke and says how often it did for this reason before.
+    /// Counts a broken watch and returns how often it broke for this reason before.
     pub fn watch_broke(&self, source: Source, reason: &str) -> u64 {
         let counter = self.watches_broke.with_label_values(&[source.to_string().as_str(), reason]);
         let before = counter.get();
@@ -316,24 +204,24 @@ impl SelfMetrics {
         self.parts_left_out.with_label_values(&[part.label(), why.reason()]).inc();
     }
 
-    /// Counts how often a counter grew by more than it can.
+    /// Counts impossible increases of a counter.
     pub fn jumped(&self, counter: Counter, times: u32) {
         self.counter_jumps.with_label_values(&[counter.label()]).inc_by(times.into());
     }
 
-    /// Counts a report that was no news.
+    /// Counts a duplicate or stale report.
     pub fn dropped(&self, reason: NoNews) {
         self.dropped.with_label_values(&[reason.reason()]).inc();
     }
 
-    /// Counts a connection of scrapes and the page until what it returns is dropped.
+    /// Counts a connection for scrapes and the page until the returned value is dropped.
     pub fn metrics_connection(&self) -> Open {
-        Open::count(&self.metrics_connections)
+        Open::count(&self.connections.with_label_values(&["metrics"]))
     }
 
-    /// Counts a connection of reports until what it returns is dropped.
+    /// Counts a connection for reports until the returned value is dropped.
     pub fn report_connection(&self) -> Open {
-        Open::count(&self.report_connections)
+        Open::count(&self.connections.with_label_values(&["reports"]))
     }
 
     /// Counts a connection that was closed.
@@ -342,25 +230,25 @@ impl SelfMetrics {
         self.connections_refused.with_label_values(&[listener, reason]).inc();
     }
 
-    /// Counts a question about a token.
+    /// Counts a TokenReview.
     pub fn token_reviewed(&self, asked: Asked) {
         self.token_reviews.with_label_values(&[asked.as_str()]).inc();
     }
 
-    /// Notes until when a listener's certificate is valid.
+    /// Sets the expiry of a listener's certificate.
     pub fn certificate(&self, listener: &str, not_after_s: Option<u64>) {
         if let Some(not_after_s) = not_after_s.and_then(|seconds| i64::try_from(seconds).ok()) {
             self.certificate_not_after.with_label_values(&[listener]).set(not_after_s);
         }
     }
 
-    /// Notes the cost of a scrape.
+    /// Records the duration and size of a scrape.
     pub fn scraped(&self, took: Duration, bytes: u64) {
         self.scrape_seconds.observe(took.as_secs_f64());
         self.scrape_bytes.inc_by(bytes);
     }
 
-    /// All of them in the text format.
+    /// All self-metrics in the text format.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
@@ -368,7 +256,7 @@ impl SelfMetrics {
     }
 }
 
-/// Something that is counted for as long as this lives, however it ends.
+/// Something that is counted until this is dropped.
 #[derive(Debug)]
 pub struct Open(IntGauge);
 
@@ -383,6 +271,41 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.dec();
     }
+}
+
+/// A type that holds the series of a family.
+trait Kept: Collector + Clone + Sized + 'static {
+    fn new(family: &Family) -> Result<Self, prometheus::Error>;
+}
+
+impl Kept for IntCounter {
+    fn new(family: &Family) -> Result<Self, prometheus::Error> {
+        Self::with_opts(opts(family))
+    }
+}
+
+impl Kept for IntCounterVec {
+    fn new(family: &Family) -> Result<Self, prometheus::Error> {
+        Self::new(opts(family), family.labels)
+    }
+}
+
+impl Kept for IntGaugeVec {
+    fn new(family: &Family) -> Result<Self, prometheus::Error> {
+        Self::new(opts(family), family.labels)
+    }
+}
+
+impl Kept for Histogram {
+    fn new(family: &Family) -> Result<Self, prometheus::Error> {
+        Self::with_opts(HistogramOpts::from(opts(family)).buckets(SCRAPE_BUCKETS.to_vec()))
+    }
+}
+
+fn registered<K: Kept>(family: &Family, registry: &Registry) -> Result<K, prometheus::Error> {
+    let kept = K::new(family)?;
+    registry.register(Box::new(kept.clone()))?;
+    Ok(kept)
 }
 
 fn opts(family: &Family) -> Opts {
@@ -400,8 +323,10 @@ mod tests {
             let line = format!("mcad_aggregator_reports_refused_total{{reason=\"{reason}\"}} 0\n");
             assert!(text.contains(&line), "{line}{text}");
         }
-        // Where nothing is encrypted there is no certificate.
-        for family in FAMILIES.iter().filter(|family| family.name != CERTIFICATE_NOT_AFTER.name) {
+        // Without TLS there is no certificate.
+        for family in
+            FAMILIES.iter().filter(|family| family.name != "mcad_aggregator_certificate_not_after_timestamp_seconds")
+        {
             assert!(text.contains(&format!("# TYPE {} {}\n", family.name, family.kind)), "{}", family.name);
         }
     }

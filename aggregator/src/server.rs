@@ -1,5 +1,5 @@
-//! The HTTP server: two listeners, from their first connection to the last. Owns limits on connections and time, and the
-//! drain; what is answered is what `routes` owns. Both ends of its life are parameters of [`run`].
+//! The HTTP server: two listeners and their connections. Owns limits on connections and time, and the drain; `routes` owns the
+//! answers. The listeners and the end of serving are parameters of [`run`].
 mod answer;
 mod api;
 mod board;
@@ -43,77 +43,77 @@ use crate::self_metrics::Closed;
 use crate::trust::identity::Tokens;
 use crate::trust::tls::Certificates;
 
-/// Two fifths of what an answer may take (docs/benchmarks.md).
+/// How long the report runtime rests before it waits: two fifths of the latency budget of an answer (docs/benchmarks.md).
 const REST: Duration = Duration::from_millis(20);
 
-/// Where connections come in.
+/// The listening sockets.
 #[derive(Debug)]
 pub struct Listeners {
     /// For `/metrics`, the page, `/api/v1`, `/live` and `/ready`.
     pub metrics: TcpListener,
     /// For reports.
     pub reports: TcpListener,
-    /// The runtime that reports are taken on, which their listener is of: this one, or [one of their own](report_runtime).
+    /// The runtime of the listener for reports: this one, or [a separate one](report_runtime).
     pub report_runtime: Handle,
 }
 
-/// Who is let in, and by what.
+/// TLS and authentication of clients.
 #[derive(Debug, Default)]
 pub struct Guard {
-    /// Of the port for scrapes and the page. Absent: it speaks plain HTTP.
+    /// The certificate of the port for scrapes and the page. `None` for plain HTTP.
     pub metrics_tls: Option<Certificates>,
-    /// Of the port for reports. Absent: it speaks plain HTTP, which only loopback may.
+    /// The certificate of the port for reports. `None` for plain HTTP, which is allowed only on loopback.
     pub report_tls: Option<Certificates>,
-    /// Whose tokens reports are taken with. Absent: anybody's are taken, which only loopback may.
+    /// Checks the tokens of senders of reports. `None` to accept all senders, which is allowed only on loopback.
     pub tokens: Option<Tokens>,
-    /// Whose tokens the past is told to. Absent: to whoever may send reports of any node, which is anybody or nobody.
+    /// Checks the tokens of replicas that request a state transfer. `None`: if `tokens` is also `None`, all clients may request it,
+    /// otherwise none.
     pub peers: Option<Tokens>,
 }
 
 impl Guard {
-    /// Whether there is anybody who may be told the past.
-    pub fn tells_past(&self) -> bool {
+    /// Whether any client may request a state transfer.
+    pub fn allows_state_transfer(&self) -> bool {
         self.tokens.is_none() || self.peers.is_some()
     }
 }
 
-/// How much and how long.
+/// Limits on connections, memory and time.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Open connections for scrapes and the page. When there are as many, the one that has waited longest for a request gives
-    /// way to the next.
+    /// Open connections for scrapes and the page. At the limit, the connection that has been idle longest gives way to the next.
     pub metrics_connections: usize,
-    /// Of these, how many one peer's address may have.
+    /// Of these, the most from one peer address.
     pub metrics_of_peer: usize,
-    /// Beyond these: places in which `/live` and `/ready` alone are answered, when all others are being answered.
+    /// Additional connections on which only `/live` and `/ready` are answered, when all others are busy.
     pub probe_connections: usize,
-    /// Open connections for reports. When there are as many, one that has not proven whose it is gives way to the next.
+    /// Open connections for reports. At the limit, a connection that has not authenticated gives way to the next.
     pub report_connections: usize,
-    /// Of these, how many may have proven to be of one node. The oldest gives way to the next.
+    /// Of these, the most authenticated connections of one node. The oldest gives way to the next.
     pub report_connections_of_node: usize,
-    /// Bodies that are read at the same time, together, in KiB.
+    /// Total size of the bodies that are being read, in KiB.
     pub bodies_kib: u32,
-    /// From the beginning of a connection to the end of its TLS handshake.
+    /// Time from the start of a connection to the end of its TLS handshake.
     pub handshake: Duration,
-    /// From there to the end of the first request's header: who does not even ask is not kept for long.
+    /// Time from there to the end of the first request's header: a connection without a request is closed soon.
     pub first: Duration,
-    /// From the beginning of a connection for reports to a token that is good, where tokens are asked for.
+    /// Time from the start of a connection for reports to a valid token, if tokens are required.
     pub proof: Duration,
-    /// From the end of a request, or the beginning of the connection, to the end of the next request's header.
+    /// Time from the end of a request, or the start of the connection, to the end of the next request's header.
     pub header: Duration,
-    /// From the end of the header to the end of the body.
+    /// Time from the end of the header to the end of the body.
     pub body: Duration,
-    /// For which a scrape waits for its reader while others wait for their turn.
+    /// Total time that a scrape waits for its reader while others wait for their turn.
     pub in_turn: Duration,
-    /// Without a byte that the peer takes.
+    /// Time without a byte that the peer reads.
     pub stall: Duration,
-    /// From the end of serving to the last connection's.
+    /// Time from the end of serving to the end of the last connection.
     pub drain: Duration,
-    /// Open pages that are told what is new. Further ones stay as they were loaded, and say so.
+    /// Open pages that receive updates. Further pages stay as they were loaded, and say so.
     pub event_streams: usize,
-    /// From one time that they are told to the next.
+    /// Time between two updates of pages.
     pub beat: Duration,
-    /// From one point of the page's last hour to the next.
+    /// Time between two points of the page's last hour.
     pub history_step: Duration,
 }
 
@@ -122,64 +122,64 @@ impl Default for Limits {
         Self {
             // A few Prometheus servers, a few people, a kubelet.
             metrics_connections: 64,
-            // People may come through one proxy, with 24 open pages; as many are left to others.
+            // Users may share one proxy with 24 open pages; half of the connections are left to others.
             metrics_of_peer: 32,
-            // A kubelet asks for two things, and gives up on each after seconds.
+            // A kubelet has two probes, and each times out after seconds.
             probe_connections: 8,
-            // One for each agent of a cluster of 10,000 nodes, and some that reconnect; below 20,000 file descriptors.
+            // One for each agent of a cluster of 10,000 nodes, plus reconnects; below 20,000 file descriptors.
             report_connections: 16_384,
-            // An agent has one, and may leave one behind where its network broke; another takes its place in an update.
+            // An agent has one and may leave one behind after a network failure; an update replaces it with another agent.
             report_connections_of_node: 4,
-            // 64 of the largest, or 2,000 of a usual size.
+            // 64 of the largest size, or 2,000 of a usual size.
             bodies_kib: 64 * 1024,
-            // Three round trips, and a turn at a processor when 10,000 agents come at once.
+            // Three round trips, and waiting for a CPU when 10,000 agents connect at once.
             handshake: Duration::from_secs(10),
-            // An agent connects when it has a report, and all others when they have a question.
+            // Clients connect when they have a request to send.
             first: Duration::from_secs(5),
-            // What it takes a busy API server to say whose a token is, and some.
+            // The time that a busy API server needs for a TokenReview, with a margin.
             proof: Duration::from_secs(10),
-            // A connection is also idle between two reports, and an agent may be asked for one a minute.
+            // A connection is idle between two reports, and the interval may be a minute.
             header: Duration::from_secs(75),
             // A megabyte at 1 Mbit/s.
             body: Duration::from_secs(10),
-            // As long as making 45 MB of text takes, and compressing it: a reader that is as fast is hardly waited for.
+            // The time to write and compress 45 MB of text: a reader that is as fast causes hardly any waiting.
             in_turn: Duration::from_millis(250),
-            // Prometheus gives up on a scrape after 10 s by default: who waits behind a dead reader must still be served.
+            // Prometheus times out after 10 s by default: a scrape that waits behind a dead reader must still be served.
             stall: Duration::from_secs(5),
-            // Kubernetes kills 30 s after it asked; the rest of the process needs some of them.
+            // Kubernetes kills the process 30 s after SIGTERM; the rest of the shutdown needs part of that time.
             drain: Duration::from_secs(10),
-            // Each holds a connection: they must leave most of them to scrapes.
+            // Each page holds a connection: most must be left to scrapes.
             event_streams: 24,
-            // Nothing that a page shows is newer than an agent's report, of which there is one in ten seconds.
+            // The page shows nothing newer than the reports, and an agent sends one every ten seconds.
             beat: Duration::from_secs(5),
             history_step: history::STEP,
         }
     }
 }
 
-/// Open files that are not for agents' connections: scrapes and probes 72, what is asked of the API server, another replica that
-/// asks for the past, logs, certificates and what the runtime needs.
+/// Open files that are not for agents' connections: 72 for scrapes and probes, and those for requests to the API server, state
+/// transfers, logs, certificates and the runtime.
 const OTHER_FILES: u64 = 256;
 
 impl Limits {
-    /// With as many connections for reports as there is room for where so many files may be open: what scrapes, probes and the API
-    /// server need is left to them.
+    /// Reduces the connections for reports to the limit of open files, minus the files that scrapes, probes and the API server
+    /// need.
     #[must_use]
     pub fn with_open_files(self, files: u64) -> Self {
         let room = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX);
-        // None at all would be no aggregator.
+        // At least one: without connections for reports, the aggregator would be useless.
         Self { report_connections: self.report_connections.min(room).max(1), ..self }
     }
 }
 
-/// Which of the two listeners a connection came by.
+/// The listener of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Metrics,
     Reports,
 }
 
-/// Whether new work is taken.
+/// Whether new requests are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Serving,
@@ -194,11 +194,11 @@ struct Shared {
     phase: watch::Receiver<Phase>,
     guard: Guard,
     bodies: Bodies,
-    /// Of scrapes, pages and the API.
+    /// Turns of scrapes, pages and the API.
     turns: Arc<Turns>,
-    /// Of replicas that ask for the past: one answer at a time is in memory.
-    past_turn: Arc<Semaphore>,
-    /// What pages are made of.
+    /// Turns of state transfers: one at a time is in memory.
+    transfer_turn: Arc<Semaphore>,
+    /// The content of the pages.
     board: Board,
 }
 
@@ -210,11 +210,11 @@ impl Shared {
         }
     }
 
-    /// A scrape shows until when certificates are valid.
+    /// Updates the self-metrics on the expiry of the certificates.
     fn note_certificates(&self) {
         for side in [Side::Metrics, Side::Reports] {
             let not_after_s = self.tls(side).and_then(Certificates::not_after_s);
-            self.replica.figures().certificate(side.as_str(), not_after_s);
+            self.replica.self_metrics().certificate(side.as_str(), not_after_s);
         }
     }
 
@@ -227,7 +227,7 @@ impl Shared {
                 reserved: limits.probe_connections,
                 of_node: usize::MAX,
             },
-            // Agents may come through one address; who has the most of what has proven nothing gives way first.
+            // Agents may share one address; the address with the most unauthenticated connections gives way first.
             Side::Reports => Bounds {
                 all: limits.report_connections,
                 of_peer: usize::MAX,
@@ -238,7 +238,7 @@ impl Shared {
     }
 
     fn refuse(&self, side: Side, why: Closed) {
-        self.replica.figures().connection_refused(side.as_str(), why);
+        self.replica.self_metrics().connection_refused(side.as_str(), why);
     }
 }
 
@@ -251,7 +251,7 @@ impl Side {
     }
 }
 
-/// Serves until `shutdown`, then lets requests under way finish for [`Limits::drain`].
+/// Serves until `shutdown`, then lets requests in progress finish for [`Limits::drain`].
 pub async fn run(
     listeners: Listeners,
     replica: Arc<Replica>,
@@ -260,12 +260,12 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) {
     let (change, phase) = watch::channel(Phase::Serving);
-    let (bodies, turns, past_turn) = (Bodies::new(limits.bodies_kib), Turns::new(), Arc::new(Semaphore::new(1)));
+    let (bodies, turns, transfer_turn) = (Bodies::new(limits.bodies_kib), Turns::new(), Arc::new(Semaphore::new(1)));
     let board = Board::new(limits.event_streams);
-    let shared = Arc::new(Shared { replica, limits, phase, guard, bodies, turns, past_turn, board });
+    let shared = Arc::new(Shared { replica, limits, phase, guard, bodies, turns, transfer_turn, board });
     let ends = async {
         shutdown.await;
-        tracing::info!(drain_s = limits.drain.as_secs(), "shutting down: requests under way may finish");
+        tracing::info!(drain_s = limits.drain.as_secs(), "shutting down: requests in progress may finish");
         change.send_replace(Phase::Draining);
     };
     let taking = {
@@ -284,8 +284,8 @@ pub async fn run(
 
 /// A runtime of one thread for reports, which rests before it waits for more.
 ///
-/// Ten thousand agents send one a millisecond, and nobody waits for the answer. To take up each by itself costs nearly twice as much
-/// as to take up twenty that came meanwhile, one after the other, while the way that they all go is still near the processor.
+/// Ten thousand agents send one report a millisecond, and nobody waits for the answer. To handle each report on its own costs nearly
+/// twice as much as to handle in a row the twenty that arrived during a rest, while the code is still in the CPU's caches.
 pub fn report_runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(1)
@@ -313,9 +313,9 @@ async fn accept(listener: TcpListener, side: Side, shared: &Arc<Shared>) {
                 }
                 Err(error) => {
                     if let Some(unsaid) = warned.again(shared.replica.now()) {
-                        tracing::warn!(?side, %error, unsaid, "no connection can be accepted");
+                        tracing::warn!(?side, %error, unsaid, "connections cannot be accepted");
                     }
-                    // Out of file descriptors, most likely: to ask again at once would only burn the processor.
+                    // Most likely out of file descriptors: an immediate retry would only waste CPU.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -324,29 +324,29 @@ async fn accept(listener: TcpListener, side: Side, shared: &Arc<Shared>) {
     drop(listener);
     let all = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(shared.limits.drain, all).await.is_err() {
-        tracing::warn!(?side, connections = connections.len(), "connections cut at the end of the drain");
+        tracing::warn!(?side, connections = connections.len(), "connections closed at the end of the drain");
         connections.shutdown().await;
     }
 }
 
 async fn draining(phase: &mut watch::Receiver<Phase>) {
-    // An error means that nobody is left to begin the drain: the server is ending, too.
+    // An error means that the sender was dropped: the server is ending, too.
     let _ = phase.wait_for(|phase| *phase == Phase::Draining).await;
 }
 
-/// The next connection, and whose it is.
+/// The next connection and its peer address.
 async fn next(listener: &TcpListener) -> io::Result<(TcpStream, IpAddr)> {
     let (stream, peer) = listener.accept().await?;
-    // An answer is written whole; waiting for more to send with it only delays it.
+    // An answer is written completely; waiting for more data would only delay it.
     stream.set_nodelay(true)?;
     Ok((stream, peer.ip().to_canonical()))
 }
 
 async fn connection(stream: TcpStream, visitor: Visitor, shared: Arc<Shared>) {
-    let figures = shared.replica.figures();
+    let self_metrics = shared.replica.self_metrics();
     let _open = match visitor.side {
-        Side::Metrics => figures.metrics_connection(),
-        Side::Reports => figures.report_connection(),
+        Side::Metrics => self_metrics.metrics_connection(),
+        Side::Reports => self_metrics.report_connection(),
     };
     let (side, place) = (visitor.side, Arc::clone(&visitor.place));
     tokio::select! {
@@ -355,7 +355,7 @@ async fn connection(stream: TcpStream, visitor: Visitor, shared: Arc<Shared>) {
     }
 }
 
-/// Speaks TLS where that is spoken.
+/// Performs the TLS handshake if the listener uses TLS.
 async fn shake(stream: TcpStream, visitor: Visitor, shared: &Arc<Shared>) {
     let side = visitor.side;
     let stream = Stall::new(stream, shared.limits.stall);
@@ -370,14 +370,14 @@ async fn shake(stream: TcpStream, visitor: Visitor, shared: &Arc<Shared>) {
     match shaken {
         Ok(Ok(stream)) => serve(stream, visitor, shared).await,
         Ok(Err(error)) => {
-            tracing::debug!(?side, %error, "no TLS connection");
+            tracing::debug!(?side, %error, "TLS handshake failed");
             shared.refuse(side, Closed::Handshake);
         }
         Err(_) => shared.refuse(side, Closed::HandshakeSlow),
     }
 }
 
-/// Answers requests for as long as they come.
+/// Answers the requests of a connection.
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, visitor: Visitor, shared: &Arc<Shared>) {
     let (side, place) = (visitor.side, Arc::clone(&visitor.place));
     let proof = visitor.came + shared.limits.proof;
@@ -391,7 +391,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, visitor: Visitor, sh
         .timer(TokioTimer::new())
         .header_read_timeout(shared.limits.header)
         .max_buf_size(16 * 1024)
-        // A sender that cut its report still gets to read why it was refused; a reader that left a scrape does not wait.
+        // A sender that ended its report early can still read why it was refused; a scraper does not need this.
         .half_close(side == Side::Reports)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
@@ -419,7 +419,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, visitor: Visitor, sh
     };
     if let Err(error) = result {
         tracing::debug!(?side, %error, "connection ended");
-        // Time-outs on writing are the stream's own, and no header's.
+        // Time-outs on writing come from the stream; these errors are about a request's header.
         if error.is_timeout() || error.is_parse() {
             shared.refuse(side, Closed::Header);
         }

@@ -1,7 +1,7 @@
-//! Who may send reports, and how both sides know whom they talk to. Owns certificates and identity; what a report says is
-//! known further in, how connections are kept is the server's.
+//! Authentication of agents and replicas, and TLS certificates. Owns certificates and identity, not the content of reports or the
+//! connections.
 //!
-//! Decisions are functions of values (`rotation`, `claims`, `verdict`); files, the API server and sockets are at the ends.
+//! Decisions are pure functions (`rotation`, `claims`, `verdict`); the other modules access files, the API server and sockets.
 
 pub mod authority;
 pub mod certificate;
@@ -15,5 +15,3 @@ mod strangers;
 pub mod verdict;
 
 pub mod peers;
-
-pub mod pace;

@@ -1,24 +1,28 @@
-//! Watches the API server and turns what it says into events of the cluster. Owns what is asked for and how its absence is
-//! told; what the objects mean is [`mcad_accounting::cluster`]'s.
+//! Watches the API server and turns its objects into events of the cluster. Owns which lists are watched and how a broken watch is
+//! handled; [`mcad_accounting::cluster`] owns the meaning of the objects.
 //!
-//! One watch per list: nodes, pods, and AppWrappers of every group and version that is served, which may come and go. A watch
-//! that breaks is resumed where it was; the last state stands meanwhile, for [`Settings::grace`]. After that it is
-//! said to be lost, and a fresh list begins: the figures are absent, not zero, until it is complete.
+//! One watch per list: nodes, pods, AppWrappers of every served group and version, and devices, claims and Kueue's objects in the newest
+//! served version; the served kinds and versions may change. A broken watch is resumed where it was; meanwhile the last state is used, for
+//! [`Settings::grace`]. After that the list counts as lost and is fetched again: until it is complete, metrics are absent, not zero.
 
 mod consistency;
-mod discovery;
+pub(crate) mod listing;
 pub(crate) mod seen;
 
-use std::{fmt::Debug, pin::pin, time::Duration};
+mod discovery;
+pub(crate) mod group_discovery;
+
+use std::{collections::BTreeSet, fmt::Debug, pin::pin, time::Duration};
 
 use futures::{Stream, StreamExt};
 use kube::{
     Api, Client,
-    core::ApiResource,
     runtime::watcher::{self, Config, watcher},
 };
 use mcad_accounting::cluster::{Event, Source};
-use mcad_accounting::object::{Object, Served};
+use mcad_accounting::object::alike::Alike;
+use mcad_accounting::object::{Kind, Object, Served};
+use mcad_accounting::options::{Options, QueueMetrics};
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::mpsc,
@@ -26,82 +30,109 @@ use tokio::{
 };
 
 use self::consistency::{Asked, Consistency, Inconsistent, Watched, answers};
+use self::group_discovery::{DEVICES, GroupDiscovery, QUEUES};
+use self::listing::Listing;
 use self::seen::{Seen, SeenKind, SeenNode, SeenPod};
 
 pub use self::discovery::Discovery;
 
-/// Pods that can hold anything or count for an AppWrapper: bound ones that did not fail. All that the API server can filter.
+/// Pods that can hold resources or count for an AppWrapper: bound pods that did not fail. The API server cannot filter more.
 const PODS: &str = "spec.nodeName!=,status.phase!=Failed";
 
-/// Waits after errors double from the first to the last. The API server's own clients wait as long.
+/// Waits after errors double from the first to the last. Kubernetes' own clients wait as long.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
-/// Errors further apart than this belong to different troubles: a watch that resumed has nothing to say until something
-/// changes, so its silence is how success looks. Longer than the longest wait and a time-out to connect.
+/// Errors further apart than this belong to different failures: a resumed watch sends nothing until something changes, so silence
+/// means success. Longer than the longest wait plus a time-out to connect.
 const TROUBLE_ENDS: Duration = Duration::from_mins(1);
 
 /// How the API server is watched.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How long what a broken watch last said is held to be true. A rolling restart of the API server takes less.
+    /// How long the last state of a broken watch is used. A rolling restart of the API server takes less.
     pub grace: Duration,
-    /// Time between two questions which versions of AppWrappers are served: three small requests.
+    /// Time between two discoveries of the served versions of AppWrappers and kinds of devices: three small requests, one more, and
+    /// one for each version of the latter.
     pub discover_every: Duration,
-    /// Time between two questions whether a watch tells what the API server has: a list of one object's metadata for each.
+    /// Time between two consistency checks of the watches: for each, a list of the metadata of one object.
     pub check_every: Duration,
+    /// Whether Kueue's objects are watched. Of these there may be a hundred thousand.
+    pub queues: bool,
+}
+
+impl Settings {
+    /// Watches what these options show.
+    pub fn of(options: &Options) -> Self {
+        Self { queues: options.queue_metrics == QueueMetrics::On, ..Self::default() }
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let (discover_every, check_every) = (Duration::from_secs(10), Duration::from_secs(10));
-        Self { grace: Duration::from_secs(30), discover_every, check_every }
+        Self { grace: Duration::from_secs(30), discover_every, check_every, queues: true }
     }
 }
 
-/// What the watches have to say.
+/// A message of the watches.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all that is told are events; a box for each would cost more")]
+#[expect(clippy::large_enum_variant, reason = "nearly all messages are events; a box for each would cost more")]
 pub enum Told {
-    /// Something happened to the cluster.
+    /// A change of the cluster.
     Event(Event),
-    /// The API server serves AppWrappers of these groups and versions, and of no others.
+    /// The groups and versions of AppWrappers that the API server serves.
     Serves(Vec<Served>),
-    /// An object could not be decoded. It is left out; the sentence says which and why.
+    /// The kinds of Dynamic Resource Allocation that the API server serves; `None` if not known.
+    ServesDevices(Option<BTreeSet<Kind>>),
+    /// The same for Kueue; also `None` if its kinds are not watched.
+    ServesQueues(Option<BTreeSet<Kind>>),
+    /// An object that could not be decoded and is left out; the text has its name and the reason.
     Undecodable(Source, String),
-    /// A watch broke, for a reason of a bounded set.
+    /// A watch broke, for one of [`REASONS`].
     Broke(Source, &'static str),
 }
 
-/// Watches until the receiver of what is told is gone.
+/// Watches until the receiver is dropped.
 pub async fn run(client: Client, settings: Settings, tell: mpsc::Sender<Told>) {
-    let nodes = follow::<SeenNode>(&client, Source::Nodes, Config::default(), settings, &tell);
-    let pods = follow::<SeenPod>(&client, Source::Pods, Config::default().fields(PODS), settings, &tell);
+    let nodes = follow::<SeenNode>(&client, Listing::NODES, Config::default(), settings, &tell);
+    let pods = follow::<SeenPod>(&client, Listing::PODS, Config::default().fields(PODS), settings, &tell);
     let appwrappers = Discovery::new(&client, settings, &tell).run();
-    // Each is large, and they are parts of futures that others hold.
-    tokio::join!(Box::pin(nodes), Box::pin(pods), appwrappers);
+    let devices = Box::pin(GroupDiscovery::new(DEVICES, &client, settings, &tell).run());
+    let queues = Box::pin(async {
+        if settings.queues {
+            GroupDiscovery::new(QUEUES, &client, settings, &tell).run().await;
+        } else {
+            // If nobody hears this, nothing is watched any more.
+            let _ = tell.send(Told::ServesQueues(None)).await;
+        }
+    });
+    // These futures are large and are parts of other futures.
+    tokio::join!(Box::pin(nodes), Box::pin(pods), appwrappers, devices, queues);
 }
 
-/// Follows one list until the receiver is gone.
+/// Follows one list until the receiver is dropped.
 async fn follow<K: SeenKind>(
     client: &Client,
-    source: Source,
+    listing: Listing,
     config: Config,
     settings: Settings,
     tell: &mpsc::Sender<Told>,
 ) where
     Seen<K>: DeserializeOwned + Clone + Debug + Send + 'static,
 {
-    let api: Api<Seen<K>> = Api::all_with(client.clone(), &resource(source));
+    let source = listing.source;
+    let api: Api<Seen<K>> = Api::all_with(client.clone(), &listing.resource());
+    let config = Config { page_size: listing.page().or(config.page_size), ..config };
     let watched = if config.field_selector.is_none() { Watched::All } else { Watched::Selected };
     let mut known = Consistency::new(watched);
     loop {
         let events = pin!(watcher(api.clone(), config.clone()));
-        let asked = pin!(answers(client, source, settings.check_every, &known));
-        let follower = Follower { source, settings, tell, listed: Vec::new(), trouble: None };
+        let asked = pin!(answers(client, listing, settings.check_every, &known));
+        let follower = Follower::new(source, settings, tell);
         match follower.follow(events, asked, &mut known).await {
             Ended::Inconsistent(why) => {
-                tracing::warn!(%source, reason = why.reason(), "the API server has other objects than its watch told of: they are listed anew");
+                tracing::warn!(%source, reason = why.reason(), "the objects of the API server differ from those of its watch: they are listed again");
                 if tell.send(Told::Broke(source, why.reason())).await.is_err() {
                     return;
                 }
@@ -118,11 +149,11 @@ async fn follow<K: SeenKind>(
 
 /// Why a watch is no longer followed.
 enum Ended {
-    /// It was broken for too long: what it said is no longer held to be true.
+    /// It was broken for too long: its last state is no longer used.
     Lost,
-    /// The API server has something else than it told. What it told stands until all is listed anew.
+    /// The API server has other objects than the watch reported. The last state is used until the list is complete again.
     Inconsistent(Inconsistent),
-    /// Nobody listens.
+    /// The receiver was dropped.
     Unheard,
 }
 
@@ -133,10 +164,12 @@ struct Follower<'a> {
     tell: &'a mpsc::Sender<Told>,
     /// Objects of a list that is not complete yet.
     listed: Vec<Object>,
+    /// Values that the listed objects share.
+    alike: Alike,
     trouble: Option<Trouble>,
 }
 
-/// Errors without success between them.
+/// A series of errors without success.
 #[derive(Clone, Copy)]
 struct Trouble {
     since: Instant,
@@ -144,7 +177,11 @@ struct Trouble {
     wait: Duration,
 }
 
-impl Follower<'_> {
+impl<'a> Follower<'a> {
+    fn new(source: Source, settings: Settings, tell: &'a mpsc::Sender<Told>) -> Self {
+        Self { source, settings, tell, listed: Vec::new(), alike: Alike::default(), trouble: None }
+    }
+
     async fn follow<K: SeenKind>(
         mut self,
         mut events: impl Stream<Item = watcher::Result<watcher::Event<Seen<K>>>> + Unpin,
@@ -153,7 +190,7 @@ impl Follower<'_> {
     ) -> Ended {
         loop {
             let event = tokio::select! {
-                // What the watch has told already is in the answer, too.
+                // Events first: the answer already includes them.
                 biased;
                 event = events.next() => event,
                 Some(asked) = asked.next() => match known.check(&asked) {
@@ -161,7 +198,7 @@ impl Follower<'_> {
                     None => continue,
                 },
             };
-            // kube's stream has no end; were it to have one, a fresh list is the answer.
+            // kube's stream never ends; if it did, a fresh list would be needed.
             let Some(event) = event else { return Ended::Lost };
             if let Ok(event) = &event {
                 known.note(event);
@@ -188,7 +225,7 @@ impl Follower<'_> {
         }
     }
 
-    /// Waits before the next attempt; true when there were enough of them.
+    /// Waits before the next attempt; returns true if the grace period is over.
     async fn wait_out(&mut self) -> bool {
         let now = Instant::now();
         let ongoing = self.trouble.filter(|trouble| now - trouble.latest < TROUBLE_ENDS);
@@ -202,7 +239,7 @@ impl Follower<'_> {
         false
     }
 
-    /// What an event of the watch comes to; None where it is a part of a list.
+    /// The message for an event of the watch; `None` if it is part of a list.
     fn take<K: SeenKind>(&mut self, event: watcher::Event<Seen<K>>) -> Option<Told> {
         match event {
             watcher::Event::Init => {
@@ -210,13 +247,17 @@ impl Follower<'_> {
                 None
             }
             watcher::Event::InitApply(seen) => match seen.object {
-                Ok(object) => {
+                Ok(mut object) => {
+                    self.alike.share(&mut object);
                     self.listed.push(object);
                     None
                 }
                 Err(why) => Some(Told::Undecodable(self.source, why)),
             },
-            watcher::Event::InitDone => Some(Told::Event(Event::Reset(self.source, std::mem::take(&mut self.listed)))),
+            watcher::Event::InitDone => {
+                self.alike = Alike::default();
+                Some(Told::Event(Event::Reset(self.source, std::mem::take(&mut self.listed))))
+            }
             watcher::Event::Apply(seen) => Some(match seen.object {
                 Ok(object) => Told::Event(Event::Apply(object)),
                 Err(why) => Told::Undecodable(self.source, why),
@@ -229,7 +270,7 @@ impl Follower<'_> {
     }
 }
 
-/// Why a watch can break: a bounded set, for a label.
+/// All reasons for which a watch breaks: a bounded set, for a label.
 pub const REASONS: [&str; 11] = [
     "forbidden",
     "unauthorized",
@@ -266,47 +307,54 @@ fn reason(error: &watcher::Error) -> &'static str {
     }
 }
 
-/// Where the API server has a list.
-pub(crate) fn resource(source: Source) -> ApiResource {
-    let (group, version, kind, plural) = match source {
-        Source::Nodes => ("", "v1", "Node", "nodes"),
-        Source::Pods => ("", "v1", "Pod", "pods"),
-        Source::AppWrappers(served) => {
-            let (group, version) = served.api_version().split_once('/').unwrap_or_default();
-            (group, version, "AppWrapper", "appwrappers")
-        }
-    };
-    ApiResource {
-        group: group.into(),
-        version: version.into(),
-        api_version: if group.is_empty() { version.into() } else { format!("{group}/{version}") },
-        kind: kind.into(),
-        plural: plural.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use http::Response;
+    use kube::client::Body;
+
     use super::*;
 
-    #[test]
-    fn every_source_has_its_address() {
-        let check = |source, url: &str| {
-            let resource = resource(source);
-            let base = if resource.group.is_empty() { "/api" } else { "/apis" };
-            assert_eq!(format!("{base}/{}/{}", resource.api_version, resource.plural), url);
+    /// The paths that are requested of an API server that serves nothing, and whether Kueue's kinds are said not to be watched.
+    async fn requested(queue_metrics: QueueMetrics) -> (BTreeSet<String>, bool) {
+        let (ask, mut asked) = mpsc::unbounded_channel();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            ask.send(request.uri().path().to_owned()).unwrap();
+            async { Ok::<_, Infallible>(Response::builder().status(404).body(Body::empty()).unwrap()) }
+        });
+        let (tell, mut told) = mpsc::channel(64);
+        let settings = Settings::of(&Options { queue_metrics, ..Options::default() });
+        let watch = run(Client::new(service, "default"), settings, tell);
+        let mut is_unwatched = false;
+        let hear = async {
+            while let Some(told) = told.recv().await {
+                is_unwatched |= matches!(told, Told::ServesQueues(None));
+            }
         };
-        check(Source::Nodes, "/api/v1/nodes");
-        check(Source::Pods, "/api/v1/pods");
-        check(Source::AppWrappers(Served::WorkloadV1Beta2), "/apis/workload.codeflare.dev/v1beta2/appwrappers");
-        check(Source::AppWrappers(Served::McadV1Beta1), "/apis/mcad.ibm.com/v1beta1/appwrappers");
+        let _ = tokio::time::timeout(Duration::from_secs(25), async { tokio::join!(watch, hear) }).await;
+        let mut paths = BTreeSet::new();
+        while let Ok(path) = asked.try_recv() {
+            paths.insert(path);
+        }
+        (paths, is_unwatched)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_queue_metrics_off_nothing_of_kueue_is_requested_and_nothing_waits_for_it() {
+        let kueue = "/apis/kueue.x-k8s.io";
+        let (on, is_unwatched) = requested(QueueMetrics::On).await;
+        assert!(on.contains(kueue) && !is_unwatched, "{on:?}");
+        let (off, is_unwatched) = requested(QueueMetrics::Off).await;
+        assert!(off.contains("/apis/resource.k8s.io") && is_unwatched, "{off:?}");
+        assert!(!off.iter().any(|path| path.starts_with(kueue)), "{off:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_watch_is_lost_after_the_grace_and_waits_longer_each_time() {
         let (tell, _told) = mpsc::channel(8);
         let settings = Settings { grace: Duration::from_secs(30), ..Settings::default() };
-        let mut follower = Follower { source: Source::Nodes, settings, tell: &tell, listed: Vec::new(), trouble: None };
+        let mut follower = Follower::new(Source::Nodes, settings, &tell);
         let started = Instant::now();
         let mut attempts = 0;
         while !follower.wait_out().await {
@@ -320,13 +368,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_error_long_after_another_is_a_new_trouble() {
         let (tell, _told) = mpsc::channel(8);
-        let mut follower = Follower {
-            source: Source::Nodes,
-            settings: Settings::default(),
-            tell: &tell,
-            listed: Vec::new(),
-            trouble: None,
-        };
+        let mut follower = Follower::new(Source::Nodes, Settings::default(), &tell);
         assert!(!follower.wait_out().await);
         sleep(TROUBLE_ENDS * 2).await;
         assert!(!follower.wait_out().await);

@@ -1,6 +1,6 @@
-//! What an older kubelet calls a server on a unix socket. The gRPC library of Kubernetes 1.20 sends the socket's path as
-//! `:authority`, which no URI may have, and which the library here refuses as an error of the protocol. So a path is replaced
-//! by a name of the same length while it is read, before anybody takes it for one.
+//! Works around the `:authority` header that older kubelets send on a unix socket. The gRPC library of Kubernetes 1.20
+//! sends the socket's path as `:authority`, which is not valid in a URI, and which the library used here rejects as a
+//! protocol error. So the path is replaced by a name of the same length while the connection is read.
 
 use std::io;
 use std::path::Path;
@@ -53,7 +53,7 @@ const CODES: [(u8, u32, u32); 39] = [
     (b'z', 0x7b, 7),
 ];
 
-/// A text as HPACK writes it; `None` where it has a character that paths of sockets seldom have.
+/// A text in HPACK encoding. `None` if it has a character that rarely occurs in paths of sockets.
 fn huffman(text: &str) -> Option<Vec<u8>> {
     let (mut bytes, mut pending, mut held) = (Vec::new(), 0_u64, 0);
     for character in text.bytes() {
@@ -71,7 +71,7 @@ fn huffman(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// What to look for, and what takes its place.
+/// What to search for, and the replacement.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
     path: Vec<u8>,
@@ -79,7 +79,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// For a socket at this path. The code of `-` is as long as that of `/`.
+    /// For a socket at this path. The code of `-` has the same length as that of `/`.
     pub(crate) fn of(socket: &Path) -> Self {
         let name = |text: &str| Some(Self { path: huffman(text)?, name: huffman(&text.replace('/', "-"))? });
         socket.to_str().and_then(name).unwrap_or_default()
@@ -94,7 +94,7 @@ impl Names {
     }
 }
 
-/// A connection on which the path is replaced. A client sends it once, early: later calls refer to the first.
+/// A connection on which the path is replaced. A client sends the path once, early; later calls refer to it.
 #[derive(Debug)]
 pub(crate) struct Renamed {
     pub(crate) stream: UnixStream,

@@ -1,5 +1,5 @@
-//! A device plugin without devices: it registers with kubelet, lists what it is told to list, and says what a container
-//! gets. Which devices there are is [`crate::inventory`]'s.
+//! A device plugin without devices: it registers with kubelet, lists the devices it is given, and responds to
+//! allocations. [`crate::inventory`] decides which devices there are.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -20,10 +20,10 @@ use crate::device_plugin_api::{
 };
 use crate::unix_server::{self, Answers, UnixServer};
 
-/// What tells a container's runtime which GPUs are its own.
+/// The variable that tells a container's runtime which GPUs belong to the container.
 pub const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 
-/// One resource's plugin, which serves until it is dropped.
+/// The plugin of one resource. It serves until it is dropped.
 #[derive(Debug)]
 pub struct DevicePlugin {
     directory: PathBuf,
@@ -39,9 +39,10 @@ struct Shared {
 }
 
 impl DevicePlugin {
-    /// Serves these devices in kubelet's directory of plugins, where kubelet looks once it is told.
+    /// Serves these devices in kubelet's directory of plugins, where kubelet connects after the registration.
     ///
     /// # Errors
+    ///
     /// The socket could not be opened.
     pub fn start(directory: &Path, resource: &str, devices: Vec<Device>) -> io::Result<Self> {
         let endpoint = format!("{}.sock", resource.replace(['/', '.'], "-"));
@@ -50,10 +51,11 @@ impl DevicePlugin {
         Ok(Self { directory: directory.to_owned(), endpoint, resource: resource.to_owned(), devices, _server: server })
     }
 
-    /// Tells kubelet, whose socket is in the same directory.
+    /// Registers with kubelet, whose socket is in the same directory.
     ///
     /// # Errors
-    /// Kubelet is not there, or will not have it.
+    ///
+    /// Kubelet cannot be reached, or rejects the registration.
     pub fn register(&self) -> Result<(), Status> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Status::internal(error.to_string()))?;
@@ -67,12 +69,12 @@ impl DevicePlugin {
         Ok(())
     }
 
-    /// Whether its socket is where kubelet looks: a kubelet that starts removes them all.
+    /// Whether the socket still exists: a kubelet that starts removes all of them.
     pub fn is_reachable(&self) -> bool {
         self.directory.join(&self.endpoint).exists()
     }
 
-    /// These are the devices from now on. Kubelet hears of it if they are others, or of another health.
+    /// Sets the devices. Kubelet is notified if the devices or their health changed.
     pub fn list(&self, devices: Vec<Device>) {
         self.devices.send_if_modified(|listed| {
             let modified = *listed != devices;
@@ -118,7 +120,7 @@ impl ServerStreamingService<Empty> for Listing {
     type Future = Ready<Result<Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, _: Request<Empty>) -> Self::Future {
-        // The first item is what is listed now.
+        // The first item is the current list.
         let lists = WatchStream::new(self.0.clone()).map(|devices| Ok(ListAndWatchResponse { devices }));
         ready(Ok(Response::new(Box::pin(lists))))
     }
@@ -141,7 +143,7 @@ impl UnaryService<AllocateRequest> for Allocation {
         let allocate = |ids: &[String]| {
             let mut uuids: Vec<&str> =
                 ids.iter().map(|id| id.split_once("::").map_or(&**id, |(uuid, _)| uuid)).collect();
-            // Replicas of one device are that device.
+            // Replicas of one device are the same device.
             uuids.dedup();
             let envs = [(VISIBLE_DEVICES.to_owned(), uuids.join(","))].into();
             ContainerAllocateResponse { envs }

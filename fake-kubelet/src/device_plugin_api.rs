@@ -1,4 +1,4 @@
-//! The device plugin API, v1beta1: its messages as far as they are used, its methods, and how both sides call.
+//! The device plugin API, v1beta1: the parts of its messages that are used, its methods, and the calls of both sides.
 //!
 //! After `pkg/apis/deviceplugin/v1beta1/api.proto` of Kubernetes (staging/src/k8s.io/kubelet).
 
@@ -12,45 +12,45 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
-/// The only version that kubelet takes.
+/// The only version that kubelet accepts.
 pub const VERSION: &str = "v1beta1";
 /// Kubelet's method.
 pub const REGISTER: &str = "/v1beta1.Registration/Register";
 /// The plugin's methods.
 pub const GET_DEVICE_PLUGIN_OPTIONS: &str = "/v1beta1.DevicePlugin/GetDevicePluginOptions";
-/// A list now, and another whenever it changes.
+/// Returns a list now, and another whenever it changes.
 pub const LIST_AND_WATCH: &str = "/v1beta1.DevicePlugin/ListAndWatch";
-/// What a container gets with its devices.
+/// Returns what a container gets with its devices.
 pub const ALLOCATE: &str = "/v1beta1.DevicePlugin/Allocate";
 
-/// Nothing.
+/// An empty message.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Empty {}
 
-/// What a plugin wants to be asked; by default nothing but to allocate.
+/// Which optional calls a plugin wants; none by default.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct DevicePluginOptions {
-    /// Before each start of a container.
+    /// A call before each start of a container.
     #[prost(bool, tag = "1")]
     pub pre_start_required: bool,
-    /// Which devices it would rather hand out.
+    /// A call for the devices that the plugin prefers to assign.
     #[prost(bool, tag = "2")]
     pub get_preferred_allocation_available: bool,
 }
 
-/// A plugin makes itself known.
+/// A plugin registers.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct RegisterRequest {
     /// [`VERSION`].
     #[prost(string, tag = "1")]
     pub version: String,
-    /// Its socket's name, in the directory of kubelet's.
+    /// The name of its socket, in the directory of kubelet's socket.
     #[prost(string, tag = "2")]
     pub endpoint: String,
-    /// What its devices are declared as.
+    /// The resource name of its devices.
     #[prost(string, tag = "3")]
     pub resource_name: String,
-    /// See there.
+    /// See [`DevicePluginOptions`].
     #[prost(message, optional, tag = "4")]
     pub options: Option<DevicePluginOptions>,
 }
@@ -58,7 +58,7 @@ pub struct RegisterRequest {
 /// All devices of a plugin.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ListAndWatchResponse {
-    /// These.
+    /// The devices.
     #[prost(message, repeated, tag = "1")]
     pub devices: Vec<Device>,
 }
@@ -66,7 +66,7 @@ pub struct ListAndWatchResponse {
 /// One device.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Device {
-    /// What kubelet knows it by.
+    /// The id that kubelet uses.
     #[prost(string, tag = "1")]
     pub id: String,
     /// [`Device::HEALTHY`] or [`Device::UNHEALTHY`].
@@ -75,18 +75,18 @@ pub struct Device {
 }
 
 impl Device {
-    /// It may be handed out.
+    /// It can be assigned.
     pub const HEALTHY: &str = "Healthy";
-    /// It may not.
+    /// It cannot be assigned.
     pub const UNHEALTHY: &str = "Unhealthy";
 
-    /// Whether it may be handed out.
+    /// Whether it can be assigned.
     pub fn is_healthy(&self) -> bool {
         self.health == Self::HEALTHY
     }
 }
 
-/// Containers are to be started.
+/// Containers are about to be started.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct AllocateRequest {
     /// One for each container.
@@ -94,7 +94,7 @@ pub struct AllocateRequest {
     pub container_requests: Vec<ContainerAllocateRequest>,
 }
 
-/// With these devices.
+/// The devices of one container.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ContainerAllocateRequest {
     /// Their ids.
@@ -102,7 +102,7 @@ pub struct ContainerAllocateRequest {
     pub device_ids: Vec<String>,
 }
 
-/// What they get.
+/// The response to an [`AllocateRequest`].
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct AllocateResponse {
     /// In the order of the requests.
@@ -110,10 +110,10 @@ pub struct AllocateResponse {
     pub container_responses: Vec<ContainerAllocateResponse>,
 }
 
-/// What one of them gets.
+/// What one container gets.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ContainerAllocateResponse {
-    /// Environment.
+    /// Environment variables.
     #[prost(map = "string, string", tag = "1")]
     pub envs: HashMap<String, String>,
 }
@@ -127,7 +127,7 @@ pub(crate) async fn connect(socket: &Path) -> Result<Grpc<Channel>, Status> {
     Ok(client)
 }
 
-/// One call by a connection of its own.
+/// One call on a new connection.
 pub(crate) async fn call<Question, Answer>(
     socket: &Path,
     method: &'static str,

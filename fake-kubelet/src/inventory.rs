@@ -6,24 +6,24 @@ use fake_nvml::scenario::{Device as Gpu, Scenario, Xid};
 
 use crate::device_plugin_api::Device;
 
-/// Xid errors that the real plugin takes for the application's.
+/// Xid errors that the real plugin attributes to the application.
 const IGNORED_XIDS: [u64; 6] = [13, 31, 43, 45, 68, 109];
 
 /// How devices are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listing {
-    /// How often each device is handed out, as `UUID::N` where that is more than once.
+    /// How many times each device is listed; named `UUID::N` if more than once.
     pub replicas: u32,
-    /// Whether the plugin looks after its devices.
+    /// Whether the plugin checks the health of its devices.
     pub checks: HealthChecks,
 }
 
-/// Whether a plugin looks after its devices.
+/// Whether a plugin checks the health of its devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthChecks {
-    /// It does.
+    /// It checks.
     On,
-    /// It does not: all it once found stay healthy.
+    /// It does not check: all devices it once found stay healthy.
     Off,
 }
 
@@ -33,7 +33,7 @@ impl Default for Listing {
     }
 }
 
-/// What a plugin found when it started. What is lost later stays in it, unhealthy.
+/// What a plugin found when it started. A device that is lost later stays in it, unhealthy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// UUIDs by resource, in NVML's order.
@@ -41,7 +41,8 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// What NVML lists to one who starts now; MIG instances under their profile's name (strategy `mixed`).
+    /// The devices that NVML lists for a process that starts now; MIG instances under their profile's name (strategy
+    /// `mixed`).
     pub fn new(scenario: &Scenario) -> Self {
         let mut resources: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for gpu in scenario.devices.iter().filter(|gpu| !gpu.lost) {
@@ -58,7 +59,7 @@ impl Inventory {
         Self { resources }
     }
 
-    /// The devices as they are in this scenario, by resource.
+    /// The devices in this scenario, by resource.
     pub fn devices(&self, scenario: &Scenario, listing: Listing) -> BTreeMap<String, Vec<Device>> {
         let list = |uuids: &Vec<String>| {
             let devices = uuids.iter().flat_map(|uuid| {
@@ -76,7 +77,7 @@ fn ids(uuid: &str, replicas: u32) -> impl Iterator<Item = String> + use<'_> {
     (0..replicas.max(1)).map(move |replica| if replicas > 1 { format!("{uuid}::{replica}") } else { uuid.to_owned() })
 }
 
-/// A GPU, or the parent of an instance, that is gone, or had an error that is not the application's.
+/// Whether a GPU, or the parent of an instance, is gone, or had an error that is not the application's.
 fn is_broken(scenario: &Scenario, uuid: &str) -> bool {
     let holds = |gpu: &&Gpu| gpu.uuid == uuid || gpu.mig.iter().flatten().any(|instance| instance.uuid == uuid);
     let Some(gpu) = scenario.devices.iter().find(holds) else { return true };

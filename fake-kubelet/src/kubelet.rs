@@ -1,5 +1,5 @@
-//! Kubelet's part between device plugins and PodResources: it takes registrations, watches the plugins' lists, hands
-//! devices to containers, and says so. It starts no pod, and writes no node.
+//! The part of kubelet between device plugins and PodResources: it accepts registrations, watches the plugins' lists,
+//! assigns devices to containers, and reports them. It starts no pods and creates no node object.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Ready, ready};
@@ -18,13 +18,13 @@ use crate::device_plugin_api::{
     ALLOCATE, AllocateRequest, AllocateResponse, ContainerAllocateRequest, Device, Empty, LIST_AND_WATCH,
     ListAndWatchResponse, REGISTER, RegisterRequest, VERSION, call, connect,
 };
-use crate::pod_resources::{PodResourcesServer, Says};
+use crate::pod_resources::{PodResourcesServer, Responses};
 use crate::unix_server::{self, Answers, UnixServer};
 
 /// The name of kubelet's socket in its directory of plugins.
 pub const SOCKET: &str = "kubelet.sock";
 
-/// What a node declares of one resource.
+/// The amounts of one resource that a node declares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Declared {
     /// All devices that the plugin lists.
@@ -33,12 +33,12 @@ pub struct Declared {
     pub allocatable: usize,
 }
 
-/// Why devices were not handed out.
+/// Why devices were not assigned.
 #[derive(Debug)]
 pub enum NotAdmitted {
-    /// There are not so many healthy ones that nobody holds.
+    /// There are not enough healthy devices without a holder.
     TooFew,
-    /// The plugin refused, or was not there.
+    /// The plugin refused, or could not be reached.
     Plugin(Status),
 }
 
@@ -62,16 +62,17 @@ struct Plugins {
 struct Plugin {
     endpoint: String,
     devices: Vec<Device>,
-    /// How often it registered: an older watch does not write over a newer one's list.
+    /// How often it registered: an older watch does not overwrite the list of a newer one.
     registrations: u64,
 }
 
 impl Kubelet {
-    /// Takes plugins in this directory, and answers PodResources at this socket. What sockets it finds there it removes,
-    /// as kubelet does: so plugins learn that they must register again.
+    /// Accepts plugins in this directory, and serves PodResources at this socket. Removes all sockets that exist in the
+    /// directory, as kubelet does, so that plugins notice that they must register again.
     ///
     /// # Errors
-    /// A socket could not be removed, or not opened.
+    ///
+    /// A socket could not be removed or opened.
     pub fn start(plugins: &Path, pod_resources: &Path) -> io::Result<Self> {
         for entry in std::fs::read_dir(plugins)? {
             let path = entry?.path();
@@ -79,7 +80,7 @@ impl Kubelet {
                 std::fs::remove_file(path)?;
             }
         }
-        let pod_resources = PodResourcesServer::start(pod_resources, Says::default())?;
+        let pod_resources = PodResourcesServer::start(pod_resources, Responses::default())?;
         let plugins = Arc::new(Plugins {
             directory: plugins.to_owned(),
             registered: Mutex::default(),
@@ -90,17 +91,17 @@ impl Kubelet {
         Ok(Self { plugins, _registration: registration })
     }
 
-    /// What PodResources says.
+    /// The server of PodResources.
     pub fn pod_resources(&self) -> &PodResourcesServer {
         &self.plugins.pod_resources
     }
 
-    /// What the node declares of this resource.
+    /// The amounts of this resource that the node declares.
     pub fn declared(&self, resource: &str) -> Declared {
         self.plugins.registered().get(resource).map(Plugin::declared).unwrap_or_default()
     }
 
-    /// Waits until the node declares this; false if it does not within `patience`.
+    /// Waits until the node declares these amounts. Returns false if it does not within `patience`.
     pub fn declares(&self, resource: &str, declared: Declared, patience: Duration) -> bool {
         let others = |plugins: &mut BTreeMap<String, Plugin>| {
             plugins.get(resource).map(Plugin::declared).unwrap_or_default() != declared
@@ -109,10 +110,11 @@ impl Kubelet {
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Hands so many devices to the container `main` of a pod, as kubelet does when it admits the pod, and returns what
-    /// the plugin answered.
+    /// Assigns this many devices to the container `main` of a pod, as kubelet does when it admits the pod, and returns
+    /// the plugin's response.
     ///
     /// # Errors
+    ///
     /// See [`NotAdmitted`].
     pub fn admit(
         &self,
@@ -138,13 +140,13 @@ impl Kubelet {
             AllocateRequest { container_requests: vec![ContainerAllocateRequest { device_ids: ids.clone() }] };
         let answer = runtime.block_on(call(&socket, ALLOCATE, request)).map_err(NotAdmitted::Plugin)?;
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        self.pod_resources().says().assign(namespace, pod, "main", resource, &ids);
+        self.pod_resources().responses().assign(namespace, pod, "main", resource, &ids);
         Ok(answer)
     }
 
     fn held(&self, resource: &str) -> BTreeSet<String> {
-        let says = self.pod_resources().says();
-        let containers = says.pods.pod_resources.iter().flat_map(|pod| &pod.containers);
+        let responses = self.pod_resources().responses();
+        let containers = responses.pods.pod_resources.iter().flat_map(|pod| &pod.containers);
         let devices = containers.flat_map(|container| &container.devices);
         devices.filter(|of| of.resource_name == resource).flat_map(|of| of.device_ids.clone()).collect()
     }
@@ -164,7 +166,10 @@ impl Plugins {
 
     fn register(self: &Arc<Self>, request: RegisterRequest) -> Result<(), Status> {
         if request.version != VERSION {
-            return Err(Status::invalid_argument(format!("version {} is not {VERSION}", request.version)));
+            return Err(Status::invalid_argument(format!(
+                "the API version of the device plugin is {}; kubelet supports {VERSION}",
+                request.version
+            )));
         }
         let registration = {
             let mut registered = self.registered();
@@ -175,9 +180,9 @@ impl Plugins {
         };
         let plugins = Arc::clone(self);
         tokio::spawn(async move {
-            // Why it ended makes no difference to kubelet.
+            // Kubelet ignores the reason why the watch ended.
             let _ = plugins.watch(&request, registration).await;
-            // Without its plugin no device can be handed out.
+            // Without its plugin no device can be assigned.
             plugins.change(&request.resource_name, registration, |devices| {
                 for device in devices {
                     Device::UNHEALTHY.clone_into(&mut device.health);
@@ -198,7 +203,7 @@ impl Plugins {
         Ok(())
     }
 
-    /// Changes the list of a plugin, unless it has registered anew since.
+    /// Changes the list of a plugin, unless it has registered again since.
     fn change(&self, resource: &str, registration: u64, change: impl FnOnce(&mut Vec<Device>)) {
         let mut registered = self.registered();
         let plugin = registered.entry(resource.to_owned()).or_default();
@@ -206,12 +211,12 @@ impl Plugins {
             return;
         }
         change(&mut plugin.devices);
-        // As kubelet has it: what can be handed out is what is healthy, held or not.
+        // Kubelet also lists healthy devices as allocatable whether they are held or not.
         let entry = |(resource, plugin): (&String, &Plugin)| ContainerDevices {
             resource_name: resource.clone(),
             device_ids: plugin.devices.iter().filter(|one| one.is_healthy()).map(|one| one.id.clone()).collect(),
         };
-        self.pod_resources.says().allocatable.devices = registered.iter().map(entry).collect();
+        self.pod_resources.responses().allocatable.devices = registered.iter().map(entry).collect();
         self.changed.notify_all();
     }
 }

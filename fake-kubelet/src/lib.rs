@@ -1,5 +1,4 @@
-//! What a node's kubelet says of devices, and a device plugin that it hears it from, for tests without GPUs. It is never
-//! part of an image.
+//! A fake kubelet and a fake device plugin, for tests without GPUs. They are never part of an image.
 
 pub mod inventory;
 

@@ -1,4 +1,4 @@
-//! `fake-device-plugin`: hands fake-nvml's devices to a kubelet, by the scenario that fake-nvml itself reads.
+//! `fake-device-plugin`: offers fake-nvml's devices to a kubelet, from the scenario file that fake-nvml itself reads.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,26 +10,26 @@ use fake_kubelet::DevicePlugin;
 use fake_kubelet::inventory::{HealthChecks, Inventory, Listing};
 use fake_nvml::Scenario;
 
-/// How often the scenario, and whether kubelet was restarted, is looked at.
+/// How often the scenario is read again, and a restart of kubelet is checked for.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A device plugin without devices, for trying out: the GPUs and MIG instances of a fake-nvml scenario.
+/// A device plugin for trials without real devices: offers the GPUs and MIG instances of a fake-nvml scenario.
 ///
-/// It reads the scenario anew every second, tells kubelet of what broke or mended, and registers again when kubelet was
-/// restarted. It gives containers no device file, only NVIDIA_VISIBLE_DEVICES.
+/// It reads the scenario again every second, reports failed and recovered devices to kubelet, and registers again after
+/// a restart of kubelet. It gives containers no device files, only the variable NVIDIA_VISIBLE_DEVICES.
 #[derive(Parser)]
 #[command(name = "fake-device-plugin", version)]
 struct Args {
-    /// What devices there are, as fake-nvml reads it
+    /// Scenario file with the devices, in the format of fake-nvml
     #[arg(long, value_name = "FILE")]
     scenario: PathBuf,
-    /// Kubelet's directory of plugins
+    /// Kubelet's directory of device plugins
     #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/kubelet/device-plugins")]
     plugins: PathBuf,
-    /// How often each device is handed out; more than once as `UUID::N`
+    /// How many times each device is listed; named `UUID::N` if more than once
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     replicas: u32,
-    /// Never say that a device is unhealthy
+    /// Never report a device as unhealthy
     #[arg(long)]
     no_health_checks: bool,
 }
@@ -53,8 +53,10 @@ fn main() -> Result<()> {
                         println!("fake-device-plugin: {count} FAKE devices as {resource}");
                         plugins.insert(resource, plugin);
                     }
-                    // It may be about to start.
-                    Err(status) => eprintln!("fake-device-plugin: kubelet does not take {resource} now: {status}"),
+                    // Kubelet may be about to start.
+                    Err(status) => {
+                        eprintln!("fake-device-plugin: kubelet refuses to register {resource}; retrying: {status}");
+                    }
                 }
             }
         }
@@ -64,5 +66,5 @@ fn main() -> Result<()> {
 
 fn read(scenario: &Path) -> Result<Scenario> {
     let text = std::fs::read_to_string(scenario).with_context(|| format!("cannot read {}", scenario.display()))?;
-    Scenario::parse(&text).with_context(|| format!("{} is no scenario", scenario.display()))
+    Scenario::parse(&text).with_context(|| format!("{} is not a valid scenario", scenario.display()))
 }

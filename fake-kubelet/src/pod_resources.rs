@@ -1,4 +1,4 @@
-//! Kubelet's PodResources API v1 over a unix socket, on a thread of its own: it says what it was told to say.
+//! Kubelet's PodResources API v1 over a unix socket, on a thread of its own. It returns what it was given.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mcad_wire::pod_resources::{
-    AllocatableResourcesResponse, ContainerDevices, ContainerResources, GET_ALLOCATABLE_RESOURCES, LIST,
-    ListPodResourcesResponse, PodResources, ResourcesRequest,
+    AllocatableResourcesResponse, ClaimResource, ContainerDevices, ContainerResources, DynamicResource,
+    GET_ALLOCATABLE_RESOURCES, LIST, ListPodResourcesResponse, PodResources, ResourcesRequest,
 };
 use tonic::server::Grpc;
 use tonic::{Code, Request, Response, Status};
@@ -16,33 +16,81 @@ use tonic_prost::ProstCodec;
 
 use crate::unix_server::{self, Answers, UnixServer};
 
-/// What the server says.
+/// The responses of the server.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Says {
-    /// To `List`.
+pub struct Responses {
+    /// The response to `List`.
     pub pods: ListPodResourcesResponse,
-    /// To `GetAllocatableResources`.
+    /// The response to `GetAllocatableResources`.
     pub allocatable: AllocatableResourcesResponse,
-    /// Errors instead, by method.
+    /// Errors to return instead, by method.
     pub errors: Vec<(&'static str, Code)>,
-    /// It takes calls and does not answer.
+    /// Whether it accepts calls and does not respond.
     pub silent: bool,
 }
 
-impl Says {
-    /// Gives devices to a container, of one entry each as kubelet does it.
+impl Responses {
+    /// Assigns devices to a container, one entry per device as kubelet does it.
     pub fn assign(&mut self, namespace: &str, pod: &str, container: &str, resource: &str, ids: &[&str]) {
         let entry = |id: &&str| ContainerDevices { resource_name: resource.into(), device_ids: vec![(*id).into()] };
-        let devices = ids.iter().map(entry).collect();
-        let containers = vec![ContainerResources { name: container.into(), devices }];
-        let (name, namespace) = (pod.to_owned(), namespace.to_owned());
-        self.pods.pod_resources.push(PodResources { name, namespace, containers });
+        self.container(namespace, pod, container).devices.extend(ids.iter().map(entry));
     }
 
-    /// Ends a pod: it is listed no more.
+    /// Gives a container what was allocated to a claim of its pod's namespace.
+    pub fn assign_claim(
+        &mut self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        claim: &str,
+        allocated: &[Allocated<'_>],
+    ) {
+        let entry = |device: &Allocated<'_>| ClaimResource {
+            driver_name: device.driver.into(),
+            pool_name: device.pool.into(),
+            device_name: device.device.into(),
+            share_id: device.share_id.map(str::to_owned),
+        };
+        self.container(namespace, pod, container).dynamic_resources.push(DynamicResource {
+            claim_name: claim.into(),
+            claim_namespace: namespace.into(),
+            claim_resources: allocated.iter().map(entry).collect(),
+        });
+    }
+
+    /// The entry of a container, which is empty at first.
+    fn container(&mut self, namespace: &str, pod: &str, name: &str) -> &mut ContainerResources {
+        let pods = &mut self.pods.pod_resources;
+        let is_it = |listed: &PodResources| (&*listed.namespace, &*listed.name) == (namespace, pod);
+        let at = pods.iter().position(is_it).unwrap_or(pods.len());
+        if at == pods.len() {
+            pods.push(PodResources { name: pod.into(), namespace: namespace.into(), containers: Vec::new() });
+        }
+        let containers = &mut pods[at].containers;
+        let at = containers.iter().position(|listed| listed.name == name).unwrap_or(containers.len());
+        if at == containers.len() {
+            containers.push(ContainerResources { name: name.into(), ..ContainerResources::default() });
+        }
+        &mut containers[at]
+    }
+
+    /// Ends a pod: it is no longer listed.
     pub fn end(&mut self, namespace: &str, pod: &str) {
         self.pods.pod_resources.retain(|listed| (&*listed.namespace, &*listed.name) != (namespace, pod));
     }
+}
+
+/// A device, or a share of one, that was allocated to a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allocated<'a> {
+    /// The driver that offers it.
+    pub driver: &'a str,
+    /// The driver's pool that contains it.
+    pub pool: &'a str,
+    /// Its name in the pool.
+    pub device: &'a str,
+    /// The share of it. `None` if it is the whole device.
+    pub share_id: Option<&'a str>,
 }
 
 /// A server that runs until it is dropped.
@@ -54,27 +102,28 @@ pub struct PodResourcesServer {
 
 #[derive(Debug, Default)]
 struct Shared {
-    says: Mutex<Says>,
+    responses: Mutex<Responses>,
     connections: AtomicU64,
 }
 
 impl PodResourcesServer {
-    /// Listens at this path; what was there is removed.
+    /// Listens at this path, and removes a file that is there.
     ///
     /// # Errors
+    ///
     /// The socket could not be opened.
-    pub fn start(socket: &Path, says: Says) -> io::Result<Self> {
-        let shared = Arc::new(Shared { says: Mutex::new(says), ..Shared::default() });
+    pub fn start(socket: &Path, responses: Responses) -> io::Result<Self> {
+        let shared = Arc::new(Shared { responses: Mutex::new(responses), ..Shared::default() });
         let server = UnixServer::start(socket, Arc::clone(&shared))?;
         Ok(Self { shared, _server: server })
     }
 
-    /// What it says from now on.
-    pub fn says(&self) -> MutexGuard<'_, Says> {
-        self.shared.says.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The responses from now on.
+    pub fn responses(&self) -> MutexGuard<'_, Responses> {
+        self.shared.responses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many connections were made to it.
+    /// How many connections were made to the server.
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::Relaxed)
     }
@@ -86,24 +135,24 @@ impl Answers for Shared {
     }
 
     async fn answer(self: Arc<Self>, call: unix_server::Call) -> unix_server::Answer {
-        let says = self.says.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if says.silent {
+        let responses = self.responses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if responses.silent {
             std::future::pending::<()>().await;
         }
         let method = call.uri().path().to_owned();
-        let error = says.errors.iter().find(|(name, _)| method.ends_with(name)).map(|(_, code)| *code);
+        let error = responses.errors.iter().find(|(name, _)| method.ends_with(name)).map(|(_, code)| *code);
         match (method.as_str(), error) {
-            (_, Some(code)) => Status::new(code, "as it was told").into_http(),
-            (LIST, None) => Grpc::new(ProstCodec::default()).unary(Same(says.pods), call).await,
+            (_, Some(code)) => Status::new(code, "the configured error").into_http(),
+            (LIST, None) => Grpc::new(ProstCodec::default()).unary(Same(responses.pods), call).await,
             (GET_ALLOCATABLE_RESOURCES, None) => {
-                Grpc::new(ProstCodec::default()).unary(Same(says.allocatable), call).await
+                Grpc::new(ProstCodec::default()).unary(Same(responses.allocatable), call).await
             }
             _ => Status::unimplemented("no such method").into_http(),
         }
     }
 }
 
-/// Always the same answer.
+/// Always returns the same response.
 struct Same<Answer>(Answer);
 
 impl<Answer: Clone> tonic::server::UnaryService<ResourcesRequest> for Same<Answer> {

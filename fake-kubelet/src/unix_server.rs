@@ -1,4 +1,5 @@
-//! A gRPC server on a unix socket, with a thread of its own that ends when it is dropped. What it answers is others'.
+//! A gRPC server on a unix socket, with a thread of its own that ends when the server is dropped. The callers provide
+//! the responses.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,17 +16,17 @@ use tokio::sync::oneshot;
 
 use crate::authority::{Names, Renamed};
 
-/// A call that came in.
+/// A call of a client.
 pub(crate) type Call = hyper::Request<Incoming>;
-/// What it is answered.
+/// The response to a call.
 pub(crate) type Answer = hyper::Response<tonic::body::Body>;
 
-/// What calls are answered.
+/// Produces the responses to calls.
 pub(crate) trait Answers: Send + Sync + 'static {
     /// A client has connected.
     fn connected(&self) {}
 
-    /// The answer of a call.
+    /// The response to a call.
     fn answer(self: Arc<Self>, call: Call) -> impl Future<Output = Answer> + Send;
 }
 
@@ -37,7 +38,7 @@ pub(crate) struct UnixServer {
 }
 
 impl UnixServer {
-    /// Listens at this path; what was there is removed.
+    /// Listens at this path, and removes a file that is there.
     pub(crate) fn start(socket: &Path, answers: Arc<impl Answers>) -> io::Result<Self> {
         match std::fs::remove_file(socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -64,7 +65,7 @@ impl Drop for UnixServer {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic of the server was printed by it.
+            // The server's thread has already printed its panic.
             let _ = thread.join();
         }
     }
@@ -83,6 +84,6 @@ async fn serve(stream: Renamed, answers: Arc<impl Answers>) {
         let answers = Arc::clone(&answers);
         async move { Ok::<_, Infallible>(answers.answer(call).await) }
     });
-    // The client going away is no error of ours.
+    // A client that disconnects is not an error.
     let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }

@@ -1,4 +1,5 @@
-//! Device plugin to kubelet to PodResources, through their sockets, with the devices of a fake-nvml scenario.
+//! From the device plugin through kubelet to PodResources, over their sockets, with the devices of a fake-nvml
+//! scenario.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use std::time::Duration;
@@ -34,7 +35,7 @@ impl Chain {
         Self { directory, scenario, found, listing, kubelet, plugin }
     }
 
-    /// What the plugin sees in the scenario as it is now.
+    /// Makes the plugin read the scenario.
     fn look(&self) {
         self.plugin.list(self.found.devices(&self.scenario, self.listing).remove(GPU).unwrap());
     }
@@ -50,8 +51,8 @@ impl Chain {
         let declared = Declared { capacity, allocatable };
         let now = || self.kubelet.declared(GPU);
         assert!(self.kubelet.declares(GPU, declared, PATIENCE), "{:?} is not {declared:?}", now());
-        let says = self.kubelet.pod_resources().says().allocatable.clone();
-        assert_eq!(says.devices.iter().map(|of| of.device_ids.len()).sum::<usize>(), allocatable);
+        let responses = self.kubelet.pod_resources().responses().allocatable.clone();
+        assert_eq!(responses.devices.iter().map(|of| of.device_ids.len()).sum::<usize>(), allocatable);
     }
 }
 
@@ -76,10 +77,10 @@ fn a_pod_keeps_the_gpu_that_broke_in_its_hands_and_no_other_gets_it() {
     assert_eq!(answer.container_responses[0].envs[device_plugin::VISIBLE_DEVICES], [uuid(2), uuid(3)].join(","));
     chain.break_gpu(3);
     chain.check(8, 7);
-    assert_eq!(chain.kubelet.pod_resources().says().pods.pod_resources.len(), 2);
+    assert_eq!(chain.kubelet.pod_resources().responses().pods.pod_resources.len(), 2);
     assert!(matches!(chain.kubelet.admit("ml", "train-2", GPU, 5), Err(NotAdmitted::TooFew)));
-    // Free again, and broken: still nobody gets it.
-    chain.kubelet.pod_resources().says().end("ml", "train-1");
+    // Free again, but broken: it is still assigned to nobody.
+    chain.kubelet.pod_resources().responses().end("ml", "train-1");
     assert!(matches!(chain.kubelet.admit("ml", "train-2", GPU, 6), Err(NotAdmitted::TooFew)));
     chain.kubelet.admit("ml", "train-2", GPU, 5).unwrap();
 }
@@ -100,7 +101,7 @@ fn without_its_plugin_nothing_is_allocatable_until_it_registers_again() {
     let mut chain = Chain::new(Scenario::of(2, "L4"), Listing::default());
     chain.check(2, 2);
     let devices = chain.found.devices(&chain.scenario, chain.listing).remove(GPU).unwrap();
-    // Another one, in a directory of its own, takes the place of the one that goes.
+    // Another plugin, in a directory of its own, replaces the old one.
     let elsewhere = TempDir::new().unwrap();
     let next = DevicePlugin::start(elsewhere.path(), GPU, devices.clone()).unwrap();
     drop(std::mem::replace(&mut chain.plugin, next));

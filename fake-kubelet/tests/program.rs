@@ -1,4 +1,4 @@
-//! `fake-device-plugin` as it is run on a node: a scenario file that changes, and a kubelet that is restarted.
+//! `fake-device-plugin` as it runs on a node: with a scenario file that changes, and a kubelet that is restarted.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy.toml knows only functions marked so")]
 
 use std::path::Path;

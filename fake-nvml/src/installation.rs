@@ -1,5 +1,5 @@
-//! A copy of the library in a directory of its own, with its scenario beside it: each copy has its own state, so tests
-//! in one process do not meet.
+//! A copy of the library in a directory of its own, with its scenario beside it. Each copy has its own state, so tests
+//! in one process do not affect each other.
 
 use std::fs;
 use std::io;
@@ -18,7 +18,8 @@ impl Installation {
     /// Copies the library into this directory and writes its scenario beside it.
     ///
     /// # Errors
-    /// The library could not be copied or the scenario not written.
+    ///
+    /// The library could not be copied, or the scenario could not be written.
     pub fn new(library: &Path, directory: &Path, scenario: &Scenario) -> io::Result<Self> {
         let installation =
             Self { library: directory.join("libnvidia-ml.so.1"), scenario: directory.join("scenario.json") };
@@ -27,22 +28,24 @@ impl Installation {
         Ok(installation)
     }
 
-    /// The library that cargo built for the test that is running.
+    /// The library that cargo built for the running test.
     ///
     /// # Errors
+    ///
     /// The running program has no path.
     pub fn built_for_this_test() -> io::Result<PathBuf> {
         Ok(std::env::current_exe()?.with_file_name("libfake_nvml.so"))
     }
 
-    /// Where the library is.
+    /// The path of the library.
     pub fn library(&self) -> &Path {
         &self.library
     }
 
-    /// Puts another scenario in force, all at once.
+    /// Replaces the scenario atomically.
     ///
     /// # Errors
+    ///
     /// The file could not be written.
     pub fn set(&self, scenario: &Scenario) -> io::Result<()> {
         let next = self.scenario.with_extension("next");

@@ -1,4 +1,4 @@
-//! The library's own state: the scenario in force, who initialised, which devices they see, and calls that hang.
+//! The library's own state: the current scenario, initialisations, the devices they see, and calls that hang.
 //!
 //! It knows nothing of C; [`crate::abi`] does.
 
@@ -15,13 +15,13 @@ use nvml_wrapper_sys::bindings as nv;
 use crate::crash;
 use crate::scenario::{Device, Hang, MigInstance, Scenario};
 
-/// Names the scenario file. Without it, `scenario.json` beside the library itself is read.
+/// The variable with the path of the scenario file. Without it, `scenario.json` beside the library itself is read.
 const SCENARIO_VARIABLE: &str = "FAKE_NVML_SCENARIO";
 
-/// How often a call that hangs or waits looks whether the scenario has changed.
+/// How often a call that hangs or waits checks whether the scenario has changed.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// What NVML answers when a call fails.
+/// What NVML returns when a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Code(pub(crate) nv::nvmlReturn_t);
 
@@ -39,18 +39,18 @@ impl Code {
     pub(crate) const UNKNOWN: Self = Self(nv::nvmlReturn_enum_NVML_ERROR_UNKNOWN);
 }
 
-/// A device as callers hold it: which of the devices that were there at initialisation, or which instance of it.
+/// A device's handle: which of the devices that existed at initialisation, or which instance of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Handle {
     /// Which initialisation it belongs to.
     epoch: u16,
-    /// Index among the devices seen then.
+    /// Index among the devices at initialisation.
     index: u16,
     /// GPU instance and compute instance.
     mig: Option<(u8, u8)>,
 }
 
-/// What one call sees: the scenario at that instant and the devices that its process may know of.
+/// What one call uses: the scenario at that instant and the devices that its process can see.
 pub(crate) struct View {
     pub(crate) scenario: Arc<Scenario>,
     pub(crate) elapsed_s: f64,
@@ -60,15 +60,15 @@ pub(crate) struct View {
 
 #[derive(Default)]
 struct State {
-    /// Initialisations that were not yet shut down.
+    /// Number of initialisations that were not shut down yet.
     users: u32,
     epoch: u16,
     /// [`crate::scenario::Driver::generation`] at initialisation.
     generation: u32,
-    /// UUIDs of the devices that were there at initialisation. NVML learns of no others later.
+    /// UUIDs of the devices at initialisation. NVML does not see devices that are added later.
     seen: Arc<[String]>,
     scenario: Option<Arc<Scenario>>,
-    /// Inode, size and time of the file that `scenario` was read from.
+    /// Inode, size and time of the file from which `scenario` was read.
     read_from: Option<(u64, u64, i64, i64)>,
     /// How many calls have hung so far.
     hung: u32,
@@ -79,12 +79,12 @@ static LOADED_AT: LazyLock<Instant> = LazyLock::new(Instant::now);
 static SCENARIO_FILE: LazyLock<Option<PathBuf>> = LazyLock::new(scenario_file);
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
-/// How many calls this library has had, so that a test can bound what one sample costs.
+/// How many calls this library has had, so that a test can limit the calls of one sample.
 pub(crate) fn calls() -> u64 {
     CALLS.load(Ordering::Relaxed)
 }
 
-/// How many calls have hung so far, so that a test can wait for the first to do so.
+/// How many calls have hung so far, so that a test can wait for the first one.
 pub(crate) fn hung() -> u32 {
     lock().hung
 }
@@ -95,7 +95,7 @@ pub(crate) fn enter(call: &str, handle: Option<Handle>) {
     suffer(call, handle);
 }
 
-/// The library is being loaded.
+/// Called while the library is being loaded.
 pub(crate) fn load() {
     suffer("dlopen", None);
 }
@@ -112,7 +112,7 @@ fn suffer(call: &str, handle: Option<Handle>) {
     }
 }
 
-/// What a call of this name sees, unless it fails for everyone.
+/// The view for a call of this name, unless the call fails for every caller.
 pub(crate) fn view(call: &str) -> Result<View, Code> {
     let mut state = lock();
     let scenario = state.current()?;
@@ -122,7 +122,7 @@ pub(crate) fn view(call: &str) -> Result<View, Code> {
     if !scenario.driver.loaded {
         return Err(Code::DRIVER_NOT_LOADED);
     }
-    // NVML says no better when the driver went away beneath it.
+    // NVML returns no better error when the driver was unloaded meanwhile.
     if scenario.driver.generation != state.generation {
         return Err(Code::UNKNOWN);
     }
@@ -133,7 +133,7 @@ pub(crate) fn view(call: &str) -> Result<View, Code> {
     Ok(View { scenario, elapsed_s, epoch: state.epoch, seen: Arc::clone(&state.seen) })
 }
 
-/// Initialises; a second time only counts.
+/// Initialises; a second call only counts.
 pub(crate) fn initialise() -> Result<(), Code> {
     let mut state = lock();
     let scenario = state.current()?;
@@ -152,14 +152,14 @@ pub(crate) fn initialise() -> Result<(), Code> {
     Ok(())
 }
 
-/// Takes back one initialisation.
+/// Undoes one initialisation.
 pub(crate) fn shut_down() -> Result<(), Code> {
     let mut state = lock();
     state.users = state.users.checked_sub(1).ok_or(Code::UNINITIALIZED)?;
     Ok(())
 }
 
-/// Waits until `ready` gives something or the time is up, looking at the scenario again and again.
+/// Waits until `ready` returns something or the time is up, checking the scenario repeatedly.
 pub(crate) fn wait<T>(timeout: Duration, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
     let begun = Instant::now();
     loop {
@@ -179,12 +179,12 @@ impl View {
         self.seen.len()
     }
 
-    /// The number that a function tells, where the right one is this.
-    pub(crate) fn told(&self, function: &str, right: u32) -> u32 {
+    /// The number that a function returns: `right`, unless the scenario replaces it.
+    pub(crate) fn returned(&self, function: &str, right: u32) -> u32 {
         self.scenario.counts.get(function).copied().unwrap_or(right)
     }
 
-    /// The handle of one of them.
+    /// The handle of the device with this index.
     pub(crate) fn handle(&self, index: usize) -> Result<Handle, Code> {
         let handle = Handle { epoch: self.epoch, index: index as u16, mig: None };
         if index >= self.seen.len() {
@@ -200,7 +200,7 @@ impl View {
         self.handle(index)
     }
 
-    /// The device behind a handle, or the parent of the instance behind it.
+    /// The device of a handle, or the parent of the handle's instance.
     pub(crate) fn device(&self, handle: Handle) -> Result<&Device, Code> {
         if handle.epoch != self.epoch {
             return Err(Code::INVALID_ARGUMENT);
@@ -210,7 +210,7 @@ impl View {
         if device.lost { Err(Code::GPU_IS_LOST) } else { Ok(device) }
     }
 
-    /// The instance behind a handle.
+    /// The instance of a handle.
     pub(crate) fn instance(&self, handle: Handle) -> Result<&MigInstance, Code> {
         let (gpu, compute) = handle.mig.ok_or(Code::INVALID_ARGUMENT)?;
         let of = |i: &&MigInstance| (i.gpu_instance, i.compute_instance) == (gpu.into(), compute.into());
@@ -219,12 +219,12 @@ impl View {
 }
 
 impl Handle {
-    /// The instance of this device.
+    /// The handle of an instance of this device.
     pub(crate) fn instance(self, instance: &MigInstance) -> Self {
         Self { mig: Some((instance.gpu_instance as u8, instance.compute_instance as u8)), ..self }
     }
 
-    /// The device that this instance is of; a device is its own.
+    /// The handle of the parent device; a device is its own parent.
     pub(crate) fn parent(self) -> Self {
         Self { mig: None, ..self }
     }
@@ -233,19 +233,19 @@ impl Handle {
         self.mig.is_some()
     }
 
-    /// Index among the devices seen at initialisation.
+    /// Index among the devices at initialisation.
     pub(crate) fn index(self) -> u32 {
         self.index.into()
     }
 
-    /// As callers hold it. Never null, never an address.
+    /// The handle as callers hold it. Never null, never an address.
     pub(crate) fn to_raw(self) -> nv::nvmlDevice_t {
         let mig = self.mig.map_or(0, |(gpu, compute)| 1 << 16 | usize::from(gpu) << 8 | usize::from(compute));
         let packed = usize::from(self.epoch) << 48 | (usize::from(self.index) + 1) << 24 | mig;
         std::ptr::without_provenance_mut(packed)
     }
 
-    /// What a caller holds; absent if it is nothing that this library gave out.
+    /// The handle of a caller. `None` if this library did not create it.
     pub(crate) fn from_raw(raw: nv::nvmlDevice_t) -> Option<Self> {
         let packed = raw.addr();
         let index = (packed >> 24 & 0xff_ffff).checked_sub(1)?;
@@ -255,7 +255,7 @@ impl Handle {
 }
 
 impl State {
-    /// The scenario in force, read anew if its file changed. A file that cannot be read changes nothing.
+    /// The current scenario, read again if its file changed. A file that cannot be read changes nothing.
     fn current(&mut self) -> Result<Arc<Scenario>, Code> {
         if let Some(path) = SCENARIO_FILE.as_deref() {
             let stamp = std::fs::metadata(path).ok().map(|m| (m.ino(), m.size(), m.mtime(), m.mtime_nsec()));
@@ -264,7 +264,7 @@ impl State {
                 self.read(path);
             }
         }
-        // Without a scenario there is no driver to talk to.
+        // Without a scenario there is no driver.
         self.scenario.clone().ok_or(Code::DRIVER_NOT_LOADED)
     }
 
@@ -281,7 +281,7 @@ fn lock() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a call hangs. On its first look it is counted among those that do.
+/// Whether a call hangs. The first check counts it among the hung calls.
 fn hangs(call: &str, handle: Option<Handle>, since: Duration, first_look: bool) -> bool {
     let mut state = lock();
     let Ok(scenario) = state.current() else { return false };
@@ -309,11 +309,11 @@ fn scenario_file() -> Option<PathBuf> {
     Some(file()?.with_file_name("scenario.json"))
 }
 
-/// The file that this code was loaded from.
+/// The file from which this code was loaded.
 pub(crate) fn file() -> Option<PathBuf> {
     let mut found = std::mem::MaybeUninit::<libc::Dl_info>::uninit();
     let here: fn() -> Option<PathBuf> = file;
-    // SAFETY: `found` is room for one Dl_info, and the address of a function of this library is one that dladdr knows.
+    // SAFETY: `found` is room for one Dl_info, and dladdr knows the address of a function of this library.
     let found = unsafe {
         if libc::dladdr(here as *const libc::c_void, found.as_mut_ptr()) == 0 {
             return None;
@@ -323,13 +323,13 @@ pub(crate) fn file() -> Option<PathBuf> {
     if found.dli_fname.is_null() {
         return None;
     }
-    // SAFETY: dladdr answered, so the name is a C string that lives as long as the library.
+    // SAFETY: dladdr succeeded, so the name is a C string that lives as long as the library.
     let name = unsafe { CStr::from_ptr(found.dli_fname) };
     Some(Path::new(OsStr::from_bytes(name.to_bytes())).to_owned())
 }
 
-/// Runs while the loader holds its lock, as constructors of a real library do. Only where this is a library: as a part of a test's
-/// own program it does nothing.
+/// Runs while the loader holds its lock, like constructors of a real library. Only if this is a library: as a part of a
+/// test program it does nothing.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = construct;

@@ -1,24 +1,24 @@
-//! GPUs that exist, as far as a monitor can tell them apart. Figures are those of NVIDIA's data sheets and of
-//! `nvidia-smi`; none of them was read by this project from such a device.
+//! Existing GPU models, as far as a monitor can distinguish them. The values are those of NVIDIA's data sheets and of
+//! `nvidia-smi`; this project read none of them from such a device.
 
-/// What all GPUs of one model have in common.
+/// The common properties of all GPUs of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Model {
-    /// As NVML names it.
+    /// NVML's name of it.
     pub name: &'static str,
-    /// Device and vendor id on the PCI bus, as NVML packs them.
+    /// Device and vendor id on the PCI bus, in NVML's format.
     pub pci_device_id: u32,
-    /// Memory in all.
+    /// Total memory.
     pub memory_total_bytes: u64,
-    /// Of that, what the driver keeps for itself.
+    /// The part of it that the driver reserves.
     pub memory_reserved_bytes: u64,
     /// Multiprocessors.
     pub multiprocessors: u32,
-    /// How many MIG instances fit; 0 where the model has no MIG.
+    /// How many MIG instances fit; 0 if the model does not support MIG.
     pub mig_slices: u32,
     /// Major and minor compute capability.
     pub compute_capability: (i32, i32),
-    /// It is wired to its neighbours by NVSwitch: fabric state is known.
+    /// Whether it is connected by NVSwitch, so that it has a fabric state.
     pub fabric: bool,
     /// How many NVLinks it has.
     pub nvlinks: usize,
@@ -50,7 +50,7 @@ const fn model(
     nvlinks: usize,
 ) -> Model {
     let memory_total_bytes = memory_mib * MIB;
-    // About what a driver of the 550 series keeps on an idle 80 GB device.
+    // About what a driver of the 550 series reserves on an idle 80 GB device.
     let memory_reserved_bytes = 551 * MIB;
     Model {
         name,
@@ -65,7 +65,7 @@ const fn model(
     }
 }
 
-/// The model of this name, with or without its maker's.
+/// The model with this name, with or without the vendor's name.
 pub fn by_name(name: &str) -> Option<&'static Model> {
     MODELS.iter().find(|model| model.name == name || model.name.strip_prefix("NVIDIA ") == Some(name))
 }

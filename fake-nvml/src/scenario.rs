@@ -1,6 +1,6 @@
-//! What the scenario file says: plain values as JSON, and the few figures that follow from them and from the time.
+//! The scenario file: plain values as JSON, and the values computed from them and from the time.
 //!
-//! Time is a parameter: the same scenario at the same second gives the same figures.
+//! Time is a parameter: the same scenario at the same second gives the same values.
 
 use std::collections::BTreeMap;
 
@@ -18,17 +18,17 @@ pub struct Scenario {
     pub devices: Vec<Device>,
     /// Xid errors so far, oldest first. Adding one raises it.
     pub xids: Vec<Xid>,
-    /// Calls that do not return.
+    /// Calls that hang.
     pub hangs: Vec<Hang>,
-    /// Calls that end the process, or worse.
+    /// Calls that crash or corrupt the process.
     pub crashes: Vec<Crash>,
-    /// Error codes by function name, for calls that belong to no device.
+    /// Error codes by function name, for calls without a device.
     pub errors: BTreeMap<String, u32>,
-    /// Numbers that `nvmlDeviceGetCount_v2` and `nvmlDeviceGetMaxMigDeviceCount` tell in place of the right ones, by function name.
+    /// Wrong numbers that `nvmlDeviceGetCount_v2` and `nvmlDeviceGetMaxMigDeviceCount` return, by function name.
     pub counts: BTreeMap<String, u32>,
-    /// There is always another event, and it is no Xid.
+    /// Whether there is always another event, which is not an Xid.
     pub other_events: bool,
-    /// The time that figures are computed for. Absent: since the library was loaded.
+    /// The time that values are computed for. `None`: the time since the library was loaded.
     pub clock_s: Option<f64>,
 }
 
@@ -38,12 +38,12 @@ pub struct Scenario {
 pub struct Driver {
     /// Version; the library adds `-fake` to it.
     pub version: String,
-    /// It is there. If not, every call says so.
+    /// Whether it is loaded. If not, every call returns that error.
     pub loaded: bool,
-    /// How often it was loaded anew: a process that initialised before the last time must do so again.
+    /// How often it was reloaded: a process that initialised before the last reload must do so again.
     pub generation: u32,
-    /// The newest version of the fabric's struct that it knows: 3 or 2. 1: it has the function without a version alone. 0: it
-    /// has neither.
+    /// The newest version of the fabric's struct that it supports: 3 or 2. 1: only the function without a version. 0:
+    /// neither.
     pub fabric_info: u32,
 }
 
@@ -57,39 +57,40 @@ impl Default for Driver {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Device {
-    /// One of [`model::MODELS`]; another name is a model without MIG and with an L4's figures.
+    /// One of [`model::MODELS`]; another name is a model without MIG and with an L4's values.
     pub model: String,
     /// `GPU-…`
     pub uuid: String,
-    /// PCI address, as NVML writes it: eight hex digits of domain.
+    /// PCI address in NVML's format: eight hex digits for the domain.
     pub bus_id: String,
-    /// Part of the time that it is busy, 0 to 1. Of no effect in MIG mode.
+    /// Fraction of the time that it is busy, 0 to 1. Has no effect in MIG mode.
     pub utilization: Level,
-    /// Memory that neither a process nor the driver accounts for.
+    /// Memory used by neither a process nor the driver.
     pub memory_used_bytes: u64,
     /// Processes that compute on it.
     pub processes: Vec<Process>,
-    /// Present: it is in MIG mode, with these instances.
+    /// If present, it is in MIG mode, with these instances.
     pub mig: Option<Vec<MigInstance>>,
     /// Uncorrectable ECC errors since the driver was loaded.
     pub ecc_uncorrected: u64,
     /// Rows of memory that were replaced.
     pub remapped_rows: RemappedRows,
-    /// What the driver asks for: 0 nothing, 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset.
+    /// The action that the driver requests: 0 nothing, 1 reset, 2 reboot, 3 drain P2P, 4 drain and reset.
     pub recovery_action: u32,
-    /// It has had more uncorrectable errors of its SRAM than it should.
+    /// Whether the number of uncorrectable errors of its SRAM exceeded the threshold.
     pub sram_threshold_exceeded: bool,
-    /// State of the NVLink fabric, by NVML's number. Absent: 3 (completed) where the model has a fabric.
+    /// State of the NVLink fabric, as NVML's number. `None`: 3 (completed) if the model has a fabric.
     pub fabric_state: Option<u8>,
-    /// What became of its place in the fabric, as an error code of NVML: 0 where that went well.
+    /// The result of joining the fabric, as an error code of NVML: 0 for success.
     pub fabric_status: u32,
-    /// Health of the fabric, as NVML's mask. Absent: nothing is wrong, and all that can be is known. 0: nothing is known.
+    /// Health of the fabric, as NVML's mask. `None`: everything is known and nothing is wrong. 0: nothing is known.
     pub fabric_health: Option<u32>,
-    /// Its NVLinks. Absent: as many as its model has, all in use and without an error.
+    /// Its NVLinks. `None`: as many as its model has, all in use and without errors.
     pub nvlinks: Option<Vec<NvLink>>,
-    /// It fell off the bus: calls on it say `GPU_IS_LOST`; a process that initialises now does not see it.
+    /// Whether it fell off the bus: calls on it return `GPU_IS_LOST`, and a process that initialises now does not see
+    /// it.
     pub lost: bool,
-    /// Error codes by function name; `"*"` is every call on this device.
+    /// Error codes by function name; `"*"` means every call on this device.
     pub errors: BTreeMap<String, u32>,
     /// Error codes by field id, for `nvmlDeviceGetFieldValues`.
     pub field_errors: BTreeMap<u32, u32>,
@@ -120,47 +121,74 @@ impl Default for Device {
     }
 }
 
-/// A figure over time.
+/// A value over time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Level {
-    /// Always the same.
+    /// Constant.
     Steady(f64),
-    /// Up and down in straight lines.
+    /// Rises and falls linearly.
     Wave {
-        /// Lowest.
+        /// The lowest value.
         low: f64,
-        /// Highest, half a period later.
+        /// The highest value, half a period later.
         high: f64,
-        /// From low to low.
+        /// The time from one lowest value to the next.
         period_s: f64,
-        /// How far into the period it starts.
+        /// The position in the period at the start.
         #[serde(default)]
         phase_s: f64,
     },
-    /// One value after another, each for as long, then from the start.
+    /// One value after another, each for the same time, then from the start.
     Steps {
         /// The values.
         steps: Vec<f64>,
-        /// How long each lasts.
+        /// The duration of each value.
         each_s: f64,
     },
 }
 
-/// A process that computes on a GPU.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// A process on a GPU.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Process {
-    /// Its id, as the host sees it.
+    /// Its id in the host's PID namespace.
     pub pid: u32,
-    /// Memory it holds on the device. Absent: the driver does not say.
+    /// Memory it uses on the device. `None`: the driver does not report it.
     pub memory_bytes: Option<u64>,
-    /// Part of the device's time that it takes. Absent: no samples of it.
+    /// Fraction of the device's time that it uses. `None`: there are no samples of it.
     pub utilization: Option<Level>,
     /// The GPU instance it runs in.
     pub gpu_instance: Option<u32>,
     /// The compute instance it runs in.
     pub compute_instance: Option<u32>,
+    /// NVML's lists that it is in.
+    pub lists: Vec<List>,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            pid: 0,
+            memory_bytes: None,
+            utilization: None,
+            gpu_instance: None,
+            compute_instance: None,
+            lists: vec![List::Compute],
+        }
+    }
+}
+
+/// NVML's lists of processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum List {
+    /// Those that compute.
+    Compute,
+    /// Those that draw.
+    Graphics,
+    /// Clients of MPS.
+    Mps,
 }
 
 /// One MIG instance: a compute instance of a GPU instance.
@@ -175,7 +203,7 @@ pub struct MigInstance {
     pub gpu_instance: u32,
     /// Compute instance id.
     pub compute_instance: u32,
-    /// Memory in use beside its processes'.
+    /// Memory in use besides that of its processes.
     pub memory_used_bytes: u64,
 }
 
@@ -187,9 +215,9 @@ pub struct RemappedRows {
     pub correctable: u32,
     /// For uncorrectable errors.
     pub uncorrectable: u32,
-    /// A replacement waits for a reset.
+    /// Whether a replacement waits for a reset.
     pub pending: bool,
-    /// A replacement failed: no spare row was left.
+    /// Whether a replacement failed because no spare row was left.
     pub failure: bool,
 }
 
@@ -197,11 +225,11 @@ pub struct RemappedRows {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NvLink {
-    /// Nothing is at its other end, or it could not be trained.
+    /// Whether it is out of use: nothing is connected, or it could not be trained.
     pub inactive: bool,
     /// Packets that were sent again.
     pub replay: u64,
-    /// Times that it was trained again.
+    /// How often it was trained again.
     pub recovery: u64,
     /// Flow control units with a wrong checksum.
     pub crc_flit: u64,
@@ -219,33 +247,33 @@ pub struct Xid {
     pub device: String,
     /// The error's code.
     pub xid: u64,
-    /// The GPU instance it concerns.
+    /// The affected GPU instance.
     pub gpu_instance: Option<u32>,
-    /// The compute instance it concerns.
+    /// The affected compute instance.
     pub compute_instance: Option<u32>,
 }
 
-/// A call that does not return for a while.
+/// A call that hangs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Hang {
-    /// Name of the function; `"*"` is every one. `"dlopen"` is the loading of the library itself.
+    /// Name of the function; `"*"` means every function. `"dlopen"` is the loading of the library itself.
     pub call: String,
-    /// UUID of the GPU it hangs on. Absent: on any, or on none.
+    /// UUID of the GPU on which it hangs. `None`: on every GPU, and without one.
     pub device: Option<String>,
-    /// For how long. Absent: until the scenario no longer says so.
+    /// For how long. `None`: until the scenario changes.
     pub seconds: Option<f64>,
-    /// How many calls hang, counted from when the library was loaded; those after them do not. Absent: all.
+    /// How many calls hang, counted since the library was loaded; later calls do not. `None`: all.
     pub calls: Option<u32>,
 }
 
-/// A call after which the process is not what it was.
+/// A call that crashes or corrupts the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Crash {
     /// Name of the function, or `"dlopen"`: the loading of the library itself.
     pub call: String,
-    /// What it does.
+    /// What it does to the process.
     pub how: How,
 }
 
@@ -255,11 +283,11 @@ pub struct Crash {
 pub enum How {
     /// `abort()`.
     Abort,
-    /// Writes to an address where nothing is.
+    /// Writes to an invalid address.
     Segfault,
     /// `exit(3)`.
     Exit,
-    /// Writes text to standard output and into every socket of the process, and goes on.
+    /// Writes text to standard output and into every socket of the process, and continues.
     Nonsense,
 }
 
@@ -269,15 +297,16 @@ impl Scenario {
         Self { devices: (0..count).map(|index| Device::of(index, model)).collect(), ..Self::default() }
     }
 
-    /// Reads a scenario file's text.
+    /// Parses the text of a scenario file.
     ///
     /// # Errors
-    /// The text is no JSON, or has fields that no scenario has.
+    ///
+    /// The text is not JSON, or has unknown fields.
     pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(text)
     }
 
-    /// The driver version that the library shows: marked as fake.
+    /// The driver version that the library reports: marked as fake.
     pub fn driver_version(&self) -> String {
         format!("{}-fake", self.driver.version)
     }
@@ -294,8 +323,8 @@ impl Device {
         }
     }
 
-    /// Turns MIG mode on with as many of the smallest instances as the model takes. For a device with the UUID that
-    /// [`Self::of`] gives it: the instances' are made from it.
+    /// Turns MIG mode on, with as many of the smallest instances as the model supports. Requires the UUID that
+    /// [`Self::of`] sets, because the instances' UUIDs are made from it.
     #[must_use]
     pub fn in_smallest_instances(mut self) -> Self {
         let model = self.model();
@@ -310,7 +339,7 @@ impl Device {
         self
     }
 
-    /// What its model has.
+    /// The properties of its model.
     pub fn model(&self) -> &'static Model {
         model::by_name(&self.model).unwrap_or(&model::MODELS[6])
     }
@@ -320,7 +349,7 @@ impl Device {
         self.nvlinks.clone().unwrap_or_else(|| vec![NvLink::default(); self.model().nvlinks])
     }
 
-    /// Memory in use by processes and others, the driver's own share apart.
+    /// Memory in use by processes and others, without the driver's reserve.
     pub fn memory_used_bytes(&self) -> u64 {
         let processes: u64 = self.processes.iter().filter_map(|process| process.memory_bytes).sum();
         let instances: u64 = self.mig.iter().flatten().map(|instance| instance.memory_used_bytes).sum();
@@ -330,13 +359,13 @@ impl Device {
 }
 
 impl MigInstance {
-    /// Slices of the device that the profile names: the first number before `g`.
+    /// The number of slices in the profile's name: the first number before `g`.
     pub fn slices(&self) -> u32 {
         let before_g = self.profile.split('g').next().unwrap_or_default();
         before_g.rsplit('.').next().and_then(|digits| digits.parse().ok()).unwrap_or(1)
     }
 
-    /// Slices that compute: less than [`Self::slices`] where the profile begins with `Nc.`.
+    /// The number of compute slices: fewer than [`Self::slices`] if the profile begins with `Nc.`.
     pub fn compute_slices(&self) -> u32 {
         let compute = self.profile.split_once("c.").and_then(|(digits, _)| digits.parse().ok());
         compute.unwrap_or_else(|| self.slices())
@@ -367,7 +396,7 @@ impl Level {
     }
 }
 
-/// A device has one memory slice more than it has compute slices; what the driver keeps comes off all of them.
+/// A device has one memory slice more than compute slices; the driver's reserve is taken from all of them.
 fn mig_memory_bytes(model: &Model, slices: u32) -> u64 {
     let usable = model.memory_total_bytes - model.memory_reserved_bytes;
     let memory_slices = u64::from(model.mig_slices) + u64::from(model.mig_slices == 7);
@@ -376,7 +405,7 @@ fn mig_memory_bytes(model: &Model, slices: u32) -> u64 {
         (7, 8) => 8,
         (slices, _) => u64::from(slices),
     };
-    // In whole MiB, as NVML counts them.
+    // In whole MiB, as in NVML.
     (usable / memory_slices.max(1) * taken) >> 20 << 20
 }
 

@@ -1,4 +1,4 @@
-//! The library as unmodified nvml-wrapper sees it, through the C ABI.
+//! The library as unmodified nvml-wrapper uses it, through the C ABI.
 #![allow(clippy::unwrap_used, reason = "all of this file is tests, also what they share")]
 
 use std::mem;
@@ -259,7 +259,7 @@ fn a_call_hangs_until_the_scenario_lets_it_go() {
             }
         });
         begun.recv().unwrap();
-        // Another call answers meanwhile.
+        // Another call responds meanwhile.
         assert_eq!(nvml.device_by_index(1).unwrap().uuid().unwrap().len(), 40);
         assert!(!hung.is_finished());
         scenario.hangs.clear();
@@ -282,10 +282,10 @@ fn one_call_on_one_device_can_fail_with_any_code() {
 #[test]
 fn before_initialisation_and_after_shut_down_every_call_says_so() {
     let machine = Machine::new(&Scenario::of(1, H100));
-    // SAFETY: it is the library of this repository, and its initialisers do nothing.
+    // SAFETY: the library of this repository; its initialisers do nothing.
     let library = unsafe { nv::NvmlLib::new(machine.installation.library()) }.unwrap();
     let mut count = 0;
-    // SAFETY: the functions have the types that the binding says; the number lives through the calls.
+    // SAFETY: the functions have the types of the binding; the number lives through the calls.
     let answers = unsafe {
         let before = library.nvmlDeviceGetCount_v2(&raw mut count);
         let shut = library.nvmlShutdown();
@@ -312,7 +312,7 @@ fn every_model_can_be_named_with_and_without_its_maker() {
     }
 }
 
-/// What a device answers of its place in the fabric to a struct of this version.
+/// What a device returns as its state in the fabric for a struct of this version.
 fn fabric_of(nvml: &Nvml, device: &nvml_wrapper::Device, version: u32) -> (nv::nvmlReturn_t, u8, u32, u32) {
     let call = nvml.lib().nvmlDeviceGetGpuFabricInfoV.as_ref().unwrap();
     let size =
@@ -341,7 +341,7 @@ fn a_sick_fabric_says_so_and_an_older_driver_knows_older_structs_alone() {
         assert_eq!(fabric_of(&nvml, &devices[0], version), (0, 3, 0, 0x1aa), "as a device that is well");
         assert_eq!(fabric_of(&nvml, &devices[1], version), (0, 3, 999, 0x4aa));
     }
-    // Version mismatch is 25, and a function that is not there 13.
+    // Version mismatch is 25, and a missing function is 13.
     assert_eq!(fabric_of(&nvml, &devices[1], 4).0, 25);
     for (fabric_info, codes) in [(2, [0, 25]), (1, [13, 13]), (0, [13, 13])] {
         scenario.driver.fabric_info = fabric_info;
@@ -398,7 +398,7 @@ fn errors_of_nvlinks_are_counted_by_link_and_kind_and_added_up_over_those_in_use
     let link = |device: usize, link, kind| {
         let (state, call) = (&nvml.lib().nvmlDeviceGetNvLinkState, &nvml.lib().nvmlDeviceGetNvLinkErrorCounter);
         let (mut active, mut count) = (9, 0);
-        // SAFETY: the functions have the types that the binding says; the device and the numbers live through the calls.
+        // SAFETY: the functions have the types of the binding; the device and the numbers live through the calls.
         unsafe {
             let handle = devices[device].handle();
             let known = state.as_ref().unwrap()(handle, link, &raw mut active);
@@ -406,7 +406,7 @@ fn errors_of_nvlinks_are_counted_by_link_and_kind_and_added_up_over_those_in_use
             (known, active, counted, count)
         }
     };
-    // Replay is 0, recovery 1; not supported is 3, and an argument that is wrong 2.
+    // Replay is 0, recovery 1; not supported is 3, and an invalid argument is 2.
     assert_eq!([link(0, 0, 0), link(0, 2, 1), link(0, 1, 0)], [(0, 1, 0, 5), (0, 1, 0, 3), (0, 0, 3, 0)]);
     assert_eq!([link(0, 3, 0), link(0, 0, 5), link(1, 0, 0)], [(2, 9, 2, 0), (0, 1, 2, 0), (3, 9, 3, 0)]);
 }

@@ -1,5 +1,5 @@
-//! An object of the API server, held to its length: what it takes of memory to decode and to add up, in pieces and in bytes, grows
-//! no faster than it.
+//! An API object: the memory for decoding and accounting, in allocations and in bytes, must not grow faster than the
+//! length of the object.
 #![no_main]
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -8,25 +8,25 @@ use libfuzzer_sys::fuzz_target;
 use mcad_accounting::cluster::{Cluster, Event};
 use mcad_accounting::object::{Kind, decode, needed};
 
-/// What one byte of an object may take: a number of two digits is a value of 32 bytes, which lies in lists that double.
+/// Memory per byte of an object: a number with two digits becomes a value of 32 bytes, in lists whose capacity doubles.
 const BYTES_PER_BYTE: usize = 1024;
-/// What any object may take.
+/// Memory that any object may use.
 const BASE: usize = 1 << 20;
 
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
 struct Counted;
 
-// SAFETY: every call is the system allocator's, with the arguments as they came.
+// SAFETY: every call is passed to the system allocator with the same arguments.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         TAKEN.fetch_add(layout.size(), Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
+        // SAFETY: the caller complies with the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
+        // SAFETY: the caller complies with the contract of `dealloc`.
         unsafe { System.dealloc(memory, layout) }
     }
 }

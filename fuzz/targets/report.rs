@@ -1,5 +1,5 @@
-//! The body of a report, as anyone who reaches the report port may send it: refused with a reason, or taken as prost
-//! reads it, and the same when sent on.
+//! The body of a report, which anyone who reaches the report port can send: it is rejected with a reason, or decoded as
+//! prost decodes it, and is the same after it is encoded again.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
 use mcad_aggregator::receive::{Part, receive};
@@ -17,14 +17,14 @@ fuzz_target!(|body: &[u8]| {
                     Part::Assignments => decoded.assignments = None,
                 }
             }
-            // By text: a figure may be no number, which equals nothing.
+            // Compared as text, because a value may be NaN, which is not equal to itself.
             assert_eq!(format!("{report:?}"), format!("{decoded:?}"));
             let encoded = report.encode_to_vec();
             let again = receive(&encoded).expect("what was taken is taken again");
             assert_eq!(again.report, received.report);
         }
         Err(refusal) => {
-            // What is logged and answered, of a bounded length.
+            // The text that is logged and returned, which has a bounded length.
             assert!(!refusal.reason().is_empty() && refusal.to_string().len() < 16 * 1024);
         }
     }

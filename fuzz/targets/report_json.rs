@@ -1,4 +1,4 @@
-//! A line of `--reports`: no report, or one that is the same after it went through protobuf and JSON.
+//! A line of `--reports`: it is not a report, or it is the same after a conversion to protobuf and JSON.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
 use mcad_aggregator::receive;

@@ -1,8 +1,8 @@
-//! Keeps a processor busy for a part of the time: `burn PERCENT`. A program of its own, for the image of pods that work.
+//! Keeps a CPU busy for a fraction of the time: `burn PERCENT`. A separate program, for the image of pods that use CPU.
 
 use std::time::{Duration, Instant};
 
-/// How long one turn of work and rest is.
+/// How long one cycle of work and rest is.
 const TURN: Duration = Duration::from_millis(20);
 
 fn main() {

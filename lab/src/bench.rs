@@ -1,5 +1,5 @@
-//! `cargo xtask bench-cgroups` and `bench-switches`: what docs/benchmarks.md says of the agent, measured anew. The measuring is
-//! done by the agent's examples.
+//! `cargo xtask bench-cgroups` and `bench-switches`: repeat the agent's measurements of docs/benchmarks.md. The agent's
+//! examples do the measuring.
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -8,17 +8,17 @@ use xtask::{build_ebpf, workspace};
 use crate::guest::Guest;
 use crate::test_kernels;
 
-/// Measure the walk over the cgroups against reading their files.
+/// Compare reading cgroups by the eBPF iterator with reading their files.
 ///
-/// Needs root. Here, or in an emulated guest with --kernel, where only ratios mean something.
+/// Needs root. Runs on this machine, or with --kernel in an emulated guest, where only ratios are meaningful.
 #[derive(Args)]
 pub(crate) struct BenchCgroups {
-    /// In a guest with one of the kernels of test-kernels
+    /// Run in a guest with one of the kernels of test-kernels
     #[arg(long, value_name = "VERSION")]
     kernel: Option<String>,
 }
 
-/// Measure the program at the switch of tasks against one that returns at once. Needs root.
+/// Measure the cost of the eBPF program at each task switch against an empty program. Needs root.
 #[derive(Args)]
 pub(crate) struct BenchSwitches {}
 
@@ -32,7 +32,7 @@ impl BenchCgroups {
 }
 
 impl BenchSwitches {
-    #[expect(clippy::unused_self, reason = "as every verb")]
+    #[expect(clippy::unused_self, reason = "every verb has the same method")]
     pub(crate) fn run(self) -> Result<()> {
         here("bench_switches")
     }
@@ -60,7 +60,7 @@ fn in_guest(version: &str, example: &str) -> Result<()> {
     build_ebpf::ensure()?;
     let image = test_kernels::image(version)?;
     let program = test_kernels::build_static(&["build", "--release", "--package", "mcad-agent", "--example", example])?;
-    println!("{example} on {}, emulated: only ratios mean something", image.release);
+    println!("{example} on {}, emulated: only ratios are meaningful", image.release);
     let guest = Guest {
         name: version,
         kernel: &image.path,
@@ -69,6 +69,6 @@ fn in_guest(version: &str, example: &str) -> Result<()> {
         command: "/bench /sys/fs/cgroup",
     };
     let output = guest.run(|line| println!("{line}"))?;
-    ensure!(output.exit_code == 0, "{example} ended with exit code {}", output.exit_code);
+    ensure!(output.exit_code == 0, "{example} exited with code {}", output.exit_code);
     Ok(())
 }

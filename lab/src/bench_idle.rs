@@ -1,5 +1,5 @@
-//! `cargo xtask bench-idle`: what a running agent costs on a node where little happens, beside another process that reads the same
-//! cgroups.
+//! `cargo xtask bench-idle`: measures a running agent on a node where little happens, beside another process that reads
+//! the same cgroups.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -13,28 +13,29 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use xtask::{build_ebpf, fake_gpus, workspace};
 
-/// Pods of nine containers: 1,000 cgroups with the pods' own.
+/// Pods with nine containers each: 1,000 cgroups including the pods' own.
 const PODS: usize = 100;
 const CONTAINERS: usize = 9;
 
-/// What happens only once is over by then: two samples, one to find the proof that memory by kind is believed by, one to use it.
+/// Initial work is over by then: two samples, one to prove where memory by kind is, and one that uses it.
 const SETTLE: Duration = Duration::from_secs(25);
 
-/// Measure what an agent costs that samples 1,000 cgroups every 10 s, by eBPF and by files, over minutes. Needs root.
+/// Measure the cost of an agent that samples 1,000 cgroups every 10 s, by eBPF and by files, over minutes. Needs root.
 ///
-/// The cgroups are made in every hierarchy, so that other readers find them as well: a kubelet whose cgroup root is there, for one.
+/// The cgroups are created in every hierarchy, so that other readers find them as well, for example a kubelet with this
+/// cgroup root.
 #[derive(Args)]
 pub(crate) struct BenchIdle {
-    /// How long
+    /// How long to measure
     #[arg(long, value_name = "MINUTES", default_value_t = 3)]
     minutes: u64,
-    /// The cgroup below which the 1,000 are made, in every hierarchy
+    /// The cgroup in which the 1,000 are created, in every hierarchy
     #[arg(long, value_name = "PATH", default_value = "mcad-bench-idle")]
     below: PathBuf,
-    /// Give a third agent, which reads by eBPF, so many GPUs that are made up
+    /// Start a third agent, which reads by eBPF and has this many fake GPUs
     #[arg(long, value_name = "COUNT")]
     fake_gpus: Option<u8>,
-    /// A running process to measure beside the agents, by its command's name: kubelet
+    /// A running process to measure beside the agents, by its command's name, for example kubelet
     #[arg(long, value_name = "NAME")]
     peer: Option<String>,
 }
@@ -77,17 +78,17 @@ impl BenchIdle {
         }
         let elapsed_ns = began.elapsed().as_nanos() as f64;
         println!("over {:.0} s, 1,000 cgroups, a report every 10 s:", elapsed_ns / 1e9);
-        println!("{:>14} | {:>11} | {:>22} | {:>14}", "", "% of a core", "resident at most, MiB", "ever, MiB");
+        println!("{:>14} | {:>11} | {:>22} | {:>22}", "", "% of a core", "max. resident, MiB", "peak since start, MiB");
         for (((name, id), before_ns), resident) in processes.iter().zip(before).zip(most_resident) {
             let share = 100.0 * (cpu_ns(*id)? - before_ns) as f64 / elapsed_ns;
             let (resident, ever) = (resident as f64 / 1024.0, status_kib(*id, "VmHWM:")? as f64 / 1024.0);
-            println!("{name:>14} | {share:>11.3} | {resident:>22.1} | {ever:>14.1}");
+            println!("{name:>14} | {share:>11.3} | {resident:>22.1} | {ever:>22.1}");
         }
         Ok(())
     }
 }
 
-/// CPU time of all threads that live, which are all there ever were.
+/// CPU time of all living threads. No thread of these processes ends.
 fn cpu_ns(process: u32) -> Result<u64> {
     let mut total = 0;
     for task in fs::read_dir(format!("/proc/{process}/task")).context("a measured process has ended")? {
@@ -104,7 +105,7 @@ fn status_kib(process: u32, field: &str) -> Result<u64> {
     Ok(value.trim().trim_end_matches(" kB").parse()?)
 }
 
-/// The agent's process for NVML.
+/// The child processes: the agent's process for NVML.
 fn children(process: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
@@ -117,7 +118,7 @@ fn process(name: &str) -> Option<u32> {
         .find(|id: &u32| fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|comm| comm.trim() == name))
 }
 
-/// Ended with the benchmark.
+/// An agent that is killed at the end of the benchmark.
 struct Agent(Child);
 
 impl Agent {
@@ -138,7 +139,7 @@ impl Drop for Agent {
     }
 }
 
-/// An aggregator that takes every report and does nothing with it.
+/// An aggregator that accepts every report and ignores it.
 fn sink() -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}", listener.local_addr()?);
@@ -171,7 +172,8 @@ fn take(reader: &mut BufReader<&TcpStream>, mut connection: &TcpStream) -> Optio
     connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").ok()
 }
 
-/// The 1,000, in every hierarchy, named as kubelet names pods' cgroups so that reports list them. Removed at the end.
+/// The 1,000 cgroups in every hierarchy, named like kubelet's cgroups of pods so that reports list them. Removed at the
+/// end.
 struct Cgroups(Vec<PathBuf>);
 
 impl Cgroups {
@@ -198,10 +200,10 @@ impl Cgroups {
         Ok(made)
     }
 
-    /// One that is there already is not ours to remove.
+    /// Creates a cgroup. One that exists already is not removed at the end.
     fn add(&mut self, path: PathBuf) -> Result<()> {
         if !path.is_dir() {
-            fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+            fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
             self.0.push(path);
         }
         Ok(())

@@ -1,26 +1,26 @@
-//! `cargo xtask bench-load`: what docs/benchmarks.md says of an aggregator under load, measured anew. The measuring is done by the
-//! aggregator's benchmark of that name.
+//! `cargo xtask bench-load`: repeats the measurements of docs/benchmarks.md for an aggregator under load. The
+//! aggregator's benchmark of that name does the measuring.
 
 use anyhow::Result;
 use clap::Args;
 use xtask::workspace;
 
-/// Measure what agents cost one aggregator: a generator process plays them, with TLS and a token each, all on loopback.
+/// Measure the cost of many agents for one aggregator: a process simulates them on loopback, each with TLS and a token.
 #[derive(Args)]
 pub(crate) struct BenchLoad {
-    /// How many there are; each takes a file in both processes
+    /// Number of agents; each needs an open file in both processes
     #[arg(long, default_value_t = 10_000)]
     agents: usize,
-    /// Seconds between two reports of one
+    /// Seconds between two reports of one agent
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     interval: u64,
-    /// How long it is measured
+    /// How long to measure
     #[arg(long, default_value_t = 120)]
     seconds: u64,
-    /// Containers of each of a node's 40 pods that are listed, too; agents do so with `--report-cgroups all`
+    /// How many containers are listed for each of a node's 40 pods; agents list them with `--report-cgroups all`
     #[arg(long, default_value_t = 0)]
     containers: usize,
-    /// For how long as many reports are sent as can be, at the end
+    /// How long, at the end, to send as many reports as possible
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     rush: u64,
 }

@@ -1,5 +1,5 @@
-//! Debian's kernel packages: which one is current, and its image, kept in the cache. Nothing is installed: packages are
-//! downloaded through lists of our own and unpacked.
+//! Debian's kernel packages: finds the current one, and keeps its image in the cache. Nothing is installed: packages
+//! are downloaded with separate package lists and unpacked.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use xtask::workspace;
 
-/// A kernel by the package that always depends on the current one.
+/// A kernel, by the meta-package that always depends on the current version.
 pub(crate) struct DebianKernel {
-    /// What we call it.
+    /// The name used here.
     pub(crate) version: &'static str,
-    /// The suite it is in.
+    /// Its suite.
     pub(crate) suite: &'static str,
     /// The meta-package.
     pub(crate) package: &'static str,
@@ -19,18 +19,18 @@ pub(crate) struct DebianKernel {
 
 /// A kernel image in the cache.
 pub(crate) struct Image {
-    /// What can be booted.
+    /// The bootable image.
     pub(crate) path: PathBuf,
-    /// The package's name without `linux-image-` or the like: what `uname -r` will say.
+    /// The package's name without `linux-image-` or a similar prefix: the output of `uname -r`.
     pub(crate) release: String,
-    /// The driver of memory as a block device, which is a module: a guest has no other device.
+    /// The driver of RAM disks, which is a module: a guest has no other block device.
     pub(crate) ram_disk: PathBuf,
 }
 
-/// `drivers/block/brd.c`, as a file of the cache.
+/// `drivers/block/brd.c`, as a file in the cache.
 const RAM_DISK: &str = "brd.ko";
 
-/// A package source of this machine: where, and the key that signs it.
+/// A package source of this machine: its URI, and the key that signs it.
 #[derive(Debug, PartialEq, Eq)]
 struct Mirror {
     uri: String,
@@ -38,7 +38,7 @@ struct Mirror {
 }
 
 impl DebianKernel {
-    /// The image, downloaded if it isn't there; with `update` also if a newer one is.
+    /// The image. Downloaded if it isn't in the cache; with `update` also if there is a newer one.
     pub(crate) fn ensure(&self, update: bool) -> Result<Image> {
         let folder = workspace::cache()?.join("kernels").join(self.version);
         if !update && let Some(image) = cached(&folder) {
@@ -63,14 +63,14 @@ impl DebianKernel {
             let module = find(&unpacked, RAM_DISK).with_context(|| format!("{name} has no {RAM_DISK}"))?;
             std::fs::write(folder.join(RAM_DISK), decompressed(&module)?)?;
             let image = find(&unpacked, "vmlinuz").with_context(|| format!("{name} holds no kernel image"))?;
-            // Last and by rename, so that an interrupted copy is never taken for an image.
+            // Copied last and renamed, so that an interrupted copy is never used as an image.
             let half = folder.join("half");
             std::fs::copy(&image, &half).with_context(|| format!("cannot copy {}", image.display()))?;
             Ok(std::fs::rename(&half, folder.join(format!("vmlinuz-{release}")))?)
         });
         let _ = std::fs::remove_dir_all(&unpacked);
         outcome?;
-        cached(&folder).context("the image vanished from the cache")
+        cached(&folder).context("the kernel image is no longer in the cache")
     }
 }
 
@@ -82,7 +82,7 @@ fn cached(folder: &Path) -> Option<Image> {
     })
 }
 
-/// What a module's file holds; newer packages compress it.
+/// The contents of a module's file; newer packages compress it.
 fn decompressed(module: &Path) -> Result<Vec<u8>> {
     let program = match module.extension().and_then(|extension| extension.to_str()) {
         Some("xz") => "xz",
@@ -95,7 +95,8 @@ fn decompressed(module: &Path) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// The file whose name begins so, wherever it is: newer packages have the image beside the modules and not in `/boot`.
+/// The file whose name has this prefix, in any folder: newer packages have the image beside the modules and not in
+/// `/boot`.
 fn find(unpacked: &Path, name: &str) -> Option<PathBuf> {
     let mut folders = vec![unpacked.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -110,7 +111,7 @@ fn find(unpacked: &Path, name: &str) -> Option<PathBuf> {
     None
 }
 
-/// apt with lists of one suite alone, apart from the machine's own.
+/// apt with package lists of only one suite, separate from the machine's own.
 struct Apt {
     folder: PathBuf,
 }
@@ -126,7 +127,7 @@ impl Apt {
         let lines: String = mirrors.iter().map(|mirror| source_line(mirror, suite)).collect();
         std::fs::write(folder.join("sources.list"), lines)?;
         let apt = Self { folder };
-        // A mirror may lack the suite, or its security part; what can be resolved afterwards decides.
+        // A mirror may lack the suite, or its security part; the next step shows whether the package can be found.
         let _ = apt.command("apt-get").args(["update", "--quiet=2"]).stderr(Stdio::null()).status();
         Ok(apt)
     }
@@ -137,22 +138,22 @@ impl Apt {
         command.current_dir(&self.folder).args(["-o", &option("Dir::Etc::sourcelist", "sources.list")]);
         command.args(["-o", "Dir::Etc::sourceparts=-"]).args(["-o", &option("Dir::State::lists", "lists")]);
         command.args(["-o", &option("Dir::Cache", "")]).args(["-o", "Acquire::Languages=none"]);
-        // apt's own user may not write to a folder of ours.
+        // apt's own user cannot write to our folder.
         command.args(["-o", "APT::Sandbox::User=root"]);
         command
     }
 
-    /// The package with the image that the meta-package leads to today.
+    /// The package with the image that the meta-package depends on today.
     fn resolve(&self, meta: &str) -> Result<String> {
         let image = self.dependency(meta, "linux-image-")?;
-        // From 6.17 on the image is in a package of its own.
+        // Since 6.17 the image is in a package of its own.
         Ok(self.dependency(&image, "linux-binary-").unwrap_or(image))
     }
 
     fn dependency(&self, package: &str, prefix: &str) -> Result<String> {
         let depends = workspace::output(self.command("apt-cache").args(["depends", package]).stderr(Stdio::null()))
             .with_context(|| format!("the package mirror has no {package}"))?;
-        depends_on(&depends, prefix).with_context(|| format!("{package} depends on no {prefix}…"))
+        depends_on(&depends, prefix).with_context(|| format!("no dependency of {package} starts with {prefix}"))
     }
 
     fn unpack(&self, name: &str, folder: &Path) -> Result<()> {
@@ -170,18 +171,18 @@ impl Apt {
     }
 }
 
-/// The first dependency with a prefix, in what `apt-cache depends` prints.
+/// The first dependency with a prefix, in the output of `apt-cache depends`.
 fn depends_on(depends: &str, prefix: &str) -> Option<String> {
     let names = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
     names.map(str::trim).find(|name| name.starts_with(prefix)).map(str::to_owned)
 }
 
-/// What `uname -r` says of the kernel in a package.
+/// The output of `uname -r` for the kernel in a package.
 fn release_of(package: &str) -> &str {
     ["linux-image-", "linux-binary-"].iter().find_map(|prefix| package.strip_prefix(prefix)).unwrap_or(package)
 }
 
-/// The machine's own package sources, all files one after the other.
+/// The machine's own package sources, all files concatenated.
 fn machine_sources() -> String {
     let folder = std::fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> = folder.collect();
@@ -199,7 +200,7 @@ fn mirrors(sources: &str) -> Vec<Mirror> {
     for line in sources.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
         let words = line.strip_prefix("URIs:").or_else(|| line.strip_prefix("deb ")).unwrap_or("");
         let uris = words.split_whitespace().filter(|word| {
-            // `debian`, `debian-security`: the archive's own names, on every mirror.
+            // `debian`, `debian-security`: the names of the archives, on every mirror.
             let last = word.trim_end_matches('/').rsplit('/').next();
             word.contains("://") && matches!(last, Some("debian" | "debian-security"))
         });

@@ -1,5 +1,5 @@
-//! Commands that documents and `--help` show: each verb is one, with the options that it takes, and each folder is there. Read from
-//! the documents' text; nothing is run.
+//! Checks the commands in documents and `--help`: each verb exists and accepts the options shown, and each folder
+//! exists. Only the text is read; nothing is run.
 
 use std::path::Path;
 
@@ -11,14 +11,14 @@ fn check(broken: impl IntoIterator<Item = String>) {
     assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
 }
 
-/// The whole command line of `cargo xtask`: its own verbs, and those of the lab with what they take.
+/// The whole command line of `cargo xtask`: its own verbs, and those of the lab with their options.
 fn command() -> clap::Command {
     let lab = crate::Lab::command();
     lab.get_subcommands()
         .fold(xtask::command(), |command, verb| command.mut_subcommand(verb.get_name(), |_| verb.clone()))
 }
 
-/// Commands that documents show, one each: the program and its words, for `cargo xtask`, `mcad-agent` and `mcad-aggregator`.
+/// Commands in documents: the program and its arguments, for `cargo xtask`, `mcad-agent` and `mcad-aggregator`.
 fn commands() -> Vec<(String, Vec<String>)> {
     let documents = workspace::files()
         .unwrap()
@@ -41,7 +41,7 @@ fn commands() -> Vec<(String, Vec<String>)> {
     commands
 }
 
-/// The program that a command is for, and what it is given: `cargo run --bin X -- …` is X.
+/// The program of a command, and its arguments: `cargo run --bin X -- …` is X.
 fn program(words: &[String]) -> Option<(&str, &[String])> {
     let bin = words.iter().position(|word| word == "--bin").and_then(|at| words.get(at + 1));
     let rest = words.iter().position(|word| word == "--").map_or(&[][..], |at| &words[at + 1..]);
@@ -83,7 +83,7 @@ fn every_verb_that_help_names_is_one() {
     let own = command();
     let helps = own.get_subcommands().chain([&own]).map(|verb| {
         let mut text = verb.clone().render_long_help().to_string().replace('\n', " ");
-        // As wide as the terminal of whoever runs this: a command may be broken over two lines.
+        // Help is as wide as the terminal, so a command may be split over two lines.
         while text.contains("  ") {
             text = text.replace("  ", " ");
         }
@@ -95,7 +95,7 @@ fn every_verb_that_help_names_is_one() {
     });
     let named: Vec<_> = named.collect();
     assert!(named.len() >= 5, "{named:?}");
-    // What is written large stands for a name of the reader's own, and is one.
+    // Words in capitals are placeholders.
     check(named.into_iter().filter_map(|(verb, rest)| {
         let line = std::iter::once("xtask").chain(rest.split_whitespace());
         let error = command().try_get_matches_from(line).err()?;

@@ -1,5 +1,5 @@
-//! `cargo xtask e2e`: what `kubectl apply -k` makes of the images on a real node, seen by a real Prometheus. Owns what has to
-//! be there before, and the node's beginning and end; what is done on the node is [`inside`]'s.
+//! `cargo xtask e2e`: installs the images with `kubectl apply -k` on a real node and checks them with a real
+//! Prometheus. This file checks the requirements, and starts and ends the node; [`inside`] runs on the node.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -31,43 +31,45 @@ mod install;
 mod rights;
 mod workload;
 
-/// Install mcad-metrics on a real node, and watch it through a real Prometheus.
+/// Install mcad-metrics on a real Kubernetes node and check it through a real Prometheus.
 ///
-/// Brings a Kubernetes node up on this machine in namespaces of its own (a kit beside the checkout, ../shared/kube), applies
-/// deploy/base with the images, lets pods burn processor time and hold GPUs that a stand-in for NVML and a device
-/// plugin pretend, and asks Prometheus: the whole chain, what the agent may do, what the aggregator asked the API server
-/// for; then breaks things one after another and looks which alerts fire. Nothing stays behind but logs, in target/e2e.
+/// Starts a Kubernetes node on this machine in namespaces of its own (with a kit beside the checkout, ../shared/kube).
+/// Applies deploy/base with the images. Runs pods that use CPU time and hold fake GPUs, which fake-nvml and a device
+/// plugin provide. Then queries Prometheus for all metrics, checks the agent's rights, and compares the aggregator's
+/// requests to the API server with its rights. After that it breaks things one after another and checks which alerts
+/// fire. Nothing remains except logs, in target/e2e.
 ///
-/// Needs root, kubectl and a C compiler. Without the kit it says so, as SKIPPED.
+/// Needs root, kubectl and a C compiler. Without the kit it prints SKIPPED.
 ///
-/// With --context it installs on a cluster that is there already instead, and only if nothing of it is: it applies, compares
-/// figures A to C and G with what kubectl says, looks at rights as they were admitted, applies again, deletes, and looks for
-/// what is left. It breaks nothing and runs no work of its own, and says what it leaves out for that. It can't put images
-/// on nodes of others: name where they pull them from (--image-agent, --image-aggregator), or see that they have them.
+/// With --context it installs on an existing cluster instead, and only if nothing of the installation exists there. It
+/// applies, compares the metrics of sections A to C and G with kubectl's output, checks the admitted rights, applies
+/// again, deletes, and checks that nothing is left. It breaks nothing, runs no workload of its own, and prints what it
+/// leaves out for that reason. It can't load images on the nodes: name images that they can pull (--image-agent,
+/// --image-aggregator), or load them yourself.
 #[derive(Args, Default)]
 pub(crate) struct E2e {
-    /// Image archives as `cargo xtask image` writes them, instead of making them anew
+    /// Image archives written by `cargo xtask image`, instead of building new ones
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// Where the kit is
+    /// Folder of the kit
     #[arg(long, value_name = "DIR")]
     kit: Option<PathBuf>,
     /// Use fake-nvml and fake-kubelet as they were built before
     #[arg(long, conflicts_with = "context")]
     no_build: bool,
-    /// On an existing cluster, by its kubectl context; without a name the current one
+    /// Use an existing cluster, by its kubectl context; without a name the current one
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["images", "kit"])]
     context: Option<String>,
     /// The kustomization to install there; deploy/base by default
     #[arg(long, value_name = "DIR", requires = "context")]
     overlay: Option<PathBuf>,
-    /// The agent's image there, where not the overlay's
+    /// The agent's image there, if not the overlay's
     #[arg(long, value_name = "REFERENCE", requires = "context")]
     image_agent: Option<String>,
-    /// The aggregator's image there, where not the overlay's
+    /// The aggregator's image there, if not the overlay's
     #[arg(long, value_name = "REFERENCE", requires = "context")]
     image_aggregator: Option<String>,
-    /// On the node, with this work folder; for this command itself
+    /// Run on the node, with this work folder; used by this command itself
     #[arg(long, hide = true)]
     inside: Option<PathBuf>,
 }
@@ -84,7 +86,7 @@ impl E2e {
         if !scripts.join("cluster.sh").is_file() {
             ensure!(self.kit.is_none(), "{} has no cluster.sh", scripts.display());
             let missing = format!("no Kubernetes node can be started: there is no kit at {}", scripts.display());
-            ensure!(!workspace::is_ci(), "{missing}; CI skips nothing but GPU hardware");
+            ensure!(!workspace::is_ci(), "{missing}; in CI only tests of GPU hardware may be skipped");
             println!("SKIPPED: {missing}");
             return Ok(());
         }
@@ -102,7 +104,7 @@ impl E2e {
         start_node(&scripts, &kit, &work, &images)
     }
 
-    /// On a cluster that somebody else started.
+    /// Runs on an existing cluster.
     fn on_existing(self) -> Result<()> {
         ensure!(facts::on_path("kubectl").is_some(), "there is no kubectl on the path");
         let context = match self.context.filter(|name| !name.is_empty()) {
@@ -113,22 +115,22 @@ impl E2e {
         let images = [self.image_agent, self.image_aggregator];
         let existing =
             existing::Existing::as_shipped(context, overlay, images, empty(workspace::target().join("e2e-existing"))?);
-        // Whatever is waited for ends then, and what was installed is removed.
+        // An interrupt ends all waiting, and removes what was installed.
         let _interrupts = Interrupts::take_over()?;
-        println!("e2e: on {}, which is not ours", existing.context);
+        println!("e2e: on the existing cluster {}", existing.context);
         let started = std::time::Instant::now();
         existing::run(&existing, &mut |what| println!("e2e: [{:>3} s] {what}", started.elapsed().as_secs()))?;
         println!("e2e: ok");
         Ok(())
     }
 
-    /// Archives of all images.
+    /// The archives of all images.
     fn images(&self, scripts: &Path, work: &Path) -> Result<Vec<PathBuf>> {
         let folder = if let Some(folder) = &self.images {
             folder.clone()
         } else {
             let folder = workspace::target().join("images");
-            println!("e2e: images (some minutes when new)");
+            println!("e2e: building images (some minutes the first time)");
             let this = std::env::current_exe().context("this program has no path")?;
             workspace::run(Command::new(this).arg("image").arg("--out").arg(&folder).current_dir(workspace::root()))?;
             folder
@@ -142,12 +144,12 @@ impl E2e {
     }
 }
 
-/// A folder with nothing in it.
+/// An empty folder.
 fn empty(folder: PathBuf) -> Result<PathBuf> {
     if folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     Ok(folder)
 }
 
@@ -163,7 +165,7 @@ fn burn_image(scripts: &Path, work: &Path) -> Result<PathBuf> {
     Ok(archive)
 }
 
-/// Runs this program on a node, until it ends.
+/// Runs this program on a node, until it exits.
 fn start_node(scripts: &Path, kit: &Path, work: &Path, images: &[PathBuf]) -> Result<()> {
     let this = std::env::current_exe().context("this program has no path")?;
     let mut command = Command::new(scripts.join("cluster.sh"));
@@ -171,9 +173,9 @@ fn start_node(scripts: &Path, kit: &Path, work: &Path, images: &[PathBuf]) -> Re
     if let Some(path) = test::path_with_promtool()? {
         command.env("PATH", path);
     }
-    // A group of its own, so that Ctrl-C reaches it from here alone, also where it is a SIGTERM to this process.
+    // A process group of its own, so that only this process passes Ctrl-C on, and also a SIGTERM.
     command.process_group(0);
-    println!("e2e: a node (some 16 s)");
+    println!("e2e: starting a node (about 16 s)");
     let interrupts = Interrupts::take_over()?;
     let mut child = command.spawn().with_context(|| format!("cannot start {}", scripts.display()))?;
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -188,11 +190,11 @@ fn start_node(scripts: &Path, kit: &Path, work: &Path, images: &[PathBuf]) -> Re
             let _gone = kill_process_group(group, Signal::INT);
         }
     };
-    // Gigabytes of layers; logs stay.
+    // Removes gigabytes of layers; logs are kept.
     for folder in ["lib", "log", "containerd", "kubelet", "etcd"] {
         let _absent = std::fs::remove_dir_all(work.join("node").join(folder));
     }
-    ensure!(status.success(), "e2e ended with {status}; logs are in {}", work.display());
+    ensure!(status.success(), "e2e exited with {status}; logs are in {}", work.display());
     println!("e2e: ok");
     Ok(())
 }

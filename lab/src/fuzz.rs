@@ -1,7 +1,8 @@
-//! `cargo xtask fuzz`: bytes that nobody would send, into everything that takes what others send.
+//! `cargo xtask fuzz`: feeds random input to all parsers of untrusted input.
 //!
-//! libFuzzer, with the coverage that the pinned compiler can give: no nightly, and so no address sanitizer. What is fuzzed is
-//! safe Rust, where a finding is a panic, an overflow, a sum that does not add up, a hang, or memory without bound.
+//! Uses libFuzzer, with the coverage that the pinned compiler supports: no nightly, and therefore no address sanitizer.
+//! The targets are safe Rust, where a finding is a panic, an overflow, a sum that does not add up, a hang, or unbounded
+//! memory.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,10 +15,11 @@ use xtask::workspace;
 
 use crate::guest::TARGET;
 
-/// Fuzz what takes bytes from elsewhere: reports, replayed reports, dumps, the API server's objects, another replica's past, small grammars.
+/// Fuzz the parsers of untrusted input: reports, replayed reports, dumps, API objects, state transfers of another
+/// replica, short texts such as selectors and tokens.
 ///
-/// Each target runs so long; a finding ends it, is named, and stays in target/fuzz/findings. What reached new code is kept in
-/// target/fuzz/corpus, so the next run goes on from there.
+/// Each target runs for the given time. A finding ends its target, is printed, and is kept in target/fuzz/findings.
+/// Inputs that reached new code are kept in target/fuzz/corpus, and the next run continues from there.
 #[derive(Args)]
 pub(crate) struct Fuzz {
     /// Only this target; may be given several times
@@ -26,15 +28,15 @@ pub(crate) struct Fuzz {
     /// How long each target runs
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     seconds: u32,
-    /// Begin with these random numbers, so that a run can be repeated; by default each run has its own
+    /// Seed of the random numbers, to repeat a run; by default each run has its own
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u32>,
-    /// Two minutes for all targets together, with the same random numbers each time, as CI does
+    /// Two minutes for all targets together, with a fixed seed, as CI does
     #[arg(long, conflicts_with_all = ["seconds", "seed", "target"])]
     briefly: bool,
 }
 
-/// A target, where the inputs are that it begins with, and how long they may grow.
+/// A target, the folder of its initial inputs, and their maximum length.
 struct Case {
     name: &'static str,
     seeds: &'static str,
@@ -46,17 +48,18 @@ const CASES: [Case; 6] = [
     Case { name: "report_json", seeds: "agent/tests/golden", bytes_at_most: 65_536 },
     Case { name: "dump", seeds: "aggregator/tests/cases", bytes_at_most: 16_384 },
     Case { name: "object", seeds: "aggregator/tests/objects", bytes_at_most: 65_536 },
-    Case { name: "seed", seeds: "", bytes_at_most: 16_384 },
+    Case { name: "state_transfer", seeds: "", bytes_at_most: 16_384 },
     Case { name: "words", seeds: "", bytes_at_most: 512 },
 ];
 
-/// All targets together in CI, and each time with the same inputs: what is found there is of the change. New inputs are for long runs.
+/// The time for all targets together in CI. CI uses the same inputs each time, so a finding there is caused by the
+/// change. Long runs find new inputs.
 const BRIEFLY_S: u32 = 120;
 
-/// A single input may take this long, under coverage and on a busy machine, before it counts as a hang.
+/// A single input may take this long, with coverage and on a busy machine, before it counts as a hang.
 const HANG_S: u32 = 60;
 
-/// And hold this much. A report of the largest size that is taken holds less.
+/// The memory limit. A report of the maximum size uses less.
 const MEMORY_MIB: u32 = 1_024;
 
 impl Fuzz {
@@ -65,9 +68,9 @@ impl Fuzz {
             (self.seconds, self.seed) = (BRIEFLY_S / CASES.len() as u32, Some(1));
         }
         if let Some(unknown) = self.target.iter().find(|asked| CASES.iter().all(|case| case.name != **asked)) {
-            bail!("no target {unknown}; there are {}", CASES.map(|case| case.name).join(", "));
+            bail!("there is no target {unknown}; the targets are {}", CASES.map(|case| case.name).join(", "));
         }
-        println!("fuzz: building (minutes when new)");
+        println!("fuzz: building (minutes the first time)");
         build()?;
         let mut found = Vec::new();
         for case in CASES.iter().filter(|case| self.target.is_empty() || self.target.iter().any(|t| t == case.name)) {
@@ -88,7 +91,7 @@ impl Fuzz {
 }
 
 impl Case {
-    /// Whether nothing was found.
+    /// Runs a target. Returns whether nothing was found.
     fn run(&self, seconds: u32, seed: Option<u32>) -> Result<bool> {
         let (corpus, findings) = (folder(&format!("corpus/{}", self.name))?, folder("findings")?);
         self.seed(&corpus)?;
@@ -98,7 +101,7 @@ impl Case {
             .arg(format!("-max_total_time={seconds}"))
             .arg(format!("-max_len={}", self.bytes_at_most))
             .arg(format!("-timeout={HANG_S}"))
-            // 0 is libFuzzer's word for a new one each time.
+            // 0 makes libFuzzer choose a new seed each time.
             .arg(format!("-seed={}", seed.unwrap_or(0)))
             .arg(format!("-rss_limit_mb={MEMORY_MIB}"))
             .args(["-print_final_stats=1", "-verbosity=0"])
@@ -108,7 +111,7 @@ impl Case {
         Ok(status.success())
     }
 
-    /// Puts what there is into the corpus: whole where it is text, as it crosses the network where it is a report.
+    /// Puts the initial inputs into the corpus: text files as they are, reports in their wire format.
     fn seed(&self, corpus: &Path) -> Result<()> {
         if self.seeds.is_empty() {
             return Ok(());
@@ -120,7 +123,7 @@ impl Case {
                 files.push(path);
             }
         }
-        ensure!(!files.is_empty(), "{} has nothing to begin with", self.seeds);
+        ensure!(!files.is_empty(), "{} has no initial inputs", self.seeds);
         for file in files {
             let name = file.file_name().context("a file has a name")?;
             let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -134,7 +137,7 @@ impl Case {
     }
 }
 
-/// A target's own triple keeps build scripts and macros from being built with coverage.
+/// With an explicit target triple, build scripts and macros are built without coverage.
 fn build() -> Result<()> {
     workspace::run(
         workspace::cargo(&["build", "--quiet", "--locked", "--release", "--manifest-path", "fuzz/Cargo.toml"])
@@ -154,6 +157,6 @@ fn program(name: &str) -> PathBuf {
 
 fn folder(name: &str) -> Result<PathBuf> {
     let folder = workspace::root().join("target/fuzz").join(name);
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     Ok(folder)
 }

@@ -1,4 +1,5 @@
-//! A virtual machine for one command: a kernel, an archive of files made here, and what the command printed.
+//! Runs one command in a virtual machine: boots a kernel with an archive of files made here, and returns the command's
+//! output.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,21 +11,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// What programs for the guest are built for.
+/// The target triple of programs for the guest.
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// A kernel boots in 5 s here under emulation; a busy machine may take ten times that.
+/// A kernel boots in 5 s under emulation; a busy machine may take ten times that.
 const BOOT: Duration = Duration::from_secs(90);
 /// All tests together take under a minute on an idle machine.
 const RUN: Duration = Duration::from_mins(15);
 
-/// Printed by the guest when its command begins, and before its exit code.
+/// The guest prints this when its command begins, and before its exit code.
 const BEGIN: &str = "GUEST-BEGIN";
 const EXIT: &str = "GUEST-EXIT ";
 
-/// What to boot and what to do there.
+/// What to boot and what to run.
 pub(crate) struct Guest<'a> {
-    /// What it is called; two at the same time have different names.
+    /// Its name; two guests at the same time need different names.
     pub(crate) name: &'a str,
     /// The kernel's image.
     pub(crate) kernel: &'a Path,
@@ -32,11 +33,11 @@ pub(crate) struct Guest<'a> {
     pub(crate) programs: &'a [(&'a str, &'a Path)],
     /// The module that makes `/dev/ram0`.
     pub(crate) ram_disk: &'a Path,
-    /// A line of shell.
+    /// A shell command.
     pub(crate) command: &'a str,
 }
 
-/// What came of it.
+/// The result.
 pub(crate) struct Output {
     /// The command's exit code.
     pub(crate) exit_code: i32,
@@ -45,7 +46,7 @@ pub(crate) struct Output {
 }
 
 impl Guest<'_> {
-    /// Boots, runs the command, powers off; `line` sees each line as it comes.
+    /// Boots, runs the command, powers off. `line` is called with each line as it arrives.
     pub(crate) fn run(&self, line: impl Fn(&str)) -> Result<Output> {
         let folder = xtask::workspace::root().join("target/guest");
         fs::create_dir_all(&folder)?;
@@ -58,8 +59,9 @@ impl Guest<'_> {
 
     fn boot(&self, archive: &Path, line: impl Fn(&str)) -> Result<Output> {
         let mut machine = Command::new("qemu-system-x86_64")
-            // Nested KVM is missing or hangs on many CI machines; emulation works on all. By one thread for both processors: with one each, a
-            // processor may run into the breakpoint that the kernel puts where it changes its own code after that is gone, and panic.
+            // Nested KVM is missing or hangs on many CI machines; emulation works on all of them. One thread emulates
+            // both CPUs: with one thread each, a CPU may hit the breakpoint that the kernel sets while it changes its
+            // own code after that breakpoint is gone, and panic.
             .args([
                 "-accel",
                 "tcg,thread=single",
@@ -88,7 +90,7 @@ impl Guest<'_> {
         outcome
     }
 
-    /// The files of the guest as an archive that the kernel unpacks.
+    /// The guest's files as an archive that the kernel unpacks.
     fn archive(&self) -> Result<Vec<u8>> {
         let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let mut archive = Archive::default();
@@ -105,7 +107,7 @@ impl Guest<'_> {
     }
 }
 
-/// The guest's first process. All controllers that figures are read of are given to the tests' cgroups.
+/// The guest's first process. It enables all controllers with values that the agent reads, for the tests' cgroups.
 fn init(command: &str) -> String {
     format!(
         "#!/bin/busybox sh\n\
@@ -122,7 +124,7 @@ fn init(command: &str) -> String {
     )
 }
 
-/// Reads what the guest prints until its command has ended.
+/// Reads the guest's output until its command has ended.
 fn follow(machine: &mut Child, line: impl Fn(&str)) -> Result<Output> {
     let serial = machine.stdout.take().context("the machine has no serial line")?;
     let (sender, receiver) = mpsc::channel();
@@ -153,16 +155,16 @@ fn follow(machine: &mut Child, line: impl Fn(&str)) -> Result<Output> {
             Ok(text) => lines.push(text),
             Err(RecvTimeoutError::Timeout) => {
                 let step = if begun { "finish its command" } else { "boot" };
-                bail!("the guest did not {step} in time; its last words:\n{}", last_words(&lines));
+                bail!("the guest did not {step} in time; its last lines:\n{}", last_lines(&lines));
             }
             Err(RecvTimeoutError::Disconnected) => {
-                bail!("the guest ended before its command did; its last words:\n{}", last_words(&lines));
+                bail!("the guest ended before its command did; its last lines:\n{}", last_lines(&lines));
             }
         }
     }
 }
 
-fn last_words(lines: &[String]) -> String {
+fn last_lines(lines: &[String]) -> String {
     let shown = lines.iter().rev().take(20).rev();
     shown.fold(String::new(), |mut text, line| {
         let _ = writeln!(text, "    {line}");
@@ -181,7 +183,7 @@ impl Archive {
     fn add(&mut self, name: &str, mode: u32, content: &[u8]) -> Result<()> {
         self.entries += 1;
         let size = u32::try_from(content.len()).ok().with_context(|| format!("{name} is too big"))?;
-        ensure!(!name.starts_with('/'), "names are relative: {name}");
+        ensure!(!name.starts_with('/'), "the file name in the guest must be relative: {name}");
         let name_size = name.len() as u32 + 1;
         // inode, mode, uid, gid, links, mtime, size, device (2), special device (2), size of the name, check
         let fields = [self.entries, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0];

@@ -1,4 +1,4 @@
-//! `cargo xtask image`: both programs as container images, without a container engine.
+//! `cargo xtask image`: builds container images of both programs without a container engine.
 
 use std::path::{Path, PathBuf};
 
@@ -29,26 +29,28 @@ use tree::{Rights, Tree};
 
 /// Build container images of both programs, without a container engine.
 ///
-/// Writes DIR/mcad-agent.tar and DIR/mcad-aggregator.tar, each an OCI image layout that `ctr --namespace k8s.io images import`, `docker
-/// load` and `podman load` take, named docker.io/mcad-metrics/agent:VERSION and docker.io/mcad-metrics/aggregator:VERSION. Prints the path, the
-/// digest and the sizes of each. DIR/digests is a kustomize component that names those that were built by digest.
+/// Writes DIR/mcad-agent.tar and DIR/mcad-aggregator.tar. Each is an OCI image layout for `ctr --namespace k8s.io
+/// images import`, `docker load` and `podman load`, named docker.io/mcad-metrics/agent:VERSION and
+/// docker.io/mcad-metrics/aggregator:VERSION. Prints the path, the digest and the sizes of each. DIR/digests is a
+/// kustomize component that refers to the built images by digest.
 ///
-/// Builds the kernel half first (installing what that needs), then the programs, in target/image. Equal sources built by equal
-/// toolchains give equal digests. The commit is git's, or MCAD_REVISION; the time of all files is the commit's, or SOURCE_DATE_EPOCH.
+/// First builds the eBPF programs (and installs what that needs), then the programs, in target/image. Equal sources
+/// built by equal toolchains give equal digests. The commit is git's, or MCAD_REVISION; the time of all files is the
+/// commit's, or SOURCE_DATE_EPOCH.
 ///
-/// An agent without probes is refused, and so is anything with fake-nvml in it.
+/// Refuses an agent without probes, and any program that contains fake-nvml.
 #[derive(Args)]
 pub(crate) struct Image {
-    /// Which images; both by default
+    /// Which images to build; both by default
     #[arg(value_name = "PROGRAM")]
     programs: Vec<Program>,
-    /// Where the archives go
+    /// Folder for the archives
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// By which of cargo's profiles the programs are built: dev is faster to build, and for trying out
+    /// Cargo profile for the programs; dev builds faster, for trials
     #[arg(long, default_value = "release")]
     profile: String,
-    /// Write the files of each image to DIR/mcad-PROGRAM as well: deploy/Dockerfile copies them
+    /// Also write the files of each image to DIR/mcad-PROGRAM, from where deploy/Dockerfile copies them
     #[arg(long, value_name = "DIR")]
     unpacked: Option<PathBuf>,
 }
@@ -63,7 +65,7 @@ struct Made {
 impl Image {
     pub(crate) fn run(self) -> Result<()> {
         let out = self.out.unwrap_or_else(|| workspace::target().join("images"));
-        std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+        std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
         let mut programs = self.programs;
         if programs.is_empty() {
             programs = vec![Program::Agent, Program::Aggregator];
@@ -83,16 +85,16 @@ impl Image {
             }
         }
         let folder = out.join("digests");
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let path = folder.join("kustomization.yaml");
         std::fs::write(&path, component).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
-/// The kustomize component that names images by digest.
+/// The kustomize component that refers to images by digest.
 const DIGESTS: &str = "deploy/components/digests";
 
-/// The component with the digest of one image filled in.
+/// The component with the digest of one image inserted.
 fn with_digest(component: &str, repository: &str, digest: &str) -> Result<String> {
     let name = format!("- name: {repository}\n  digest: ");
     let (before, after) =
@@ -105,24 +107,22 @@ fn with_digest(component: &str, repository: &str, digest: &str) -> Result<String
 fn make(program: Program, profile: &str, sources: &Sources) -> Result<Made> {
     if program == Program::Agent {
         for folder in REMAPPED.iter().filter(|folder| Path::new(folder).exists()) {
-            println!(
-                "image: there is a {folder}, from which the kernel half may get lines: other machines make another image"
-            );
+            println!("image: {folder} exists and may change the eBPF programs: other machines build a different image");
         }
-        build_ebpf::ensure().context("an image's agent is to carry the kernel half")?;
+        build_ebpf::ensure().context("the agent of an image needs the eBPF programs")?;
     }
-    println!("image: building {} by profile {profile} (minutes when new)", program.name());
+    println!("image: building {} with profile {profile} (minutes the first time)", program.name());
     let binary = binary::build(program, profile, sources)?;
     compose(program, sources, binary)
 }
 
-/// Puts the files of one image together.
+/// Collects the files of one image.
 fn compose(program: Program, sources: &Sources, binary: Binary) -> Result<Made> {
     let mut base = Tree::default();
     for (path, text) in program.users() {
         base.add(path, text, Rights::Read);
     }
-    // Names are looked up in the files that kubelet writes, then by DNS: glibc's own default, said aloud.
+    // Names are looked up in the files that kubelet writes, then in DNS: glibc's default, made explicit.
     base.add("etc/nsswitch.conf", "hosts: files dns\n", Rights::Read);
     if program == Program::Agent {
         for (path, bytes) in libraries::of(&binary.elf)? {
@@ -134,21 +134,22 @@ fn compose(program: Program, sources: &Sources, binary: Binary) -> Result<Made> 
     let license = std::fs::read(workspace::root().join("LICENSE")).context("cannot read LICENSE")?;
     own.add(&format!("usr/share/doc/{}/LICENSE", program.name()), license, Rights::Read);
     own.add(&program.path(), binary.bytes, Rights::Execute);
-    // What changes least lies lowest, so that a node has it already.
-    let layers = [Layer { title: "what it stands on", tree: base }, Layer { title: program.name(), tree: own }];
+    // The layer that changes least is the lowest, so that nodes often have it already.
+    let layers =
+        [Layer { title: "libraries and system files", tree: base }, Layer { title: program.name(), tree: own }];
     let archive = archive::archive(program, sources, &layers)?;
     Ok(Made { program, layers, archive })
 }
 
 impl Made {
-    /// By rename, so that whoever imports it meanwhile reads a whole one.
+    /// Written by renaming, so that a program that imports it at the same time reads a complete file.
     fn write(&self, path: &Path) -> Result<()> {
         let half = path.with_extension(format!("{}.tmp", std::process::id()));
         std::fs::write(&half, &self.archive.bytes).with_context(|| format!("cannot write {}", half.display()))?;
         std::fs::rename(&half, path).with_context(|| format!("cannot rename {} to {}", half.display(), path.display()))
     }
 
-    /// Its files, as a container sees them.
+    /// Writes its files, as a container sees them.
     fn unpack(&self, folder: &Path) -> Result<()> {
         let written = std::fs::create_dir_all(folder)
             .and_then(|()| self.layers.iter().try_for_each(|layer| layer.tree.write(folder)));

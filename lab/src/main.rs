@@ -1,5 +1,5 @@
-//! The verbs of `cargo xtask` that need many dependencies. `cargo xtask` builds and starts this program when one of them is called. One
-//! file per verb; this one only dispatches.
+//! The verbs of `cargo xtask` with many dependencies. `cargo xtask` builds and starts this program when one of them is
+//! called. One file per verb; this file only dispatches.
 
 use std::process::ExitCode;
 
@@ -21,9 +21,11 @@ mod test_gpu;
 
 mod fuzz;
 
+mod strings;
+
 mod e2e;
 
-/// The verbs of `cargo xtask` that need much to be compiled.
+/// The verbs of `cargo xtask` with many dependencies.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 struct Lab {
@@ -39,6 +41,7 @@ enum Verb {
     TestGpu(test_gpu::TestGpu),
     Fuzz(fuzz::Fuzz),
     Screenshot(screenshot::Screenshot),
+    Strings(strings::Strings),
     BenchCgroups(bench::BenchCgroups),
     BenchSwitches(bench::BenchSwitches),
     BenchIdle(bench_idle::BenchIdle),
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Verb::TestGpu(verb) => verb.run(),
         Verb::Fuzz(verb) => verb.run(),
         Verb::Screenshot(verb) => verb.run(),
+        Verb::Strings(verb) => verb.run(),
         Verb::BenchCgroups(verb) => verb.run(),
         Verb::BenchSwitches(verb) => verb.run(),
         Verb::BenchIdle(verb) => verb.run(),

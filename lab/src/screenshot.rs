@@ -1,20 +1,20 @@
-//! `cargo xtask screenshot`: the pictures of the README, of the page as the program serves it.
+//! `cargo xtask screenshot`: takes the screenshots of the page for the README.
 
 use anyhow::Result;
 use clap::Args;
 use xtask::{browser, workspace};
 
-/// Take the pictures of the page that README.md shows.
+/// Take the screenshots of the page for README.md.
 ///
-/// Serves a made-up cluster with every kind of trouble (aggregator/tests/scene) with the aggregator's own server, lets its agents
-/// report for an hour of a clock that is turned by hand, and photographs the page in headless Chromium, in both themes:
-/// docs/page-light.png and docs/page-dark.png. Installs Debian's chromium and chromium-driver where they are missing.
+/// Serves a made-up cluster with every kind of problem (aggregator/tests/scene) with the aggregator's own server,
+/// simulates an hour of reports, and takes a screenshot of the page in headless Chromium in both themes:
+/// docs/page-light.png and docs/page-dark.png. Installs Debian's chromium and chromium-driver if they are missing.
 #[derive(Args)]
 
 pub(crate) struct Screenshot {}
 
 impl Screenshot {
-    #[expect(clippy::unused_self, reason = "every verb runs alike")]
+    #[expect(clippy::unused_self, reason = "every verb has the same method")]
     pub(crate) fn run(self) -> Result<()> {
         browser::chromium()?;
         let mut command =

@@ -1,5 +1,5 @@
-//! A small kernel on the first NVIDIA GPU, by the driver's own library: something for `test-gpu` to see. It knows nothing
-//! of the agent, and sets nothing on the device.
+//! Runs a small kernel on the first NVIDIA GPU, with the driver's own library, as load for `test-gpu`. It is
+//! independent of the agent, and changes no settings of the device.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::io::Write as _;
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use libloading::{Library, Symbol};
 
-/// The line that says that the kernel ran once.
+/// The line that is printed when the kernel has run once.
 pub(crate) const RUNNING: &str = "spinning";
 
-/// Keeps one multiprocessor busy for as many nanoseconds as it is told. For compute capability 5.0, of 2014, which the
-/// driver translates for what is there.
+/// Keeps one multiprocessor busy for the given number of nanoseconds. Written for compute capability 5.0, of 2014,
+/// which the driver translates for the present GPU.
 const KERNEL: &CStr = c"
 .version 6.0
 .target sm_50
@@ -33,12 +33,12 @@ again:
 }
 ";
 
-/// How long one launch takes: far less than the driver allows a kernel on a device with a display.
+/// The duration of one launch: far less than the driver allows for a kernel on a device with a display.
 const LAUNCH_NS: u64 = 100_000_000;
 
-/// Runs the kernel again and again for so long.
+/// Runs the kernel repeatedly for this long.
 pub(crate) fn spin(duration: Duration) -> Result<()> {
-    // SAFETY: the driver's library, whose initialisers are made to run in any process.
+    // SAFETY: the driver's library, whose initialisers can run in any process.
     let library = unsafe { Library::new("libcuda.so.1") }.context("cannot load libcuda.so.1")?;
     let cuda = Cuda { library: &library };
     cuda.start()?;
@@ -56,7 +56,7 @@ pub(crate) fn spin(duration: Duration) -> Result<()> {
     Ok(())
 }
 
-/// The driver API, as cuda.h has it. Contexts, modules and functions are pointers to what only the driver knows.
+/// The driver API, as declared in cuda.h. Contexts, modules and functions are opaque pointers.
 struct Cuda<'a> {
     library: &'a Library,
 }
@@ -94,7 +94,7 @@ impl Cuda<'_> {
         Ok(function)
     }
 
-    /// One launch, to its end.
+    /// Launches the kernel once and waits for its end.
     fn launch(&self, function: *mut c_void) -> Result<()> {
         type Launch = unsafe extern "C" fn(
             *mut c_void,
@@ -111,8 +111,8 @@ impl Cuda<'_> {
         ) -> c_int;
         let mut for_ns = LAUNCH_NS;
         let mut parameters = [(&raw mut for_ns).cast::<c_void>()];
-        // SAFETY: as above; one block of one thread, the default stream, and as many parameters as the kernel has, of
-        // its types, which the driver has copied when it returns.
+        // SAFETY: as above; one block with one thread, the default stream, and the kernel's number and types of
+        // parameters, which the driver has copied when it returns.
         unsafe {
             let launch: Symbol<'_, Launch> = self.library.get(b"cuLaunchKernel\0")?;
             let parameters = parameters.as_mut_ptr();
@@ -124,6 +124,6 @@ impl Cuda<'_> {
 }
 
 fn check(call: &str, code: c_int) -> Result<()> {
-    ensure!(code == 0, "{call} says {code}; cuda.h has the codes under CUresult");
+    ensure!(code == 0, "{call} returned {code}; see CUresult in cuda.h");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask test-gpu`: the agent against this machine's NVIDIA GPUs, read only; what it read is printed and checked.
+//! `cargo xtask test-gpu`: runs the agent with this machine's NVIDIA GPUs, read only; prints and checks what it read.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,12 @@ use xtask::{build_ebpf, facts, workspace};
 
 use crate::spin;
 
-/// How long the small kernel may take to run for the first time: the driver translates it, and may have to wake up.
+/// How long the small kernel may take to run for the first time: the driver translates it, and may have to wake the
+/// GPU.
 const KERNEL_TIMEOUT: Duration = Duration::from_mins(1);
-/// Longer than NVML's sampling period, of a second at most, before the agent looks.
+/// How long the load runs before the agent reads: longer than NVML's sampling period, which is at most a second.
 const LOAD: Duration = Duration::from_secs(3);
-/// The end of the small kernel, should nobody end it.
+/// The small kernel ends after this time if it is not killed before.
 const SPIN: Duration = Duration::from_mins(2);
 
 /// The first PID namespace of every kernel: PROC_PID_INIT_INO in include/linux/proc_ns.h.
@@ -25,15 +26,15 @@ const HOST_PIDS: &str = "pid:[4026531836]";
 
 /// Check the agent against this machine's NVIDIA GPUs.
 ///
-/// Nothing is set on the devices. It builds the agent, has it read them, compares with nvidia-smi where that is installed,
-/// and has it read again while a small kernel keeps the first GPU busy. It says whether cgroups
-/// are read by eBPF there. A machine without a GPU is printed as SKIPPED.
+/// Changes no settings of the devices. Builds the agent, reads the GPUs with it, compares them with nvidia-smi if that
+/// is installed, and reads them again while a small kernel keeps the first GPU busy. Prints whether cgroups are read by
+/// eBPF on this machine. On a machine without a GPU it prints SKIPPED.
 #[derive(Args)]
 pub(crate) struct TestGpu {
-    /// Fail where there is no NVIDIA GPU
+    /// Fail if there is no NVIDIA GPU
     #[arg(long)]
     require: bool,
-    /// Only run the small kernel, for this command itself
+    /// Only run the small kernel; used by this command itself
     #[arg(long, hide = true)]
     spin: bool,
 }
@@ -60,7 +61,7 @@ impl TestGpu {
         print(&idle);
         check_inventory(&idle, &on_bus)?;
         check_against_nvidia_smi(&idle)?;
-        tell_cgroups(&idle);
+        print_cgroups(&idle);
         check_under_load()?;
         println!("test-gpu: ok");
         Ok(())
@@ -79,26 +80,26 @@ fn on_bus(sys: &Path) -> BTreeSet<String> {
     found.map(|device| device.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// A container may see the driver and not the bus.
+/// A container may have access to the driver but not to the bus.
 fn has_driver(proc: &Path) -> bool {
     proc.join("driver/nvidia/version").exists()
 }
 
-/// One sample of the agent's.
+/// Takes one sample with the agent.
 fn once() -> Result<Report> {
     let mut agent = Command::new(workspace::target().join("debug/mcad-agent"));
     agent.args(["--once", "--node-name", "test-gpu", "--report-cgroups", "all"]);
     let output = agent.output().context("cannot start mcad-agent")?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "mcad-agent --once ended with {}:\n{said}", output.status);
-    serde_json::from_slice(&output.stdout).context("what mcad-agent --once prints is no report")
+    ensure!(output.status.success(), "mcad-agent --once exited with {}:\n{said}", output.status);
+    serde_json::from_slice(&output.stdout).context("the output of mcad-agent --once is not a report")
 }
 
 fn devices(report: &Report) -> &[Gpu] {
     report.gpus.as_ref().map_or(&[], |gpus| &gpus.devices)
 }
 
-/// What was read, as the report has it, without the cgroups.
+/// Prints the report without the cgroups.
 fn print(report: &Report) {
     let cgroups = report.cgroups.as_ref();
     let (source, count) = cgroups.map_or(("nowhere", 0), |all| (&*all.source, all.cgroups.len()));
@@ -112,31 +113,31 @@ fn check_inventory(report: &Report, on_bus: &BTreeSet<String>) -> Result<()> {
         let reasons = report.absences.iter().filter(|absence| absence.source == "gpus");
         reasons.map(|absence| absence.reason.clone()).collect::<Vec<_>>().join(", ")
     };
-    let gpus = report.gpus.as_ref().with_context(|| format!("the agent has no figures of GPUs: {}", absent()))?;
-    ensure!(!gpus.fake, "these are fake-nvml's");
+    let gpus = report.gpus.as_ref().with_context(|| format!("the agent has no values of GPUs: {}", absent()))?;
+    ensure!(!gpus.fake, "these GPUs are fake-nvml's");
     ensure!(!gpus.devices.is_empty(), "the agent lists no GPU: {}", absent());
     for gpu in &gpus.devices {
         let uuid = &gpu.uuid;
-        ensure!(uuid.starts_with("GPU-"), "{uuid:?} is no UUID");
+        ensure!(uuid.starts_with("GPU-"), "{uuid:?} is not a UUID");
         ensure!(!gpu.model.is_empty(), "{uuid} has no model");
         ensure!(on_bus.is_empty() || on_bus.contains(&gpu.bus_id), "{uuid} at {:?} is not on the bus", gpu.bus_id);
         let (used, total) = (gpu.memory_used_bytes, gpu.memory_total_bytes);
         ensure!(total.is_some_and(|total| total > 0) && used <= total, "{uuid} has {used:?} of {total:?} bytes in use");
     }
     let known = gpus.devices.len() + gpus.lost_bus_ids.len();
-    ensure!(known >= on_bus.len(), "of {} GPUs on the bus the agent knows {known}", on_bus.len());
+    ensure!(known >= on_bus.len(), "{} GPUs are on the bus, but the agent knows only {known}", on_bus.len());
     println!("test-gpu: inventory: {} listed, {} lost", gpus.devices.len(), gpus.lost_bus_ids.len());
     Ok(())
 }
 
 fn check_against_nvidia_smi(report: &Report) -> Result<()> {
     if facts::on_path("nvidia-smi").is_none() {
-        println!("test-gpu: WITHOUT nvidia-smi, UUIDs are compared with nothing");
+        println!("test-gpu: WITHOUT nvidia-smi; UUIDs are not compared");
         return Ok(());
     }
     let mut smi = Command::new("nvidia-smi");
     smi.args(["--query-gpu=uuid", "--format=csv,noheader"]);
-    let listed = workspace::output(&mut smi).context("nvidia-smi is there and does not list UUIDs")?;
+    let listed = workspace::output(&mut smi).context("nvidia-smi is installed but does not list UUIDs")?;
     let theirs: BTreeSet<&str> = listed.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let ours: BTreeSet<&str> = devices(report).iter().map(|gpu| &*gpu.uuid).collect();
     ensure!(ours == theirs, "nvidia-smi lists {theirs:?}, the agent {ours:?}");
@@ -144,15 +145,16 @@ fn check_against_nvidia_smi(report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// Where cgroups come from is the kernel's to say, and not the GPUs': it is no failure.
-fn tell_cgroups(report: &Report) {
+/// Prints the source of cgroups. It depends on the kernel and not on GPUs, so it is no reason to fail.
+fn print_cgroups(report: &Report) {
     match report.cgroups.as_ref().map_or("", |cgroups| &*cgroups.source) {
         "bpf" => println!("test-gpu: cgroups are read by eBPF"),
         source => println!("test-gpu: WITHOUT eBPF on this kernel (root: {}): {source:?}", workspace::is_root()),
     }
 }
 
-/// While a small kernel runs a GPU is busy, and it is known by whom. In MIG mode there may be no utilisation; that is said.
+/// While a small kernel runs, a GPU is busy, and its container is known. In MIG mode there may be no utilisation; then
+/// a message says so.
 fn check_under_load() -> Result<()> {
     let mut command = Command::new(std::env::current_exe().context("this program has no path")?);
     command.args(["test-gpu", "--spin"]);
@@ -168,12 +170,12 @@ fn check_under_load() -> Result<()> {
     match utilization {
         Some(ratio) if ratio > 0.0 => println!("test-gpu: utilisation under load: {ratio}"),
         Some(_) => bail!("a kernel runs, and no GPU is busy"),
-        None => println!("test-gpu: WITHOUT utilisation: no device tells any"),
+        None => println!("test-gpu: WITHOUT utilisation: no device reports it"),
     }
     check_processes(&busy)
 }
 
-/// The small kernel's process is known by the cgroup that it shares with this one.
+/// The small kernel's process is identified by its cgroup, which is the same as that of this process.
 fn check_processes(report: &Report) -> Result<()> {
     let instances = devices(report).iter().flat_map(|gpu| &gpu.mig_instances);
     let all = devices(report).iter().flat_map(|gpu| &gpu.uses).chain(instances.flat_map(|instance| &instance.uses));
@@ -183,7 +185,9 @@ fn check_processes(report: &Report) -> Result<()> {
         println!("test-gpu: {} processes of {who}, container {:?}", user.processes, user.container_id);
     }
     if std::fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace != Path::new(HOST_PIDS)) {
-        println!("test-gpu: WITHOUT the host's process ids, which NVML tells: whose processes they are is not checked");
+        println!(
+            "test-gpu: WITHOUT the host's process ids, which NVML reports: the containers of processes are not checked"
+        );
         return Ok(());
     }
     let own = std::fs::read_to_string("/proc/self/cgroup").context("cannot read the cgroup of this process")?;
@@ -194,8 +198,11 @@ fn check_processes(report: &Report) -> Result<()> {
             user.pod_uid.is_empty()
         }
     };
-    ensure!(users.into_iter().any(is_ours), "the small kernel runs in {own:?}, and no GPU has a process of there");
-    println!("test-gpu: the small kernel's process is known by its cgroup");
+    ensure!(
+        users.into_iter().any(is_ours),
+        "the small kernel runs in {own:?}, but no GPU has a process in that cgroup"
+    );
+    println!("test-gpu: the small kernel's process was found by its cgroup");
     Ok(())
 }
 
@@ -215,7 +222,7 @@ mod tests {
         assert!(on_bus(sys.path()).is_empty());
         device("0000:18:00.0", "0x10de", "0x030200");
         device("0000:19:00.0", "0x10de", "0x030000");
-        // An NVSwitch, the sound of a graphics card, and somebody else's graphics.
+        // An NVSwitch, the audio device of a graphics card, and another vendor's GPU.
         device("0000:1a:00.0", "0x10de", "0x068000");
         device("0000:19:00.1", "0x10de", "0x040300");
         device("0000:00:02.0", "0x8086", "0x030000");
@@ -228,6 +235,6 @@ mod tests {
         let report = Report { gpus: Some(gpus), ..Report::default() };
         assert!(check_inventory(&report, &BTreeSet::new()).unwrap_err().to_string().contains("fake-nvml"));
         let error = check_inventory(&Report::default(), &BTreeSet::new()).unwrap_err();
-        assert!(error.to_string().starts_with("the agent has no figures of GPUs"), "{error}");
+        assert!(error.to_string().starts_with("the agent has no values of GPUs"), "{error}");
     }
 }

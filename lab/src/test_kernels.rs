@@ -1,6 +1,6 @@
-//! `cargo xtask test-kernels`: the agent's live tests on kernels other than this machine's, each booted in QEMU.
+//! `cargo xtask test-kernels`: runs the agent's live tests on kernels other than this machine's, each booted in QEMU.
 //!
-//! It says which kernels and what each must show; `debian_kernel` gets them and `guest` boots them.
+//! This file lists the kernels and what each must show; `debian_kernel` downloads them and `guest` boots them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,11 +14,11 @@ use xtask::{build_ebpf, facts, workspace};
 use crate::debian_kernel::{DebianKernel, Image};
 use crate::guest::{self, Guest};
 
-/// Boot Debian's kernels in QEMU and run the agent's kernel tests inside.
+/// Boot Debian's kernels in QEMU and run the agent's kernel tests in them.
 ///
-/// Emulated (TCG), so it needs no KVM and its timings mean nothing. As root it installs the packages it needs and that are
-/// missing (qemu-system-x86, busybox-static). Kernels are downloaded once, to $XDG_CACHE_HOME/mcad-metrics/kernels, else
-/// ~/.cache/mcad-metrics/kernels. A kernel that can't be had is printed as SKIPPED; in CI that is an error.
+/// Emulated (TCG), so it needs no KVM and its timings are not meaningful. As root it installs missing packages
+/// (qemu-system-x86, busybox-static). Kernels are downloaded once, to $XDG_CACHE_HOME/mcad-metrics/kernels, else
+/// ~/.cache/mcad-metrics/kernels. A kernel that can't be downloaded is printed as SKIPPED; in CI that is an error.
 #[derive(Args, Default)]
 pub(crate) struct TestKernels {
     /// Only this kernel; may be given several times
@@ -27,23 +27,23 @@ pub(crate) struct TestKernels {
     /// Run the tests whose path contains this; may be given several times
     #[arg(long, default_values_t = TESTS.map(str::to_owned), value_name = "PATH")]
     filter: Vec<String>,
-    /// Ask the package mirror for newer ones, else what is in the cache is used
+    /// Check the package mirror for newer kernels, instead of using the cache
     #[arg(long)]
     update: bool,
 }
 
-/// The tests against the kernel, by the modules that they are in.
+/// The tests that need a kernel, by their modules.
 const TESTS: [&str; 5] = ["live_tests", "parity_tests", "removed_tests", "rights_tests", "run_queue_tests"];
 
-/// A kernel, and the source of cgroup figures that the agent must choose on it.
+/// A kernel, and the source of cgroup values that the agent must choose on it.
 struct Case {
     kernel: DebianKernel,
     tier: &'static str,
 }
 
-/// The oldest with the cgroup iterator, the one before it, the stable one, and the newest. None of them proves what another does: the
-/// first has no iterator, the second has the oldest that the probes are attached to, the third is what most nodes run, and the
-/// fourth counts memory otherwise.
+/// The kernel before the cgroup iterator, the oldest one with it, the stable one, and the newest one. Each proves
+/// something else: the first has no iterator, the second is the oldest to which the probes are attached, the third runs
+/// on most nodes, and the fourth counts memory in another way.
 const CASES: [Case; 4] = [
     Case {
         kernel: DebianKernel { version: "5.10", suite: "bullseye", package: "linux-image-cloud-amd64" },
@@ -57,7 +57,7 @@ const CASES: [Case; 4] = [
         kernel: DebianKernel { version: "6.12", suite: "bookworm", package: "linux-image-6.12-cloud-amd64" },
         tier: "bpf",
     },
-    // Whatever it is by now; from 6.16 on the kernel flushes memory apart.
+    // The current version; since 6.16 the kernel flushes memory separately.
     Case {
         kernel: DebianKernel { version: "newest", suite: "trixie-backports", package: "linux-image-cloud-amd64" },
         tier: "bpf",
@@ -72,7 +72,7 @@ impl TestKernels {
         let unknown = self.kernel.iter().find(|asked| CASES.iter().all(|case| case.kernel.version != **asked));
         if let Some(unknown) = unknown {
             let known: Vec<_> = CASES.iter().map(|case| case.kernel.version).collect();
-            bail!("no kernel {unknown} here; there are {}", known.join(", "));
+            bail!("there is no kernel {unknown}; the kernels are {}", known.join(", "));
         }
         if std::env::consts::ARCH != "x86_64" {
             return workspace::skip("kernel matrix: its kernels and QEMU are those of x86_64");
@@ -96,7 +96,7 @@ impl TestKernels {
         Ok(())
     }
 
-    /// Whether the tests pass on a kernel. All that is printed meanwhile begins with its version.
+    /// Whether the tests pass on a kernel. Every line of output begins with the kernel's version.
     fn passes(&self, case: &Case, image: &Image, test: &Path) -> bool {
         let version = case.kernel.version;
         println!("test-kernels: {version} ({})", image.release);
@@ -122,21 +122,22 @@ impl TestKernels {
         };
         let output = guest.run(|line| print(version, line))?;
         let verdict = output.lines.iter().rfind(|line| line.starts_with("test result: "));
-        ensure!(output.exit_code == 0, "the tests ended with exit code {}", output.exit_code);
-        let verdict = verdict.context("the tests gave no result")?;
+        ensure!(output.exit_code == 0, "the tests exited with code {}", output.exit_code);
+        let verdict = verdict.context("the tests printed no result")?;
         ensure!(!verdict.contains(" 0 passed"), "no test was run: {verdict}");
         Ok(())
     }
 }
 
-/// What of the guest's words a person wants to see: results, skips, and why something failed.
+/// Prints the relevant lines of the guest's output: results, skips, and reasons of failures.
 fn print(version: &str, line: &str) {
     if !line.trim().is_empty() {
         println!("  {version}: {line}");
     }
 }
 
-/// Tries all cases, as many at a time as this machine has CPUs: an emulated machine keeps one busy. Returns those that did not pass.
+/// Runs all cases, as many at a time as this machine has CPUs, because an emulated machine keeps one busy. Returns the
+/// cases that failed.
 fn at_once<T: Sync>(cases: &[T], passes: impl Fn(&T) -> bool + Sync) -> Vec<&T> {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (left, failed) = (Mutex::new(cases.iter()), Mutex::new(Vec::new()));
@@ -154,13 +155,13 @@ fn at_once<T: Sync>(cases: &[T], passes: impl Fn(&T) -> bool + Sync) -> Vec<&T> 
     failed.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The next of a list that several threads work off.
+/// The next item of a list that several threads process.
 fn next<'a, T>(left: &Mutex<std::slice::Iter<'a, T>>) -> Option<&'a T> {
     left.lock().unwrap_or_else(PoisonError::into_inner).next()
 }
 
 fn ensure_packages() -> Result<()> {
-    let missing = facts::packages_missing(&PACKAGES).context("this is no Debian")?;
+    let missing = facts::packages_missing(&PACKAGES).context("this is not a Debian system")?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -181,34 +182,34 @@ fn build_static_test() -> Result<PathBuf> {
     build_static(&["test", "--package", "mcad-agent", "--lib", "--no-run"])
 }
 
-/// What cargo builds by these words, as a static program, in a target folder of its own: other flags there, so the usual builds
-/// stay as they are.
+/// Builds a static program with these cargo arguments, in a target folder of its own, because the flags differ and the
+/// usual builds should be kept.
 pub(crate) fn build_static(words: &[&str]) -> Result<PathBuf> {
     let output = workspace::cargo(words)
         .args(["--quiet", "--target", guest::TARGET, "--target-dir", "target/guest"])
         .args(["--message-format", "json-render-diagnostics"])
         .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=debuginfo")
-        // An emulated processor runs unoptimised code too slowly.
+        // An emulated CPU runs unoptimised code too slowly.
         .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
         .stderr(std::process::Stdio::inherit())
         .output()
         .context("cannot start cargo")?;
     ensure!(output.status.success(), "the agent does not compile; the errors are above");
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    executable(&messages).context("cargo named no program")
+    executable(&messages).context("cargo reported no program")
 }
 
-/// The image of a kernel that is tested, by what we call it.
+/// The image of a kernel that is tested, by its name here.
 pub(crate) fn image(version: &str) -> Result<Image> {
     ensure_packages()?;
     let case = CASES.iter().find(|case| case.kernel.version == version);
-    case.with_context(|| format!("no kernel {version} here"))?.kernel.ensure(false)
+    case.with_context(|| format!("there is no kernel {version}"))?.kernel.ensure(false)
 }
 
-/// The program in cargo's messages, one JSON value a line.
+/// The program in cargo's messages, one JSON value per line.
 fn executable(messages: &str) -> Option<PathBuf> {
     let named = messages.lines().rev().find_map(|line| line.split_once("\"executable\":\""))?.1;
-    // A path of ours has nothing that JSON would escape; if it had, starting it would fail and name it.
+    // Our paths contain nothing that JSON would escape; if they did, starting the program would fail with the path.
     named.split_once('"').map(|(path, _)| path.into())
 }
 

@@ -1,16 +1,17 @@
-//! Parts of a whole as one line of cells. Each tone has a sign of its own, so that a bar can be read without colours, too.
+//! Draws the parts of a whole as one line of cells. Each tone has its own sign, so that a bar can be read without
+//! colours, too.
 use crate::paint::{Paint, Tone};
 
-/// Cells of a bar: half of a narrow terminal, and fine enough to tell a twentieth.
+/// Cells of a bar: half the width of a narrow terminal, and fine enough to show a twentieth.
 pub const WIDTH: usize = 40;
 
 /// A part of a whole: what it is, and how much.
 pub type Part = (Tone, f64);
 
-/// The parts in their order, as a line; nothing without colours, or where there is nothing to show.
+/// The parts in their order, as a line. Empty without colours, or if there is nothing to show.
 ///
-/// Cells go to parts by size, the rest to those that were cut most. What is there at all has a cell: one broken GPU of a
-/// thousand is what one looks for.
+/// Cells are distributed by size; the remaining cells go to the parts that rounding cut most. Every part above 0 has at
+/// least one cell, because users look for one broken GPU of a thousand.
 pub fn line(parts: &[Part], paint: Paint) -> String {
     if paint == Paint::Plain {
         return String::new();
@@ -30,7 +31,7 @@ fn sign(tone: Tone) -> &'static str {
     }
 }
 
-/// How many cells each part has, `width` in all.
+/// How many cells each part has; the sum is `width`.
 fn cells(parts: &[Part], width: usize) -> Vec<usize> {
     let sizes: Vec<f64> =
         parts.iter().map(|(_, amount)| if amount.is_finite() { amount.max(0.0) } else { 0.0 }).collect();
@@ -44,7 +45,7 @@ fn cells(parts: &[Part], width: usize) -> Vec<usize> {
         exact.iter().map(|exact| if *exact > 0.0 { (*exact as usize).max(1) } else { 0 }).collect();
     loop {
         let given: usize = cells.iter().sum();
-        // By how much more a part has than its size; the first of equals.
+        // The part that exceeds its exact size most; the first of equals.
         let excess = |at: usize| cells[at] as f64 - exact[at];
         let of_size = |at: &usize| sizes[*at] > 0.0;
         let next = match given.cmp(&width) {

@@ -1,35 +1,36 @@
-//! Colours: whether there are any, and which tone has which. Of the terminal's own sixteen, so that they suit its theme.
+//! Colours: whether to use them, and the colour of each tone. They are the terminal's own sixteen, so that they fit its
+//! theme.
 use std::ffi::OsStr;
 use std::io::IsTerminal;
 
-/// Whether what is shown may carry escape sequences.
+/// Whether the output may contain escape sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paint {
-    /// Nothing but text.
+    /// Only text.
     Plain,
-    /// Colours, and bars that would be noise to a program.
+    /// Colours, and bars, which would be noise for a program.
     Colours,
 }
 
-/// What a piece of text is.
+/// The meaning of a piece of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
     /// A title.
     Title,
-    /// Like any other.
+    /// Normal text.
     Normal,
-    /// Said beside.
+    /// Additional text.
     Quiet,
-    /// Good to have.
+    /// A good state.
     Good,
     /// Withheld on purpose.
     Held,
-    /// Broken.
+    /// A broken state.
     Bad,
 }
 
 impl Paint {
-    /// Colours only where a person looks, and does not mind (`NO_COLOR`, `TERM=dumb`).
+    /// Colours only on a terminal, and only if the user does not disable them (`NO_COLOR`, `TERM=dumb`).
     pub fn of(output: &impl IsTerminal) -> Self {
         let set = |name| std::env::var_os(name);
         Self::chosen(output.is_terminal(), set("NO_COLOR").as_deref(), set("TERM").as_deref())
@@ -54,7 +55,7 @@ impl Paint {
     }
 }
 
-/// The first so many characters of a line that people see, its colours whole: escape sequences are of no width.
+/// The first visible characters of a line, up to this number, with complete escape sequences, which have no width.
 pub fn cut(line: &str, columns: usize) -> String {
     let mut kept = String::with_capacity(line.len());
     let mut seen = 0;

@@ -1,4 +1,4 @@
-//! Words around figures, and text from outside: no name plays tricks on a terminal.
+//! Formats numbers in text, and makes text from outside safe for a terminal.
 use std::fmt::Write as _;
 
 /// Bytes in a GiB.
@@ -13,7 +13,7 @@ pub fn list(words: &[String]) -> String {
     }
 }
 
-/// `one` or `many`, after their number.
+/// A number with `one` or `many` after it.
 pub fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
@@ -30,12 +30,12 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
-/// Text from outside with every character spelled out that a terminal would obey or hide.
+/// Text from outside, with every character escaped that a terminal would interpret or hide.
 pub fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         if is_hostile(c) {
-            // Writing to a String has no error.
+            // Writing to a String cannot fail.
             let _ = write!(safe, "{}", c.escape_unicode());
         } else {
             safe.push(c);
@@ -49,7 +49,8 @@ pub fn printable_lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
-/// Controls (those of C1 are escape sequences, too), what turns the direction of writing, and what can't be seen.
+/// Control characters (those of C1 are escape sequences, too), characters that change the writing direction, and
+/// invisible characters.
 pub fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}')

@@ -1,7 +1,7 @@
-//! What the kernel programs (`agent-ebpf`) and the agent agree on: record layouts, map names, and the offsets that the
-//! agent finds in the kernel's BTF and injects before loading.
+//! The contract between the eBPF programs (`agent-ebpf`) and the agent: record layouts, map names, and the offsets that
+//! the agent finds in the kernel's BTF and writes into the programs' globals before it loads them.
 //!
-//! Every type is `repr(C)`, without padding and without pointers, and any bit pattern of it is a valid value.
+//! Every type is `repr(C)`, without padding and without pointers, and every bit pattern is a valid value.
 
 /// Name of the iterator program that walks the cgroup tree.
 pub const WALK_PROGRAM: &str = "walk_cgroups";
@@ -13,46 +13,48 @@ pub const NAMES_MAP: &str = "NAMES";
 pub const WALK_MAP: &str = "WALK";
 /// Name of the read-only global that holds the [`CgroupOffsets`].
 pub const OFFSETS_GLOBAL: &str = "OFFSETS";
-/// Name of the read-only global that holds the number of records there is room for, a `u32`.
+/// Name of the read-only global that holds the capacity of the records array, a `u32`.
 pub const CAPACITY_GLOBAL: &str = "CAPACITY";
 
-/// Name of the program that adds up waits for a processor, at each switch of tasks.
+/// Name of the program that adds up run-queue waits at each context switch.
 pub const RUN_QUEUE_PROGRAM: &str = "add_up_waits";
-/// Name of a program at the same place that does nothing. Only benchmarks load it, to measure the other against.
+/// Name of a program that is attached to the same tracepoint and does nothing. Only benchmarks load it, as a baseline
+/// for [`RUN_QUEUE_PROGRAM`].
 pub const EMPTY_PROGRAM: &str = "do_nothing";
-/// Name of the memory-mapped array of [`RunQueueCpu`], one per processor.
+/// Name of the memory-mapped array of [`RunQueueCpu`], one per CPU.
 pub const RUN_QUEUE_CPUS_MAP: &str = "RUN_QUEUE_CPUS";
-/// Name of the memory-mapped array of [`RunQueueSet`], [`RunQueueOffsets::sets`] per processor.
+/// Name of the memory-mapped array of [`RunQueueSet`], [`RunQueueOffsets::sets`] per CPU.
 pub const RUN_QUEUE_SETS_MAP: &str = "RUN_QUEUE_SETS";
-/// Name of the memory-mapped array whose only entry, a `u64`, the agent writes: 0 and the program only returns; else the number of
-/// this run of it, and what is left of an earlier run is forgotten.
+/// Name of the memory-mapped array whose only entry, a `u64`, the agent writes. 0: the program returns at once.
+/// Otherwise: the number of this run; the program ignores what an earlier run left behind.
 pub const RUN_QUEUE_RUN_MAP: &str = "RUN_QUEUE_RUN";
-/// Name of the array of what tasks had waited, [`RUN_QUEUE_TASKS`] words.
+/// Name of the array that holds how long each task had waited when it last left a CPU, [`RUN_QUEUE_TASKS`] words.
 pub const RUN_QUEUE_TASKS_MAP: &str = "RUN_QUEUE_TASKS";
-/// Tasks that have a place of their own; half a MiB. More of them share places, and some waits of those that do are not seen.
+/// How many tasks have an entry of their own; the array takes half a MiB. If there are more tasks, some share an entry,
+/// and some of their waits are missed.
 pub const RUN_QUEUE_TASKS: u32 = 1 << 16;
 /// Name of the read-only global that holds the [`RunQueueOffsets`].
 pub const RUN_QUEUE_OFFSETS_GLOBAL: &str = "RUN_QUEUE_OFFSETS";
 
-/// Name of the program that says what a cgroup had used when it was removed.
+/// Name of the program that records what a cgroup had used when it was removed.
 pub const REMOVED_PROGRAM: &str = "note_removed";
-/// Name of the ring of [`CgroupRemoved`], each cut after its path.
+/// Name of the ring buffer of [`CgroupRemoved`], each truncated after its path.
 pub const REMOVED_MAP: &str = "REMOVED";
 /// Name of the memory-mapped array whose only entry is the [`RemovedCounts`].
 pub const REMOVED_COUNTS_MAP: &str = "REMOVED_COUNTS";
 /// Name of the read-only global that holds the [`RemovedOffsets`].
 pub const REMOVED_OFFSETS_GLOBAL: &str = "REMOVED_OFFSETS";
-/// The longest path that the kernel's tracepoint tells, and its NUL: `TRACE_CGROUP_PATH_LEN` of `kernel/cgroup/cgroup-internal.h`.
-/// A power of two.
+/// The longest path that the kernel's tracepoint reports, including its NUL: `TRACE_CGROUP_PATH_LEN` of
+/// `kernel/cgroup/cgroup-internal.h`. A power of two.
 pub const PATH_BYTES: usize = 1024;
-/// How far into a `bpf_array` the program reads.
+/// How many bytes of a `bpf_array` the program can read.
 pub const ARRAY_HEAD_BYTES: usize = 1024;
 
-/// The longest name the kernel allows a cgroup (`NAME_MAX`), and its NUL.
+/// The longest name that the kernel allows for a cgroup (`NAME_MAX`), including its NUL.
 pub const NAME_BYTES: usize = 256;
 
-/// Groups of figures that a kernel keeps or does not, each a bit: in [`CgroupOffsets::groups`] what can be read on this
-/// kernel, in [`CgroupRecord::groups`] what was read of this cgroup.
+/// Groups of values that a kernel may or may not provide, one bit each. [`CgroupOffsets::groups`] holds those that can
+/// be read on this kernel, [`CgroupRecord::groups`] those that were read of this cgroup.
 pub mod group {
     /// Bandwidth control: periods and throttled time. Needs the cpu controller.
     pub const THROTTLING: u32 = 1 << 0;
@@ -60,116 +62,151 @@ pub mod group {
     pub const MEMORY: u32 = 1 << 1;
     /// Anonymous memory and page cache.
     pub const MEMORY_STATE: u32 = 1 << 2;
-    /// How often memory ran into its limits.
+    /// How often memory limits were reached.
     pub const MEMORY_EVENTS: u32 = 1 << 3;
     /// Tasks. Needs the pids controller.
     pub const PIDS: u32 = 1 << 4;
-    /// Time lost for want of a resource.
+    /// Pressure stall information (PSI): time in which tasks were stalled.
     pub const PRESSURE: u32 = 1 << 5;
     /// Bytes read from and written to block devices. Needs the io controller.
     pub const IO: u32 = 1 << 6;
-    /// Not a group: set in place of [`IO`] where there is io that could not be added up.
+    /// Not a group: set instead of [`IO`] if the cgroup has I/O that could not be added up.
     pub const IO_INCOMPLETE: u32 = 1 << 7;
-    /// All that the memory controller keeps.
+    /// Every group that the memory controller provides.
     pub const ANY_MEMORY: u32 = MEMORY | MEMORY_STATE | MEMORY_EVENTS;
+    /// No group: an offset that every walk needs.
+    pub const NONE: u32 = 0;
+    /// Every group.
+    pub const ALL: [u32; 7] = [THROTTLING, MEMORY, MEMORY_STATE, MEMORY_EVENTS, PIDS, PRESSURE, IO];
 }
 
-/// Block devices of one cgroup that a walk adds up. A cgroup that uses more has [`group::IO_INCOMPLETE`].
+/// How many block devices of one cgroup a walk adds up. A cgroup that uses more has [`group::IO_INCOMPLETE`].
 pub const MAX_DEVICES: usize = 16;
 
-/// Byte offsets into kernel structures, which differ between kernels.
-///
-/// Every field is the offset of a member from the start of its structure. Those of a group that is not in `groups` are 0 and
-/// not used.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CgroupOffsets {
-    /// The [`group`]s whose offsets are known.
-    pub groups: u32,
-    /// `cgroup.kn`: the cgroup's node in kernfs.
-    pub cgroup_kn: u32,
-    /// `cgroup.level`: depth below the hierarchy's root.
-    pub cgroup_level: u32,
-    /// `cgroup.self.parent`: the parent's `cgroup_subsys_state`.
-    pub cgroup_self_parent: u32,
-    /// `cgroup.bstat.cputime.sum_exec_runtime`: CPU time of the subtree as of the last rstat flush, in ns.
-    pub cgroup_cpu_ns: u32,
-    /// `cgroup_subsys_state.cgroup`: the cgroup that a state belongs to.
-    pub css_cgroup: u32,
-    /// `kernfs_node.id`: the 64-bit inode number in cgroupfs, never used twice.
-    pub kernfs_id: u32,
-    /// `kernfs_node.name`: a NUL-terminated string.
-    pub kernfs_name: u32,
-
-    /// `cgroup.subsys[cpu_cgrp_id]`: the state within a `task_group`; null without the controller, as the other three.
-    pub cgroup_cpu: u32,
-    /// `task_group.cfs_bandwidth.nr_periods`, from the state; an `int`.
-    pub cpu_periods: u32,
-    /// `task_group.cfs_bandwidth.nr_throttled`, from the state; an `int`.
-    pub cpu_throttled_periods: u32,
-    /// `task_group.cfs_bandwidth.throttled_time`, from the state; in ns.
-    pub cpu_throttled_ns: u32,
-
-    /// `cgroup.subsys[memory_cgrp_id]`: the state within a `mem_cgroup`.
-    pub cgroup_memory: u32,
-    /// `mem_cgroup.memory.usage`, from the state; in pages.
-    pub memory_usage: u32,
-    /// `mem_cgroup.memory.watermark`, from the state; in pages.
-    pub memory_peak: u32,
-    /// `mem_cgroup.memory.max`, from the state; in pages.
-    pub memory_max: u32,
-    /// `mem_cgroup.memory_events[MEMCG_OOM_KILL]`, from the state.
-    pub memory_oom_kills: u32,
-    /// `mem_cgroup.memory_events[MEMCG_MAX]`, from the state.
-    pub memory_max_events: u32,
-    /// `mem_cgroup.memory_events[MEMCG_HIGH]`, from the state.
-    pub memory_high_events: u32,
-    /// `mem_cgroup.vmstats`, from the state; a pointer.
-    pub memory_vmstats: u32,
-    /// The element of `memcg_vmstats.state` for `NR_ANON_MAPPED`; in pages, signed.
-    pub vmstats_anon: u32,
-    /// The element for `NR_FILE_PAGES`.
-    pub vmstats_file: u32,
-    /// The element for `NR_INACTIVE_FILE`.
-    pub vmstats_inactive_file: u32,
-
-    /// `cgroup.subsys[pids_cgrp_id]`: the state within a `pids_cgroup`.
-    pub cgroup_pids: u32,
-    /// `pids_cgroup.counter`, from the state.
-    pub pids_current: u32,
-    /// `pids_cgroup.limit`, from the state.
-    pub pids_limit: u32,
-
-    /// `cgroup.psi`: a pointer, null where the kernel keeps no pressure.
-    pub cgroup_psi: u32,
-    /// `psi_group.enabled`; a `bool`.
-    pub psi_enabled: u32,
-    /// `psi_group.total`: an array that begins with what [`CgroupRecord::pressure_ns`] holds.
-    pub psi_total: u32,
-
-    /// `cgroup.subsys[io_cgrp_id]`: the state within a `blkcg`.
-    pub cgroup_io: u32,
-    /// `blkcg.blkg_list.first`, from the state: the first device's node.
-    pub io_devices: u32,
-    /// `hlist_node.next`.
-    pub node_next: u32,
-    /// `blkcg_gq.blkcg_node`: where a device keeps its node.
-    pub device_node: u32,
-    /// `blkcg_gq.blkcg`: the `blkcg` that a device's figures belong to.
-    pub device_owner: u32,
-    /// `blkcg_gq.iostat.cur.bytes`: read, written, discarded.
-    pub device_bytes: u32,
-    /// `blkcg.css`, to get from a state to its `blkcg`.
-    pub io_state: u32,
+/// Where kernels keep a value. The agent looks up the offset by these names in the BTF of the running kernel. Nested
+/// members are written as a dotted path. Sizes are in bytes; a member that has another size on this kernel is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A member of a structure, of any type.
+    Member(&'static str, &'static str),
+    /// A member that is a pointer.
+    Pointer(&'static str, &'static str),
+    /// A member of this size.
+    Sized(&'static str, &'static str, u32),
+    /// The first element of an array of at least this many longs.
+    Longs(&'static str, &'static str, u32),
+    /// `cgroup.subsys[…]` of this controller: a pointer to its state, null if the controller is off.
+    State(&'static str),
+    /// A member of this size in the structure that embeds a controller's state as `css`. The offset is relative to that
+    /// state.
+    Within(&'static str, &'static str, u32),
+    /// The same for a member that is a pointer.
+    PointerWithin(&'static str, &'static str),
+    /// `mem_cgroup.memory_events[…]` of this event, relative to the state.
+    MemoryEvent(&'static str),
+    /// The element of `memcg_vmstats.state` for this item: in pages, signed.
+    MemoryStatistic(&'static str),
 }
 
-/// What one walk read of one cgroup. Figures of a group that is not in `groups` mean nothing.
+macro_rules! cgroup_offsets {
+    ($($(#[$doc:meta])* $groups:ident $field:ident = $place:ident($($argument:literal),*);)*) => {
+        /// Byte offsets into kernel structures, which differ between kernels.
+        ///
+        /// Offsets that belong to a group that is not in `groups` are 0 and not used.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct CgroupOffsets {
+            /// The [`group`]s whose offsets are known.
+            pub groups: u32,
+            $(
+                $(#[$doc])*
+                #[doc = ""]
+                #[doc = concat!("[`Place::", stringify!($place), "`]", $(" `", $argument, "`",)*)]
+                pub $field: u32,
+            )*
+        }
+
+        impl CgroupOffsets {
+            /// Each offset: the groups that need it, where kernels keep the value, and a function that sets the field.
+            pub const PLACES: &[(u32, Place, fn(&mut Self, u32))] =
+                &[$((group::$groups, Place::$place($($argument),*), |offsets, at| offsets.$field = at)),*];
+        }
+    };
+}
+
+// One line per offset: the groups that need it, its name, and its place.
+cgroup_offsets! {
+    /// The cgroup's node in kernfs.
+    NONE cgroup_kn = Pointer("cgroup", "kn");
+    /// Depth below the hierarchy's root.
+    NONE cgroup_level = Sized("cgroup", "level", 4);
+    /// The parent's `cgroup_subsys_state`.
+    NONE cgroup_self_parent = Pointer("cgroup", "self.parent");
+    /// CPU time of the subtree as of the last rstat flush, in ns.
+    NONE cgroup_cpu_ns = Sized("cgroup", "bstat.cputime.sum_exec_runtime", 8);
+    /// The cgroup that a state belongs to.
+    NONE css_cgroup = Pointer("cgroup_subsys_state", "cgroup");
+    /// The 64-bit inode number in cgroupfs, which is never used twice.
+    NONE kernfs_id = Sized("kernfs_node", "id", 8);
+    /// A NUL-terminated string.
+    NONE kernfs_name = Pointer("kernfs_node", "name");
+
+    /// Within a `task_group`.
+    THROTTLING cgroup_cpu = State("cpu_cgrp_id");
+    THROTTLING cpu_periods = Within("task_group", "cfs_bandwidth.nr_periods", 4);
+    THROTTLING cpu_throttled_periods = Within("task_group", "cfs_bandwidth.nr_throttled", 4);
+    THROTTLING cpu_throttled_ns = Within("task_group", "cfs_bandwidth.throttled_time", 8);
+
+    /// Within a `mem_cgroup`.
+    ANY_MEMORY cgroup_memory = State("memory_cgrp_id");
+    /// In pages, like the next two.
+    MEMORY memory_usage = Within("mem_cgroup", "memory.usage", 8);
+    MEMORY memory_peak = Within("mem_cgroup", "memory.watermark", 8);
+    MEMORY memory_max = Within("mem_cgroup", "memory.max", 8);
+    MEMORY_EVENTS memory_oom_kills = MemoryEvent("MEMCG_OOM_KILL");
+    MEMORY_EVENTS memory_max_events = MemoryEvent("MEMCG_MAX");
+    MEMORY_EVENTS memory_high_events = MemoryEvent("MEMCG_HIGH");
+    /// Pointer to the `memcg_vmstats` that holds the next three.
+    MEMORY_STATE memory_vmstats = PointerWithin("mem_cgroup", "vmstats");
+    MEMORY_STATE vmstats_anon = MemoryStatistic("NR_ANON_MAPPED");
+    MEMORY_STATE vmstats_file = MemoryStatistic("NR_FILE_PAGES");
+    MEMORY_STATE vmstats_inactive_file = MemoryStatistic("NR_INACTIVE_FILE");
+
+    /// Within a `pids_cgroup`.
+    PIDS cgroup_pids = State("pids_cgrp_id");
+    PIDS pids_current = Within("pids_cgroup", "counter", 8);
+    PIDS pids_limit = Within("pids_cgroup", "limit", 8);
+
+    /// Null if the kernel keeps no pressure.
+    PRESSURE cgroup_psi = Pointer("cgroup", "psi");
+    /// A `bool`.
+    PRESSURE psi_enabled = Sized("psi_group", "enabled", 1);
+    /// The values of [`CgroupRecord::pressure_ns`].
+    PRESSURE psi_total = Longs("psi_group", "total", 6);
+
+    /// Within a `blkcg`.
+    IO cgroup_io = State("io_cgrp_id");
+    /// Leads from a state to its `blkcg`.
+    IO io_state = Member("blkcg", "css");
+    /// The list node of the first device.
+    IO io_devices = Within("blkcg", "blkg_list.first", 8);
+    IO node_next = Pointer("hlist_node", "next");
+    /// The list node in a device.
+    IO device_node = Member("blkcg_gq", "blkcg_node");
+    /// The `blkcg` that a device's values belong to.
+    IO device_owner = Pointer("blkcg_gq", "blkcg");
+    /// Bytes read, bytes written.
+    IO device_bytes = Longs("blkcg_gq", "iostat.cur.bytes", 2);
+}
+
+/// What one walk read of one cgroup. Values of a group that is not in `groups` are undefined.
 ///
-/// Totals are of the cgroup and all below it, as of the last flush, except throttling, which the kernel keeps of each alone.
+/// Totals include the cgroup and all cgroups below it, as of the last flush, except throttling, which the kernel keeps
+/// for each cgroup alone.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CgroupRecord {
-    /// The walk that wrote this record; a record of another session is a left-over.
+    /// The walk that wrote this record. A record of another session is stale.
     pub session: u64,
     /// The cgroup's id: its inode number in cgroupfs.
     pub id: u64,
@@ -181,65 +218,65 @@ pub struct CgroupRecord {
     pub groups: u32,
     /// CPU time.
     pub cpu_ns: u64,
-    /// Throttling: periods of bandwidth control that went by.
+    /// Throttling: periods of bandwidth control that elapsed.
     pub periods: u32,
     /// Throttling: periods in which the quota was used up.
     pub throttled_periods: u32,
-    /// Throttling: time that tasks stood still for it.
+    /// Throttling: time that tasks were stopped.
     pub throttled_ns: u64,
     /// Memory: pages charged.
     pub memory_pages: u64,
     /// Memory: the most pages ever charged.
     pub memory_peak_pages: u64,
-    /// Memory: the limit in pages; the kernel's `PAGE_COUNTER_MAX` where there is none.
+    /// Memory: the limit in pages; the kernel's `PAGE_COUNTER_MAX` if there is none.
     pub memory_max_pages: u64,
-    /// Memory state: pages of processes' own memory.
+    /// Memory state: pages of anonymous memory.
     pub anon_pages: i64,
-    /// Memory state: pages of cached files.
+    /// Memory state: pages of page cache.
     pub file_pages: i64,
-    /// Memory state: those of them that are given back first.
+    /// Memory state: pages of page cache that the kernel reclaims first.
     pub inactive_file_pages: i64,
-    /// Memory events: processes killed for want of memory.
+    /// Memory events: processes that were OOM-killed.
     pub oom_kills: u64,
-    /// Memory events: times the limit was hit.
+    /// Memory events: how often the limit was reached.
     pub max_events: u64,
-    /// Memory events: times the `memory.high` throttle was hit.
+    /// Memory events: how often `memory.high` was reached.
     pub high_events: u64,
     /// Pids: tasks.
     pub pids: i64,
-    /// Pids: the limit; above the kernel's `PID_MAX_LIMIT` where there is none.
+    /// Pids: the limit; above the kernel's `PID_MAX_LIMIT` if there is none.
     pub pids_limit: i64,
-    /// Pressure: time lost, `[io, memory, cpu][some, full]`. The kernel brings it up to date every 2 s and when its file is
-    /// read.
+    /// Pressure: stalled time, `[io, memory, cpu][some, full]`. The kernel updates it every 2 s and when a process
+    /// reads its file.
     pub pressure_ns: [[u64; 2]; 3],
-    /// Io: bytes read and written, all devices together.
+    /// Io: bytes read and bytes written, added up over all devices.
     pub io_bytes: [u64; 2],
 }
 
 /// The name of the cgroup in the record of the same index.
 ///
-/// It is written when the slot changes hands and otherwise left alone: a cgroup is never renamed and its id never used
-/// twice, so an equal id means an equal name.
+/// It is written only when the slot gets another cgroup. A cgroup is never renamed and its id is never used twice, so
+/// an equal id means an equal name.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CgroupName {
-    /// Id of the cgroup whose name this is.
+    /// Id of the cgroup that has this name.
     pub id: u64,
     /// The last path component, NUL-terminated.
     pub bytes: [u8; NAME_BYTES],
 }
 
-/// How the latest walk went.
+/// The result of the latest walk.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WalkState {
-    /// The walk that is running or has ended; the kernel numbers them.
+    /// The walk that is running or has ended. The kernel numbers walks.
     pub session: u64,
-    /// The walk that came to its end. Equal to `session` when the records are complete.
+    /// The last walk that reached its end. If it equals `session`, the records are complete.
     pub finished_session: u64,
     /// Records written in this session.
     pub written: u32,
-    /// Cgroups that found no room in this session.
+    /// Cgroups that did not fit into the records in this session.
     pub dropped: u32,
 }
 
@@ -247,44 +284,45 @@ pub struct WalkState {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunQueueOffsets {
-    /// `task_struct.pid`; 0 is the idle task of a processor.
+    /// `task_struct.pid`; 0 is the idle task of a CPU.
     pub task_pid: u32,
-    /// `task_struct.sched_info.run_delay`: time waited for a processor until the latest time it got one, in ns.
+    /// `task_struct.sched_info.run_delay`: how long the task had waited for a CPU until it last got one, in ns.
     pub task_run_delay: u32,
     /// `task_struct.cgroups`: its `css_set`.
     pub task_cgroups: u32,
     /// `css_set.dfl_cgrp`: its cgroup in the v2 hierarchy.
     pub css_set_cgroup: u32,
-    /// `cgroup.self.serial_nr`: a number that is never used twice, on all kernels. Unlike the id it stands where the kernel has just
-    /// been when tasks switch.
+    /// `cgroup.self.serial_nr`: a number that is never used twice, present on all kernels. Unlike the id, it is in
+    /// memory that the kernel has just accessed in a context switch.
     pub cgroup_serial: u32,
     /// `cgroup.kn`.
     pub cgroup_kn: u32,
     /// `kernfs_node.id`.
     pub kernfs_id: u32,
-    /// Sets per processor, a power of two.
+    /// Sets per CPU, a power of two.
     pub sets: u32,
 }
 
-/// Waits of one cgroup on one processor.
+/// Run-queue waits of one cgroup on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunQueueWaits {
     /// Time that tasks waited.
     pub wait_ns: u64,
-    /// How often they did.
+    /// How often tasks waited.
     pub waits: u64,
 }
 
-/// Cgroups that share a place on one processor.
+/// Places per set: cgroups that hash to the same set share them.
 pub const RUN_QUEUE_WAYS: usize = 8;
 
-/// One cgroup's waits on one processor. Half a cache line, so that a switch needs one.
+/// One cgroup's waits on one CPU. Half a cache line, so that a switch touches only one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunQueuePlace {
-    /// One more than the cgroup's serial number, for the root's is 0; 0 is free. The program takes what is free; the agent frees what has
-    /// ended. Written last when a place is taken, so who sees it sees the rest.
+    /// The cgroup's serial number plus 1, because the root's number is 0; 0 means free. The program takes free places;
+    /// the agent frees the places of cgroups that have ended. When a place is taken, this field is written last, so a
+    /// reader that sees the number also sees the other fields.
     pub serial: u64,
     /// The cgroup's id.
     pub id: u64,
@@ -292,50 +330,52 @@ pub struct RunQueuePlace {
     pub waits: RunQueueWaits,
 }
 
-/// The place of up to [`RUN_QUEUE_WAYS`] cgroups.
+/// The places of up to [`RUN_QUEUE_WAYS`] cgroups.
 pub type RunQueueSet = [RunQueuePlace; RUN_QUEUE_WAYS];
 
 /// Buckets of [`RunQueueCpu::histogram`].
 pub const RUN_QUEUE_BUCKETS: usize = 22;
-/// Waits below this are in the first bucket; each further one reaches twice as far, and the last holds the rest.
+/// Waits below this are in the first bucket. The bound of each further bucket is twice as high, and the last bucket
+/// holds the rest.
 pub const RUN_QUEUE_FIRST_BUCKET_NS: u64 = 8192;
 
-/// What the program keeps for one processor. Totals never fall.
+/// What the program keeps per CPU. Totals never fall.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunQueueCpu {
     /// The run that `pid` and `run_delay_ns` belong to.
     pub run: u64,
-    /// The task that got the processor last.
+    /// The task that got the CPU last.
     pub pid: u64,
     /// Its `run_delay` before that.
     pub run_delay_ns: u64,
-    /// Switches of tasks that were seen.
+    /// Context switches that the program saw.
     pub switches: u64,
-    /// Switches in which another task left the processor than the one that got it: some never reach the program.
+    /// Switches in which the task that left the CPU was not the one that got it last: some switches never reach the
+    /// program.
     pub mismatches: u64,
-    /// Switches in which it is not known what the task that left had waited before.
+    /// Switches in which it is not known how long the task that left had waited before.
     pub unknown: u64,
-    /// Waits, of all cgroups.
+    /// Waits of all cgroups.
     pub all: RunQueueWaits,
-    /// Those of them whose cgroup found no place.
+    /// Waits whose cgroup found no free place; included in `all`.
     pub dropped: RunQueueWaits,
     /// Switches whose cost was measured.
     pub timed: u64,
-    /// What they cost, the clock included.
+    /// The cost of those switches, including the time to read the clock.
     pub timed_ns: u64,
-    /// Waits by their length.
+    /// Number of waits by duration.
     pub histogram: [u64; RUN_QUEUE_BUCKETS],
 }
 
-/// One switch in so many is timed, as reading the clock costs as much as all the rest. A power of two.
+/// One switch in this many is timed, because reading the clock costs as much as everything else. A power of two.
 pub const RUN_QUEUE_TIMED: u64 = 1024;
 
-/// What a timed switch counts at most. The program takes a hundredth of that; what took longer was the machine's: an interrupt that can't be
-/// masked, or a hypervisor that gave the processor to another guest.
+/// The most that one timed switch counts. The program takes a hundredth of this; anything longer is caused by the
+/// machine: an interrupt that cannot be masked, or a hypervisor that ran another guest.
 pub const RUN_QUEUE_TIMED_AT_MOST_NS: u64 = 10_000;
 
-/// Byte offsets into kernel structures, beside those of [`CgroupOffsets`], and how many processors there may be.
+/// Byte offsets into kernel structures, in addition to [`CgroupOffsets`], and the number of possible CPUs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RemovedOffsets {
@@ -343,48 +383,48 @@ pub struct RemovedOffsets {
     pub cgroup_root: u32,
     /// `cgroup_root.hierarchy_id`: 0 for cgroup v2.
     pub root_hierarchy: u32,
-    /// `cgroup.rstat_base_cpu`, before 6.16 `cgroup.rstat_cpu`: a pointer to memory of each processor.
+    /// `cgroup.rstat_base_cpu`, before 6.16 `cgroup.rstat_cpu`: a pointer to per-CPU memory.
     pub cgroup_rstat: u32,
-    /// There, `bstat.cputime.sum_exec_runtime`: CPU time of the cgroup alone on that processor, flushed or not.
+    /// In that memory, `bstat.cputime.sum_exec_runtime`: CPU time of the cgroup alone on that CPU, flushed or not.
     pub rstat_cpu_ns: u32,
-    /// `bpf_array.pptrs`: pointers to memory of each processor. It ends below [`ARRAY_HEAD_BYTES`].
+    /// `bpf_array.pptrs`: pointers to per-CPU memory. The offset is below [`ARRAY_HEAD_BYTES`].
     pub array_pointers: u32,
-    /// Processors.
+    /// Number of possible CPUs.
     pub cpus: u32,
 }
 
 /// A cgroup that was removed, and what it had used by then.
 ///
-/// Only cgroups of v2 whose path has `pod` in it are told.
+/// Only cgroups of cgroup v2 whose path contains `pod` are recorded.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CgroupRemoved {
-    /// When, by `CLOCK_BOOTTIME`.
+    /// When it was removed, by `CLOCK_BOOTTIME`.
     pub at_ns: u64,
     /// Its id.
     pub id: u64,
-    /// Its parent's.
+    /// Its parent's id.
     pub parent_id: u64,
-    /// CPU time of the cgroup alone, without any that it had below it: no flush is needed to know it.
+    /// CPU time of the cgroup alone, without cgroups below it. It is exact without a flush.
     pub cpu_ns: u64,
-    /// Processes killed for want of memory in it and all below it, if `groups` has [`group::MEMORY_EVENTS`].
+    /// Processes that were OOM-killed in it and below it, if `groups` has [`group::MEMORY_EVENTS`].
     pub oom_kills: u64,
     /// The [`group`]s that were read.
     pub groups: u32,
-    /// Bytes of the path, with its NUL.
+    /// Length of the path in bytes, including its NUL.
     pub path_bytes: u32,
-    /// Path from the hierarchy's root; what follows it is not sent.
+    /// Path from the root of the hierarchy. Bytes after the NUL are not sent.
     pub path: [u8; PATH_BYTES],
 }
 
-/// What became of removed cgroups, as totals.
+/// Totals of removed cgroups.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RemovedCounts {
-    /// Cgroups of v2 that were removed.
+    /// Cgroups of cgroup v2 that were removed.
     pub seen: u64,
-    /// Those that are in the ring, or were.
+    /// Those that were written into the ring buffer.
     pub told: u64,
-    /// Those that found no room in the ring, or could not be read.
+    /// Those that did not fit into the ring buffer or could not be read.
     pub dropped: u64,
 }

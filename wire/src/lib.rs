@@ -1,17 +1,22 @@
-//! Bytes that cross a boundary, and nothing else: no behaviour, no effects, no metric names.
+//! The formats of data that crosses a boundary, and nothing else: no behaviour, no effects, no metric names.
 //!
-//! [`abi`] is what the kernel programs write and the agent maps; [`pod_resources`] is what kubelet says of devices; [`report`] is what the
-//! agent sends and the aggregator stores, [`reading`] the same as it lies in its bytes; [`seed`] is what a replica that starts learns from
-//! another.
+//! - [`abi`]: what the eBPF programs write into maps and the agent reads;
+//! - [`pod_resources`]: what kubelet reports about devices;
+//! - [`report`]: what the agent sends and the aggregator stores; [`reading`] reads the same messages in place, without
+//!   copies;
+//! - [`state_transfer`]: what a replica that starts receives from another replica.
 #![cfg_attr(not(feature = "report"), no_std)]
 
 pub mod abi;
 #[cfg(feature = "report")]
 pub mod pod_resources;
 #[cfg(feature = "report")]
+mod schema;
+
+#[cfg(feature = "report")]
 pub mod report;
 
 #[cfg(feature = "report")]
 pub mod reading;
 #[cfg(feature = "report")]
-pub mod seed;
+pub mod state_transfer;

@@ -1,5 +1,5 @@
-//! What tests of the page need: a browser with its driver, from Debian, and axe-core, by npm into the target folder. Nothing of
-//! either is part of the repository.
+//! What the tests of the page need: a browser and its driver, from Debian; and axe-core, installed by npm into the
+//! target folder. Neither is part of the repository.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,19 +8,21 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{facts, workspace};
 
-/// Where the versions of what npm brings are pinned, with what their bytes must come to.
+/// The versions of the npm packages are pinned in these files, together with their hashes.
 const MANIFESTS: [&str; 2] = ["package.json", "package-lock.json"];
 
-/// Brings what is missing. Where that can't be, says so: tests that need it are then skipped.
+/// Installs what is missing. If that fails, prints a message; tests that need the missing program are then skipped.
 pub(crate) fn ensure_or_say() {
-    for (what, outcome) in [("a browser", chromium()), ("axe-core", axe()), ("what examples use", of_examples())] {
+    for (what, outcome) in
+        [("a browser", chromium()), ("axe-core", axe()), ("programs that examples use", of_examples())]
+    {
         if let Err(error) = outcome {
             println!("test: WITHOUT {what}, tests that need it are skipped: {error:#}");
         }
     }
 }
 
-/// Chromium and its driver, installed: they need too many libraries to be unpacked somewhere.
+/// Installs Chromium and its driver. They need too many libraries to be unpacked into a folder.
 pub fn chromium() -> Result<()> {
     if facts::on_path("chromedriver").is_some() && facts::on_path("chromium").is_some() {
         return Ok(());
@@ -28,7 +30,7 @@ pub fn chromium() -> Result<()> {
     install(&["chromium", "chromium-driver"])
 }
 
-/// What people pipe into in documents and `--help`, and what gives a test a network of its own.
+/// Programs that the examples in documents and `--help` pipe into, and `ip`, which gives a test its own network.
 fn of_examples() -> Result<()> {
     let missing: Vec<_> = [("jq", "jq"), ("curl", "curl"), ("ip", "iproute2")]
         .into_iter()
@@ -61,13 +63,14 @@ fn axe() -> Result<()> {
     if facts::on_path("npm").is_none() {
         install(&["npm"])?;
     }
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     for name in MANIFESTS {
         let pinned = workspace::root().join("xtask/axe").join(name);
         std::fs::copy(&pinned, folder.join(name)).with_context(|| format!("cannot copy {}", pinned.display()))?;
     }
-    println!("test: bringing axe-core, by npm, to {}", folder.display());
-    // `ci` takes what the lock file names, checks it against its hash, and runs no script of a package.
+    println!("test: installing axe-core with npm into {}", folder.display());
+    // `npm ci` installs exactly what the lock file names, checks it against its hash, and with these options runs no
+    // script of a package.
     let words = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
     workspace::run(Command::new("npm").args(words).current_dir(&folder))
 }

@@ -1,4 +1,5 @@
-//! `cargo xtask build-ebpf`: compiles `agent-ebpf` for the kernel, to where `agent/build.rs` looks for it.
+//! `cargo xtask build-ebpf`: compiles `agent-ebpf` for the kernel and puts the object where `agent/build.rs` looks for
+//! it.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -14,13 +15,14 @@ use crate::{object, probe_inputs, setup, workspace};
 
 const TARGET: &str = "bpfel-unknown-none";
 
-/// Build the kernel half of the agent, with BTF, and list its programs and maps.
+/// Build the eBPF programs of the agent, with BTF, and list the programs and maps.
 ///
-/// The object goes to target/bpf/probes-HASH.o, where HASH is made of all it is built from: an object that is there is up to
-/// date, and one for other sources is never used. `cargo build` then embeds it in mcad-agent. Runs `setup` first.
+/// The object is written to target/bpf/probes-HASH.o. HASH covers everything that the object is built from, so an
+/// existing object with that hash is up to date, and an object built from other sources is never used. `cargo build`
+/// then embeds it in mcad-agent. Runs `setup` first.
 #[derive(Args, Default)]
 pub(crate) struct BuildEbpf {
-    /// Build although an object of the present sources is there
+    /// Build even if an object of the current sources exists
     #[arg(long)]
     force: bool,
 }
@@ -28,7 +30,7 @@ pub(crate) struct BuildEbpf {
 impl BuildEbpf {
     pub(crate) fn run(self) -> Result<()> {
         let object =
-            probe_inputs::object_path(workspace::root()).context("cannot read the sources of the kernel half")?;
+            probe_inputs::object_path(workspace::root()).context("cannot read the sources of the eBPF programs")?;
         if object.exists() && !self.force {
             println!("build-ebpf: up to date; --force builds it again");
         } else {
@@ -42,7 +44,7 @@ impl BuildEbpf {
     }
 }
 
-/// Builds the object of the present sources if it isn't there, and says so only then.
+/// Builds the object of the current sources if it does not exist. Prints something only in that case.
 pub fn ensure() -> Result<()> {
     ensure_with(&mut Steps::new("build-ebpf", STEPS))
 }
@@ -50,9 +52,11 @@ pub fn ensure() -> Result<()> {
 /// How many steps [`ensure_with`] takes.
 pub(crate) const STEPS: usize = 2;
 
-/// The same as part of a verb that takes more steps. Where the object is there, it takes both steps at once and prints nothing.
+/// Like [`ensure`], as part of a verb with more steps. If the object exists, it completes both steps at once and prints
+/// nothing.
 pub(crate) fn ensure_with(steps: &mut Steps) -> Result<()> {
-    let object = probe_inputs::object_path(workspace::root()).context("cannot read the sources of the kernel half")?;
+    let object =
+        probe_inputs::object_path(workspace::root()).context("cannot read the sources of the eBPF programs")?;
     if object.exists() {
         steps.skip(STEPS);
         return Ok(());
@@ -62,28 +66,29 @@ pub(crate) fn ensure_with(steps: &mut Steps) -> Result<()> {
         steps.skip(STEPS - 1);
     }
     let toolchain = toolchain?;
-    steps.step("compiling the kernel half of the agent", TAKES, || build(&toolchain, &object))
+    steps.step("compiling the eBPF programs of the agent", TAKES, || build(&toolchain, &object))
 }
 
-/// How long the kernel half takes on two cores.
-const TAKES: &str = "half a minute when new";
+/// How long it takes to build the eBPF programs on two cores.
+const TAKES: &str = "half a minute the first time";
 
 fn describe(object: &Path) -> Result<String> {
     let bytes = std::fs::read(object).with_context(|| format!("cannot read {}", object.display()))?;
-    object::describe(&bytes).with_context(|| format!("{} is of no use", object.display()))
+    object::describe(&bytes).with_context(|| format!("{} cannot be used", object.display()))
 }
 
 fn build(toolchain: &Toolchain, object: &Path) -> Result<()> {
-    println!("build-ebpf: compiling the kernel half by {} ({TAKES})", toolchain.way);
+    println!("build-ebpf: compiling the eBPF programs with {} ({TAKES})", toolchain.way);
     let started = Instant::now();
     let target = workspace::root().join("target/bpf-build");
     workspace::run(&mut command(toolchain, &target))
-        .context("the kernel half does not compile; its errors are above")?;
+        .context("the eBPF programs do not compile; the errors are above")?;
 
     let built = target.join(TARGET).join("release/agent-ebpf");
     describe(&built)?;
     std::fs::create_dir_all(probe_inputs::folder(workspace::root()))?;
-    // By rename, so that a build of the agent at the same time sees the whole object or none.
+    // Renamed into place, so that a build of the agent that runs at the same time sees either the complete object or
+    // none.
     let half = object.with_extension(format!("{}.tmp", std::process::id()));
     std::fs::copy(&built, &half).with_context(|| format!("cannot copy {} to {}", built.display(), half.display()))?;
     std::fs::rename(&half, object)
@@ -92,7 +97,8 @@ fn build(toolchain: &Toolchain, object: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The toolchain's own cargo and rustc by their paths: through rustup's shims, rust-toolchain.toml would choose others.
+/// Calls the toolchain's own cargo and rustc by their paths: rustup's shims would choose the toolchain of
+/// rust-toolchain.toml.
 fn command(toolchain: &Toolchain, target_dir: &Path) -> Command {
     let mut command = Command::new(&toolchain.cargo);
     command.current_dir(workspace::root());
@@ -108,7 +114,8 @@ fn command(toolchain: &Toolchain, target_dir: &Path) -> Command {
         .arg("--target-dir")
         .arg(target_dir)
         .env("RUSTC", &toolchain.rustc.path)
-        // Where a target is named, these are for the target alone: macros and build scripts are the host's.
+        // With `--target`, these flags apply to the target alone; macros and build scripts are compiled for the host
+        // without them.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join(OsStr::new("\x1f")))
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &toolchain.linker.path)
         // bpf-linker optimises across crates itself, and needs every crate as bitcode.
@@ -116,13 +123,13 @@ fn command(toolchain: &Toolchain, target_dir: &Path) -> Command {
         .env("CARGO_PROFILE_RELEASE_DEBUG", "full")
         .env("CARGO_PROFILE_RELEASE_STRIP", "none");
     match toolchain.way {
-        // The packaged `core` is there, but the target's attributes are unstable.
+        // Debian packages a prebuilt `core`, but the attributes of this target are unstable.
         Way::Debian => {
             command.env("RUSTC_BOOTSTRAP", "1");
         }
         Way::Rustup => {
             command.args(["-Z", "build-std=core"]);
-            // Where the linker finds the LLVM that it borrows.
+            // The linker loads rustc's LLVM from this folder.
             if let Some(library) = toolchain.rustc.path.ancestors().nth(2).map(|sysroot| sysroot.join("lib")) {
                 command.env("LD_LIBRARY_PATH", library);
             }
@@ -131,8 +138,8 @@ fn command(toolchain: &Toolchain, target_dir: &Path) -> Command {
     command
 }
 
-/// Whether a variable is one that the calling cargo or rustup sets for its own toolchain, or a person for the host's build.
-/// What says how to reach registries is not.
+/// Whether the calling cargo or rustup sets this variable for its own toolchain, or a user sets it for the host's
+/// build. Variables that configure access to registries are kept.
 fn is_foreign(variable: &str) -> bool {
     let named = ["CARGO", "LD_LIBRARY_PATH", "RUSTFLAGS", "RUSTUP_TOOLCHAIN"];
     let prefixes = [
@@ -172,7 +179,7 @@ mod tests {
     #[test]
     fn flags_for_the_kernel_do_not_reach_the_hosts_macros() {
         let environment = environment(Way::Debian);
-        // The encoded ones are for the named target only, and take the place of all others.
+        // The encoded flags apply to the named target only, and replace all others.
         assert!(value(&environment, "CARGO_ENCODED_RUSTFLAGS").unwrap().contains("--btf"));
         for other in ["RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"] {
             assert_eq!(value(&environment, other), None);
@@ -181,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_toolchain_that_called_us_does_not_leak_in() {
-        // `cargo test` sets CARGO and CARGO_MANIFEST_DIR; both must be taken away, or Debian's cargo would call rustup's.
+        // `cargo test` sets CARGO and CARGO_MANIFEST_DIR. Both must be removed, or Debian's cargo would call rustup's.
         let environment = environment(Way::Debian);
         assert!(environment.contains(&("CARGO_MANIFEST_DIR".to_owned(), None)));
         assert_eq!(value(&environment, "RUSTC").unwrap(), "/t/bin/rustc");

@@ -1,5 +1,4 @@
-//! A process that `run` starts, watches and ends: its log, its death, its end in good order. What it prints means nothing
-//! here.
+//! A process that `run` starts, watches and ends, with its log. This module does not interpret what the process prints.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -12,12 +11,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
-/// How long a child may take to end after it was asked to. Both of ours need less than one.
+/// How long a child may take to exit after SIGTERM. The agent and the aggregator need less than one second.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many lines of its log tell why a child died.
+/// How many lines of its log are printed when a child died.
 const LAST_LINES: usize = 15;
 
-/// A running process, ended when dropped.
+/// A running process. It is ended when this value is dropped.
 pub struct Child {
     name: &'static str,
     process: std::process::Child,
@@ -27,23 +26,26 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts `command`; what it writes goes to `NAME.log` in `folder`, standard output also to [`Self::wait_for_line`].
+    /// Starts `command`. Its output goes to `NAME.log` in `folder`; standard output also goes to
+    /// [`Self::wait_for_line`].
     pub fn start(name: &'static str, mut command: Command, folder: &Path) -> Result<Self> {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file.try_clone()?);
-        // A group of its own: Ctrl-C in the terminal reaches us alone, and we end the children in order.
+        // A process group of its own: Ctrl-C in the terminal then reaches only this process, which ends the children in
+        // order.
         command.process_group(0);
         ends_with_us(&mut command);
         let mut process =
             command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
-        let stdout = process.stdout.take().context("it has no standard output")?;
+        let stdout = process.stdout.take().context("the process has no standard output")?;
         let stdout = read_lines(stdout, file);
         Ok(Self { name, process, log, stdout, ended: None })
     }
 
-    /// The rest of the first line that starts with `prefix`, or an error when it ends or `timeout` passes before.
+    /// Returns the rest of the first line that starts with `prefix`. An error if the process exits, or `timeout`
+    /// passes, before such a line.
     pub fn wait_for_line(&mut self, prefix: &str, timeout: Duration) -> Result<String> {
         let deadline = Instant::now() + timeout;
         loop {
@@ -54,31 +56,31 @@ impl Child {
                     }
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
-                // It closed its output; give it the moment to exit, so that `check` can say how.
+                // The child closed its output. Wait until it exits, so that `check` can report its exit status.
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
                     self.end();
                 }
             }
             self.check()?;
             if Instant::now() >= deadline {
-                bail!("{} did not say {prefix:?} within {} s{}", self.name, timeout.as_secs(), self.last_lines());
+                bail!("{} did not print {prefix:?} within {} s{}", self.name, timeout.as_secs(), self.last_lines());
             }
         }
     }
 
-    /// An error, with its last words, if it has ended.
+    /// Returns an error, with the last lines of its log, if the process has exited.
     pub fn check(&mut self) -> Result<()> {
         if self.ended.is_none() {
-            self.ended = self.process.try_wait().with_context(|| format!("cannot ask for {}", self.name))?;
+            self.ended = self.process.try_wait().with_context(|| format!("cannot query the state of {}", self.name))?;
         }
         match self.ended {
             None => Ok(()),
-            Some(status) => bail!("{} ended with {status}{}", self.name, self.last_lines()),
+            Some(status) => bail!("{} exited with {status}{}", self.name, self.last_lines()),
         }
     }
 
-    /// Asks it to end, waits, and kills it where it doesn't. True if it ended with success, or of being asked: so does one
-    /// that was not far enough yet to clean up.
+    /// Sends SIGTERM, waits, and sends SIGKILL if the process is still there. Returns true if the process exited
+    /// successfully or was ended by the SIGTERM, which happens if it has not installed its signal handler yet.
     pub fn end(&mut self) -> bool {
         let deadline = Instant::now() + END_TIMEOUT;
         let mut asked = false;
@@ -87,7 +89,7 @@ impl Child {
                 Ok(Some(status)) => self.ended = Some(status),
                 Ok(None) if !asked => {
                     asked = true;
-                    // It was not waited for yet, so the id is still its own.
+                    // The process was not waited for yet, so its id cannot have been reused.
                     let id = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
                     let _gone = id.map(|id| kill_process(id, Signal::TERM));
                 }
@@ -102,7 +104,7 @@ impl Child {
         self.ended.is_some_and(|status| status.success() || status.signal() == Some(Signal::TERM.as_raw()))
     }
 
-    /// What it is called in messages.
+    /// The name of the process in messages.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -112,7 +114,7 @@ impl Child {
             std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| format!("\n  | {line}"));
-        format!("; the end of {}:{}", self.log.display(), last.collect::<String>())
+        format!("; the last lines of {}:{}", self.log.display(), last.collect::<String>())
     }
 }
 
@@ -122,18 +124,19 @@ impl Drop for Child {
     }
 }
 
-/// Should this process be killed outright, the kernel ends what the command starts.
+/// Makes the kernel end the child if this process is killed.
 pub(crate) fn ends_with_us(command: &mut Command) {
-    // SAFETY: the closure makes one system call, which is safe between fork and exec, and touches no memory of ours.
+    // SAFETY: the closure makes one system call, which is safe between fork and exec, and touches no memory of this
+    // process.
     unsafe {
         command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));
     }
 }
 
-/// Copies lines into the log and hands on the first few; after that nobody waits for one.
+/// Copies lines into the log, and also sends the first lines to the receiver; later lines go to the log only.
 fn read_lines(stdout: impl std::io::Read + Send + 'static, mut log: File) -> Receiver<String> {
     let (lines, received) = mpsc::sync_channel(64);
-    // It ends with the child, whose end of the pipe closes.
+    // The thread ends with the child, when the child's end of the pipe closes.
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines() {
             let Ok(line) = line else { return };

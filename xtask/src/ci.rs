@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: what a change must pass, exactly as CI runs it, with the time of each stage.
+//! `cargo xtask ci`: all checks that a change must pass, exactly as CI runs them, with the time of each stage.
 
 use std::time::{Duration, Instant};
 
@@ -7,18 +7,18 @@ use clap::{Args, ValueEnum};
 
 use crate::{build_ebpf, deny, lab, run, test, workspace};
 
-/// What CI may take in all; a run that comes near it is the moment to look which stage grew.
+/// How long CI may take in total. When a run comes close to this, find out which stage got slower.
 const BUDGET_MINUTES: f64 = 75.0;
 
-/// Everything a change must pass, as CI runs it.
+/// Run all checks that a change must pass, as CI does.
 ///
-/// Stages, cheapest first: fmt (rustfmt), ebpf (the kernel half), deny (licences, bans, sources,
-/// advisories), clippy (no warnings), docs (no warnings), run (`cargo xtask run` for ten seconds, and in a terminal),
-/// fuzz (two minutes), e2e (`cargo xtask e2e`), test (`cargo xtask test`). It ends at the first that fails, and prints
-/// the minutes of each.
+/// Stages, cheapest first: fmt (rustfmt), ebpf (the eBPF programs), deny (licences, bans, sources, advisories), clippy
+/// (no warnings), docs (no warnings), run (`cargo xtask run` for ten seconds, and in a terminal), fuzz (two minutes),
+/// e2e (`cargo xtask e2e`), test (`cargo xtask test`). Stops at the first stage that fails, and prints the minutes of
+/// each.
 #[derive(Args)]
 pub(crate) struct Ci {
-    /// Run these stages only, in this order
+    /// Run only these stages, in this order
     #[arg(value_name = "STAGE")]
     stages: Vec<Stage>,
 }
@@ -61,7 +61,7 @@ impl Stage {
             Self::Fmt => {
                 let check = |words: &[&str]| {
                     let checked = workspace::run(&mut workspace::cargo(words));
-                    checked.context("the same without --check writes it as it should be")
+                    checked.context("run the same command without --check to fix it")
                 };
                 check(&["fmt", "--all", "--check"])?;
                 check(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])
@@ -88,13 +88,13 @@ impl Stage {
     }
 }
 
-/// Minutes of each stage, and in all.
+/// Minutes of each stage, and in total.
 fn table(times: &[(Stage, Duration)]) -> String {
     let minutes = |time: &Duration| time.as_secs_f64() / 60.0;
     let lines =
         times.iter().map(|(stage, time)| format!("ci: {:<8}{:>6.1} min\n", format!("{stage:?}"), minutes(time)));
     let all: Duration = times.iter().map(|(_, time)| *time).sum();
-    format!("{}ci: in all  {:>6.1} min of {BUDGET_MINUTES:.0}\n", lines.collect::<String>(), minutes(&all))
+    format!("{}ci: total   {:>6.1} min of {BUDGET_MINUTES:.0}\n", lines.collect::<String>(), minutes(&all))
 }
 
 #[cfg(test)]
@@ -104,6 +104,6 @@ mod tests {
     #[test]
     fn the_table_shows_minutes_by_stage_and_in_all() {
         let times = [(Stage::Fmt, Duration::from_secs(3)), (Stage::Clippy, Duration::from_secs(90))];
-        assert_eq!(table(&times), "ci: Fmt        0.1 min\nci: Clippy     1.5 min\nci: in all     1.6 min of 75\n");
+        assert_eq!(table(&times), "ci: Fmt        0.1 min\nci: Clippy     1.5 min\nci: total      1.6 min of 75\n");
     }
 }

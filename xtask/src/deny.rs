@@ -1,4 +1,5 @@
-//! `cargo xtask deny`: licences, bans, sources and advisories of all that Cargo.lock names, by cargo-deny and deny.toml.
+//! `cargo xtask deny`: checks licences, bans, sources and advisories of every crate in Cargo.lock, with cargo-deny and
+//! deny.toml.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,27 +9,28 @@ use clap::Args;
 
 use crate::{facts, workspace};
 
-/// The cargo-deny that is built where there is none.
+/// The version of cargo-deny that is built if none is installed.
 const CARGO_DENY: &str = "0.20.2";
 
 /// Check licences, banned crates, sources and advisories of every dependency.
 ///
-/// Uses cargo-deny from the cache or the path; where there is none it is built into the cache once,
-/// in some three minutes on two cores. The rules and their reasons are in deny.toml.
+/// Uses cargo-deny from the cache or the path. If there is none, builds it into the cache once, which takes about three
+/// minutes on two cores. The rules and their reasons are in deny.toml.
 ///
-/// Advisories are checked against RUSTSEC's database where this machine has it (`cargo deny fetch db`
-/// brings it), and always against the list in deny.toml, which needs no network.
+/// Advisories are checked against RUSTSEC's database if this machine has it (`cargo deny fetch db` downloads it), and
+/// always against the list in deny.toml, which needs no network.
 #[derive(Args, Default)]
 pub(crate) struct Deny {}
 
 impl Deny {
-    #[expect(clippy::unused_self, reason = "every verb is run the same way")]
+    #[expect(clippy::unused_self, reason = "every verb has the same method")]
     pub(crate) fn run(self) -> Result<()> {
         let program = ensure()?;
-        // Not offline: cargo needs the manifests of dependencies for other systems too, and brings them where they are missing.
+        // Not offline: cargo needs the manifests of dependencies for other systems too, and downloads those that are
+        // missing.
         let deny = |arguments: &[&str]| {
             let mut command = Command::new(&program);
-            // No graphs of who depends on a crate: `cargo tree --invert CRATE` tells when one wants to know.
+            // Without the graphs of dependents: `cargo tree --invert CRATE` prints them when they are needed.
             command.args(arguments).args(["check", "--hide-inclusion-graph"]).current_dir(workspace::root());
             command
         };
@@ -36,16 +38,16 @@ impl Deny {
             .context("a dependency breaks a rule of deny.toml; the rule and its reason are above")?;
         if !has_advisories() {
             println!(
-                "deny: NO ADVISORY DATABASE on this machine: checked deny.toml's own list only; `cargo deny fetch db` brings it"
+                "deny: NO ADVISORY DATABASE on this machine: only the list in deny.toml was checked; `cargo deny fetch db` downloads the database"
             );
             return Ok(());
         }
         workspace::run(deny(&["--locked", "--offline"]).arg("advisories"))
-            .context("a dependency has an advisory, or the database is old: `cargo deny fetch db` renews it")
+            .context("a dependency has an advisory, or the database is out of date: `cargo deny fetch db` updates it")
     }
 }
 
-/// cargo-deny, built if need be.
+/// Returns the path of cargo-deny, after building it if needed.
 fn ensure() -> Result<PathBuf> {
     let root = workspace::cache()?.join(format!("cargo-deny-{CARGO_DENY}"));
     let cached = root.join("bin/cargo-deny");
@@ -55,14 +57,14 @@ fn ensure() -> Result<PathBuf> {
     if let Some(path) = facts::on_path("cargo-deny") {
         return Ok(path);
     }
-    println!("deny: building cargo-deny {CARGO_DENY} into {}, once; some three minutes", root.display());
+    println!("deny: building cargo-deny {CARGO_DENY} into {}, once; this takes about three minutes", root.display());
     let mut install = workspace::cargo(&["install", "cargo-deny", "--locked", "--version", CARGO_DENY, "--root"]);
     workspace::run(install.arg(&root))
-        .context("cargo-deny can't be built; `cargo install cargo-deny` by hand does as well")?;
+        .context("cargo-deny can't be built; you can also install it yourself: `cargo install cargo-deny`")?;
     Ok(cached)
 }
 
-/// Whether cargo has RUSTSEC's database, where cargo-deny keeps it.
+/// Whether RUSTSEC's database exists where cargo-deny keeps it.
 fn has_advisories() -> bool {
     let home = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)

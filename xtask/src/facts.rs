@@ -1,6 +1,6 @@
-//! Looks at this machine for what the eBPF build needs. It changes nothing and decides nothing; `plan` does.
+//! Inspects this machine for what the eBPF build needs. It changes nothing and decides nothing; `plan` decides.
 //!
-//! All of it takes a fraction of a second: files and a few commands that only print.
+//! Everything takes a fraction of a second: it reads files and runs a few commands that only print.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,9 +20,9 @@ pub(crate) fn read() -> Result<Facts> {
     Ok(Facts { root: is_root(), debian: debian(&cache), rustup: rustup(&cache) })
 }
 
-/// Which of `packages` are not installed; `None` where there is no dpkg.
+/// Which of `packages` are not installed. `None` if there is no dpkg.
 pub fn packages_missing(packages: &[&'static str]) -> Option<Vec<&'static str>> {
-    // It fails as soon as one is unknown, and still prints the others.
+    // It fails if one package is unknown, and still prints the others.
     let listed = Command::new("dpkg-query")
         .args(["--show", "--showformat=${Package}\\t${db:Status-Status}\\n"])
         .args(packages)
@@ -45,7 +45,7 @@ fn debian(cache: &Path) -> Option<DebianFacts> {
     })
 }
 
-/// The one in the cache, else one on the path that is linked with an LLVM of this machine's packages.
+/// The linker in the cache, else one on the path that is linked with an LLVM of this machine's packages.
 fn debian_linker(root: &Path) -> Option<Linker> {
     linker(&in_cache(root), DEBIAN_LINKER).or_else(|| {
         let on_path = linker(&on_path(LINKER)?, DEBIAN_LINKER)?;
@@ -53,7 +53,7 @@ fn debian_linker(root: &Path) -> Option<Linker> {
     })
 }
 
-/// The program `name` that `package` put somewhere.
+/// The program `name` that `package` installed.
 fn packaged(package: &str, name: &str) -> Option<PathBuf> {
     let files = output(Command::new("dpkg").args(["--listfiles", package]).stderr(std::process::Stdio::null()))?;
     files.lines().map(PathBuf::from).find(|path| path.ends_with(Path::new("bin").join(name)) && path.is_file())
@@ -62,7 +62,7 @@ fn packaged(package: &str, name: &str) -> Option<PathBuf> {
 fn rustup(cache: &Path) -> Option<RustupFacts> {
     let list = output(Command::new("rustup").args(["toolchain", "list"]))?;
     let names = list.lines().filter_map(|line| line.split_whitespace().next());
-    // `nightly-x86_64-unknown-linux-gnu` is `nightly`; of those with a date, the pinned one is known to do.
+    // `nightly-x86_64-unknown-linux-gnu` is `nightly`. Of those with a date, the pinned one is known to work.
     let nightlies = names.filter_map(|name| {
         let short = [PINNED_NIGHTLY, "nightly"].into_iter().find(|short| {
             name.strip_prefix(short)
@@ -74,7 +74,7 @@ fn rustup(cache: &Path) -> Option<RustupFacts> {
     Some(RustupFacts { nightlies: nightlies.collect(), linker: rustup_linker(&linker_root), linker_root })
 }
 
-/// The one in the cache, else one on the path that borrows the LLVM of rustc.
+/// The linker in the cache, else one on the path that loads the LLVM of rustc.
 fn rustup_linker(root: &Path) -> Option<Linker> {
     linker(&in_cache(root), RUSTUP_LINKER).or_else(|| {
         let on_path = linker(&on_path(LINKER)?, RUSTUP_LINKER)?;
@@ -96,15 +96,15 @@ fn rustc(path: PathBuf) -> Option<Rustc> {
     Some(Rustc { path, llvm })
 }
 
-/// The name of the linker's program.
+/// The name of the linker's executable.
 const LINKER: &str = "bpf-linker";
 
-/// Where `cargo install --root` puts it.
+/// Where `cargo install --root` puts the linker.
 fn in_cache(root: &Path) -> PathBuf {
     root.join("bin").join(LINKER)
 }
 
-/// The linker at this path, if it starts and is of this version.
+/// The linker at this path, if it can be started and has this version.
 fn linker(path: &Path, version: &str) -> Option<Linker> {
     let printed = output(Command::new(path).arg("--version"))?;
     if printed.split_whitespace().nth(1) != Some(version) {
@@ -114,13 +114,13 @@ fn linker(path: &Path, version: &str) -> Option<Linker> {
     Some(Linker { path: path.to_owned(), llvm })
 }
 
-/// `LLVM version: 22.1.8` in what `rustc -vV` prints.
+/// Parses `LLVM version: 22.1.8` in the output of `rustc -vV`.
 fn llvm_of_rustc(verbose: &str) -> Option<Llvm> {
     let version = verbose.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
     llvm(version)
 }
 
-/// The linker doesn't print its LLVM, but names the library it needs: `libLLVM.so.22.1`, `libLLVM-17.so`.
+/// The linker does not print its LLVM version, but names the library it needs: `libLLVM.so.22.1`, `libLLVM-17.so`.
 fn llvm_of_linker(bytes: &[u8]) -> Option<Llvm> {
     needed_libraries(bytes).ok()?.iter().find_map(|library| llvm_of_library(library))
 }
@@ -130,7 +130,7 @@ fn llvm_of_library(name: &str) -> Option<Llvm> {
     llvm(name.strip_prefix(".so.").or_else(|| name.strip_prefix('-'))?)
 }
 
-/// `22.1.8`, `22.1`, `17.so`, `22.1-rust-1.95.0-stable`.
+/// Parses `22.1.8`, `22.1`, `17.so` or `22.1-rust-1.95.0-stable`.
 fn llvm(version: &str) -> Option<Llvm> {
     let mut numbers = version.split(['.', '-']);
     let major = numbers.next()?.parse().ok()?;

@@ -1,26 +1,26 @@
-//! GPUs that are not there: the library fake-nvml in the place of NVML, with a scenario in which the GPUs are busy in turns.
+//! Fake GPUs: installs the library fake-nvml in place of NVML, with a scenario in which the GPUs are busy in turns.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// Copies the library that takes the place of NVML from where cargo built it to below `directory`, and writes its scenario beside it.
-/// Returns the path of the copy.
+/// Copies the library fake-nvml from where cargo built it to a folder in `directory`, and writes its scenario beside
+/// it. Returns the path of the copy.
 pub fn install(count: u8, built: &Path, directory: &Path) -> Result<PathBuf> {
     let directory = directory.join("fake-nvml");
-    std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let library = directory.join("libnvidia-ml.so.1");
     std::fs::copy(built, &library)
         .with_context(|| format!("cannot copy {} to {}", built.display(), library.display()))?;
     let path = directory.join("scenario.json");
     std::fs::write(&path, scenario(count)).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{count} FAKE GPUs: what they do is in {}, and may be changed there", path.display());
+    println!("{count} FAKE GPUs: edit {} to change what they report", path.display());
     Ok(library)
 }
 
-/// The scenario as fake-nvml reads it; fields that are absent have its defaults. Written as text because the types of fake-nvml would
-/// add serde to the dependencies of every verb; a test of the lab compares it with them.
+/// The scenario as fake-nvml reads it; absent fields have its defaults. It is written as text because the types of
+/// fake-nvml would add serde to the dependencies of every verb. A test of the lab compares it with these types.
 pub fn scenario(count: u8) -> String {
     let mut devices = String::new();
     for index in 0..u64::from(count) {

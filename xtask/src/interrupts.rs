@@ -1,6 +1,6 @@
-//! Ctrl-C and SIGTERM: for whoever has taken them over, one at a time; for nobody, they end this process as ever.
+//! Ctrl-C and SIGTERM. At most one owner at a time receives them; if there is no owner, they end this process as usual.
 //!
-//! A process can set its handler once, and `cargo xtask ci` runs several verbs that want one, each after the other.
+//! A process can set its handler only once, and `cargo xtask ci` runs several verbs one after the other that need one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -9,38 +9,38 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-/// As shells say of a process that Ctrl-C ended.
+/// The exit status that shells report for a process that Ctrl-C ended.
 const ENDED_BY_INTERRUPT: i32 = 130;
 
 static SEEN: AtomicBool = AtomicBool::new(false);
 static TAKEN: Mutex<Taken> = Mutex::new(Taken { handler: false, by: None });
 
 struct Taken {
-    /// The handler is set, which lasts until the process ends.
+    /// Whether the handler is set. It stays set until the process ends.
     handler: bool,
     by: Option<Sender<()>>,
 }
 
-/// While this is there, an interrupt is its owner's.
+/// While this value exists, its owner receives the interrupts.
 pub struct Interrupts(Receiver<()>);
 
 impl Interrupts {
-    /// From now on; an error where somebody has them already.
+    /// Receives interrupts from now on. An error if somebody else owns them.
     pub fn take_over() -> Result<Self> {
         let (interrupt, interrupts) = mpsc::channel();
         let mut taken = taken();
-        ensure!(taken.by.is_none(), "Ctrl-C is taken over already");
+        ensure!(taken.by.is_none(), "Ctrl-C already has a handler");
         if !taken.handler {
-            ctrlc::set_handler(hand_on).context("cannot take over Ctrl-C")?;
+            ctrlc::set_handler(hand_on).context("cannot set a handler for Ctrl-C")?;
             taken.handler = true;
         }
         taken.by = Some(interrupt);
         Ok(Self(interrupts))
     }
 
-    /// Waits so long at most; true where somebody interrupted.
+    /// Waits at most this long. Returns true if there was an interrupt.
     pub fn within(&self, time: Duration) -> bool {
-        // The sender lives as long as this does: an error is the time that is up.
+        // The sender lives as long as this value, so an error means that the time is up.
         self.0.recv_timeout(time) != Err(RecvTimeoutError::Timeout)
     }
 }
@@ -51,7 +51,7 @@ impl Drop for Interrupts {
     }
 }
 
-/// An owner was interrupted, at any time.
+/// Whether an owner has received an interrupt since the process started.
 pub fn seen() -> bool {
     SEEN.load(Ordering::Relaxed)
 }

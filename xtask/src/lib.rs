@@ -1,7 +1,8 @@
-//! Every chore of the repository: `cargo xtask --help`. One file per verb; this one only dispatches.
+//! Development tasks of the repository: `cargo xtask --help`. One file per verb; this file only dispatches.
 //!
-//! This crate has few dependencies, so that `cargo xtask` answers soon on a fresh checkout. Verbs that need more are in the crate `lab`,
-//! which the module [`lab`] builds and starts. The lab uses what is public here.
+//! This crate has few dependencies, so that `cargo xtask` starts quickly on a fresh checkout. Verbs that need more
+//! dependencies are in the crate `lab`, which the module [`lab`] builds and starts. The lab uses the public items of
+//! this crate.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -24,9 +25,9 @@ mod progress;
 pub mod build_ebpf;
 
 pub mod child;
-mod exposition;
 pub mod fake_gpus;
 pub mod interrupts;
+mod machine;
 mod view;
 
 mod run;
@@ -43,9 +44,9 @@ mod tidy;
 
 mod ci;
 
-/// Every chore of the repository.
+/// Development tasks of this repository.
 ///
-/// `cargo xtask run` shows this machine; `cargo xtask test` runs all tests; both install what they need first.
+/// `cargo xtask run` shows this machine; `cargo xtask test` runs all tests. Both first install what they need.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask")]
 struct Xtask {
@@ -81,12 +82,12 @@ pub fn main() -> ExitCode {
     exit_code(outcome)
 }
 
-/// The exit code of a process; an error is printed to standard error.
+/// The exit code of the process. Prints an error to standard error.
 pub fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The chain alone: a backtrace of ours helps nobody whose package is missing.
+            // Print only the chain of causes: a backtrace of xtask does not help to find a missing package.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

@@ -1,15 +1,16 @@
-//! What a kernel object holds, for people to read: its programs and maps. It builds and loads nothing.
+//! Describes the contents of an eBPF object: its programs and maps. It builds and loads nothing.
 
 use std::fmt::Write;
 
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSection, ObjectSymbol, SectionKind};
 
-/// The object of `bytes` as lines: programs with their sections and instructions, maps, what BTF it has, its size.
+/// Describes the object in lines: programs with their sections and instructions, maps, size of the BTF, size of the
+/// file.
 ///
-/// An error where it could not be loaded: no program in it, or no BTF.
+/// An error if the object cannot be loaded because it has no program or no BTF.
 pub(crate) fn describe(bytes: &[u8]) -> Result<String> {
-    let file = object::File::parse(bytes).context("it is not an ELF object")?;
+    let file = object::File::parse(bytes).context("not an ELF object")?;
     let mut programs = Vec::new();
     let mut maps = Vec::new();
     for symbol in file.symbols().filter(object::ObjectSymbol::is_global) {
@@ -25,9 +26,9 @@ pub(crate) fn describe(bytes: &[u8]) -> Result<String> {
     }
     programs.sort();
     maps.sort();
-    ensure!(!programs.is_empty(), "it holds no program");
+    ensure!(!programs.is_empty(), "the object holds no program");
     let btf_bytes = file.section_by_name(".BTF").map_or(0, |section| section.size());
-    ensure!(btf_bytes > 0, "it holds no BTF, without which the kernel refuses it");
+    ensure!(btf_bytes > 0, "the object holds no BTF, and the kernel rejects objects without BTF");
 
     let mut lines = String::new();
     for (name, section, instructions) in &programs {

@@ -1,5 +1,5 @@
-//! From facts about this machine to what the eBPF build uses, or what has to be done first. Pure: `facts` looks at the
-//! machine, `setup` acts.
+//! Decides from facts about this machine what the eBPF build uses, or what has to be installed first. Pure: `facts`
+//! inspects the machine, `setup` acts.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,19 +7,19 @@ use std::path::PathBuf;
 /// Debian's packages for the eBPF build: a rustc with a prebuilt `core` for BPF, and the LLVM that the linker is built on.
 pub(crate) const PACKAGES: [&str; 6] =
     ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf", "llvm-22-dev", "libzstd-dev", "zlib1g-dev"];
-/// The linker on Debian's LLVM 22.
+/// The version of bpf-linker that is built on Debian's LLVM 22.
 pub(crate) const DEBIAN_LINKER: &str = "0.13.0";
 /// Where `llvm-22-dev` puts LLVM. The linker's build reads this variable, and not llvm-sys's own LLVM_SYS_221_PREFIX.
 const DEBIAN_LLVM_PREFIX: &str = "/usr/lib/llvm-22";
-/// How the linker is compiled. Its own work is a fraction of a second, that of LLVM, which it loads, aside; optimised, and with the
-/// debug information that its manifest asks for, it takes more than twice as long to compile.
+/// How the linker is compiled. The linker itself runs for a fraction of a second, apart from LLVM, which it loads.
+/// Optimised, and with the debug information that its manifest requests, it takes more than twice as long to compile.
 const UNOPTIMISED: [(&str, &str); 2] =
     [("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"), ("CARGO_PROFILE_RELEASE_DEBUG", "false")];
-/// The last linker that borrows the LLVM inside rustc, so that nobody needs an LLVM of their own.
+/// The last version of bpf-linker that loads the LLVM of rustc, so that no separate LLVM is needed.
 pub(crate) const RUSTUP_LINKER: &str = "0.10.3";
-/// The LLVM whose interface [`RUSTUP_LINKER`] speaks: a rustc with another one can't lend it.
+/// The LLVM version that [`RUSTUP_LINKER`] is compatible with. It cannot use a rustc with another LLVM.
 const RUSTUP_LINKER_LLVM: u32 = 22;
-/// A nightly with LLVM 22, for those whose `nightly` has another.
+/// A nightly with LLVM 22, used if the installed `nightly` has another LLVM.
 pub(crate) const PINNED_NIGHTLY: &str = "nightly-2026-05-20";
 
 /// The two ways to compile for the kernel (docs/decisions/0002).
@@ -27,7 +27,7 @@ pub(crate) const PINNED_NIGHTLY: &str = "nightly-2026-05-20";
 pub(crate) enum Way {
     /// Debian's packages: no nightly, needs root once.
     Debian,
-    /// rustup's nightly, which builds `core` itself.
+    /// A nightly of rustup, which builds `core` itself.
     Rustup,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for Way {
     }
 }
 
-/// A version of LLVM. Bitcode is compatible within one of these, so the patch level is left out.
+/// A version of LLVM. Bitcode is compatible within a minor version, so the patch level is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Llvm {
     pub(crate) major: u32,
@@ -53,18 +53,18 @@ impl fmt::Display for Llvm {
     }
 }
 
-/// What there is on this machine.
+/// What is installed on this machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
-    /// May packages be installed?
+    /// Whether this process is root and can install packages.
     pub(crate) root: bool,
-    /// `None` where there is no `apt-get`.
+    /// `None` if there is no `apt-get`.
     pub(crate) debian: Option<DebianFacts>,
-    /// `None` where there is no `rustup`.
+    /// `None` if there is no `rustup`.
     pub(crate) rustup: Option<RustupFacts>,
 }
 
-/// What there is for way 1.
+/// What is installed for way 1.
 #[derive(Clone, Debug)]
 pub(crate) struct DebianFacts {
     pub(crate) packages_missing: Vec<&'static str>,
@@ -74,7 +74,7 @@ pub(crate) struct DebianFacts {
     pub(crate) linker_root: PathBuf,
 }
 
-/// What there is for way 2.
+/// What is installed for way 2.
 #[derive(Clone, Debug)]
 pub(crate) struct RustupFacts {
     pub(crate) nightlies: Vec<Nightly>,
@@ -89,25 +89,25 @@ pub(crate) struct Rustc {
     pub(crate) llvm: Llvm,
 }
 
-/// A nightly toolchain of rustup's.
+/// A nightly toolchain of rustup.
 #[derive(Clone, Debug)]
 pub(crate) struct Nightly {
     pub(crate) name: String,
     pub(crate) rustc: Rustc,
     pub(crate) cargo: PathBuf,
-    /// Does it have the sources that `core` is built from?
+    /// Whether it has the sources that `core` is built from.
     pub(crate) rust_src: bool,
 }
 
-/// bpf-linker, of the version that its way asks for.
+/// bpf-linker, of the version that its way needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Linker {
     pub(crate) path: PathBuf,
-    /// The LLVM it is linked with; `None` for one that borrows rustc's.
+    /// The LLVM that the linker is linked with. `None` if it loads rustc's.
     pub(crate) llvm: Option<Llvm>,
 }
 
-/// All that `build-ebpf` needs to know.
+/// Everything that `build-ebpf` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Toolchain {
     pub(crate) way: Way,
@@ -116,10 +116,10 @@ pub(crate) struct Toolchain {
     pub(crate) linker: Linker,
 }
 
-/// One thing to do, as a command that a person can type as well.
+/// One step of `setup`, as a command that a user can also type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// What is missing, and how long it takes to get.
+    /// What is missing, and how long it takes to install.
     pub(crate) missing: String,
     pub(crate) needs_root: bool,
     pub(crate) environment: Vec<(&'static str, String)>,
@@ -127,7 +127,7 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// The command as one would type it.
+    /// The command as a user would type it.
     pub(crate) fn line(&self) -> String {
         let sudo = self.needs_root.then(|| "sudo".to_owned());
         let environment = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
@@ -135,26 +135,26 @@ impl Step {
     }
 }
 
-/// How far one way has come on this machine.
+/// How far one way is complete on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
     Complete(Toolchain),
-    /// These steps complete it.
+    /// These steps complete the way.
     Incomplete(Vec<Step>),
-    /// No step of ours helps; the sentence says why.
+    /// No step of `setup` helps. The text gives the reason.
     Closed(String),
 }
 
-/// What `setup` is to do.
+/// What `setup` does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
     Use(Toolchain),
     Do(Way, Vec<Step>),
-    /// Nothing that we may do completes a way.
+    /// `setup` cannot complete any way with its rights.
     GiveUp,
 }
 
-/// The first complete way, else the first that we can complete ourselves. `ways` are in order of preference.
+/// The first complete way, else the first way that `setup` can complete. `ways` are in order of preference.
 pub(crate) fn plan(facts: &Facts, ways: &[Way]) -> Plan {
     let findings: Vec<_> = ways.iter().map(|way| (*way, finding(facts, *way))).collect();
     for (_, finding) in &findings {
@@ -172,7 +172,7 @@ pub(crate) fn plan(facts: &Facts, ways: &[Way]) -> Plan {
     Plan::GiveUp
 }
 
-/// How far `way` has come.
+/// How far `way` is complete.
 pub(crate) fn finding(facts: &Facts, way: Way) -> Finding {
     match way {
         Way::Debian => facts
@@ -180,7 +180,7 @@ pub(crate) fn finding(facts: &Facts, way: Way) -> Finding {
             .as_ref()
             .map_or_else(|| Finding::Closed("there is no apt-get on this machine".to_owned()), debian),
         Way::Rustup => facts.rustup.as_ref().map_or_else(
-            || Finding::Closed("there is no rustup on this machine; https://rustup.rs has it".to_owned()),
+            || Finding::Closed("there is no rustup on this machine; see https://rustup.rs".to_owned()),
             rustup,
         ),
     }
@@ -216,10 +216,11 @@ fn debian(facts: &DebianFacts) -> Finding {
             }
         },
         (None, _, _) => {
-            // The packages' own cargo: where only they are there, nothing else is needed. Before them, its usual place.
+            // Prefer cargo of the package: then nothing else is needed. If it is not installed yet, use its usual path.
             let cargo = facts.cargo.clone().unwrap_or_else(|| PathBuf::from("/usr/bin/cargo"));
             let features = ["--no-default-features", "--features", "llvm-22"];
-            // Of the same package: where rustup's comes first on the path, it would need a default toolchain.
+            // rustc of the same package: the first rustc on the path may be rustup's, which would need a default
+            // toolchain.
             let rustc =
                 facts.rustc.as_ref().map_or_else(|| PathBuf::from("/usr/bin/rustc"), |rustc| rustc.path.clone());
             let environment =
@@ -228,7 +229,7 @@ fn debian(facts: &DebianFacts) -> Finding {
         }
         _ if steps.is_empty() => {
             return Finding::Closed(
-                "rustc-web and cargo-web are installed, but hold no rustc and cargo that start".to_owned(),
+                "rustc-web and cargo-web are installed, but their rustc or cargo cannot be started".to_owned(),
             );
         }
         _ => {}
@@ -261,7 +262,7 @@ fn rustup(facts: &RustupFacts) -> Finding {
     let mut steps = Vec::new();
     if !nightly.rust_src {
         steps.push(Step {
-            missing: format!("rust-src of {}, from which core is built (seconds)", nightly.name),
+            missing: format!("rust-src of {}, to build core from (seconds)", nightly.name),
             needs_root: false,
             environment: Vec::new(),
             command: ["rustup", "component", "add", "rust-src", "--toolchain", &nightly.name].map(str::to_owned).into(),
@@ -276,7 +277,7 @@ fn rustup(facts: &RustupFacts) -> Finding {
         }),
         Some(_) => Finding::Incomplete(steps),
         None => {
-            // The build asks `rustc` on the path which LLVM to borrow.
+            // The linker's build runs `rustc` on the path to find the LLVM to load.
             let environment = vec![("RUSTUP_TOOLCHAIN", nightly.name.clone())];
             steps.push(linker_step(RUSTUP_LINKER, &PathBuf::from("cargo"), &[], &facts.linker_root, environment));
             Finding::Incomplete(steps)
@@ -305,8 +306,8 @@ fn linker_step(
 
 fn older_linker(linker: &Linker, llvm: Llvm, rustc: &Rustc) -> String {
     format!(
-        "the linker's LLVM {llvm} ({}) is older than rustc's LLVM {} ({}) and can't read what it writes; \
-         the linker must be built on an LLVM at least as new",
+        "the linker's LLVM {llvm} ({}) is older than rustc's LLVM {} ({}) and can't read rustc's output; \
+         build the linker with an LLVM at least as new",
         linker.path.display(),
         rustc.llvm,
         rustc.path.display()
@@ -351,7 +352,7 @@ mod tests {
         }
     }
 
-    /// What is planned on a machine that is complete but for `change`: the way used, or the commands.
+    /// Checks the plan for a machine that is complete except for `change`: the way used, or the commands.
     fn check(change: impl FnOnce(&mut Facts, &mut DebianFacts, &mut RustupFacts), expected: &str) {
         let mut facts = complete();
         let (mut debian, mut rustup) = (facts.debian.take().unwrap(), facts.rustup.take().unwrap());

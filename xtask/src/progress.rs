@@ -1,11 +1,11 @@
-//! Progress of a verb that takes minutes: which step it is at, what the step does, and how long that may take.
+//! Progress of a verb that takes minutes: the current step, what it does, and how long it may take.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-/// A person waits this long for a sign of life, and no longer.
+/// How often a progress line is printed during a step that takes longer.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// The steps of a verb.
@@ -16,18 +16,18 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    /// A verb that takes so many steps.
+    /// A verb with this many steps.
     pub(crate) fn new(verb: &'static str, all: usize) -> Self {
         Self { verb, done: 0, all }
     }
 
-    /// Passes over steps for which there is nothing to do.
+    /// Skips steps that have nothing to do.
     pub(crate) fn skip(&mut self, steps: usize) {
         self.done += steps;
     }
 
-    /// Prints what the next step does and how long it may take, and then does it. While that takes longer than ten seconds, a line
-    /// every ten seconds says so.
+    /// Prints what the next step does and how long it may take, then runs it. Prints a line every ten seconds while it
+    /// runs.
     pub(crate) fn step<T>(&mut self, what: &str, takes: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.done += 1;
         let step = format!("{}: step {} of {}: {what}", self.verb, self.done, self.all);
@@ -36,7 +36,7 @@ impl Steps {
     }
 }
 
-/// Does the work; meanwhile, each time that `every` has passed, reports how long it has taken so far.
+/// Runs the work. Meanwhile, calls `report` with the elapsed time after each `every`.
 fn repeated<T>(every: Duration, report: impl Fn(Duration) + Send, work: impl FnOnce() -> T) -> T {
     let started = Instant::now();
     let (working, worked) = mpsc::channel::<()>();
@@ -69,7 +69,7 @@ mod tests {
             7
         });
         assert_eq!(outcome, 7);
-        // What was sent before the end may be left; the sender is gone.
+        // Reports that were sent before the end may still be queued; the sender is gone.
         while reports.try_recv().is_ok() {}
         assert_eq!(reports.try_recv(), Err(mpsc::TryRecvError::Disconnected));
     }

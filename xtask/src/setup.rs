@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: carries out what `plan` decided until the eBPF build has what it needs.
+//! `cargo xtask setup`: carries out the steps of `plan` until the eBPF build has everything it needs.
 
 use std::process::Command;
 
@@ -11,23 +11,24 @@ use crate::workspace;
 
 /// Find or install what the eBPF build needs.
 ///
-/// There are two ways, and the first that is complete is used:
+/// There are two ways; the first complete one is used:
 ///
 ///   1. Debian packages, installed as root: a rustc with a prebuilt `core` for BPF, and LLVM 22,
 ///      on which bpf-linker 0.13.0 is built once into the cache.
-///   2. rustup: a nightly with rust-src, and bpf-linker 0.10.3, which borrows that nightly's LLVM.
+///   2. rustup: a nightly with rust-src, and bpf-linker 0.10.3, which loads that nightly's LLVM.
 ///
-/// The linker's LLVM must be at least rustc's, else it can't read what rustc writes; it is checked.
-/// What is there is left alone, so this can be run at any time and then takes less than a second.
+/// The linker's LLVM must be at least as new as rustc's, else it can't read what rustc writes; setup
+/// checks this. What is installed already is not changed, so you can run setup at any time; if
+/// nothing is missing, it takes less than a second.
 ///
-/// Cache: $XDG_CACHE_HOME/mcad-metrics, else ~/.cache/mcad-metrics. It may be deleted.
+/// Cache: $XDG_CACHE_HOME/mcad-metrics, else ~/.cache/mcad-metrics. You may delete it.
 #[derive(Args, Default)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Setup {
     /// Only report, change nothing; the exit code is 0 if a way is complete
     #[arg(long)]
     check: bool,
-    /// Consider this way alone
+    /// Consider only this way
     #[arg(long)]
     way: Option<Way>,
 }
@@ -55,10 +56,10 @@ impl Setup {
     }
 }
 
-/// How long it takes on two cores.
-pub(crate) const TAKES: &str = "two minutes when bpf-linker has to be built, else a second";
+/// How long setup takes on two cores.
+pub(crate) const TAKES: &str = "two minutes if bpf-linker has to be built, else a second";
 
-/// The toolchain of the eBPF build, installed if need be. Silent where nothing is missing.
+/// The toolchain of the eBPF build. Installs it if needed, and prints nothing if nothing is missing.
 pub(crate) fn ensure() -> Result<Toolchain> {
     ensure_ways(&[Way::Debian, Way::Rustup])
 }
@@ -70,12 +71,12 @@ fn ensure_ways(ways: &[Way]) -> Result<Toolchain> {
         match plan(&facts, &ways) {
             Plan::Use(toolchain) => return Ok(toolchain),
             Plan::Do(way, steps) => {
-                println!("setup: completing {way}, {} to do", steps.len());
+                println!("setup: completing {way}: {} steps", steps.len());
                 let outcome = steps.iter().try_for_each(carry_out).and_then(|()| match finding(&facts::read()?, way) {
                     Finding::Complete(_) => Ok(()),
-                    // A nightly that was just installed shows what else it needs.
+                    // Only after a nightly is installed is it known what else it needs.
                     Finding::Incomplete(left) if left != steps => Ok(()),
-                    Finding::Incomplete(_) => bail!("its steps succeeded, and the same is still missing"),
+                    Finding::Incomplete(_) => bail!("all steps succeeded, but the same things are still missing"),
                     Finding::Closed(reason) => bail!("{reason}"),
                 });
                 if let Err(error) = outcome {
@@ -91,7 +92,7 @@ fn ensure_ways(ways: &[Way]) -> Result<Toolchain> {
 fn carry_out(step: &Step) -> Result<()> {
     println!("setup: {}", step.missing);
     if step.needs_root {
-        // Package lists may be missing or older than the mirror; only now, because it takes seconds.
+        // Package lists may be missing or out of date. They are updated only now, because it takes seconds.
         println!("setup: $ apt-get update");
         workspace::run(Command::new("apt-get").args(["update", "--quiet=2"]))?;
     }
@@ -99,7 +100,8 @@ fn carry_out(step: &Step) -> Result<()> {
     let Some((program, arguments)) = step.command.split_first() else { return Ok(()) };
     let mut command = Command::new(program);
     command.args(arguments).envs(step.environment.iter().map(|(name, value)| (name, value)));
-    // Not our workspace: its rust-toolchain.toml would choose the compiler, and ours would leak in through rustup.
+    // Outside our workspace: its rust-toolchain.toml would choose the compiler, and variables of this toolchain would
+    // take effect through rustup.
     command.current_dir("/");
     for variable in ["RUSTUP_TOOLCHAIN", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "LD_LIBRARY_PATH"] {
         if step.environment.iter().all(|(name, _)| *name != variable) {
@@ -112,7 +114,7 @@ fn carry_out(step: &Step) -> Result<()> {
 fn give_up(facts: &Facts) -> String {
     let ways = [Way::Debian, Way::Rustup].map(|way| report(way, &finding(facts, way)));
     format!(
-        "the eBPF build lacks a toolchain; complete one of these and run `cargo xtask setup` again\n{}",
+        "the eBPF build has no toolchain; complete one of these ways and run `cargo xtask setup` again\n{}",
         ways.concat()
     )
 }
@@ -122,7 +124,7 @@ fn report(way: Way, finding: &Finding) -> String {
         Finding::Complete(Toolchain { cargo, rustc, linker, .. }) => {
             let linker_llvm = linker
                 .llvm
-                .map_or_else(|| "borrows rustc's LLVM".to_owned(), |llvm| format!("LLVM {llvm}, at least rustc's"));
+                .map_or_else(|| "uses rustc's LLVM".to_owned(), |llvm| format!("LLVM {llvm}, at least rustc's"));
             format!(
                 "{way}: complete\n  cargo   {}\n  rustc   {} (LLVM {})\n  linker  {} ({linker_llvm})\n",
                 cargo.display(),

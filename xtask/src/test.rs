@@ -1,4 +1,4 @@
-//! `cargo xtask test`: brings what tests need, runs them all, and says aloud what this machine could not test.
+//! `cargo xtask test`: installs what tests need, runs all tests, and lists what could not be tested on this machine.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -11,32 +11,36 @@ use clap::Args;
 use crate::test_output::TestOutput;
 use crate::{browser, build_ebpf, facts, kubernetes, lab, workspace};
 
-/// Run all tests, with what they need.
+/// Run all tests, after installing what they need.
 ///
-/// Builds the kernel half (installing what that needs), brings promtool, an API server where one can be had, a browser and axe-core for the page, and runs `cargo test` over
-/// the workspace. Tests against the real kernel need root.
+/// Builds the eBPF programs (and installs what that needs); downloads promtool and, where possible, an API server;
+/// installs a browser and axe-core for the page; and runs `cargo test` for the workspace. Tests against the real kernel
+/// need root.
 ///
-/// Then boots other kernels in QEMU and runs the agent's kernel tests there: `cargo xtask test-kernels`. With arguments it does not:
-/// then only what they name is tested.
+/// Then boots other kernels in QEMU and runs the agent's kernel tests in them, as `cargo xtask test-kernels` does. With
+/// arguments, only the tests that they name are run, and no kernels are booted.
 ///
-/// A test that can't run here prints `SKIPPED: ` and why; all are listed and counted at the end, and
-/// not counted as passed. With CI=true every skip but one for want of a GPU is an error.
+/// A test that can't run here prints `SKIPPED: ` and the reason. Skipped tests are listed and counted at the end, and
+/// do not count as passed. With CI=true, every skip is an error unless its reason is that there is no GPU.
 #[derive(Args, Default)]
 pub(crate) struct Test {
-    /// Leave out the kernels in QEMU, some minutes; refused where CI=true
+    /// Skip the kernels in QEMU, which take some minutes; refused if CI=true
     #[arg(long)]
     without_kernels: bool,
-    /// Handed on to `cargo test` in place of --workspace: `cargo xtask test -p mcad-agent NAME`
+    /// Passed to `cargo test` instead of --workspace: `cargo xtask test -p mcad-agent NAME`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
     arguments: Vec<String>,
 }
 
 impl Test {
     pub(crate) fn run(self) -> Result<()> {
-        ensure!(!self.without_kernels || !workspace::is_ci(), "in CI nothing may be left out: no --without-kernels");
+        ensure!(
+            !self.without_kernels || !workspace::is_ci(),
+            "--without-kernels is not allowed in CI, which must test everything"
+        );
         if let Err(error) = build_ebpf::ensure() {
             ensure!(!workspace::is_ci(), "{error:#}");
-            println!("test: WITHOUT eBPF, tests that need it are skipped: {error:#}");
+            println!("test: WITHOUT eBPF; tests that need it are skipped: {error:#}");
         }
         let mut command = workspace::cargo(&["test", "--locked", "--no-fail-fast"]);
         if self.arguments.is_empty() {
@@ -66,18 +70,19 @@ impl Test {
         for skip in output.skips() {
             println!("skipped {}: {}", skip.test, skip.reasons.join("; "));
         }
-        // In the words that readers of test output know, alone on a line.
+        // The usual format of test output, on a line of its own.
         println!("{}", output.summary());
-        ensure!(status.success(), "tests failed, or did not compile; they are named above");
+        ensure!(status.success(), "tests failed or did not compile; see above");
         kernels?;
         ensure!(!output.is_empty() || !workspace::is_ci(), "no test ran");
         if workspace::is_ci() && output.skips().iter().any(|skip| !skip.is_for_want_of_a_gpu()) {
-            bail!("CI has all that tests need but a GPU, and something above was skipped for another reason");
+            bail!("in CI only tests that need a GPU may be skipped; a test above was skipped for another reason");
         }
         Ok(())
     }
 
-    /// The same kernel tests on other kernels. After the others: what fails here fails there, too, and more slowly.
+    /// Runs the kernel tests on other kernels. They run last: what fails on this machine's kernel fails on the others
+    /// too, and takes longer there.
     fn kernels(&self) -> Result<()> {
         if !self.arguments.is_empty() {
             return Ok(());
@@ -89,7 +94,7 @@ impl Test {
     }
 }
 
-/// The search path with promtool on it; `None` where it needs no change, or promtool is not to be had.
+/// The search path with promtool on it. `None` if the path needs no change, or promtool is not available.
 ///
 /// Debian's package is unpacked into the cache and not installed: installing it would start a server.
 pub fn path_with_promtool() -> Result<Option<OsString>> {
@@ -99,9 +104,9 @@ pub fn path_with_promtool() -> Result<Option<OsString>> {
     let folder = workspace::cache()?.join("prometheus");
     let bin = folder.join("usr/bin");
     if !bin.join("promtool").is_file() {
-        println!("test: bringing promtool, from Debian's package prometheus, to {}", folder.display());
+        println!("test: downloading promtool, from Debian's package prometheus, to {}", folder.display());
         if let Err(error) = unpack("prometheus", &folder) {
-            println!("test: WITHOUT promtool, tests that need it are skipped: {error:#}");
+            println!("test: WITHOUT promtool; tests that need it are skipped: {error:#}");
             return Ok(None);
         }
     }
@@ -113,9 +118,9 @@ pub fn path_with_promtool() -> Result<Option<OsString>> {
 /// Downloads a Debian package and unpacks it into `folder`.
 fn unpack(package: &str, folder: &PathBuf) -> Result<()> {
     facts::on_path("apt-get").context("there is no apt-get on this machine; put promtool on the path")?;
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let download = || {
-        // As this user: apt's own can't write into the cache.
+        // Download as this user: apt's own user can't write into the cache.
         let words = ["download", "--quiet=2", "--option=APT::Sandbox::User=", package];
         workspace::run(Command::new("apt-get").args(words).current_dir(folder))
     };

@@ -1,15 +1,16 @@
-//! The output of `cargo test -- --show-output`: what a person wants to see of it, how many tests there were, and what
-//! they say they skipped. Pure: lines in, lines out.
+//! Filters the output of `cargo test -- --show-output`, counts the tests, and collects what they skipped. Pure: lines
+//! in, lines out.
 //!
-//! A test that can't run on this machine prints `SKIPPED: ` and the reason, and returns. libtest counts it as passed and
-//! hides what it printed; `--show-output` brings it out, with all else that passing tests print, which is left out again.
+//! A test that can't run on this machine prints `SKIPPED: ` and the reason, and returns. libtest counts it as passed
+//! and hides its output. `--show-output` prints that output, together with the output of all other passing tests, which
+//! this module removes again.
 
-/// The start of the line by which a test says that it can't run here.
+/// The prefix of the line that a test prints if it can't run here.
 const SKIPPED: &str = "SKIPPED: ";
-/// The one thing that CI machines do not have. Every other skip there is an error.
+/// What CI machines do not have. Every other reason to skip is an error there.
 const NO_GPU: &str = "no NVIDIA GPU";
 
-/// A test that said it could not run, or not all of it.
+/// A test that was skipped, wholly or in part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Skip {
     pub(crate) test: String,
@@ -17,7 +18,7 @@ pub(crate) struct Skip {
 }
 
 impl Skip {
-    /// Whether it is for want of a GPU alone.
+    /// Whether a missing GPU is the only reason.
     pub(crate) fn is_for_want_of_a_gpu(&self) -> bool {
         self.reasons.iter().all(|reason| reason.starts_with(NO_GPU))
     }
@@ -32,18 +33,18 @@ pub(crate) struct TestOutput {
     failed: usize,
 }
 
-/// Which part of a test binary's output we are in.
+/// The current part of a test binary's output.
 #[derive(Debug, Default)]
 enum Section {
-    /// Shown as it is.
+    /// Printed unchanged.
     #[default]
     Shown,
-    /// What passing tests printed: not shown. `at` is the place in `skips` of the test whose output this is.
+    /// Output of passing tests: not printed. `at` is the index in `skips` of the test that printed it.
     Successes { test: String, at: Option<usize> },
 }
 
 impl TestOutput {
-    /// Takes in the next line; true if it is to be shown.
+    /// Processes the next line. Returns true if the line is to be printed.
     pub(crate) fn take(&mut self, line: &str) -> bool {
         if let Some((passed, failed)) = result(line) {
             self.passed += passed;
@@ -75,7 +76,7 @@ impl TestOutput {
         &self.skips
     }
 
-    /// `12 passed, 0 failed, 1 skipped`. A skipped test is not one that passed, whatever libtest says.
+    /// `12 passed, 0 failed, 1 skipped`. A skipped test does not count as passed, although libtest counts it so.
     pub(crate) fn summary(&self) -> String {
         let skipped = self.skips.len();
         format!("{} passed, {} failed, {skipped} skipped", self.passed.saturating_sub(skipped), self.failed)
@@ -87,13 +88,14 @@ impl TestOutput {
     }
 }
 
-/// The lines that can follow what passing tests printed: failures, the result, or, after a crash, the next binary.
+/// Whether a line can follow the output of passing tests: failures, the result, or, after a crash, the next binary.
 fn ends_successes(line: &str) -> bool {
     let next_binary = line.strip_prefix("running ").is_some_and(|rest| rest.ends_with(" tests") || rest == "1 test");
     line == "failures:" || result(line).is_some() || next_binary
 }
 
-/// Passed and failed of `test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s`.
+/// Passed and failed of `test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in
+/// 0.01s`.
 fn result(line: &str) -> Option<(usize, usize)> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let count = |name| counts.split("; ").find_map(|part| part.strip_suffix(name)?.trim().parse().ok());

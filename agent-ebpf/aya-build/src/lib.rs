@@ -1,17 +1,19 @@
-//! The one function of the crate aya-build that the build scripts of aya-ebpf, aya-ebpf-bindings and aya-ebpf-cty call. It compiles
-//! nothing: what else aya-build offers, for crates that compile eBPF in a build script, needs cargo_metadata and serde, and with them more
-//! than half of the time in which the kernel half was compiled.
+//! The only function of the crate aya-build that the build scripts of aya-ebpf, aya-ebpf-bindings and aya-ebpf-cty
+//! call. It compiles nothing. The rest of aya-build, for crates that compile eBPF in a build script, needs
+//! cargo_metadata and serde, which took more than half of the time of the eBPF build.
 
 /// What the build scripts return from `main`.
 pub type Result<T> = std::result::Result<T, String>;
 
-/// Tells rustc for which kind of machine the eBPF program is meant: the architecture of the machine that compiles it, or
-/// `AYA_BPF_TARGET_ARCH`. On it depends where a kernel program finds the arguments of the function that it is attached to.
+/// Sets the architecture that the eBPF program is compiled for: `AYA_BPF_TARGET_ARCH`, or the architecture of the
+/// machine that compiles it. It determines where an eBPF program finds the arguments of the function that it is
+/// attached to.
 ///
 /// # Errors
-/// Cargo did not say on which machine it runs.
+///
+/// Cargo did not set the host's target triple.
 pub fn emit_bpf_target_arch_cfg() -> Result<()> {
-    // Cargo sets the first where the compiler's flags have the architecture already.
+    // Cargo sets the first variable if the compiler's flags set the architecture already.
     for variable in ["CARGO_CFG_BPF_TARGET_ARCH", "AYA_BPF_TARGET_ARCH", "HOST"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
@@ -29,10 +31,10 @@ pub fn emit_bpf_target_arch_cfg() -> Result<()> {
 /// The architectures that aya-ebpf knows.
 const KNOWN: [&str; 9] = ["aarch64", "arm", "loongarch64", "mips", "mips64", "powerpc64", "riscv64", "s390x", "x86_64"];
 
-/// The architecture of a target triple, as aya-ebpf spells it.
+/// The architecture of a target triple, in aya-ebpf's spelling.
 fn architecture(triple: &str) -> String {
     let first = triple.split('-').next().unwrap_or_default();
-    // Its extensions are part of the triple's first word: riscv64gc.
+    // The first word of such a triple includes extensions: riscv64gc.
     if first.starts_with("riscv64") { "riscv64".to_owned() } else { first.to_owned() }
 }
 

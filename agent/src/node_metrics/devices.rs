@@ -1,26 +1,32 @@
-//! GPUs and MIG instances of a report, one by one, in order of UUID. Who holds one is not here: only Kubernetes knows which pods
-//! are bound and unfinished.
+//! The GPUs and MIG instances of a report, each with its own series, in order of UUID. Who holds a device is not
+//! exported here, because only Kubernetes knows which pods are bound and not finished.
 
 use mcad_wire::report::{Gpu, MigInstance, Report};
 
 use super::exposition::{Family, Kind, Text, Value};
 use super::gauge;
 
-static INFO: Family =
-    gauge("mcad_gpu_info", "What a GPU or a MIG instance is; of an instance, model and address are its parent's.");
-static HEALTHY: Family = gauge("mcad_gpu_healthy", "Whether it works; if not, one line for each reason.");
+static INFO: Family = gauge(
+    "mcad_gpu_info",
+    "Attributes of a GPU or a MIG instance, as labels. An instance has the model and bus_id of its parent.",
+);
+static HEALTHY: Family =
+    gauge("mcad_gpu_healthy", "1 if the GPU works; if not, one series of value 0 for each reason.");
 static WARNING: Family =
-    gauge("mcad_gpu_warning", "What is wrong with it although it works: one line for each reason while it lasts.");
+    gauge("mcad_gpu_warning", "1 for each problem of a GPU that works, by reason, while the problem lasts.");
 static UTILIZATION: Family =
-    gauge("mcad_gpu_utilization_ratio", "Part of the last sampling period in which a kernel ran on it.");
-static MEMORY_USED: Family = gauge("mcad_gpu_memory_used_bytes", "Memory in use on it.");
-static MEMORY_TOTAL: Family = gauge("mcad_gpu_memory_total_bytes", "Memory it has.");
-static XID_ERRORS: Family =
-    Family { name: "mcad_gpu_xid_errors_total", kind: Kind::Counter, help: "Xid events by the driver's code." };
+    gauge("mcad_gpu_utilization_ratio", "Fraction of the last sampling period in which a kernel ran on the GPU.");
+static MEMORY_USED: Family = gauge("mcad_gpu_memory_used_bytes", "GPU memory in use.");
+static MEMORY_TOTAL: Family = gauge("mcad_gpu_memory_total_bytes", "Total GPU memory.");
+static XID_ERRORS: Family = Family {
+    name: "mcad_gpu_xid_errors_total",
+    kind: Kind::Counter,
+    help: "Xid events of the GPU, by the driver's code.",
+};
 static NVLINK_ERRORS: Family = Family {
     name: "mcad_gpu_nvlink_errors_total",
     kind: Kind::Counter,
-    help: "Errors of its NVLinks since the driver was loaded, by kind, added up over the links. They say nothing about its health.",
+    help: "NVLink errors of the GPU since the driver was loaded, by kind, summed over its links. They do not indicate its health.",
 };
 
 /// The families of this file.
@@ -30,19 +36,19 @@ pub(super) static FAMILIES: [&Family; 8] =
 /// A device as a report lists it.
 struct Listed<'a> {
     uuid: &'a str,
-    /// Itself, or its parent.
+    /// The GPU itself, or the parent of the instance.
     gpu: &'a Gpu,
-    /// Absent: it is whole.
+    /// `None` if the device is a whole GPU.
     instance: Option<&'a MigInstance>,
 }
 
 impl<'a> Listed<'a> {
-    /// Itself, unless it is an instance: warnings and counters are those of the whole GPU.
+    /// The GPU, unless the device is an instance: warnings and counters belong to the whole GPU.
     fn whole(&self) -> Option<&'a Gpu> {
         Some(self.gpu).filter(|_| self.instance.is_none())
     }
 
-    /// An instance has its parent's reasons.
+    /// An instance also has its parent's reasons.
     fn unhealthy_reasons(&self) -> Vec<&'a str> {
         let mut reasons: Vec<&str> = self.gpu.unhealthy_reasons.iter().map(|reason| &**reason).collect();
         if let Some(instance) = self.instance {
@@ -111,8 +117,8 @@ pub(super) fn write(report: &Report, out: &mut Text) {
 }
 
 fn write_load(node: (&str, &str), devices: &[Listed<'_>], out: &mut Text) {
-    type Figure = fn(&Listed<'_>) -> Option<Value>;
-    let figures: [(&Family, Figure); 3] = [
+    type Read = fn(&Listed<'_>) -> Option<Value>;
+    let values: [(&Family, Read); 3] = [
         (&UTILIZATION, |of| {
             of.instance.map_or(of.gpu.utilization_ratio, |mig| mig.utilization_ratio).map(Value::Float)
         }),
@@ -123,17 +129,17 @@ fn write_load(node: (&str, &str), devices: &[Listed<'_>], out: &mut Text) {
             of.instance.map_or(of.gpu.memory_total_bytes, |mig| mig.memory_total_bytes).map(Value::Whole)
         }),
     ];
-    for (family, figure) in figures {
+    for (family, read) in values {
         let mut lines = out.family(family);
         for device in devices {
-            if let Some(value) = figure(device) {
+            if let Some(value) = read(device) {
                 lines.line(&[("gpu", device.uuid), node], value);
             }
         }
     }
 }
 
-/// In order of UUID.
+/// Sorted by UUID.
 fn listed(report: &Report) -> Vec<Listed<'_>> {
     let mut all = Vec::new();
     for gpu in report.gpus.iter().flat_map(|gpus| &gpus.devices) {

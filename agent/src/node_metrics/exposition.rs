@@ -1,4 +1,4 @@
-//! Prometheus' text format 0.0.4, for one node. Owns escaping and how numbers are spelled; knows no family.
+//! Prometheus' text format 0.0.4, for one node: escaping and the format of numbers. It knows no metric families.
 
 use std::fmt::Write as _;
 
@@ -9,14 +9,14 @@ pub(super) struct Family {
     pub(super) help: &'static str,
 }
 
-/// What a family's samples are.
+/// The type of a family.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Gauge,
     Counter,
 }
 
-/// A sample's value. All but `Float` are spelled exactly.
+/// A sample's value. All variants except `Float` are written exactly.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value {
     Whole(u64),
@@ -44,7 +44,7 @@ enum Header {
 }
 
 impl Text {
-    /// Begins a family. Its header is written before its first line, and never if there is none.
+    /// Begins a family. Its header is written before its first line, and not at all if there are no lines.
     pub(super) fn family(&mut self, family: &'static Family) -> Lines<'_> {
         Lines { out: &mut self.0, family, header: Header::Due }
     }
@@ -55,7 +55,7 @@ impl Text {
 }
 
 impl Lines<'_> {
-    /// Writes one line. Labels stand in order of name.
+    /// Writes one line. The labels must be sorted by name.
     pub(super) fn line(&mut self, labels: &[(&str, &str)], value: Value) {
         if matches!(self.header, Header::Due) {
             self.header = Header::Written;
@@ -64,7 +64,7 @@ impl Lines<'_> {
                 Kind::Gauge => "gauge",
                 Kind::Counter => "counter",
             };
-            // Writing to a String has no error.
+            // Writing to a String cannot fail.
             let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
         }
         self.out.push_str(self.family.name);
@@ -113,7 +113,7 @@ fn push_decimal(out: &mut String, value: u64, places: u32) {
     }
 }
 
-/// The shortest digits that read back as the same number, with an exponent where that is shorter.
+/// The shortest digits that parse as the same number, with an exponent if that is shorter.
 fn push_float(out: &mut String, value: f64) {
     let _ = if value == 0.0 {
         write!(out, "0")

@@ -1,8 +1,8 @@
-//! Pods' totals in a file of the host, so that they outlive the agent. Owns the file and its format.
+//! Keeps the pods' totals in a file of the host across restarts of the agent.
 //!
-//! It is written with each sample and holds nothing that another boot could use, so it is never forced to the disk: what is written
-//! outlives a killed agent in the kernel's memory, and a machine that loses that memory has booted anew. It takes the old one's place in
-//! one step. A file of another boot is as good as none, and so is a damaged one, which is kept under another name.
+//! The file is written with each sample. It is never flushed to the disk, because it is useless after a reboot: after a
+//! crash of the agent, the kernel's memory still has the data. The new file replaces the old one atomically. A file of
+//! another boot is ignored. A damaged file is ignored, too, and kept under another name.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -17,9 +17,9 @@ use crate::state_file::{Durability, StateFile};
 const FILE: &str = "pods";
 const HEAD: &str = "mcad-agent pods 1";
 
-/// Living pods that are kept: more than any kubelet runs (110 by default, 500 on the largest nodes).
+/// How many living pods are kept: more than any kubelet runs (110 by default, 500 on the largest nodes).
 const LIVING_AT_MOST: usize = 1024;
-/// So many lines, each with a UID and six numbers of 20 digits at most, are 360 KiB.
+/// Limit of the size: this many lines, each with a UID and six numbers of at most 20 digits, are 360 KiB.
 const BYTES_AT_MOST: u64 = 512 * 1024;
 
 /// The file.
@@ -27,7 +27,7 @@ const BYTES_AT_MOST: u64 = 512 * 1024;
 pub struct KeptPods {
     file: StateFile,
     boot_id: String,
-    /// It could not be written, and that was logged.
+    /// Whether writing failed and that was logged.
     is_failing: bool,
 }
 
@@ -37,18 +37,20 @@ impl KeptPods {
         Self { file: StateFile::new(state_dir, FILE, BYTES_AT_MOST), boot_id: boot_id.to_owned(), is_failing: false }
     }
 
-    /// What an earlier agent of this boot left.
+    /// What an earlier agent of this boot wrote.
     pub fn recall(&self) -> PodTotals {
         let path = self.file.path().display();
         match self.file.read() {
             Ok(text) => match parse(&text, &self.boot_id) {
                 Ok(totals) => return totals,
-                Err(Unusable::OtherBoot) => tracing::info!(%path, "pods' totals there are of another boot"),
-                Err(Unusable::Damaged) => self.file.put_aside(&"this version of the agent did not write it so"),
+                Err(Unusable::OtherBoot) => {
+                    tracing::info!(%path, "the kept totals of pods are from another boot and are ignored");
+                }
+                Err(Unusable::Damaged) => self.file.put_aside(&"this version of the agent cannot parse it"),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == io::ErrorKind::InvalidData => self.file.put_aside(&error),
-            Err(error) => tracing::warn!(%path, %error, "pods' totals of an earlier agent can't be read"),
+            Err(error) => tracing::warn!(%path, %error, "the totals of pods that an earlier agent kept can't be read"),
         }
         PodTotals::default()
     }
@@ -58,7 +60,7 @@ impl KeptPods {
         match self.file.replace(&text(totals, &self.boot_id), Durability::ThisBoot) {
             Ok(()) => self.is_failing = false,
             Err(error) if !self.is_failing => {
-                tracing::warn!(path = %self.file.path().display(), %error, "pods' totals can't be kept for the next agent");
+                tracing::warn!(path = %self.file.path().display(), %error, "the totals of pods can't be kept for the next agent");
                 self.is_failing = true;
             }
             Err(_) => {}
@@ -66,38 +68,38 @@ impl KeptPods {
     }
 }
 
-/// A line with the boot and a sum over the rest, then a line a pod.
+/// The format: a line with the boot id and a checksum of the rest, then one line per pod.
 fn text(totals: &PodTotals, boot_id: &str) -> String {
     let mut lines = String::new();
-    // To a string nothing fails.
-    let mut line = |kind: &str, uid: &PodUid, id: u64, figures: [Option<u64>; 4], end: &str| {
+    // Writing to a String cannot fail.
+    let mut line = |kind: &str, uid: &PodUid, id: u64, values: [Option<u64>; 4], end: &str| {
         let _ = write!(lines, "{kind} {uid} {id}");
-        for figure in figures {
-            let _ = match figure {
-                Some(figure) => write!(lines, " {figure}"),
+        for value in values {
+            let _ = match value {
+                Some(value) => write!(lines, " {value}"),
                 None => write!(lines, " -"),
             };
         }
         let _ = writeln!(lines, "{end}");
     };
-    let figures = |cpu_ns, oom_kills, run_queue: Option<RunQueue>| {
+    let values = |cpu_ns, oom_kills, run_queue: Option<RunQueue>| {
         [cpu_ns, oom_kills, run_queue.map(|of| of.wait_ns), run_queue.map(|of| of.waits)]
     };
     for pod in &totals.ended {
         let end = format!(" {} {}", pod.ended_ns, u8::from(pod.watched));
-        line("ended", &pod.uid, pod.id, figures(pod.cpu_ns, pod.oom_kills, pod.run_queue), &end);
+        line("ended", &pod.uid, pod.id, values(pod.cpu_ns, pod.oom_kills, pod.run_queue), &end);
     }
     for (uid, pod) in totals.living.iter().filter(|(_, pod)| pod.seen_until_ns.is_some()).take(LIVING_AT_MOST) {
         let Some(id) = pod.id else { continue };
-        line("living", uid, id, figures(pod.cpu_ns, pod.oom_kills, pod.run_queue), "");
+        line("living", uid, id, values(pod.cpu_ns, pod.oom_kills, pod.run_queue), "");
     }
     format!("{HEAD} {boot_id} {:016x}\n{lines}", sum(&lines))
 }
 
-/// Why a file's text is of no use.
+/// Why a file's text cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unusable {
-    /// It is whole, and its figures are of another boot, or it is not known of which.
+    /// It is complete, but its values are of another boot, or of an unknown one.
     OtherBoot,
     /// It is not what this version writes.
     Damaged,
@@ -123,13 +125,13 @@ fn totals(lines: &str) -> Option<PodTotals> {
         let [kind, uid, id, cpu_ns, oom_kills, wait_ns, waits, end @ ..] = &words[..] else { return None };
         let uid = PodUid::known(uid)?;
         let id = id.parse().ok()?;
-        let figure = |word: &str| if word == "-" { Some(None) } else { word.parse().ok().map(Some) };
-        let (cpu_ns, oom_kills) = (figure(cpu_ns)?, figure(oom_kills)?);
-        let run_queue = figure(wait_ns)?.zip(figure(waits)?).map(|(wait_ns, waits)| RunQueue { wait_ns, waits });
+        let value = |word: &str| if word == "-" { Some(None) } else { word.parse().ok().map(Some) };
+        let (cpu_ns, oom_kills) = (value(cpu_ns)?, value(oom_kills)?);
+        let run_queue = value(wait_ns)?.zip(value(waits)?).map(|(wait_ns, waits)| RunQueue { wait_ns, waits });
         match (*kind, end) {
             ("living", []) => {
                 let carried = run_queue.unwrap_or_default();
-                // What is told of it before it is seen again may be in its total already.
+                // What is reported of the pod before it is seen again may be in its total already.
                 let seen_until_ns = Some(u64::MAX);
                 let pod =
                     Living { id: Some(id), cpu_ns, oom_kills, run_queue, carried, seen_until_ns, ..Living::default() };
@@ -146,7 +148,7 @@ fn totals(lines: &str) -> Option<PodTotals> {
     Some(totals)
 }
 
-/// FNV-1a: enough to tell a damaged file, whose figures might be above the truth.
+/// FNV-1a: enough to detect a damaged file, whose values might be above the true ones.
 fn sum(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -202,7 +204,7 @@ mod tests {
             let damaged = String::from_utf8(bytes).unwrap();
             assert!(parse(&damaged, "boot").is_err(), "damaged at {at}");
         }
-        // Without a boot id no one knows whose figures they are.
+        // Without a boot id it is unknown which boot the values belong to.
         assert_eq!(parse(&text(&totals(), ""), "").err(), Some(Unusable::OtherBoot));
     }
 
@@ -218,7 +220,7 @@ mod tests {
         fs::remove_file(&aside).unwrap();
         KeptPods::new(directory.path(), "other").recall();
         assert!(path.exists() && !aside.exists());
-        // A pipe would never end, and what a link leads to is nobody's business here.
+        // Reading a pipe would never end, and a link may lead to any file.
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/proc/self/environ", &path).unwrap();
         assert_eq!(kept.recall().ended.len(), 0);

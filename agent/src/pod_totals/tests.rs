@@ -1,4 +1,4 @@
-//! Tests of the rules one by one; in the last, of what holds whatever happens.
+//! Tests of the single rules; the last one checks what must always hold.
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -49,12 +49,12 @@ fn sample(cgroups: Vec<Cgroup>, removals: Option<Removals>) -> CgroupSample {
     }
 }
 
-/// A sample that was complete at this instant, after these were removed.
+/// A sample that was complete at this instant, after these cgroups were removed.
 fn watched(until_ns: u64, cgroups: Vec<Cgroup>, removed: Vec<Removed>) -> CgroupSample {
     sample(cgroups, Some(Removals { removed, read_until_ns: until_ns, ..Removals::default() }))
 }
 
-/// A pod of one container, by ids 10 and 11.
+/// A pod with one container; their ids are 10 and 11.
 fn pod(total_ns: u64, container_ns: u64) -> Vec<Cgroup> {
     vec![cgroup(10, 1, &pod_path(1), total_ns), cgroup(11, 10, &container_path(1, 1), container_ns)]
 }
@@ -81,7 +81,7 @@ fn a_pod_that_was_in_no_sample_has_what_its_cgroups_used() {
 #[test]
 fn a_pod_that_was_seen_has_what_it_used_since_on_top() {
     let mut totals = PodTotals::default();
-    // 100 of an earlier container, 40 of the one that lives.
+    // 100 of an earlier container, 40 of the living one.
     totals.take(10, &mut watched(10, pod(140, 40), vec![]));
     let gone = vec![
         removed(11, 11, &container_path(1, 1), 45),
@@ -95,7 +95,7 @@ fn a_pod_that_was_seen_has_what_it_used_since_on_top() {
 #[test]
 fn what_was_removed_before_the_sample_is_in_the_pods_total_and_not_added_again() {
     let mut totals = PodTotals::default();
-    // Removed at 9, in the sample of 10 by the pod's total, told only for the next.
+    // Removed at 9, included in the pod's total of the sample at 10, reported only for the next sample.
     totals.take(10, &mut watched(10, vec![cgroup(10, 1, &pod_path(1), 50)], vec![]));
     let gone = vec![removed(9, 11, &container_path(1, 1), 50), removed(13, 10, &pod_path(1), 0)];
     totals.take(20, &mut watched(20, vec![], gone));
@@ -119,7 +119,7 @@ fn where_nobody_watched_the_last_sample_stands_and_says_so() {
     totals.take(10, &mut sample(pod(40, 40), None));
     totals.take(20, &mut sample(vec![], None));
     assert_eq!(ended(&totals), [(10, Some(40), false)]);
-    // Removals that were dropped are as good as none.
+    // Removals that were dropped are as good as unknown.
     let mut totals = PodTotals::default();
     totals.take(10, &mut watched(10, pod(40, 40), vec![]));
     let removals = Removals { dropped: 1, read_until_ns: 20, ..Removals::default() };
@@ -135,7 +135,7 @@ fn a_pod_whose_own_removal_was_dropped_ends_two_samples_later() {
     totals.take(20, &mut watched(20, vec![], vec![removed(13, 11, &container_path(1, 1), 44)]));
     totals.take(30, &mut watched(30, vec![], vec![]));
     assert_eq!(ended(&totals), [(10, Some(44), false)]);
-    // One that was in no sample is nobody whom a cgroup's id would name.
+    // A cgroup that was in no sample has an id that identifies no pod.
     let nested = format!("{}/init.scope", container_path(2, 1));
     totals.take(40, &mut watched(40, vec![], vec![removed(33, 21, &nested, 44)]));
     totals.take(50, &mut watched(50, vec![], vec![]));
@@ -151,7 +151,7 @@ fn a_pod_that_found_no_room_in_the_sample_has_not_ended() {
         totals.take(20 + u64::from(at), &mut CgroupSample { dropped: 1, ..watched(20, vec![], vec![]) });
         assert_eq!(ended(&totals), []);
     }
-    // In the end it is taken for ended; if it was not, that is taken back.
+    // At some time it counts as ended. If it has not ended, that is taken back.
     totals.take(90, &mut CgroupSample { dropped: 1, ..watched(90, vec![], vec![]) });
     assert_eq!(ended(&totals), [(10, Some(40), false)]);
     totals.take(100, &mut watched(100, pod(60, 60), vec![]));
@@ -222,7 +222,7 @@ fn a_total_that_seems_to_fall_stands_still_and_waits_go_on_from_an_earlier_agent
     totals.take(20, &mut second);
     assert_eq!(second.cgroups[0].cpu_ns, Some(40));
     assert_eq!(second.cgroups[0].run_queue, Some(RunQueue { wait_ns: 75, waits: 2 }));
-    // The same pod under a cgroup made anew begins anew.
+    // The same pod with a newly created cgroup starts from zero.
     let mut third = watched(30, vec![cgroup(12, 1, &pod_path(1), 1)], vec![removed(25, 10, &pod_path(1), 0)]);
     third.cgroups[0].run_queue = run_queue(3);
     totals.take(30, &mut third);
@@ -232,7 +232,7 @@ fn a_total_that_seems_to_fall_stands_still_and_waits_go_on_from_an_earlier_agent
 /// What happens between samples.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A container of this pod computes.
+    /// A container of this pod uses CPU.
     Run {
         pod: usize,
         container: usize,
@@ -243,12 +243,12 @@ enum Step {
         pod: usize,
         container: usize,
     },
-    /// All its containers and the pod itself are removed; the next has another UID, or the same.
+    /// All its containers and the pod itself are removed; the next pod has another UID, or the same.
     End {
         pod: usize,
         same_uid: bool,
     },
-    /// A removal is not told.
+    /// The record of a removal is lost.
     Lose,
     Sample {
         watched: bool,
@@ -270,7 +270,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..120)
 }
 
-/// A pod as the kernel has it.
+/// A pod as the kernel sees it.
 struct Truth {
     number: u64,
     id: u64,
@@ -292,7 +292,7 @@ proptest! {
         let mut numbers = 3..;
         let mut told: Vec<Removed> = Vec::new();
         let mut dropped = 0;
-        // By the id of the pod's own cgroup.
+        // Keyed by the id of the pod's own cgroup.
         let (mut truth, mut shown): (HashMap<u64, u64>, HashMap<u64, u64>) = Default::default();
         for step in steps {
             now_ns += 1;
@@ -327,7 +327,7 @@ proptest! {
                         let containers = pod.containers.iter().flatten();
                         cgroups.extend(containers.map(|(id, used_ns)| cgroup(*id, pod.id, &container_path(pod.number, *id), *used_ns)));
                     }
-                    // Some of what was removed may be told only with the next sample.
+                    // Some removals may be reported only with the next sample.
                     let tells = match (watched, late) {
                         (false, _) => 0,
                         (true, true) => told.len() / 2,
@@ -349,7 +349,7 @@ proptest! {
                 }
                 Step::AgentRestarts => {
                     totals = kept.recall();
-                    // The new one has a ring of its own.
+                    // The new agent has a ring of its own.
                     told.clear();
                     dropped = 0;
                 }

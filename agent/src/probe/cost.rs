@@ -1,7 +1,7 @@
-//! What programs cost by the kernel's own account, for benchmarks: the time that each took and how often it ran.
+//! The cost of eBPF programs as the kernel measures it, for benchmarks: how long each ran and how often.
 //!
-//! The kernel reads its clock before and after each run, so a program that does nothing takes some 50 ns by this account. One is
-//! attached beside those that are measured, at the same place: the difference is what they cost.
+//! The kernel reads its clock before and after each run, so it reports some 50 ns even for an empty program. An empty
+//! program is attached at the same place as the measured ones; the difference is their cost.
 
 use std::{collections::HashMap, io, os::fd::OwnedFd, path::Path};
 
@@ -14,10 +14,10 @@ use mcad_wire::abi;
 
 use super::{OBJECT, ProbeError, run_queue};
 
-/// The account, kept for as long as this lives, with a program that does nothing attached to the switch of tasks.
+/// The measurement, active for as long as this value lives, with an empty program attached to the task switch.
 #[derive(Debug)]
 pub struct CostAccount {
-    /// The latest program of a name: others may run probes of their own here.
+    /// The latest program of each name: other processes may run probes with the same names.
     ids: HashMap<&'static str, u32>,
     _account: OwnedFd,
     _link: BtfTracePointLink,
@@ -26,14 +26,14 @@ pub struct CostAccount {
 /// Time and runs of one program, as totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProgramCost {
-    /// All runs together.
+    /// Total time of all runs.
     pub time_ns: u64,
-    /// How many.
+    /// Number of runs.
     pub runs: u64,
 }
 
 impl CostAccount {
-    /// Of the program that does nothing and of the run-queue's, which must be attached. Needs CAP_SYS_ADMIN.
+    /// Measures the empty program and the run-queue program, which must be attached. Needs CAP_SYS_ADMIN.
     pub fn open(btf_path: &Path) -> Result<Self, ProbeError> {
         let btf = Btf::parse_file(btf_path, aya::Endianness::default())
             .map_err(|source| ProbeError::Btf { path: btf_path.to_owned(), source })?;
@@ -51,7 +51,7 @@ impl CostAccount {
         Ok(Self { ids, _account: account, _link: link })
     }
 
-    /// What the program that does nothing cost, and the run-queue's.
+    /// The cost of the empty program and of the run-queue program.
     pub fn read(&self) -> Result<[ProgramCost; 2], ProbeError> {
         let mut costs = [abi::EMPTY_PROGRAM, abi::RUN_QUEUE_PROGRAM].map(|name| (self.ids.get(name), None));
         for program in loaded_programs().filter_map(Result::ok) {

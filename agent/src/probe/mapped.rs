@@ -1,4 +1,4 @@
-//! Array maps of the kernel's, seen through memory: reading one is no system call.
+//! Array maps of the kernel, mapped into memory: reading them takes no system call.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::ProbeError;
 
-/// An array map of the kernel's, seen through memory.
+/// An array map of the kernel, mapped into memory.
 #[derive(Debug)]
 pub(super) struct Mapped<T> {
     memory: MmapRaw,
@@ -24,7 +24,7 @@ impl<T: Copy> Mapped<T> {
         Self::map(probes, name, entries, MmapOptions::map_raw_read_only)
     }
 
-    /// As [`Self::of`], to be written as well.
+    /// Like [`Self::of`], but also writable.
     pub(super) fn writable(probes: &Ebpf, name: &'static str, entries: u32) -> Result<Self, ProbeError> {
         Self::map(probes, name, entries, MmapOptions::map_raw)
     }
@@ -38,7 +38,8 @@ impl<T: Copy> Mapped<T> {
         let missing = ProbeError::Missing { kind: "array map", name };
         let Some(Map::Array(map)) = probes.map(name) else { return Err(missing) };
         let entries = entries as usize;
-        // The kernel keeps entries of a mappable array at multiples of 8 bytes, which all our types are.
+        // The kernel places the entries of a mappable array at multiples of 8 bytes, and the size of all our types is
+        // one.
         const { assert!(size_of::<T>().is_multiple_of(8)) };
         let memory = map_memory(MmapOptions::new().len(entries * size_of::<T>()), map.fd().as_fd().as_raw_fd())
             .map_err(|source| ProbeError::Map { name, source })?;
@@ -52,22 +53,23 @@ impl<T: Copy> Mapped<T> {
     /// A copy of the entry, which must be in range.
     pub(super) fn get(&self, index: usize) -> T {
         assert!(index < self.entries, "entry {index} of {}", self.entries);
-        // SAFETY: in range of the mapping, aligned to the page plus a multiple of 8, and every bit pattern is a T (abi.rs).
-        // Volatile: the kernel writes this memory.
+        // SAFETY: in range of the mapping, aligned to the page plus a multiple of 8, and every bit pattern is a valid T
+        // (abi.rs). Volatile, because the kernel writes this memory.
         unsafe { self.memory.as_ptr().cast::<T>().add(index).read_volatile() }
     }
 
-    /// The entry in place, which must be in range.
+    /// A reference to the entry, which must be in range.
     ///
     /// # Safety
-    /// Nothing may write it while it is borrowed.
+    ///
+    /// Nothing may write the entry while it is borrowed.
     pub(super) unsafe fn entry(&self, index: usize) -> &T {
         assert!(index < self.entries, "entry {index} of {}", self.entries);
-        // SAFETY: as in `get`, and the caller's promise.
+        // SAFETY: as in `get`, and the caller guarantees that nothing writes it.
         unsafe { &*self.memory.as_ptr().cast::<T>().add(index) }
     }
 
-    /// A pointer to the entry, which must be in range, for writing where the map is writable.
+    /// A pointer to the entry, which must be in range, for writing if the map is writable.
     pub(super) fn pointer(&self, index: usize) -> *mut T {
         assert!(index < self.entries, "entry {index} of {}", self.entries);
         self.memory.as_mut_ptr().cast::<T>().wrapping_add(index)

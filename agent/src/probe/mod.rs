@@ -1,6 +1,6 @@
-//! Loads the kernel half and attaches it: the only file, with `source/bpf`, that knows aya.
+//! Loads the eBPF programs and attaches them. Besides `source/bpf`, this is the only file that uses aya.
 //!
-//! What is left when loading is done are file descriptors and mapped memory; aya's own state is dropped.
+//! After loading, only file descriptors and mapped memory remain; aya's own state is dropped.
 
 mod cost;
 mod mapped;
@@ -28,77 +28,78 @@ use crate::{
     offsets,
 };
 
-/// The kernel half, put here by the build script; empty in a build without an eBPF toolchain.
+/// The eBPF object, embedded by the build script. Empty in a build without an eBPF toolchain.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes.o"));
 
-/// Cgroups that one walk can hold. A node of 250 pods has about 1,000; 4 MiB of map memory are spent on being sure.
+/// How many cgroups one walk can hold. A node with 250 pods has about 1,000; the maps take 4 MiB to be on the safe
+/// side.
 pub const MAX_CGROUPS: u32 = 8192;
 
-/// Why the kernel half is not running.
+/// Why the eBPF programs are not running.
 #[derive(Debug, Error)]
 pub enum ProbeError {
-    /// The kernel's BTF is missing something.
-    #[error("find the kernel's structures")]
+    /// The kernel's BTF lacks something.
+    #[error("cannot find the kernel's structures")]
     Offsets(#[source] TypesError),
-    /// aya could not read it.
-    #[error("read the kernel's BTF at {}", path.display())]
+    /// aya could not read the BTF.
+    #[error("cannot read the kernel's BTF at {}", path.display())]
     Btf {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What aya found wrong.
+        /// The error of aya.
         #[source]
         source: aya::BtfError,
     },
-    /// aya could not make the maps or place the globals.
-    #[error("load the probes' maps")]
+    /// aya could not create the maps or set the globals.
+    #[error("cannot create the probes' maps")]
     Load(#[source] aya::EbpfError),
     /// The object is not the one that this agent was written for.
-    #[error("find the {kind} `{name}` in the probes' object")]
+    #[error("cannot find the {kind} `{name}` in the probes' object")]
     Missing {
-        /// What was looked for.
+        /// Kind of the missing item.
         kind: &'static str,
-        /// By which name.
+        /// Name of the missing item.
         name: &'static str,
     },
-    /// The kernel's verifier refused it, or the kernel has no room.
-    #[error("load the program `{name}`")]
+    /// The kernel's verifier rejected it, or the kernel lacks memory.
+    #[error("cannot load the program `{name}`")]
     Program {
-        /// Which.
+        /// Name of the program.
         name: &'static str,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         source: aya::programs::ProgramError,
     },
-    /// A map of the kernel's could not be mapped.
-    #[error("map the kernel's map `{name}` into memory")]
+    /// A map could not be mapped into memory.
+    #[error("cannot map `{name}` into memory")]
     Map {
-        /// Which.
+        /// Name of the map.
         name: &'static str,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
     /// The cgroup tree could not be opened.
-    #[error("open the cgroup tree at {}", path.display())]
+    #[error("cannot open the cgroup tree at {}", path.display())]
     Tree {
         /// Where it is mounted.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
-    /// The kernel refused the link.
-    #[error("attach the cgroup iterator")]
+    /// The kernel rejected the link.
+    #[error("cannot attach the cgroup iterator")]
     Attach(#[source] io::Error),
-    /// The kernel keeps no account of programs, or not of ours.
-    #[error("read what programs cost")]
+    /// The kernel does not measure programs, or not ours.
+    #[error("cannot read the cost of the programs")]
     Account(#[source] io::Error),
-    /// The kernel refused the program at its tracepoint.
-    #[error("attach the program `{name}`")]
+    /// The kernel rejected the program at its tracepoint.
+    #[error("cannot attach the program `{name}`")]
     AttachProgram {
-        /// Which.
+        /// Name of the program.
         name: &'static str,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         source: aya::programs::ProgramError,
     },
@@ -109,43 +110,43 @@ pub fn built_in() -> bool {
     !OBJECT.is_empty()
 }
 
-/// Whether waits for a processor are added up: `--run-queue`.
+/// Whether run-queue wait is measured: `--run-queue`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum RunQueueChoice {
-    /// Where the kernel allows it.
+    /// Yes, if the kernel allows it.
     #[default]
     On,
-    /// No program at the switch of tasks.
+    /// No; no program runs at task switches.
     Off,
-    /// They are, and there is room for one set of cgroups on each processor: to see what becomes of those that find no place.
+    /// Yes, with room for only one set of cgroups per CPU, to test what happens to cgroups that do not fit.
     #[cfg(test)]
     #[value(skip)]
     Crowded,
 }
 
-/// What of the kernel half runs.
+/// The running eBPF programs.
 #[derive(Debug)]
 pub struct Probes {
-    /// The walk over the cgroups.
+    /// The cgroup walk.
     pub walk: CgroupWalk,
-    /// Waits for a processor; None where they were not asked for, or this kernel has no place for the program.
+    /// Run-queue wait. `None` if it is switched off, or this kernel cannot attach the program.
     pub run_queue: Option<RunQueueProbe>,
-    /// Cgroups that were removed; None where this kernel has no place for the program.
+    /// Removed cgroups. `None` if this kernel cannot attach the program.
     pub removed: Option<RemovedProbe>,
 }
 
 impl Probes {
-    /// Loads the kernel half with room for `capacity` cgroups and attaches its walk to the tree mounted at `tree`.
+    /// Loads the eBPF programs with room for `capacity` cgroups and attaches the walk to the tree mounted at `tree`.
     pub fn attach(btf_path: &Path, tree: &Path, capacity: u32, run_queue: RunQueueChoice) -> Result<Self, ProbeError> {
         let types = KernelTypes::open(btf_path).map_err(ProbeError::Offsets)?;
         let found = offsets::find(&types).map_err(ProbeError::Offsets)?;
         for why in &found.missing {
-            tracing::info!(error = %why, "some figures of cgroups are read from files");
+            tracing::info!(error = %why, "some values of cgroups are read from files");
         }
         let run_queue = run_queue_plan(&types, run_queue);
         let removed = removed_plan(&types);
         drop(types);
-        // Parsed once (13 MiB while it lasts) and lent to the loader, which would otherwise parse a copy of its own.
+        // Parsed once (13 MiB while it lives) and lent to the loader, which would otherwise parse a copy of its own.
         let btf = Btf::parse_file(btf_path, aya::Endianness::default())
             .map_err(|source| ProbeError::Btf { path: btf_path.to_owned(), source })?;
         let (offsets, run_queue_offsets) =
@@ -171,7 +172,7 @@ impl Probes {
             Ok(probe) => Some(probe),
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::from(error));
-                tracing::warn!(error, "waits for a processor are not measured");
+                tracing::warn!(error, "run-queue wait is not measured");
                 None
             }
         });
@@ -179,7 +180,7 @@ impl Probes {
             Ok(probe) => Some(probe),
             Err(error) => {
                 let error = format!("{:#}", anyhow::Error::from(error));
-                tracing::warn!(error, "what pods use between the last sample and their end is not measured");
+                tracing::warn!(error, "the usage of pods between their last sample and their end is not measured");
                 None
             }
         });
@@ -196,7 +197,7 @@ fn run_queue_plan(types: &KernelTypes, choice: RunQueueChoice) -> Option<RunQueu
         .and_then(|cpus| RunQueuePlan::new(types, cpus as u32).map_err(|why| why.to_string()));
     #[cfg(test)]
     let plan = plan.map(|plan| if choice == RunQueueChoice::Crowded { plan.crowded() } else { plan });
-    plan.inspect_err(|error| tracing::warn!(error, "waits for a processor are not measured")).ok()
+    plan.inspect_err(|error| tracing::warn!(error, "run-queue wait is not measured")).ok()
 }
 
 fn removed_plan(types: &KernelTypes) -> Option<RemovedPlan> {
@@ -204,12 +205,12 @@ fn removed_plan(types: &KernelTypes) -> Option<RemovedPlan> {
         .map_err(|(what, source)| format!("{what}: {source}"))
         .and_then(|cpus| RemovedPlan::new(types, cpus as u32).map_err(|why| why.to_string()));
     plan.inspect_err(|error| {
-        tracing::warn!(error, "what pods use between the last sample and their end is not measured");
+        tracing::warn!(error, "the usage of pods between their last sample and their end is not measured");
     })
     .ok()
 }
 
-/// Offsets, as bytes that replace a global's.
+/// Offsets, as bytes that replace the value of a global.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 struct Plain<T>(T);

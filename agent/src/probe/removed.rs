@@ -1,4 +1,5 @@
-//! The program at the removal of cgroups, and its ring. What its records come to for pods is [`crate::pod_totals`]'s.
+//! The program that runs when cgroups are removed, and its ring buffer. [`crate::pod_totals`] computes the totals of
+//! pods from its records.
 
 use std::{fmt, mem::offset_of};
 
@@ -15,34 +16,39 @@ use crate::{
     sample::{Removals, Removed},
 };
 
-/// Some 4,000 containers' worth, as kubelet and the runtimes name them: 400 a second over the default interval. A power of two
-/// and of pages.
+/// Enough for some 4,000 containers with the path lengths of kubelet and the runtimes: 400 a second at the default
+/// interval. The size must be a power of two and a multiple of pages.
 pub(super) const RING_BYTES: u32 = 1 << 20;
 
-/// While walks fail nobody takes what is gathered; then the ring fills up, and counts what it drops.
+/// Limit of gathered records while walks fail and nothing takes them. After that the ring fills up, and the program
+/// counts what it drops.
 const GATHERED_AT_MOST: usize = 8192;
 
 /// The record without its path.
 const HEAD_BYTES: usize = size_of::<CgroupRemoved>() - abi::PATH_BYTES;
 
-/// What the program needs to be loaded.
+/// What the program needs when it is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct RemovedPlan {
     pub(super) offsets: RemovedOffsets,
 }
 
 impl RemovedPlan {
-    /// For this kernel and so many possible processors. An error where the kernel keeps CPU time of cgroups in another way.
+    /// The plan for this kernel with this many possible CPUs. An error if the kernel keeps the CPU time of cgroups in
+    /// another way.
     pub fn new(types: &KernelTypes, cpus: u32) -> Result<Self, TypesError> {
         let of_processor = "bstat.cputime.sum_exec_runtime";
-        // Until 6.15 both kinds of figures stood in one structure.
+        // Until 6.15, one structure held both kinds of values.
         let (cgroup_rstat, rstat_cpu_ns) = match types.pointer("cgroup", "rstat_base_cpu") {
             Ok(pointer) => (pointer, types.offset("cgroup_rstat_base_cpu", of_processor)?),
             Err(_) => (types.pointer("cgroup", "rstat_cpu")?, types.offset("cgroup_rstat_cpu", of_processor)?),
         };
         let array_pointers = types.offset("bpf_array", "pptrs")?;
         if array_pointers as usize + size_of::<u64>() > ARRAY_HEAD_BYTES {
-            return Err(TypesError::Unexpected { structure: "bpf_array", difference: "it is larger than is read" });
+            return Err(TypesError::Unexpected {
+                structure: "bpf_array",
+                difference: "its member `pptrs` lies beyond the bytes that are read",
+            });
         }
         Ok(Self {
             offsets: RemovedOffsets {
@@ -60,7 +66,7 @@ impl RemovedPlan {
 /// The attached program.
 pub struct RemovedProbe {
     ring: RingBuf<MapData>,
-    /// Out of the ring, and not yet taken.
+    /// Records read from the ring and not yet taken.
     gathered: Vec<Removed>,
     counts: Mapped<RemovedCounts>,
     /// Detaches the program when dropped.
@@ -90,7 +96,7 @@ impl RemovedProbe {
         Ok(Self { ring, gathered: Vec::new(), counts, _link: link })
     }
 
-    /// Empties the ring. What is gathered stays until it is taken, also when the walk that it was gathered for fails.
+    /// Empties the ring. The gathered records stay until they are taken, even if the walk that follows fails.
     pub fn gather(&mut self) {
         while self.gathered.len() < GATHERED_AT_MOST
             && let Some(record) = self.ring.next()
@@ -99,14 +105,14 @@ impl RemovedProbe {
         }
     }
 
-    /// What was gathered, for a sample that is complete at this instant.
+    /// Takes the gathered records for a sample that is complete at this instant.
     pub fn take(&mut self, read_until_ns: u64) -> Removals {
         let RemovedCounts { seen, told, dropped } = self.counts.get(0);
         Removals { removed: std::mem::take(&mut self.gathered), read_until_ns, seen, told, dropped }
     }
 }
 
-/// A record as the ring holds it: cut after its path. None for what no program of ours writes.
+/// Decodes a record of the ring, which is cut off after its path. `None` if it was not written by our program.
 fn decode(bytes: &[u8]) -> Option<Removed> {
     let (head, path) = bytes.split_at_checked(HEAD_BYTES)?;
     let word = |at: usize| Some(u64::from_ne_bytes(head.get(at..at + 8)?.try_into().ok()?));
@@ -124,8 +130,8 @@ fn decode(bytes: &[u8]) -> Option<Removed> {
     })
 }
 
-/// The path as text. Of one that was too long for the kernel, the components that came whole and one that stands for the rest, so that
-/// it is not taken for the path of something higher up.
+/// The path as text. If the path was too long for the kernel: the complete components and one that replaces the rest,
+/// so that it is not confused with the path of an ancestor.
 fn whole(path: &[u8]) -> String {
     let text = path.strip_suffix(&[0]).unwrap_or(path);
     // The kernel and the program each leave out one byte for the NUL.

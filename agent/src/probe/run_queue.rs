@@ -1,4 +1,5 @@
-//! The program at the switch of tasks, and its maps. What its figures mean for cgroups is [`crate::run_queue`]'s.
+//! The program that runs at each task switch, and its maps. [`crate::run_queue`] computes the totals of cgroups from
+//! its values.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,12 +18,12 @@ use crate::{
     sample::RunQueue,
 };
 
-/// Map memory for waits by cgroup, at most: a machine of 256 processors then has room for 1,024 cgroups on each.
+/// Limit of map memory for waits per cgroup: with it, a machine with 256 CPUs has room for 1,024 cgroups on each.
 const MAX_MAP_BYTES: usize = 8 << 20;
-/// Cgroups on one processor that are surely enough: no walk holds more than twice as many.
+/// Limit of sets per CPU: no walk holds more than twice as many cgroups.
 const MAX_SETS: u32 = 512;
 
-/// What the program needs to be loaded.
+/// What the program needs when it is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct RunQueuePlan {
     pub(super) offsets: RunQueueOffsets,
@@ -30,7 +31,8 @@ pub struct RunQueuePlan {
 }
 
 impl RunQueuePlan {
-    /// For this kernel and so many possible processors. An error where the kernel keeps no waits of tasks.
+    /// The plan for this kernel with this many possible CPUs. An error if the kernel does not account the waits of
+    /// tasks.
     pub fn new(types: &KernelTypes, cpus: u32) -> Result<Self, TypesError> {
         let offsets = RunQueueOffsets {
             task_pid: types.sized("task_struct", "pid", 4)?,
@@ -45,19 +47,19 @@ impl RunQueuePlan {
         Ok(Self { offsets, cpus })
     }
 
-    /// The same with one set for each processor.
+    /// The same plan with one set per CPU.
     #[cfg(test)]
     pub(super) fn crowded(self) -> Self {
         Self { offsets: RunQueueOffsets { sets: 1, ..self.offsets }, ..self }
     }
 
-    /// Entries of the maps of processors, sets and tasks.
+    /// Entries of the maps of CPUs, sets and tasks.
     pub(super) fn map_entries(self) -> [u32; 3] {
         [self.cpus, self.cpus * self.offsets.sets, abi::RUN_QUEUE_TASKS]
     }
 }
 
-/// Sets for each processor: a power of two, as many as there is memory for.
+/// Sets per CPU: a power of two, as many as fit into the memory limit.
 fn sets(cpus: u32) -> u32 {
     let fit = MAX_MAP_BYTES / size_of::<RunQueueSet>() / cpus.max(1) as usize;
     let largest = 1 << fit.max(1).ilog2();
@@ -70,13 +72,13 @@ pub struct RunQueueProbe {
     cpus: Mapped<RunQueueCpu>,
     sets: Mapped<RunQueueSet>,
     run: Mapped<u64>,
-    /// The latest run; the program is paused where it is not in its map.
+    /// The number of the latest run. The program is paused if its map holds another number.
     latest_run: u64,
     /// Detaches the program when dropped.
     _link: BtfTracePointLink,
 }
 
-/// Loads a program and attaches it to the switch of tasks.
+/// Loads a program and attaches it to the task switch.
 pub(super) fn at_switch(probes: &mut Ebpf, btf: &Btf, name: &'static str) -> Result<BtfTracePointLink, ProbeError> {
     let in_program = |source| ProbeError::Program { name, source };
     let at_tracepoint = |source| ProbeError::AttachProgram { name, source };
@@ -87,10 +89,10 @@ pub(super) fn at_switch(probes: &mut Ebpf, btf: &Btf, name: &'static str) -> Res
     program.take_link(link).map_err(at_tracepoint)
 }
 
-/// What the maps hold at one instant.
+/// The contents of the maps at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunQueueReading {
-    /// All processors added up; `run`, `pid` and `run_delay_ns` mean nothing.
+    /// The sum over all CPUs; `run`, `pid` and `run_delay_ns` have no meaning here.
     pub all: RunQueueCpu,
     /// Waits by cgroup id.
     pub cgroups: HashMap<u64, RunQueue>,
@@ -111,11 +113,11 @@ impl RunQueueProbe {
         Ok(probe)
     }
 
-    /// Reads all maps. Figures of one cgroup that is running right now may be a wait apart.
+    /// Reads all maps. The values of a cgroup that is running right now may differ by one wait.
     pub fn read(&self) -> RunQueueReading {
         let mut reading = RunQueueReading::default();
         for index in 0..self.cpus.len() {
-            add_processor(&mut reading.all, &self.cpus.get(index));
+            add_cpu(&mut reading.all, &self.cpus.get(index));
         }
         for index in 0..self.sets.len() {
             for place in self.taken(index).into_iter().flatten() {
@@ -127,7 +129,7 @@ impl RunQueueProbe {
         reading
     }
 
-    /// Gives the places of ended cgroups to others.
+    /// Frees the places of ended cgroups.
     pub fn free(&mut self, ended: &HashSet<u64>) {
         if ended.is_empty() {
             return;
@@ -136,54 +138,56 @@ impl RunQueueProbe {
             for (way, place) in self.taken(index).into_iter().enumerate() {
                 if place.is_some_and(|place| ended.contains(&place.id)) {
                     let set = self.sets.pointer(index).cast::<RunQueuePlace>();
-                    // SAFETY: in range of a writable mapping; the kernel reads this word whole. Nothing of an ended cgroup runs, so the
-                    // program does not add to this place, and who takes it begins it anew.
+                    // SAFETY: in range of a writable mapping; the kernel reads this word as a whole. No task of an
+                    // ended cgroup runs, so the program does not add to this place, and a cgroup that takes it resets
+                    // it first.
                     unsafe { (&raw mut (*set.add(way)).serial).write_volatile(0) };
                 }
             }
         }
     }
 
-    /// The places of a set that are taken.
+    /// The places of a set that are in use.
     fn taken(&self, index: usize) -> [Option<RunQueuePlace>; RUN_QUEUE_WAYS] {
         let set = self.sets.pointer(index).cast_const().cast::<RunQueuePlace>();
         std::array::from_fn(|way| {
-            // SAFETY: in range of the mapping, aligned, and any bit pattern is a place (abi.rs). Volatile: the kernel writes it.
+            // SAFETY: in range of the mapping, aligned, and any bit pattern is a place (abi.rs). Volatile, because the
+            // kernel writes it.
             let serial = unsafe { (&raw const (*set.add(way)).serial).read_volatile() };
             if serial == 0 {
                 return None;
             }
-            // The rest was written before the number, so it is read after it.
+            // The serial number is written last, so the other fields are read after it.
             fence(Ordering::Acquire);
             // SAFETY: as above.
             Some(unsafe { set.add(way).read_volatile() })
         })
     }
 
-    /// Processors that this machine may have.
-    pub fn processors(&self) -> u32 {
+    /// How many CPUs this machine can have.
+    pub fn cpus(&self) -> u32 {
         self.cpus.len() as u32
     }
 
-    /// From now on the program only returns.
+    /// Pauses the program: from now on it only returns.
     pub fn pause(&mut self) {
         self.set_run(0);
     }
 
-    /// The program adds up again. What happened meanwhile is not made up for.
+    /// Resumes the program. Waits during the pause are lost.
     pub fn resume(&mut self) {
         self.latest_run += 1;
         self.set_run(self.latest_run);
     }
 
     fn set_run(&mut self, run: u64) {
-        // SAFETY: the one entry of a writable mapping; the kernel reads this word whole.
+        // SAFETY: the only entry of a writable mapping; the kernel reads this word as a whole.
         unsafe { self.run.pointer(0).write_volatile(run) };
         fence(Ordering::Release);
     }
 }
 
-fn add_processor(all: &mut RunQueueCpu, cpu: &RunQueueCpu) {
+fn add_cpu(all: &mut RunQueueCpu, cpu: &RunQueueCpu) {
     all.switches += cpu.switches;
     all.mismatches += cpu.mismatches;
     all.unknown += cpu.unknown;

@@ -1,4 +1,4 @@
-//! The `bpf` commands of the cgroup iterator that aya has no call for.
+//! The `bpf` commands of the cgroup iterator that aya has no function for.
 
 use std::{
     io,
@@ -6,8 +6,8 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-/// `enum bpf_cmd`, `enum bpf_attach_type` and `enum bpf_cgroup_iter_order` of `include/uapi/linux/bpf.h`. aya 0.14 attaches
-/// iterators without the link information that the cgroup iterator demands.
+/// `enum bpf_cmd`, `enum bpf_attach_type` and `enum bpf_cgroup_iter_order` of `include/uapi/linux/bpf.h`. aya 0.14
+/// attaches iterators without the link information that the cgroup iterator requires.
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
 const BPF_TRACE_ITER: u32 = 28;
@@ -22,7 +22,7 @@ struct LinkCreate {
     flags: u32,
     iter_info: u64,
     iter_info_len: u32,
-    /// To a multiple of 8; the kernel wants it 0.
+    /// Padding to a multiple of 8; the kernel requires 0.
     padding: u32,
 }
 
@@ -61,14 +61,14 @@ pub(super) fn create_iterator(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     bpf(BPF_ITER_CREATE, &IterCreate { link_fd: link.as_raw_fd(), flags: 0 })
 }
 
-/// A `bpf` command that answers with a new file descriptor.
+/// A `bpf` command that returns a new file descriptor.
 fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the kernel reads `size_of::<T>()` bytes, which are there and initialised, and what they point to, which the
-    // callers keep alive.
+    // SAFETY: the kernel reads `size_of::<T>()` bytes, which exist and are initialised, and what they point to, which
+    // the callers keep alive.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attributes, size_of::<T>()) };
     if answer < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a descriptor that the kernel just made and nobody else owns.
+    // SAFETY: the kernel just created this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(answer as i32) })
 }

@@ -1,4 +1,4 @@
-//! The cgroup iterator: one walk of the kernel's over the tree, and the records that it wrote.
+//! The cgroup iterator: one walk of the kernel over the cgroup tree, and the records that it writes.
 
 use std::{
     fs::File,
@@ -23,20 +23,20 @@ use crate::offsets::{Flush, Found};
 #[derive(Debug, Error)]
 pub enum WalkError {
     /// The iterator could not be opened.
-    #[error("open the cgroup iterator")]
+    #[error("cannot open the cgroup iterator")]
     Open(#[source] io::Error),
-    /// The kernel ended the read with an error.
-    #[error("walk the cgroups")]
+    /// The kernel returned an error when the iterator was read.
+    #[error("cannot walk the cgroups")]
     Walk(#[source] io::Error),
-    /// It came back before the last cgroup.
-    #[error("the walk of session {session} ended before the last cgroup")]
+    /// The walk ended before the last cgroup.
+    #[error("walk {session} ended before the last cgroup")]
     Unfinished {
         /// The kernel's number of the walk.
         session: u64,
     },
 }
 
-/// The attached cgroup iterator: each walk fills the mapped records anew.
+/// The attached cgroup iterator: each walk overwrites the mapped records.
 #[derive(Debug)]
 pub struct CgroupWalk {
     link: OwnedFd,
@@ -48,7 +48,7 @@ pub struct CgroupWalk {
 }
 
 impl CgroupWalk {
-    /// Attaches the loaded program to the tree mounted at `tree`, its maps having room for `capacity` cgroups.
+    /// Attaches the loaded program to the tree mounted at `tree`. Its maps have room for `capacity` cgroups.
     pub(super) fn attach(
         probes: &mut Ebpf,
         btf: &Btf,
@@ -75,22 +75,22 @@ impl CgroupWalk {
         })
     }
 
-    /// The groups of figures ([`mcad_wire::abi::group`]) that a walk can read on this kernel.
+    /// The groups of values ([`mcad_wire::abi::group`]) that a walk can read on this kernel.
     pub fn groups(&self) -> u32 {
         self.groups
     }
 
-    /// What has to be read before a walk, so that its totals are fresh.
+    /// What has to be read before a walk to bring its totals up to date.
     pub fn flush(&self) -> Flush {
         self.flush
     }
 
-    /// Walks the tree once. The walk runs inside one `read`, with the tree standing still.
+    /// Walks the tree once. The walk is a single `read`, during which the tree does not change.
     pub fn walk(&mut self) -> Result<Walked<'_>, WalkError> {
         let mut iterator = File::from(create_iterator(self.link.as_fd()).map_err(WalkError::Open)?);
         // The program writes no output, so this reads 0 bytes.
         iterator.read(&mut [0; 8]).map_err(WalkError::Walk)?;
-        // The kernel wrote the maps before `read` returned; the compiler must not look earlier.
+        // The kernel wrote the maps before `read` returned; the compiler must not read them earlier.
         fence(Ordering::Acquire);
         let state = self.state.get(0);
         if state.finished_session != state.session {
@@ -100,7 +100,7 @@ impl CgroupWalk {
     }
 }
 
-/// One finished walk. It borrows the maps, so no later walk can write over it.
+/// One finished walk. It borrows the maps, so no later walk can overwrite it.
 #[derive(Debug)]
 pub struct Walked<'a> {
     walk: &'a CgroupWalk,
@@ -108,29 +108,29 @@ pub struct Walked<'a> {
 }
 
 impl Walked<'_> {
-    /// Cgroups that found no room.
+    /// Number of cgroups that did not fit into the maps.
     pub fn dropped(&self) -> u32 {
         self.state.dropped
     }
 
-    /// The groups of figures ([`mcad_wire::abi::group`]) that a walk can read on this kernel.
+    /// The groups of values ([`mcad_wire::abi::group`]) that a walk can read on this kernel.
     pub fn groups(&self) -> u32 {
         self.walk.groups
     }
 
-    /// The records, parents before children, each with its place for [`Self::name`].
+    /// The records, parents before children, each with its index for [`Self::name`].
     pub fn records(&self) -> impl Iterator<Item = (usize, &CgroupRecord)> {
         let written = (self.state.written as usize).min(self.walk.records.len());
-        // SAFETY: only a walk writes records, and the next one needs the `CgroupWalk` that is borrowed here.
+        // SAFETY: only a walk writes records, and a walk needs the `CgroupWalk` that is borrowed here.
         (0..written).map(|index| (index, unsafe { self.walk.records.entry(index) }))
     }
 
-    /// The name at a place, if it is that of the cgroup `id`.
+    /// The name at an index, if it is that of the cgroup `id`.
     pub fn name(&self, index: usize, id: u64) -> Option<String> {
         // SAFETY: as in `records`.
         let name = unsafe { self.walk.names.entry(index) };
         let end = name.bytes.iter().position(|byte| *byte == 0)?;
-        // Cgroup names are bytes; what is not UTF-8 is shown with replacement marks, and ids tell the cgroups apart.
+        // Cgroup names are bytes. Bytes that are not UTF-8 are replaced; ids identify the cgroups.
         (name.id == id).then(|| String::from_utf8_lossy(&name.bytes[..end]).into_owned())
     }
 }

@@ -1,8 +1,8 @@
-//! What kubelet handed out, as the report has it.
+//! Converts what kubelet assigned for the report.
 
 use mcad_wire::report;
 
-use crate::sample::assignment::{Assignment, AssignmentSample, DeviceIds};
+use crate::sample::assignment::{Assignment, AssignmentSample, DeviceIds, HeldBy};
 
 pub(super) fn assignments(sample: &AssignmentSample) -> report::Assignments {
     report::Assignments {
@@ -12,13 +12,25 @@ pub(super) fn assignments(sample: &AssignmentSample) -> report::Assignments {
 }
 
 fn assigned(assignment: &Assignment) -> report::Assignment {
-    report::Assignment {
+    let of_container = report::Assignment {
         namespace: assignment.holder.namespace.clone(),
         pod: assignment.holder.pod.clone(),
         container: assignment.holder.container.clone(),
-        resource: assignment.holder.resource.clone(),
         device_ids: assignment.device_ids.clone(),
         held_ns: Some(assignment.held_ns),
+        ..report::Assignment::default()
+    };
+    match &assignment.holder.by {
+        HeldBy::Resource(resource) => report::Assignment { resource: resource.clone(), ..of_container },
+        HeldBy::Claim(claimed) => report::Assignment {
+            claim_namespace: claimed.claim_namespace.clone(),
+            claim: claimed.claim.clone(),
+            driver: claimed.driver.clone(),
+            pool: claimed.pool.clone(),
+            device: claimed.device.clone(),
+            share_id: claimed.share_id.clone(),
+            ..of_container
+        },
     }
 }
 

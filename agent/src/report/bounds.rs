@@ -1,7 +1,9 @@
-//! What an aggregator takes of one report. A part that it would refuse is left out, with the reason, so that the rest arrives. Pure.
+//! Checks a report against the bounds of the aggregator. A part that the aggregator would reject is left out, with the
+//! reason, so that the rest arrives. Pure.
 //!
-//! The bounds are the aggregator's (`aggregator/src/receive.rs`, docs/report.md). What a library of the driver or a kubelet makes up must
-//! not silence its node. Only a whole part is left out: GPUs without the one that has another's UUID would be one too few.
+//! The bounds are those of the aggregator (`aggregator/src/receive.rs`, docs/report.md). Invalid data of a driver's
+//! library or of kubelet must not silence the node. Only a whole part is left out: without the one GPU that has the
+//! UUID of another, the number of GPUs would be wrong.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +12,11 @@ use prost::Message as _;
 
 use crate::sample::{CgroupSource, Failure, Reason, SourceName};
 
-/// The whole report on the wire.
+/// Size of the whole report on the wire.
 const BYTES_AT_MOST: usize = 1024 * 1024;
 const CGROUPS_AT_MOST: usize = 10_000;
 const ENDED_PODS_AT_MOST: usize = 1_024;
-/// GPUs and MIG instances, lost ones included.
+/// GPUs and MIG instances, including lost ones.
 const DEVICES_AT_MOST: usize = 512;
 const ASSIGNMENTS_AT_MOST: usize = 4_096;
 /// Ids and names.
@@ -25,7 +27,7 @@ const MEMORY_BYTES_AT_MOST: u64 = 1 << 49;
 /// What is wrong with a part.
 type Fault = (Reason, String);
 
-/// Leaves out what no aggregator would take, and returns what that was.
+/// Removes the parts that the aggregator would reject, and returns why.
 pub(super) fn enforce(report: &mut Report, cgroups_by: Option<CgroupSource>) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut leave_out = |report: &mut Report, part: Part, (reason, detail): Fault| {
@@ -38,18 +40,29 @@ pub(super) fn enforce(report: &mut Report, cgroups_by: Option<CgroupSource>) -> 
             leave_out(report, part, fault);
         }
     }
+    if report.encoded_len() > BYTES_AT_MOST {
+        forget_ended(report);
+    }
     while report.encoded_len() > BYTES_AT_MOST {
         let Some(largest) = Part::ALL.into_iter().max_by_key(|part| part.bytes(report)) else { break };
         let bytes = largest.bytes(report);
         if bytes == 0 {
             break;
         }
-        leave_out(report, largest, (Reason::TooLarge, format!("it takes {bytes} bytes of the report")));
+        leave_out(report, largest, (Reason::TooLarge, format!("it has {bytes} bytes")));
     }
     failures
 }
 
-/// What a report can do without.
+/// Removes what containers without processes used of GPUs: it matters less than the GPUs.
+fn forget_ended(report: &mut Report) {
+    for gpu in report.gpus.iter_mut().flat_map(|gpus| &mut gpus.devices) {
+        let instances = gpu.mig_instances.iter_mut().map(|instance| &mut instance.uses);
+        instances.chain([&mut gpu.uses]).for_each(|uses| uses.retain(|used| used.processes > 0));
+    }
+}
+
+/// The parts that a report can be sent without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Cgroups,
@@ -104,14 +117,14 @@ impl Part {
 fn cgroups(cgroups: &Cgroups) -> Option<Fault> {
     let (listed, ended) = (cgroups.cgroups.len(), cgroups.ended_pods.len());
     (listed > CGROUPS_AT_MOST || ended > ENDED_PODS_AT_MOST)
-        .then(|| (Reason::TooLarge, format!("{listed} cgroups and {ended} ended pods")))
+        .then(|| (Reason::TooLarge, format!("it has {listed} cgroups and {ended} ended pods")))
 }
 
 fn gpus(gpus: &Gpus) -> Option<Fault> {
     let instances = gpus.devices.iter().flat_map(|gpu| &gpu.mig_instances);
     let count = gpus.devices.len() + instances.clone().count() + gpus.lost_bus_ids.len();
     if count > DEVICES_AT_MOST {
-        return Some((Reason::TooLarge, format!("{count} devices, and no node has more than {DEVICES_AT_MOST}")));
+        return Some((Reason::TooLarge, format!("it has {count} devices; the limit is {DEVICES_AT_MOST}")));
     }
     let names = gpus.devices.iter().flat_map(|gpu| [&gpu.uuid, &gpu.model, &gpu.bus_id]);
     let of_instances = instances.clone().flat_map(|instance| [&instance.uuid, &instance.profile]);
@@ -136,23 +149,24 @@ fn impossible(gpu: &Gpu) -> Option<Fault> {
     let instances = || gpu.mig_instances.iter();
     let mut ratios = std::iter::once(gpu.utilization_ratio).chain(instances().map(|one| one.utilization_ratio));
     if ratios.any(|ratio| ratio.is_some_and(|ratio| !(0.0..=1.0).contains(&ratio))) {
-        return Some(malformed(format!("utilisation of {:?} is not from 0 to 1", gpu.uuid)));
+        return Some(malformed(format!("the utilisation of {:?} is not between 0 and 1", gpu.uuid)));
     }
     let of_instances = instances().flat_map(|one| [one.memory_total_bytes, one.memory_used_bytes]);
     let mut memory = [gpu.memory_total_bytes, gpu.memory_used_bytes].into_iter().chain(of_instances);
     let too_much = memory.any(|bytes| bytes.is_some_and(|bytes| bytes > MEMORY_BYTES_AT_MOST));
-    too_much.then(|| malformed(format!("{:?} has more memory than any device", gpu.uuid)))
+    too_much.then(|| malformed(format!("{:?} has more memory than a device can have", gpu.uuid)))
 }
 
 fn assignments(assignments: &Assignments) -> Option<Fault> {
     let count = assignments.assigned.len() + assignments.allocatable.len();
     if count > ASSIGNMENTS_AT_MOST {
-        return Some((Reason::TooLarge, format!("{count} containers and resources with devices")));
+        return Some((Reason::TooLarge, format!("it has {count} containers and resources with devices")));
     }
-    let assigned = assignments
-        .assigned
-        .iter()
-        .flat_map(|one| [&one.namespace, &one.pod, &one.container, &one.resource].into_iter().chain(&one.device_ids));
+    let assigned = assignments.assigned.iter().flat_map(|one| {
+        let holder = [&one.namespace, &one.pod, &one.container, &one.resource];
+        let claimed = [&one.claim_namespace, &one.claim, &one.driver, &one.pool, &one.device];
+        holder.into_iter().chain(&one.device_ids).chain(claimed).chain(&one.share_id)
+    });
     let allocatable =
         assignments.allocatable.iter().flat_map(|one| std::iter::once(&one.resource).chain(&one.device_ids));
     too_long(assigned.chain(allocatable))
@@ -161,7 +175,7 @@ fn assignments(assignments: &Assignments) -> Option<Fault> {
 fn too_long<'a>(mut names: impl Iterator<Item = &'a String>) -> Option<Fault> {
     let name = names.find(|name| name.len() > NAME_BYTES_AT_MOST)?;
     let begin: String = name.chars().take(32).collect();
-    Some(malformed(format!("a name of {} bytes, which begins with {begin:?}", name.len())))
+    Some(malformed(format!("a name has {} bytes; it begins with {begin:?}", name.len())))
 }
 
 fn malformed(detail: String) -> Fault {
@@ -170,7 +184,7 @@ fn malformed(detail: String) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use mcad_wire::report::{Assignment, Cgroup, DeviceIds, Machine, MigInstance};
+    use mcad_wire::report::{Assignment, Cgroup, DeviceIds, GpuUse, Machine, MigInstance};
 
     use super::*;
 
@@ -197,7 +211,8 @@ mod tests {
         }
     }
 
-    /// This part alone is left out, and both the report and the agent say why; without one nothing is.
+    /// Checks that only this part is left out, and that both the report and the agent give the reason; or that nothing
+    /// is left out.
     #[track_caller]
     fn check(make: impl FnOnce(&mut Report), expected: Option<(&str, Reason, &str)>) {
         let mut report = whole();
@@ -236,35 +251,65 @@ mod tests {
 
     #[test]
     fn more_gpus_than_a_node_has_are_left_out() {
-        let many = "600 devices, and no node has more than 512";
+        let many = "it has 600 devices; the limit is 512";
         check(|report| report.gpus = Some(of(numbered(600))), Some(("gpus", Reason::TooLarge, many)));
         let lost = Gpus { lost_bus_ids: vec!["0000:18:00.0".into(); 513], ..Gpus::default() };
-        let many = "513 devices, and no node has more than 512";
+        let many = "it has 513 devices; the limit is 512";
         check(|report| report.gpus = Some(lost), Some(("gpus", Reason::TooLarge, many)));
     }
 
     #[test]
     fn values_that_no_gpu_has_leave_the_gpus_out() {
         let busy = Gpu { utilization_ratio: Some(f64::NAN), ..gpu("g") };
-        let detail = "utilisation of \"g\" is not from 0 to 1";
+        let detail = "the utilisation of \"g\" is not between 0 and 1";
         check(|report| report.gpus = Some(of(vec![busy])), Some(("gpus", Reason::Malformed, detail)));
         let large = Gpu { memory_total_bytes: Some(u64::MAX), ..gpu("g") };
-        let detail = "\"g\" has more memory than any device";
+        let detail = "\"g\" has more memory than a device can have";
         check(|report| report.gpus = Some(of(vec![large])), Some(("gpus", Reason::Malformed, detail)));
     }
 
     #[test]
     fn names_that_kubelet_should_not_have_leave_its_list_out() {
         let long = || "p".repeat(300);
-        let detail = "a name of 300 bytes, which begins with \"pppppppppppppppppppppppppppppppp\"";
+        let detail = "a name has 300 bytes; it begins with \"pppppppppppppppppppppppppppppppp\"";
         let expected = Some(("assignments", Reason::Malformed, detail));
         let assigned = |one: Assignment| Some(Assignments { assigned: vec![one], allocatable: vec![] });
         check(|report| report.assignments = assigned(Assignment { pod: long(), ..Assignment::default() }), expected);
         let ids = Assignment { device_ids: vec!["GPU-1".into(), long()], ..Assignment::default() };
         check(|report| report.assignments = assigned(ids), expected);
+        let claimed: [fn(&mut Assignment) -> &mut String; 6] = [
+            |one| &mut one.claim_namespace,
+            |one| &mut one.claim,
+            |one| &mut one.driver,
+            |one| &mut one.pool,
+            |one| &mut one.device,
+            |one| one.share_id.get_or_insert_default(),
+        ];
+        for name in claimed {
+            let mut one = Assignment::default();
+            *name(&mut one) = long();
+            check(|report| report.assignments = assigned(one), expected);
+        }
         let allocatable = DeviceIds { device_ids: vec![long()], ..DeviceIds::default() };
         let listed = Assignments { assigned: vec![], allocatable: vec![allocatable] };
         check(|report| report.assignments = Some(listed), expected);
+    }
+
+    #[test]
+    fn a_report_that_is_too_long_loses_what_ended_containers_used_before_a_part() {
+        let used = |at: u64| GpuUse {
+            pod_uid: "0b0a3c6e-1111-4222-8333-444455556666".into(),
+            container_id: format!("{at:064}"),
+            processes: u32::from(at == 0),
+            parts: vec![1 << 40; 12],
+            ..GpuUse::default()
+        };
+        let mut report = whole();
+        report.gpus = Some(of(vec![Gpu { uses: (0..8192).map(used).collect(), ..gpu("a") }]));
+        assert!(report.encoded_len() > BYTES_AT_MOST);
+        assert_eq!(enforce(&mut report, None), []);
+        let left = report.gpus.unwrap().devices.remove(0).uses;
+        assert_eq!(left, [used(0)]);
     }
 
     #[test]
@@ -272,10 +317,10 @@ mod tests {
         let path = "/x".repeat(1000);
         let cgroup = |id| Cgroup { id, path: path.clone(), ..Cgroup::default() };
         let cgroups = Cgroups { cgroups: (0..600).map(cgroup).collect(), ..Cgroups::default() };
-        let detail = format!("it takes {} bytes of the report", cgroups.encoded_len());
+        let detail = format!("it has {} bytes", cgroups.encoded_len());
         check(|report| report.cgroups = Some(cgroups), Some(("cgroups", Reason::TooLarge, &detail)));
         let many = Cgroups { cgroups: vec![Cgroup::default(); CGROUPS_AT_MOST + 1], ..Cgroups::default() };
-        let detail = "10001 cgroups and 0 ended pods";
+        let detail = "it has 10001 cgroups and 0 ended pods";
         check(|report| report.cgroups = Some(many), Some(("cgroups", Reason::TooLarge, detail)));
     }
 }

@@ -1,8 +1,8 @@
-//! The GPUs of a sample as the report has them.
+//! Converts the GPUs of a sample for the report.
 
 use mcad_wire::report;
 
-use crate::sample::gpu::{Gpu, GpuSample, GpuUse, MigInstance, NvlinkErrors, Unhealthy};
+use crate::sample::gpu::{Gpu, GpuSample, GpuUse, MigInstance, NvlinkErrors, Parts, Unhealthy};
 
 pub(super) fn gpus(sample: &GpuSample) -> report::Gpus {
     report::Gpus {
@@ -11,6 +11,8 @@ pub(super) fn gpus(sample: &GpuSample) -> report::Gpus {
         lost_bus_ids: sample.lost_bus_ids.clone(),
         remembered: sample.remembered,
         fake: sample.fake,
+        resource: sample.resource.to_owned(),
+        part_prefix: sample.part_prefix.to_owned(),
     }
 }
 
@@ -30,6 +32,7 @@ fn device(gpu: &Gpu) -> report::Gpu {
         uses: uses(&gpu.load.uses),
         warnings: gpu.warnings.iter().map(|warning| warning.as_str().to_owned()).collect(),
         nvlink_errors: gpu.nvlink_errors.map(nvlink_errors).map(Box::new),
+        vacant: parts(gpu.load.vacant.as_ref()),
     }
 }
 
@@ -50,7 +53,12 @@ fn instance(instance: &MigInstance) -> report::MigInstance {
         memory_used_bytes: instance.load.memory_used_bytes,
         memory_total_bytes: instance.load.memory_total_bytes,
         uses: uses(&instance.load.uses),
+        vacant: parts(instance.load.vacant.as_ref()),
     }
+}
+
+fn parts(parts: Option<&Parts>) -> Vec<u64> {
+    parts.map(|parts| parts.listed().to_vec()).unwrap_or_default()
 }
 
 fn reasons(unhealthy: &[Unhealthy]) -> Vec<String> {
@@ -64,6 +72,9 @@ fn uses(uses: &[GpuUse]) -> Vec<report::GpuUse> {
         processes: entry.processes,
         memory_used_bytes: entry.memory_used_bytes,
         busy_ns: entry.busy_ns,
+        parts: parts(entry.parts.as_ref()),
+        daemons: entry.daemons,
+        unreadable: entry.user.unreadable,
     };
     uses.iter().map(entry).collect()
 }

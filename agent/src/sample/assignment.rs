@@ -1,26 +1,26 @@
-//! What kubelet handed out at one instant: plain values, as [`crate::source::pods`] makes them.
+//! What kubelet assigned at one instant: plain values, made by [`crate::source::pods`].
 
-/// Devices in the hands of containers, and those that could be.
+/// Devices held by containers, and devices that can be assigned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AssignmentSample {
-    /// By container and resource.
+    /// The devices of each container, by resource or claimed device.
     pub assigned: Vec<Assignment>,
-    /// By resource. Empty where this kubelet does not tell.
+    /// Allocatable devices by resource. Empty if this kubelet does not report them.
     pub allocatable: Vec<DeviceIds>,
 }
 
-/// Devices of one resource in the hands of one container.
+/// Devices held by one container: those of one resource, or one that it holds through a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
-    /// Whose, and which resource.
+    /// Who holds the devices, and through what.
     pub holder: Holder,
-    /// As the device plugin named them, in order.
+    /// The device ids of a resource, as the device plugin names them, sorted.
     pub device_ids: Vec<String>,
-    /// Time they were held since the agent started, added up over them.
+    /// Time they were held since the agent started, summed over the devices.
     pub held_ns: u64,
 }
 
-/// A container and a resource of it.
+/// A container, and through what it holds devices.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Holder {
     /// The pod's namespace.
@@ -29,15 +29,41 @@ pub struct Holder {
     pub pod: String,
     /// The container's name.
     pub container: String,
-    /// As nodes declare it: `nvidia.com/gpu`.
-    pub resource: String,
+    /// Through what it holds the devices.
+    pub by: HeldBy,
 }
 
-/// Device ids of one resource, in order.
+/// Through what a container holds devices.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HeldBy {
+    /// A device plugin's resource, as nodes declare it: `nvidia.com/gpu`.
+    Resource(String),
+    /// A claim; this is one device of it.
+    Claim(ClaimedDevice),
+}
+
+/// A device, or a share of one, that was allocated to a ResourceClaim.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClaimedDevice {
+    /// The claim's namespace.
+    pub claim_namespace: String,
+    /// The claim's name.
+    pub claim: String,
+    /// The driver that offers the device.
+    pub driver: String,
+    /// The driver's pool that contains the device.
+    pub pool: String,
+    /// The device's name in that pool.
+    pub device: String,
+    /// The share of the device. `None` if it is the whole device.
+    pub share_id: Option<String>,
+}
+
+/// Device ids of one resource, sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceIds {
-    /// As nodes declare it.
+    /// The resource as nodes declare it.
     pub resource: String,
-    /// As the device plugin named them.
+    /// As the device plugin names them.
     pub device_ids: Vec<String>,
 }

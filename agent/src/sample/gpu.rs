@@ -1,4 +1,4 @@
-//! The GPUs of one instant: plain values, as [`crate::source::gpu`] makes them and [`crate::report`] sends them.
+//! The GPUs of a node at one instant: plain values, read by [`crate::source::gpu`] and sent by [`crate::report`].
 
 use std::sync::Arc;
 
@@ -7,18 +7,24 @@ use serde::{Deserialize, Serialize};
 /// The GPUs of the machine at one instant. Without devices: a node without GPUs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GpuSample {
-    /// Version of the driver; absent where there is none.
+    /// Version of the driver. `None` if there is no driver.
     pub driver_version: Option<String>,
-    /// These are not GPUs but the library `fake-nvml`.
+    /// Whether the devices come from the library `fake-nvml` and are not GPUs.
     pub fake: bool,
+    /// The device plugin's resource name of whole GPUs. Empty on a node without GPUs.
+    pub resource: &'static str,
+    /// The prefix of the resource names of parts of a GPU. Empty like `resource`.
+    pub part_prefix: &'static str,
     /// The devices that NVML lists.
     pub devices: Vec<Gpu>,
-    /// PCI addresses of devices that the driver should hold and NVML does not list.
+    /// PCI addresses of devices that the driver should have and NVML does not list.
     pub lost_bus_ids: Vec<String>,
-    /// The most devices that this node is known to have had at once.
+    /// The largest number of devices that this node is known to have had at once.
     pub remembered: Option<u32>,
-    /// How many calls of NVML this sample took.
+    /// How many NVML calls this sample took.
     pub calls: u32,
+    /// The time since the sample before, if the driver responded then, too.
+    pub since_last_ns: Option<u64>,
 }
 
 /// One GPU.
@@ -30,29 +36,31 @@ pub struct Gpu {
     pub model: Arc<str>,
     /// PCI address, as sysfs spells it.
     pub bus_id: Arc<str>,
-    /// It is in MIG mode. Absent: it has none.
+    /// Whether it is in MIG mode. `None` if it does not support MIG.
     pub mig_mode: Option<bool>,
     /// Its MIG instances.
     pub mig_instances: Vec<MigInstance>,
-    /// Why it should not be used. Empty: healthy.
+    /// Why it should not be used. Empty if it is healthy.
     pub unhealthy: Vec<Unhealthy>,
-    /// What is wrong with it although it works.
+    /// Problems of a device that works nevertheless.
     pub warnings: Vec<Warning>,
-    /// What it does.
+    /// What it is doing.
     pub load: Load,
+    /// Whether a list of its processes could not be read.
+    pub lists_failed: bool,
     /// Xid events by code, counted since the agent started.
     pub xid_errors: Vec<(u64, u64)>,
-    /// Errors of its NVLinks. Absent: it has none, or the driver does not report them.
+    /// Errors of its NVLinks. `None` if it has none, or the driver does not report them.
     pub nvlink_errors: Option<NvlinkErrors>,
 }
 
-/// Errors of a GPU's NVLinks since the driver was loaded, added up over its links. A counter that the driver does not have is
-/// absent.
+/// Errors of a GPU's NVLinks since the driver was loaded, summed over its links. A counter that the driver does not
+/// have is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NvlinkErrors {
     /// Packets that were sent again.
     pub replay: Option<u64>,
-    /// Times that a link was trained again.
+    /// How often a link was trained again.
     pub recovery: Option<u64>,
     /// Flow control units with a wrong checksum.
     pub crc_flit: Option<u64>,
@@ -73,72 +81,184 @@ pub struct MigInstance {
     pub gpu_instance: Option<u32>,
     /// Compute instance id.
     pub compute_instance: Option<u32>,
-    /// Why it should not be used; a sick parent makes it so, too.
+    /// Why it should not be used, including the reasons of its parent.
     pub unhealthy: Vec<Unhealthy>,
-    /// What it does.
+    /// What it is doing.
     pub load: Load,
 }
 
-/// What a GPU or a MIG instance does. What it does not tell is absent.
+/// What a GPU or a MIG instance is doing. A value that it does not report is `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Load {
-    /// Part of the driver's last sampling period in which a kernel ran on it.
+    /// Fraction of the driver's last sampling period in which a kernel ran on it.
     pub utilization_ratio: Option<f64>,
-    /// Time it was busy since the agent started, as far as the agent saw it.
+    /// Time it was busy since the agent started, as far as the agent observed it.
     pub busy_ns: Option<u64>,
     /// Memory in use.
     pub memory_used_bytes: Option<u64>,
-    /// Memory it has.
+    /// Total memory.
     pub memory_total_bytes: Option<u64>,
-    /// Who uses it.
+    /// Time it was busy since the sample before.
+    pub busy_gain_ns: Option<u64>,
+    /// Its use by containers.
     pub uses: Vec<GpuUse>,
+    /// How a holder without a process on it spent its time. `None` in MIG mode.
+    pub vacant: Option<Parts>,
 }
 
-/// What the processes of one container take of a device.
+/// What the processes of one container use of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GpuUse {
-    /// Whose processes.
+    /// The container.
     pub user: GpuUser,
-    /// How many hold the device now.
+    /// How many processes hold the device now.
     pub processes: u32,
-    /// Memory that they hold.
+    /// How many of them are daemons that serve other processes or observe them.
+    pub daemons: u32,
+    /// Memory that they use.
     pub memory_used_bytes: Option<u64>,
     /// Time that they kept it busy since the agent started.
     pub busy_ns: Option<u64>,
+    /// The newest utilisation of each of its processes, in percent, added up. `None` if the driver does not report it.
+    pub percent: Option<u64>,
+    /// How the container spent its time on the device since its first process there. `None` for a user outside pods.
+    pub parts: Option<Parts>,
 }
 
-/// Whose processes use a device.
+/// The pod and container whose processes use a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GpuUser {
-    /// The pod; empty for a process of no pod.
+    /// The pod; empty for a process outside pods.
     pub pod_uid: String,
-    /// The container; empty where the cgroup does not tell it.
+    /// The container; empty if the cgroup does not determine it.
     pub container_id: String,
+    /// Whether the cgroup of the process could not be read, so that its pod is not known.
+    pub unreadable: bool,
 }
 
-/// Why a process that called NVML is no more.
+/// What a holder does with a device, or why it leaves the device idle. docs/report.md describes each part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// A kernel of its own runs.
+    Busy,
+    /// Others keep the device busy.
+    Shared,
+    /// Another device of the pod is busier.
+    Uneven,
+    /// All its tasks wait for memory.
+    Memory,
+    /// All its tasks wait for I/O.
+    Io,
+    /// Its CPU limit stops it.
+    CpuThrottled,
+    /// All its tasks wait for a CPU.
+    CpuWait,
+    /// Its own code runs on a CPU.
+    Host,
+    /// It waits for something else: the network, peers, a lock, a timer.
+    Asleep,
+    /// It has no process on the device.
+    NoProcess,
+    /// The device does not work.
+    Broken,
+    /// There is no evidence.
+    Unknown,
+}
+
+impl Part {
+    /// Every part, in the order of the report.
+    pub const ALL: [Self; 12] = [
+        Self::Busy,
+        Self::Shared,
+        Self::Uneven,
+        Self::Memory,
+        Self::Io,
+        Self::CpuThrottled,
+        Self::CpuWait,
+        Self::Host,
+        Self::Asleep,
+        Self::NoProcess,
+        Self::Broken,
+        Self::Unknown,
+    ];
+
+    /// The name in snake case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Shared => "shared",
+            Self::Uneven => "uneven",
+            Self::Memory => "memory",
+            Self::Io => "io",
+            Self::CpuThrottled => "cpu_throttled",
+            Self::CpuWait => "cpu_wait",
+            Self::Host => "host",
+            Self::Asleep => "asleep",
+            Self::NoProcess => "no_process",
+            Self::Broken => "broken",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A time by part, in ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts([u64; Part::ALL.len()]);
+
+impl Parts {
+    /// The time of one part.
+    pub const fn of(&self, part: Part) -> u64 {
+        self.0[part as usize]
+    }
+
+    /// Adds time to one part.
+    pub const fn add(&mut self, part: Part, ns: u64) {
+        self.0[part as usize] = self.0[part as usize].saturating_add(ns);
+    }
+
+    /// Adds another time, part by part.
+    pub fn add_all(&mut self, other: &Self) {
+        for (ns, more) in self.0.iter_mut().zip(other.0) {
+            *ns = ns.saturating_add(more);
+        }
+    }
+
+    /// All parts added up.
+    pub fn sum(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// As the report has it: without zeros at the end.
+    pub fn listed(&self) -> &[u64] {
+        let used = self.0.iter().rposition(|ns| *ns > 0).map_or(0, |last| last + 1);
+        &self.0[..used]
+    }
+}
+
+/// Why a process that called NVML has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerEnd {
-    /// A call did not return, so it was killed.
+    /// A call did not return, so the process was killed.
     Hung,
     /// A signal ended it: the library crashed or aborted.
     Signal,
-    /// It ended itself: the library called `exit()`.
+    /// It exited: the library called `exit()`.
     Exited,
-    /// What came from it is no answer, so it was killed.
+    /// It sent an invalid message, so it was killed.
     Nonsense,
     /// It could not be started.
     NotStarted,
 }
 
-/// How many processes that called NVML are no more since the agent started, by reason, in the order of [`WorkerEnd::ALL`].
+/// How many processes that called NVML have ended since the agent started, by reason, in the order of
+/// [`WorkerEnd::ALL`].
 pub type WorkerEnds = [u64; WorkerEnd::ALL.len()];
 
 impl WorkerEnd {
     /// Every reason.
     pub const ALL: [Self; 5] = [Self::Hung, Self::Signal, Self::Exited, Self::Nonsense, Self::NotStarted];
 
-    /// As the label spells it.
+    /// The value of the label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hung => "hung",
@@ -150,44 +270,44 @@ impl WorkerEnd {
     }
 }
 
-/// Why a device should not be used; docs/report.md has a line for each.
+/// Why a device should not be used. docs/report.md describes each reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Unhealthy {
-    /// The driver says that it is lost: it fell off the bus or does not answer.
+    /// The driver reports it as lost: it fell off the bus or does not respond.
     Lost,
-    /// No call on it gives an answer.
+    /// All calls on it fail.
     Unreadable,
-    /// An Xid that is not on the ignore list, not yet followed by a sign of recovery.
+    /// An Xid that is not on the ignore list, with no sign of recovery since.
     Xid,
     /// An uncorrectable ECC error since the driver was loaded.
     EccUncorrected,
     /// A broken row of its memory could not be replaced.
     RowRemapFailed,
-    /// A broken row of its memory is replaced at the next reset.
+    /// A broken row of its memory will be replaced at the next reset.
     RowRemapPending,
-    /// The driver asks for a reset of the device.
+    /// The driver requests a reset of the device.
     NeedsReset,
-    /// The driver asks for a reboot of the node.
+    /// The driver requests a reboot of the node.
     NeedsReboot,
-    /// The driver asks to drain traffic to its peers.
+    /// The driver requests to drain traffic to its peers.
     NeedsDrainP2p,
-    /// The driver asks to drain the device, then to reset it.
+    /// The driver requests to drain the device, then to reset it.
     NeedsDrainAndReset,
-    /// The driver asks for something that this agent does not know.
+    /// The driver requests an action that this agent does not know.
     NeedsUnknown,
-    /// It has no place in the NVLink fabric yet.
+    /// It has not joined the NVLink fabric yet.
     FabricNotReady,
-    /// It was to get a place in the NVLink fabric, and that failed.
+    /// It failed to join the NVLink fabric.
     FabricFailed,
     /// A route through the NVLink fabric does not work.
     FabricRouteUnhealthy,
-    /// The NVLink fabric recovers from accesses that timed out.
+    /// The NVLink fabric is recovering from accesses that timed out.
     FabricAccessTimeout,
     /// It is in no partition of the NVLink fabric.
     FabricNoPartition,
-    /// The NVLink fabric is not set up as it must be.
+    /// The NVLink fabric is misconfigured.
     FabricMisconfigured,
-    /// Its SRAM has had more uncorrectable errors than it should.
+    /// The number of uncorrectable errors of its SRAM exceeded the threshold.
     SramThresholdExceeded,
 }
 
@@ -214,7 +334,7 @@ impl Unhealthy {
         Self::SramThresholdExceeded,
     ];
 
-    /// In snake case, as labels and reports spell it.
+    /// The name in snake case, as in labels and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Lost => "lost",
@@ -239,7 +359,7 @@ impl Unhealthy {
     }
 }
 
-/// What is wrong with a device that works all the same; docs/report.md has a line for each.
+/// Problems of a device that works nevertheless. docs/report.md describes each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Warning {
     /// Its NVLinks have less bandwidth than they should.
@@ -252,7 +372,7 @@ impl Warning {
     /// Every warning, for tests and documents.
     pub const ALL: [Self; 2] = [Self::FabricDegradedBandwidth, Self::FabricRouteRecovery];
 
-    /// In snake case, as labels and reports spell it.
+    /// The name in snake case, as in labels and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::FabricDegradedBandwidth => "fabric_degraded_bandwidth",

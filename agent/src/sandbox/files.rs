@@ -1,7 +1,8 @@
-//! Which files this process may open, whom it may signal and whose sockets without a path it may connect to: Landlock, as far as the kernel has it.
+//! Restricts with Landlock, as far as the kernel supports it, which files this process can open, which processes it can
+//! signal and which abstract sockets it can connect to.
 //!
-//! Landlock also keeps a process from looking into those outside of its own bounds: `/proc/PID/environ`, `mem`, `maps` and open files
-//! of others are closed to it by that alone, whatever may be read below `/proc`.
+//! Landlock also prevents a process from inspecting processes outside of its own domain: this alone denies access to
+//! `/proc/PID/environ`, `mem`, `maps` and open files of others, even if `/proc` may be read.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,25 +13,27 @@ use landlock::{
     RulesetCreatedAttr as _, RulesetError, Scope, path_beneath_rules,
 };
 
-/// The rights that are known here: of newer ones nothing is asked. Scopes are from the next one on (6.12).
+use crate::vendor::VENDORS;
+
+/// The newest set of file rights that is used. Scopes are from the version after it (6.12).
 const KNOWN: ABI = ABI::V5;
 
-/// Paths by what may be done there. What does not exist is left out.
+/// Paths, by what the process may do there. Paths that do not exist are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rules {
-    /// Read, with all below.
+    /// Read, including everything below.
     pub(super) read: BTreeSet<PathBuf>,
-    /// Read, with all below, and opened very often: cgroups.
+    /// Read, including everything below, and opened very often: cgroups.
     pub(super) read_often: BTreeSet<PathBuf>,
-    /// Files of the agent's own: read, written, made and removed.
+    /// The agent's own files: read, write, create and remove.
     pub(super) write: BTreeSet<PathBuf>,
-    /// Read, written, asked by `ioctl`.
+    /// Read, write and `ioctl`.
     pub(super) devices: BTreeSet<PathBuf>,
-    /// Started, and read.
+    /// Execute and read.
     pub(super) start: BTreeSet<PathBuf>,
 }
 
-/// Puts the rules in force for this thread and all that it starts.
+/// Applies the rules to this thread and all that it starts.
 pub(super) fn restrict(rules: &Rules) -> Result<RestrictionStatus, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let not_needed: BitFlags<AccessFs> =
@@ -41,8 +44,8 @@ pub(super) fn restrict(rules: &Rules) -> Result<RestrictionStatus, RulesetError>
         .scope(Scope::Signal | Scope::AbstractUnixSocket)?
         .create()?
         .add_rules(path_beneath_rules(&rules.read, read))?
-        // With these two, which mean nothing to a cgroup's files, the kernel need not look at every folder up to the root: at each `open` it
-        // also wants to know what may be done with the file later.
+        // These two rights have no meaning for a cgroup's files. With them, the kernel does not have to check every
+        // folder up to the root at each `open`, where it also determines what may be done with the file later.
         .add_rules(path_beneath_rules(&rules.read_often, read | AccessFs::Truncate | AccessFs::IoctlDev))?
         .add_rules(path_beneath_rules(&rules.write, AccessFs::from_all(KNOWN) & !not_needed))?
         .add_rules(path_beneath_rules(&rules.devices, read | AccessFs::WriteFile | AccessFs::IoctlDev))?
@@ -50,37 +53,38 @@ pub(super) fn restrict(rules: &Rules) -> Result<RestrictionStatus, RulesetError>
         .restrict_self()
 }
 
-/// The nearest folder above that there is: what is not there yet may come.
+/// The nearest existing folder above the path: the path itself may be created later.
 pub(super) fn folder_of(path: &Path) -> PathBuf {
     let above = path.ancestors().skip(1).find(|above| above.is_dir());
     above.filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Files that this process is made of: its program, the loader, libraries.
+/// Files that this process consists of: its program, the loader, libraries.
 pub(super) fn mapped() -> BTreeSet<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     maps.lines().filter_map(|line| line.find('/').map(|at| PathBuf::from(&line[at..]))).collect()
 }
 
-/// Where NVIDIA's driver is asked. Of a driver that is not loaded yet the names are not there yet: then all devices, if the bus has such GPUs.
+/// The device files of GPU drivers. If a driver is not loaded yet, its files do not exist yet: then all devices, if the
+/// bus has such GPUs.
 pub(super) fn devices(sys_root: &Path) -> BTreeSet<PathBuf> {
     let mut devices: BTreeSet<PathBuf> =
         ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"].map(PathBuf::from).into();
     let entries = fs::read_dir("/dev").into_iter().flatten().flatten();
-    let of_driver = |name: &str| name.starts_with("nvidia") || name == "dxg";
+    let of_driver = |name: &str| VENDORS.iter().any(|vendor| (vendor.is_device)(name));
     let known = entries.filter(|entry| entry.file_name().to_str().is_some_and(of_driver)).map(|entry| entry.path());
     let before = devices.len();
     devices.extend(known);
-    if devices.len() == before && has_nvidia(sys_root) {
+    if devices.len() == before && has_gpus(sys_root) {
         devices.insert(PathBuf::from("/dev"));
     }
     devices
 }
 
-fn has_nvidia(sys_root: &Path) -> bool {
+fn has_gpus(sys_root: &Path) -> bool {
     let entries = fs::read_dir(sys_root.join("bus/pci/devices")).into_iter().flatten().flatten();
     let mut vendors = entries.filter_map(|entry| fs::read_to_string(entry.path().join("vendor")).ok());
-    vendors.any(|vendor| vendor.trim() == "0x10de")
+    vendors.any(|id| VENDORS.iter().any(|vendor| vendor.pci_id == id.trim()))
 }
 
 #[cfg(test)]

@@ -1,25 +1,26 @@
-//! Which system calls the kernel refuses this process: a seccomp filter, as the kernel's own small programs. Pure, but for putting it in force.
+//! Which system calls the kernel denies this process: a seccomp filter in classic BPF. Pure, except for installing it.
 //!
-//! It names what is refused and not what is allowed: NVML's library runs under it, and what that calls is the driver's business. Refused
-//! is what reaches other processes of the node, loads anything into the kernel, changes what the process sees, or leaves a program behind
-//! that gives its rights to others. Arguments are looked at where a part of a call is needed: `kill` and its kind on this process alone,
-//! `prlimit64` on oneself, `bpf` to begin a walk, files without the bits by which a program has its owner's rights.
+//! It lists what is denied instead of what is allowed, because NVML's library runs under it, and which calls that makes
+//! is up to the driver. It denies calls that affect other processes of the node, load anything into the kernel, change
+//! what the process sees, or leave behind a program that gives its rights to others. Arguments are checked where only a
+//! part of a call is needed: `kill` and similar calls only for this process, `prlimit64` only for this process, `bpf`
+//! only to begin a walk, new files only without the setuid and setgid bits.
 
 use std::io;
 use std::mem::offset_of;
 
 use libc::{c_long, sock_filter, sock_fprog};
 
-/// The running machine's kind, as the kernel tells it a filter: calls of another kind have other numbers.
+/// The architecture of the running machine, as a filter sees it: other architectures have other call numbers.
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xc000_00b7;
 
-/// On x86_64 calls of its kind with 32-bit addresses begin here. Nobody here makes any.
+/// On x86_64, the calls of the x32 ABI have numbers from here on. This process makes none of them.
 const FOREIGN_NUMBERS: u32 = 0x4000_0000;
 
-/// Every flag of `clone` that makes a namespace.
+/// All flags of `clone` that create a namespace.
 const NEW_NAMESPACE: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
@@ -28,12 +29,12 @@ const NEW_NAMESPACE: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET) as u32;
 
-/// `enum bpf_cmd`: begins a walk over cgroups. Loading and attaching were done before.
+/// `enum bpf_cmd`: begins a walk over cgroups. Loading and attaching are done before the filter is installed.
 const BPF_ITER_CREATE: u32 = 33;
 
-/// Refused, whatever the arguments.
+/// Denied with any arguments.
 const REFUSED: &[c_long] = &[
-    // Other processes: their memory, files, signals and how they run.
+    // Other processes: their memory, files, signals and scheduling.
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -88,7 +89,7 @@ const REFUSED: &[c_long] = &[
     libc::SYS_request_key,
     libc::SYS_keyctl,
     libc::SYS_syslog,
-    // What a file is to others: a program of the agent's that everybody may start as root would be a way out.
+    // The mode and owner of files: a program of the agent that everybody can start as root would be a way out.
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
     FCHMODAT2,
@@ -104,7 +105,7 @@ const REFUSED: &[c_long] = &[
     libc::SYS_chown,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_lchown,
-    // Calls by another way, which no filter sees.
+    // Other ways to make calls, which a filter does not see.
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
@@ -116,7 +117,7 @@ const REFUSED: &[c_long] = &[
     libc::SYS_modify_ldt,
 ];
 
-/// Allowed only if this argument is 0: oneself.
+/// Allowed only if this argument is 0, which means this process.
 const OF_ONESELF: &[c_long] = &[
     libc::SYS_prlimit64,
     libc::SYS_sched_setaffinity,
@@ -125,11 +126,11 @@ const OF_ONESELF: &[c_long] = &[
     libc::SYS_sched_setscheduler,
 ];
 
-/// The same numbers on every machine, and not in every C library's headers.
+/// These numbers are the same on every architecture, but are not in the headers of every C library.
 const FCHMODAT2: c_long = 452;
 const SETXATTRAT: c_long = 463;
 
-/// What makes a file or a folder, and which argument is its mode: refused with the bits by which a program has the rights of its owner or group.
+/// Calls that create a file or a folder, and which argument is its mode: denied with the setuid or setgid bit.
 const WITH_A_MODE: &[(c_long, usize)] = &[
     (libc::SYS_openat, 3),
     (libc::SYS_mkdirat, 2),
@@ -145,8 +146,8 @@ const WITH_A_MODE: &[(c_long, usize)] = &[
 ];
 const OF_OWNER_OR_GROUP: u32 = libc::S_ISUID | libc::S_ISGID;
 
-/// Refused to the process that calls NVML, beside what is refused to the agent. The agent's own filter lets signals to the agent through,
-/// which would be a library's way to end it.
+/// Denied to the process that calls NVML, in addition to what is denied to the agent. The agent's own filter allows
+/// signals to the agent, with which a library could end it.
 const REFUSED_TO_WORKER: &[c_long] = &[
     libc::SYS_bpf,
     libc::SYS_execve,
@@ -159,32 +160,33 @@ const REFUSED_TO_WORKER: &[c_long] = &[
     libc::SYS_vfork,
 ];
 
-/// Refused if this argument is one of these. By the owner of a file, whom the kernel signals when something can be read, any process is
-/// signalled; and by the signal that is then sent, with any signal.
+/// Denied if this argument has one of these values. If a process sets itself or another as the owner of a file, the
+/// kernel signals that process when the file becomes readable; F_SETSIG chooses the signal. So these calls could signal
+/// any process.
 const REFUSED_COMMANDS: &[(c_long, usize, &[u32])] = &[
     (libc::SYS_fcntl, 1, &[libc::F_SETOWN as u32, F_SETSIG, F_SETOWN_EX]),
     (libc::SYS_ioctl, 1, &[FIOSETOWN, SIOCSPGRP]),
 ];
 
-/// Of the kernel's `asm-generic/fcntl.h` and `sockios.h`; both machines have these numbers.
+/// From the kernel's `asm-generic/fcntl.h` and `sockios.h`; both architectures have these numbers.
 const F_SETSIG: u32 = 10;
 const F_SETOWN_EX: u32 = 15;
 const FIOSETOWN: u32 = 0x8901;
 const SIOCSPGRP: u32 = 0x8902;
 
-/// Whose filter it is.
+/// The process that a filter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The agent's, whose process has this number.
+    /// The agent.
     Agent {
-        /// Its number.
+        /// Its process id.
         pid: u32,
     },
-    /// The one of the process that calls NVML, beside the agent's, which it inherits.
+    /// The process that calls NVML; it also inherits the agent's filter.
     Worker,
 }
 
-/// Puts the filter in force for this process and all that it starts. `no_new_privs` must be set.
+/// Installs the filter for this process and all that it starts. `no_new_privs` must be set.
 pub(super) fn install(kind: Kind) -> io::Result<()> {
     let mut program = program(kind);
     let length = u16::try_from(program.len()).map_err(io::Error::other)?;
@@ -200,8 +202,8 @@ pub(super) fn install(kind: Kind) -> io::Result<()> {
     };
     match answer {
         0 => Ok(()),
-        // The number of a thread that has another filter.
-        1.. => Err(io::Error::other("another thread has a filter of its own")),
+        // The id of a thread that has another filter.
+        1.. => Err(io::Error::other("another thread has a different seccomp filter")),
         _ => Err(io::Error::last_os_error()),
     }
 }
@@ -209,7 +211,7 @@ pub(super) fn install(kind: Kind) -> io::Result<()> {
 fn program(kind: Kind) -> Vec<sock_filter> {
     let mut program = vec![
         load(offset_of!(libc::seccomp_data, arch)),
-        // Skips the refusal.
+        // Skips the denial.
         jump(libc::BPF_JEQ, ARCHITECTURE, 1, 0),
         refuse(libc::EPERM),
         load(offset_of!(libc::seccomp_data, nr)),
@@ -231,7 +233,7 @@ fn program(kind: Kind) -> Vec<sock_filter> {
             for (number, index, commands) in REFUSED_COMMANDS {
                 only(*number, &unless_argument_is(*index, commands));
             }
-            // To nobody else; a negative number would be a group or everybody.
+            // Not to others; a negative number would be a group or all processes.
             only(libc::SYS_kill, &if_argument_is(0, pid));
             only(libc::SYS_tgkill, &if_argument_is(0, pid));
             only(libc::SYS_bpf, &if_argument_is(0, BPF_ITER_CREATE));
@@ -239,7 +241,8 @@ fn program(kind: Kind) -> Vec<sock_filter> {
             for (number, index) in WITH_A_MODE {
                 only(*number, &if_argument_lacks(*index, OF_OWNER_OR_GROUP));
             }
-            // Their flags and modes are in memory, where no filter looks. Whoever gets this answer uses `clone` and `openat`.
+            // Their flags and modes are in memory, which a filter cannot read. Callers that get this error use `clone`
+            // and `openat` instead.
             only(libc::SYS_clone3, &[refuse(libc::ENOSYS)]);
             only(libc::SYS_openat2, &[refuse(libc::ENOSYS)]);
         }
@@ -247,7 +250,7 @@ fn program(kind: Kind) -> Vec<sock_filter> {
             for number in REFUSED_TO_WORKER {
                 only(*number, &[refuse(libc::EPERM)]);
             }
-            // Threads, and no process, which would outlive it.
+            // Threads only: a process could outlive the agent.
             only(libc::SYS_clone, &if_argument_has(0, libc::CLONE_THREAD as u32));
         }
     }
@@ -261,7 +264,7 @@ fn if_argument_is(index: usize, value: u32) -> [sock_filter; 4] {
 
 fn unless_argument_is(index: usize, values: &[u32]) -> Vec<sock_filter> {
     let mut then = vec![argument(index)];
-    // Each skips the ones after it and the permission.
+    // Each jump skips the ones after it and the permission.
     let jumps = values.iter().enumerate().map(|(at, value)| jump(libc::BPF_JEQ, *value, (values.len() - at) as u8, 0));
     then.extend(jumps);
     then.extend([allow(), refuse(libc::EPERM)]);
@@ -276,7 +279,7 @@ fn if_argument_lacks(index: usize, bits: u32) -> [sock_filter; 4] {
     [argument(index), jump(libc::BPF_JSET, bits, 1, 0), allow(), refuse(libc::EPERM)]
 }
 
-/// The lower half of an argument, which is all of the numbers that are looked at.
+/// The lower half of an argument, which holds the whole of the numbers that are checked.
 fn argument(index: usize) -> sock_filter {
     load(offset_of!(libc::seccomp_data, args) + 8 * index)
 }
@@ -285,7 +288,7 @@ fn load(offset: usize) -> sock_filter {
     sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset as u32 }
 }
 
-/// Skips so many instructions if it holds, and so many if not.
+/// A jump that skips `holds` instructions if the comparison holds, else `fails`.
 fn jump(comparison: u32, value: u32, holds: u8, fails: u8) -> sock_filter {
     sock_filter { code: (libc::BPF_JMP | comparison | libc::BPF_K) as u16, jt: holds, jf: fails, k: value }
 }
@@ -306,7 +309,7 @@ fn answer(value: u32) -> sock_filter {
 mod tests {
     use super::*;
 
-    /// What the kernel does with a filter, for the few instructions that are used.
+    /// Emulates the kernel's execution of a filter, for the few instructions that are used.
     fn run(program: &[sock_filter], arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
         let word = |offset: u32| match offset {
             0 => number,
@@ -335,7 +338,7 @@ mod tests {
 
     const ME: u32 = 4711;
 
-    /// The error that a call of the agent gets; 0: it is let through.
+    /// Checks the error that a call of the agent gets; 0 means that it is allowed.
     #[track_caller]
     fn check(number: c_long, first: u64, expected: i32) {
         check_all(Kind::Agent { pid: ME }, number, [first, 0, 0, 0, 0, 0], expected);
@@ -375,7 +378,7 @@ mod tests {
         for command in 0x8900..0x8a00 {
             let expected = if [0x8901, 0x8902].contains(&command) { libc::EPERM } else { 0 };
             check_all(agent, libc::SYS_ioctl, [7, command, 1, 0, 0, 0], expected);
-            // The kernel does not look at the upper half either.
+            // The kernel ignores the upper half, too.
             check_all(agent, libc::SYS_ioctl, [7, command | 1 << 32, 1, 0, 0, 0], expected);
         }
     }
@@ -421,7 +424,7 @@ mod tests {
     fn calls_of_another_kind_are_refused_whatever_their_number() {
         let program = program(Kind::Agent { pid: ME });
         let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-        // 32-bit x86: there 37 is `kill`.
+        // 32-bit x86: there, 37 is `kill`.
         assert_eq!(run(&program, 0x4000_0003, 37, [0; 6]), refused);
         assert_eq!(run(&program, ARCHITECTURE, FOREIGN_NUMBERS + 62, [0; 6]), refused);
     }
@@ -441,7 +444,7 @@ mod tests {
     #[test]
     fn the_process_that_calls_nvml_begins_no_walk_no_program_and_no_process_and_signals_nobody() {
         for number in REFUSED_TO_WORKER {
-            // Also with what the agent may.
+            // Also for calls that the agent may make.
             for first in [0, 33, u64::from(ME)] {
                 check_all(Kind::Worker, *number, [first, 0, 0, 0, 0, 0], libc::EPERM);
             }

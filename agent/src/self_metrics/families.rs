@@ -1,5 +1,5 @@
-//! The families of the agent's own metrics: each is declared once, here, and docs/metrics.md has its table from here. Owns their names and
-//! labels, and knows no value.
+//! The families of the agent's own metrics. Each is declared once, here; the table in docs/metrics.md is generated from
+//! here. This file has names and labels, but no values.
 use std::fmt;
 
 use prometheus::Opts;
@@ -12,20 +12,20 @@ pub struct Family {
     pub name: &'static str,
     /// Its type.
     pub kind: Kind,
-    /// The labels that its series have, in alphabetical order.
+    /// The labels of its series, in alphabetical order.
     pub labels: &'static [&'static str],
-    /// Unit of its value, for the documentation.
+    /// Unit of its values, for the documentation.
     pub unit: &'static str,
-    /// One line of help.
+    /// The help text, one line.
     pub help: &'static str,
 }
 
-/// What a family's series are.
+/// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Goes up and down.
     Gauge,
-    /// Goes up, or starts again with the agent.
+    /// Only increases, and starts from zero with the agent.
     Counter,
     /// Buckets, a sum and a count.
     Histogram,
@@ -36,7 +36,7 @@ macro_rules! families {
         $(pub(super) static $family: Family =
             Family { name: $name, kind: Kind::$kind, labels: &[$($label),*], unit: $unit, help: $help };)*
 
-        /// All of them, in the order of docs/metrics.md.
+        /// All families, in the order of docs/metrics.md.
         pub static FAMILIES: &[&Family] = &[$(&$family),*];
     };
 }
@@ -45,77 +45,77 @@ families! {
     // Samples.
     TICKS: Counter "mcad_agent_ticks_total" [] "samples", "Samples taken.";
     TICKS_MISSED: Counter "mcad_agent_ticks_missed_total" [] "samples",
-        "Samples not taken because the one before took longer than the interval.";
+        "Samples that were not taken because the previous sample took longer than the interval.";
     TICK_SECONDS: Histogram "mcad_agent_tick_seconds" [] "seconds",
         "Time from the start of a sample to its encoded report.";
     TICK_CPU_SECONDS: Counter "mcad_agent_tick_cpu_seconds_total" [] "seconds",
         "CPU time spent on samples and their reports.";
     SOURCE_FAILURES: Counter "mcad_agent_source_failures_total" ["reason", "source"] "failures",
-        "Times that a source could not read its part.";
+        "Failed attempts of a source to read its values.";
 
     // What the latest sample saw.
     CGROUPS_SEEN: Gauge "mcad_agent_cgroups_seen" ["source"] "cgroups",
-        "Cgroups on the machine, in the latest sample.";
+        "Cgroups on the machine in the latest sample.";
     CGROUPS_DROPPED: Gauge "mcad_agent_cgroups_dropped" ["source"] "cgroups",
         "Cgroups that are missing from the latest sample because there was no room for them.";
     ENDED_PODS: Gauge "mcad_agent_ended_pods" [] "pods",
         "Pods that ended within the last hour and whose totals are reported.";
-    GPUS: Gauge "mcad_agent_gpus" ["fake"] "devices", "GPUs that NVML lists, in the latest sample.";
-    NVML_CALLS: Gauge "mcad_agent_nvml_calls" ["fake"] "calls", "Calls of NVML that the latest sample took.";
+    GPUS: Gauge "mcad_agent_gpus" ["fake"] "devices", "GPUs that NVML listed in the latest sample.";
+    NVML_CALLS: Gauge "mcad_agent_nvml_calls" ["fake"] "calls", "NVML calls that the latest sample took.";
     NVML_WORKER_ENDS: Counter "mcad_agent_nvml_worker_ends_total" ["reason"] "processes",
-        "Processes that called NVML and ended or were killed, by reason; each is replaced by another.";
+        "Processes that called NVML and ended or were killed, by reason; each is restarted.";
 
     // Sending.
-    SENT: Counter "mcad_agent_reports_sent_total" [] "reports", "Reports that the aggregator took.";
+    SENT: Counter "mcad_agent_reports_sent_total" [] "reports", "Reports that the aggregator accepted.";
     REPLACED: Counter "mcad_agent_reports_replaced_total" [] "reports",
-        "Reports that were never sent because a newer one was there first.";
+        "Reports that were never sent because a newer report replaced them.";
     SEND_FAILURES: Counter "mcad_agent_report_send_failures_total" ["reason"] "attempts",
-        "Attempts to send a report that failed.";
+        "Failed attempts to send a report.";
     REPLICAS: Gauge "mcad_agent_replicas" [] "replicas",
-        "Replicas of the aggregator that reports are sent to: the addresses of the name in --aggregator; 0 where it has none.";
+        "Replicas of the aggregator that reports are sent to: the addresses of the host name in --aggregator; 0 if it has none.";
     LOOK_UP_FAILURES: Counter "mcad_agent_look_up_failures_total" [] "look-ups",
-        "Times that the name of --aggregator could not be looked up.";
+        "Failed look-ups of the host name in --aggregator.";
 
     // The eBPF programs.
     WALK_SECONDS: Gauge "mcad_agent_walk_seconds" [] "seconds",
-        "Time of the latest walk over the cgroups, in the kernel.";
+        "Duration of the latest cgroup walk in the kernel.";
     FLUSH_SECONDS: Gauge "mcad_agent_flush_seconds" [] "seconds",
-        "Time of the flush of the kernel's statistics before the latest walk.";
+        "Duration of the flush of the kernel's statistics before the latest walk.";
     CGROUPS_REMOVED: Counter "mcad_agent_cgroups_removed_total" [] "cgroups",
-        "Cgroups that were removed, of pods or not.";
+        "Removed cgroups, whether of pods or not.";
     REMOVALS_TOLD: Counter "mcad_agent_cgroup_removals_told_total" [] "cgroups",
         "Cgroups of pods whose totals were read at their removal.";
     REMOVALS_DROPPED: Counter "mcad_agent_cgroup_removals_dropped_total" [] "cgroups",
-        "Cgroups whose removal found no room in the ring or could not be read: the totals of their pods are lower bounds.";
+        "Removed cgroups whose totals did not fit into the ring buffer or could not be read: the totals of their pods are lower bounds.";
     RUN_QUEUE_WAIT_SECONDS: Histogram "mcad_agent_run_queue_wait_seconds" [] "seconds",
-        "Times that tasks of this machine waited for a CPU.";
+        "Run-queue waits of the tasks of this machine: how long they were ready to run and waited for a CPU.";
     RUN_QUEUE_PAUSED: Gauge "mcad_agent_run_queue_paused" [] "0 or 1",
         "1 while run-queue waits are not measured because measuring them costs too much.";
     WAITS_DROPPED: Counter "mcad_agent_run_queue_waits_dropped_total" [] "waits",
         "Run-queue waits that were not counted because the maps had no room for their cgroup.";
     WAITS_UNPLACED: Counter "mcad_agent_run_queue_waits_unplaced_total" [] "waits",
         "Run-queue waits of cgroups that were created and removed between two samples.";
-    SWITCHES: Counter "mcad_agent_switches_total" [] "switches", "Task switches that the program saw.";
+    SWITCHES: Counter "mcad_agent_switches_total" [] "switches", "Task switches that the eBPF program counted.";
     SWITCHES_TIMED: Counter "mcad_agent_switches_timed_total" [] "switches",
-        "Task switches at which the program timed itself.";
+        "Task switches at which the eBPF program measured its own duration.";
     SWITCH_SECONDS: Counter "mcad_agent_switch_seconds_total" [] "seconds",
-        "Time that the program took at the switches it timed, two readings of the clock included.";
+        "Time that the eBPF program took at the switches it measured, including two readings of the clock.";
     SWITCH_MISMATCHES: Counter "mcad_agent_switch_mismatches_total" [] "switches",
-        "Task switches in which another task left the CPU than the one that had got it.";
+        "Task switches at which the task that left the CPU was not the task that had last been switched in there.";
     SWITCHES_UNKNOWN: Counter "mcad_agent_switches_unknown_total" [] "switches",
-        "Task switches in which it was not known how long the task that left had waited before.";
+        "Task switches at which the earlier wait of the task that left the CPU was unknown.";
 
     BUILD_INFO: Gauge "mcad_agent_build_info" ["revision", "version"] "1",
-        "1, with the version and the commit that it was built from.";
+        "Always 1; the labels have the version and the commit that the agent was built from.";
 }
 
 impl Family {
-    /// Its name and help, for a metric that lives as long as the agent.
+    /// Name and help, for a metric that lives as long as the agent.
     pub(super) fn opts(&self) -> Opts {
         Opts::new(self.name, self.help)
     }
 
-    /// A gauge or counter that holds for one scrape, with the values of its labels in their order.
+    /// A gauge or counter for one scrape, with the values of its labels in order.
     pub(super) fn series<const LABELS: usize>(&self, labels: [&str; LABELS], value: f64) -> MetricFamily {
         self.all_series([(labels, value)])
     }
@@ -129,7 +129,7 @@ impl Family {
         self.holding(series.into_iter().map(|(labels, value)| self.metric(&labels, value)).collect())
     }
 
-    /// One histogram that holds for one scrape.
+    /// A histogram for one scrape.
     pub(super) fn histogram(&self, histogram: Histogram) -> MetricFamily {
         let mut metric = Metric::default();
         metric.set_histogram(histogram);

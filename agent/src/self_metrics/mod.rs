@@ -1,4 +1,4 @@
-//! The agent's self-metrics: what it costs and where it fails. `families` declares them; what they count is known by who calls.
+//! The agent's self-metrics: what it costs and where it fails. `families` declares them; the callers count.
 
 mod families;
 mod probes;
@@ -19,7 +19,7 @@ use crate::version::REVISION;
 
 pub use families::{FAMILIES, Family, Kind};
 
-/// The agent's own figures.
+/// The agent's self-metrics.
 pub struct SelfMetrics {
     registry: Registry,
     started: Instant,
@@ -36,7 +36,8 @@ pub struct SelfMetrics {
     latest: Mutex<Option<Latest>>,
 }
 
-/// What the latest tick saw. Kept as values and made families at scrape: without cgroups there are no lines.
+/// What the latest sample contained. Converted to families at each scrape, so that values it does not have are not
+/// exported.
 #[derive(Clone)]
 struct Latest {
     ended: Instant,
@@ -48,7 +49,7 @@ struct Latest {
     worker_ends: WorkerEnds,
 }
 
-/// What the latest tick saw of GPUs.
+/// What the latest sample contained about GPUs.
 #[derive(Clone, Copy)]
 struct Gpus {
     devices: usize,
@@ -59,19 +60,19 @@ struct Gpus {
 /// Why an attempt to send failed: a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendFailure {
-    /// No connection.
+    /// No connection could be established.
     Connect,
-    /// The aggregator's certificate is not vouched for.
+    /// The aggregator's certificate could not be verified.
     Tls,
-    /// The bundle of authorities or the token can't be read.
+    /// The CA bundle or the token can't be read.
     Credentials,
-    /// The connection broke before the answer.
+    /// The connection broke before the response.
     Lost,
-    /// No answer in time.
+    /// No response in time.
     Deadline,
-    /// 4xx: the report is at fault.
+    /// 4xx: the report is invalid.
     Refused,
-    /// 5xx, 408, 429: the aggregator is at fault or overloaded.
+    /// 5xx, 408, 429: the aggregator failed or is overloaded.
     NotTaken,
 }
 
@@ -79,12 +80,12 @@ impl SendFailure {
     const ALL: [Self; 7] =
         [Self::Connect, Self::Tls, Self::Credentials, Self::Lost, Self::Deadline, Self::Refused, Self::NotTaken];
 
-    /// Every reason that there is, as the label spells it.
+    /// Every reason, as the value of the label.
     pub fn reasons() -> impl Iterator<Item = &'static str> {
         Self::ALL.into_iter().map(Self::as_str)
     }
 
-    /// As the label spells it.
+    /// The value of the label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -98,11 +99,11 @@ impl SendFailure {
     }
 }
 
-/// From an idle node by eBPF (some 100 µs) to a walk over files that is in trouble.
+/// From an idle node with eBPF (some 100 µs) to reading files on a slow node.
 const TICK_BUCKETS_S: [f64; 9] = [0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0];
 
 impl SelfMetrics {
-    /// All at 0.
+    /// All counters at 0.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let build = register(&registry, IntGaugeVec::new(families::BUILD_INFO.opts(), families::BUILD_INFO.labels))?;
@@ -131,7 +132,7 @@ impl SelfMetrics {
         Ok(metrics)
     }
 
-    /// One sample was taken, in this much time and CPU time.
+    /// Records a sample, with its duration and CPU time.
     pub fn ticked(&self, sample: &Sample, took: Duration, cpu: Duration) {
         self.ticks.inc();
         self.tick_seconds.observe(took.as_secs_f64());
@@ -151,46 +152,46 @@ impl SelfMetrics {
         *self.latest() = Some(Latest { ended, cgroups, probes, removals, ended_pods, gpus, worker_ends });
     }
 
-    /// So many samples fell out.
+    /// Records samples that were not taken.
     pub fn ticks_missed(&self, count: u64) {
         self.ticks_missed.inc_by(count);
     }
 
-    /// The aggregator took a report.
+    /// Records that the aggregator accepted a report.
     pub fn report_sent(&self) {
         self.sent.inc();
     }
 
-    /// So many reports were overtaken by a newer one.
+    /// Records reports that were replaced by a newer one.
     pub fn reports_replaced(&self, count: u64) {
         self.replaced.inc_by(count);
     }
 
-    /// An attempt failed.
+    /// Records a failed attempt to send.
     pub fn send_failed(&self, reason: SendFailure) {
         self.failed.with_label_values(&[reason.as_str()]).inc();
     }
 
-    /// Reports go to so many replicas.
+    /// Records the number of replicas that reports are sent to.
     pub fn replicas(&self, count: usize) {
         self.replicas.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// The aggregator's name could not be looked up.
+    /// Records a failed look-up of the aggregator's name.
     pub fn look_up_failed(&self) {
         self.look_ups_failed.inc();
     }
 
-    /// Time since the latest tick ended; before the end of the first, since the start.
+    /// Time since the latest sample was complete, or since the start if there is none yet.
     pub fn since_tick(&self) -> Duration {
         self.latest().as_ref().map_or(self.started, |latest| latest.ended).elapsed()
     }
 
-    /// All figures in Prometheus' text format.
+    /// All self-metrics in Prometheus' text format.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut families = self.registry.gather();
         let latest = self.latest().clone();
-        // Known before the first sample: none has ended yet.
+        // Known before the first sample: no process has ended yet.
         let ends = latest.as_ref().map(|latest| latest.worker_ends).unwrap_or_default();
         let ends = WorkerEnd::ALL.iter().zip(ends).map(|(end, count)| ([end.as_str()], count as f64));
         families.push(families::NVML_WORKER_ENDS.all_series(ends));
@@ -201,14 +202,14 @@ impl SelfMetrics {
         Ok(text)
     }
 
-    /// A thread that panicked while it held plain values has not broken them.
+    /// Locks the values. They are plain, so a thread that panicked cannot have left them inconsistent.
     fn latest(&self) -> MutexGuard<'_, Option<Latest>> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Latest {
-    /// What it saw, as families. What it did not see has no series.
+    /// The values of the latest sample as families. Values that it does not have are not exported.
     fn families(&self) -> Vec<MetricFamily> {
         let mut all = vec![families::ENDED_PODS.series([], self.ended_pods as f64)];
         all.extend(self.probes.iter().flat_map(probes::families));
@@ -218,7 +219,7 @@ impl Latest {
             all.push(families::CGROUPS_DROPPED.series([source.as_str()], dropped.into()));
         }
         if let Some(gpus) = self.gpus {
-            // Nobody should take fake ones for GPUs, wherever the number ends up.
+            // A label marks fake GPUs in every place where the metric is used.
             let fake = if gpus.fake { "true" } else { "false" };
             all.push(families::GPUS.series([fake], gpus.devices as f64));
             all.push(families::NVML_CALLS.series([fake], gpus.calls.into()));
@@ -227,7 +228,7 @@ impl Latest {
     }
 }
 
-/// The metric, shown from now on at each scrape.
+/// Registers the metric; it is exported at each scrape from now on.
 fn register<M: Collector + Clone + 'static>(
     registry: &Registry,
     metric: Result<M, prometheus::Error>,
@@ -282,7 +283,7 @@ mod tests {
         }
     }
 
-    /// A sample in which all is there that the agent can report about itself.
+    /// A sample with everything that the agent can report about itself.
     fn everything() -> Sample {
         let probes = ProbeCost { run_queue: Some(RunQueueCost::default()), ..ProbeCost::default() };
         let cgroups = CgroupSample {

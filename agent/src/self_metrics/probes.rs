@@ -1,4 +1,4 @@
-//! What the kernel half did and cost, as families of one sample's values. Pure.
+//! What the eBPF programs did and cost, as families of one sample's values. Pure.
 
 use mcad_wire::abi::RUN_QUEUE_FIRST_BUCKET_NS;
 use prometheus::proto::{Bucket, Histogram, MetricFamily};
@@ -6,7 +6,7 @@ use prometheus::proto::{Bucket, Histogram, MetricFamily};
 use super::families;
 use crate::sample::{ProbeCost, Removals, RunQueueCost};
 
-/// All families; those of the program at the switch of tasks only where it is loaded.
+/// All families. Those of the program at task switches only if it is loaded.
 pub(super) fn families(cost: &ProbeCost) -> Vec<MetricFamily> {
     let mut all = vec![
         families::WALK_SECONDS.series([], seconds(cost.walk_ns)),
@@ -18,7 +18,8 @@ pub(super) fn families(cost: &ProbeCost) -> Vec<MetricFamily> {
     all
 }
 
-/// What the program at the removal of cgroups saw; its ring is bounded, and what found no room is counted.
+/// Counts of the program that runs when cgroups are removed. Its ring is bounded, and records that do not fit are
+/// counted.
 pub(super) fn of_removals(removals: &Removals) -> Vec<MetricFamily> {
     vec![
         families::CGROUPS_REMOVED.series([], removals.seen as f64),
@@ -42,12 +43,12 @@ fn of_run_queue(cost: &RunQueueCost) -> Vec<MetricFamily> {
     all.chain([histogram(cost)]).collect()
 }
 
-/// Waits of the whole machine. The program's buckets are counts of their own; Prometheus' hold all below them.
+/// Waits of the whole machine. The program counts each bucket separately; Prometheus' buckets are cumulative.
 fn histogram(cost: &RunQueueCost) -> MetricFamily {
     let mut below = 0;
     let mut limit_ns = RUN_QUEUE_FIRST_BUCKET_NS;
     let mut buckets = Vec::with_capacity(cost.histogram.len());
-    // The last bucket has no upper limit: it is the count of all.
+    // The last bucket has no upper bound: it is the total count.
     for count in cost.histogram.iter().take(cost.histogram.len().saturating_sub(1)) {
         below += count;
         let mut bucket = Bucket::default();

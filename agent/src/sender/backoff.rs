@@ -1,14 +1,14 @@
-//! How long to wait after a failure. It owns no clock: it only says how long.
+//! Computes how long to wait after a failure. It does not wait itself.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-/// Intervals that are longer are no reason to wait longer: reports are few then.
+/// Above this interval the wait does not grow with the interval: reports are few then.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Exponential back-off with full jitter: a random time up to a bound that doubles with each failure.
 ///
-/// Full jitter, because after an aggregator's restart every agent of the cluster fails at the same instant.
+/// Full jitter, because after a restart of the aggregator every agent of the cluster fails at the same instant.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -17,35 +17,36 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The first wait is at most `first`, no wait is longer than `most`.
+    /// The first wait is at most `first`, and every wait is at most `most`.
     pub const fn new(first: Duration, most: Duration) -> Self {
         Self { first, most, failures: 0 }
     }
 
-    /// For reports of an interval: of agents that all fail, no more come back in a second than twice those that report in
-    /// one anyway; and no wait is so long that a node is called silent (three intervals) for long after its aggregator
-    /// came back.
+    /// The back-off for a report interval. If all agents fail, at most twice as many retry within one second as report
+    /// within one second in normal operation; and no wait is so long that a node counts as silent (three intervals) for
+    /// long after its aggregator is back.
     pub fn of_interval(interval: Duration) -> Self {
         let interval = interval.min(LONGEST_INTERVAL);
         Self::new(interval / 2, interval + interval / 2)
     }
 
-    /// How long to wait after one more failure, and at least so long: the jitter comes on top, or those who were told the
-    /// same would come back together.
+    /// How long to wait after one more failure: at least this long, plus jitter, so that agents with the same minimum
+    /// do not retry together.
     pub(super) fn after_failure(&mut self, at_least: Duration) -> Duration {
-        // The standard library seeds each state anew: random enough to spread agents, at the price of no dependency.
+        // The standard library seeds each state differently, which is random enough to spread agents and needs no
+        // dependency.
         let random = RandomState::new().hash_one(self.failures);
         self.wait(at_least, random as f64 / u64::MAX as f64)
     }
 
-    /// The same, with the random number between 0 and 1.
+    /// The same with the given random number between 0 and 1.
     fn wait(&mut self, at_least: Duration, random: f64) -> Duration {
         let bound = self.bound();
         self.failures = self.failures.saturating_add(1);
         at_least + bound.mul_f64(random)
     }
 
-    /// Start anew.
+    /// Resets the back-off.
     pub(super) fn after_success(&mut self) {
         self.failures = 0;
     }
@@ -86,15 +87,15 @@ mod tests {
         assert_ne!(wait(), wait());
     }
 
-    /// The schedule of ten thousand agents, without their network: when each of them tries, by the rules of the ticker and
-    /// the back-off.
+    /// Simulates when each of ten thousand agents tries to connect, by the rules of the ticker and the back-off,
+    /// without a network.
     mod herd {
         use super::*;
         use crate::ticker::turn;
 
         const AGENTS: u64 = 10_000;
         const INTERVAL_MS: u64 = 10_000;
-        /// An aggregator that is always there sees as many reports a second.
+        /// How many reports an aggregator that is always available receives per second.
         const STEADY: u64 = AGENTS * 1000 / INTERVAL_MS;
 
         /// Numbers from 0 to 1 without a pattern (xorshift).
@@ -109,13 +110,13 @@ mod tests {
             }
         }
 
-        /// When each agent first reaches an aggregator that comes back after so long, in ms from then on. All agents have
-        /// run for a while; their connections broke when it went.
+        /// When each agent first reaches an aggregator that comes back after an outage of this length, in ms from then
+        /// on. All agents have run for a while; their connections broke when the outage began.
         fn returns(outage_ms: u64) -> Vec<u64> {
             let mut random = Random(0x9E37_79B9_7F4A_7C15);
             let first = |node| {
                 let mut backoff = Backoff::of_interval(Duration::from_millis(INTERVAL_MS));
-                // It learns that the aggregator is gone when its next report is due.
+                // An agent notices that the aggregator is gone when its next report is due.
                 let mut at_ms = (turn(&format!("gpu-{node}")) * INTERVAL_MS as f64) as u64;
                 while at_ms < outage_ms {
                     at_ms += backoff.wait(Duration::ZERO, random.next()).as_millis() as u64;
@@ -125,7 +126,7 @@ mod tests {
             (0..AGENTS).map(first).collect()
         }
 
-        /// The most of them within any second that begins at a tenth of one.
+        /// The largest number of agents within any second that begins at a multiple of a tenth of a second.
         fn busiest_second(at_ms: &[u64]) -> u64 {
             let mut tenths = vec![0; (at_ms.iter().max().unwrap() / 100 + 11) as usize];
             for at in at_ms {
@@ -144,7 +145,7 @@ mod tests {
                 assert!(busiest <= 2 * STEADY, "after {outage_s} s: {busiest} in a second");
                 assert!(last_s < 15, "after {outage_s} s: the last came after {last_s} s");
                 if outage_s * 1000 >= INTERVAL_MS {
-                    // All of them had failed, and take an interval at least.
+                    // All of them had failed, and take at least one interval.
                     let late = returns.iter().filter(|at| **at >= INTERVAL_MS * 9 / 10).count();
                     assert!(late > 0, "after {outage_s} s all were there within an interval");
                 }

@@ -1,4 +1,4 @@
-//! One kept HTTP connection to the aggregator. It owns one exchange; when to try again is the sender's business.
+//! One kept HTTP connection to the aggregator. It handles one exchange; the sender decides when to retry.
 
 use std::io;
 use std::time::Duration;
@@ -19,49 +19,49 @@ use super::credentials::CredentialsError;
 use super::target::Scheme;
 use crate::self_metrics::SendFailure;
 
-/// An answer is one sentence; what is longer is not read.
+/// A response is one sentence; a longer one is not read.
 const MAX_ANSWER_BYTES: usize = 1024;
 
-/// How long an aggregator can ask to be left alone. Longer would be to fall silent on its word.
+/// Limit of the aggregator's Retry-After. An agent must not be silent for longer only because the response requests it.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
 
-/// Why a report did not arrive.
+/// Why a report was not delivered.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SendError {
-    #[error("connect to {target}")]
+    #[error("cannot connect to {target}")]
     Connect {
         target: Target,
         #[source]
         source: io::Error,
     },
-    /// Its certificate is not vouched for, or it speaks no TLS 1.3.
-    #[error("TLS with {target}")]
+    /// The certificate could not be verified, or the server does not support TLS 1.3.
+    #[error("TLS with {target} failed")]
     Tls {
         target: Target,
         #[source]
         source: io::Error,
     },
-    #[error("credentials")]
+    #[error("cannot use the credentials of the agent")]
     Credentials(#[source] CredentialsError),
     #[error("the connection was lost")]
     Lost(#[source] hyper::Error),
-    #[error("no answer in time")]
+    #[error("no response in time")]
     Deadline,
-    /// The report is at fault: the same one would be refused again.
-    #[error("refused with {status}: {sentence}")]
+    /// The report is invalid: the same report would be rejected again.
+    #[error("rejected with {status}: {sentence}")]
     Refused { status: StatusCode, sentence: String },
-    /// The aggregator is at fault or overloaded: later it may take the same report.
-    #[error("not taken, {status}: {sentence}")]
+    /// The aggregator failed or is overloaded: it may accept the same report later.
+    #[error("not accepted, {status}: {sentence}")]
     NotTaken {
         status: StatusCode,
         sentence: String,
-        /// How long it asks to be left alone.
+        /// The Retry-After of the response.
         retry_after: Duration,
     },
 }
 
 impl SendError {
-    /// How long to wait at least; zero where nobody said.
+    /// How long to wait at least; zero if the response does not say.
     pub(super) fn retry_after(&self) -> Duration {
         match self {
             Self::NotTaken { retry_after, .. } => *retry_after,
@@ -85,7 +85,7 @@ impl SendError {
 /// An open connection.
 pub(super) struct Connection {
     requests: SendRequest<Full<Bytes>>,
-    /// Moves the bytes; ends with the connection, at the latest when this is dropped.
+    /// Transfers the bytes. It ends with the connection, at the latest when this value is dropped.
     driver: JoinHandle<hyper::Result<()>>,
 }
 
@@ -100,7 +100,7 @@ impl Connection {
         let failed = |source| SendError::Connect { target: target.clone(), source };
         let addresses = target.addresses().await.map_err(failed)?;
         let stream = TcpStream::connect(&addresses[..]).await.map_err(failed)?;
-        // A report is written in two pieces, head and body; the second must not wait for the first to be acknowledged.
+        // A report is written in two pieces, head and body; the second must not wait until the first is acknowledged.
         stream.set_nodelay(true).map_err(failed)?;
         match target.scheme() {
             Scheme::Http => Self::over(stream).await,
@@ -117,9 +117,9 @@ impl Connection {
         Ok(Self { requests, driver: tokio::spawn(connection) })
     }
 
-    /// Sends one report and reads the answer to its end, so that the connection can be used again.
+    /// Sends one report and reads the whole response, so that the connection can be used again.
     pub(super) async fn post(&mut self, target: &Target, report: Bytes) -> Result<(), SendError> {
-        // Kubelet renews the token: what was read last time may have expired.
+        // Kubelet renews the token: the one that was read last time may have expired.
         let authorization = target.credentials().authorization().map_err(SendError::Credentials)?;
         self.requests.ready().await.map_err(SendError::Lost)?;
         let mut request = Request::new(Full::new(report));
@@ -148,13 +148,14 @@ impl Connection {
     }
 }
 
-/// Seconds; a date, which HTTP allows too, would rest on this machine's clock, and nobody here sends one.
+/// Parses seconds. HTTP also allows a date, but a date would depend on this machine's clock, and the aggregator does
+/// not send one.
 fn retry_after(value: Option<&HeaderValue>) -> Duration {
     let seconds = value.and_then(|value| value.to_str().ok()?.trim().parse().ok());
     Duration::from_secs(seconds.unwrap_or(0)).min(LONGEST_RETRY_AFTER)
 }
 
-/// The body of an answer as one line; empty where it is too long or breaks off, which the status does not need.
+/// The body of a response as one line. Empty if it is too long or incomplete; the status is enough then.
 async fn sentence(answer: Response<Incoming>) -> String {
     let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
     let bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Whom the agent trusts and how it proves who it is: files that kubelet renews. Owns reading them anew; nothing of them is
-//! kept longer than one connection or one report.
+//! The CA bundle that the agent trusts and the token that identifies it: files that kubelet renews. They are read again
+//! for each connection and each report.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,49 +12,49 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
-/// A bundle has a few certificates of 1 KiB, a token 1 KiB; what is longer is something else.
+/// A bundle has a few certificates of 1 KiB, a token has 1 KiB; a longer file is something else.
 pub(super) const MAX_BYTES: u64 = 256 * 1024;
 
-/// Files with what is needed to reach an aggregator on another machine.
+/// Files that are needed to reach an aggregator on another machine.
 #[derive(Debug, Default)]
 pub struct Credentials {
     authorities: Option<PathBuf>,
     token: Option<PathBuf>,
-    /// The bundle as it was last read, and what was made of it.
+    /// The bundle as it was last read, and the TLS configuration made from it.
     read: Mutex<Option<(Vec<u8>, Arc<ClientConfig>)>>,
 }
 
-/// Why they are of no use at the moment.
+/// Why the credentials cannot be used at the moment.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// A file can't be read.
-    #[error("read {}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         #[source]
         source: io::Error,
     },
     /// A file is too long.
     #[error("{} is longer than {MAX_BYTES} bytes", .0.display())]
     TooLong(PathBuf),
-    /// There is no certificate to trust.
+    /// The bundle has no certificate.
     #[error("{} has no certificate in PEM", .0.display())]
     NoAuthority(PathBuf),
-    /// What is in the file can't be sent.
+    /// The file contains no token that can be sent.
     #[error("{} has no token", .0.display())]
     NoToken(PathBuf),
-    /// No bundle is named.
-    #[error("no authority is named that could vouch for the aggregator; see --aggregator-ca")]
+    /// No bundle is configured.
+    #[error("no CA certificates are configured to verify the aggregator; see --aggregator-ca")]
     NoBundle,
-    /// TLS can't be set up.
-    #[error("set up TLS")]
+    /// TLS can't be configured.
+    #[error("cannot configure TLS")]
     Setup(#[source] rustls::Error),
 }
 
 impl Credentials {
-    /// By these files: certificates of authorities in PEM, and a token.
+    /// Uses these files: CA certificates in PEM, and a token.
     pub fn new(authorities: Option<PathBuf>, token: Option<PathBuf>) -> Self {
         Self { authorities, token, read: Mutex::new(None) }
     }
@@ -63,7 +63,7 @@ impl Credentials {
         self.authorities.is_some()
     }
 
-    /// What a new connection is made with: TLS 1.3, with a server that one of the bundle's authorities vouches for.
+    /// The TLS configuration for a new connection: TLS 1.3, with a server whose certificate a CA of the bundle issued.
     pub(super) fn tls(&self) -> Result<Arc<ClientConfig>, CredentialsError> {
         let path = self.authorities.as_ref().ok_or(CredentialsError::NoBundle)?;
         let bundle = read(path)?;
@@ -80,14 +80,14 @@ impl Credentials {
         let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).map_err(CredentialsError::Setup)?;
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // One connection is kept; a new one is checked anew.
+        // One connection is kept; a new one is verified again.
         config.resumption = Resumption::disabled();
         let config = Arc::new(config);
         *known = Some((bundle, Arc::clone(&config)));
         Ok(config)
     }
 
-    /// The field that says who sends a report. Absent: nobody asks.
+    /// The header that identifies the sender of a report. `None` if no token is configured.
     pub(super) fn authorization(&self) -> Result<Option<HeaderValue>, CredentialsError> {
         let Some(path) = &self.token else { return Ok(None) };
         let token = read(path)?;
@@ -100,7 +100,7 @@ impl Credentials {
     }
 }
 
-/// Reads a file whole. It is short and of this machine: nobody waits for it.
+/// Reads a whole file. It is short and local, so blocking is acceptable.
 fn read(path: &Path) -> Result<Vec<u8>, CredentialsError> {
     let failed = |source| CredentialsError::Read { path: path.to_owned(), source };
     if std::fs::metadata(path).map_err(failed)?.len() > MAX_BYTES {

@@ -1,4 +1,4 @@
-//! Gets the latest report to one replica. It owns delivery: one kept connection, a deadline per attempt, back-off.
+//! Delivers the latest report to one replica, with one kept connection, a deadline per attempt, and back-off.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,43 +16,53 @@ use crate::ticker::Outgoing;
 /// Delivery to one replica.
 pub(super) struct Delivery {
     target: Target,
-    /// For one attempt, connecting included.
+    /// For one attempt, including connecting.
     deadline: Duration,
     backoff: Backoff,
     metrics: Arc<SelfMetrics>,
     connection: Option<Connection>,
-    /// The highest sequence number whose fate is known: sent, refused or replaced.
+    /// The highest sequence number whose outcome is known: sent, rejected or replaced.
     settled: u64,
-    /// How the latest attempt ended; `None` before the first.
+    /// How the latest attempt ended. `None` before the first.
     latest: Option<Result<(), SendFailure>>,
-    /// Which replica, where there may be several.
+    /// Which replica, if there may be several.
     address: Option<SocketAddr>,
-    /// Told how each attempt went.
-    tell: mpsc::Sender<(SocketAddr, Delivered)>,
+    /// Receives the outcome of each attempt.
+    outcome_sender: mpsc::Sender<(SocketAddr, Delivered)>,
 }
 
 impl Delivery {
-    /// One that has not connected yet.
+    /// A delivery that has not connected yet.
     pub(super) fn new(
         target: Target,
         deadline: Duration,
         backoff: Backoff,
         metrics: Arc<SelfMetrics>,
-        tell: mpsc::Sender<(SocketAddr, Delivered)>,
+        outcome_sender: mpsc::Sender<(SocketAddr, Delivered)>,
     ) -> Self {
-        Self { target, deadline, backoff, metrics, connection: None, settled: 0, latest: None, address: None, tell }
+        Self {
+            target,
+            deadline,
+            backoff,
+            metrics,
+            connection: None,
+            settled: 0,
+            latest: None,
+            address: None,
+            outcome_sender,
+        }
     }
 
-    /// The same, to that one of several replicas.
+    /// The same, to this one of several replicas.
     pub(super) fn of(self, address: SocketAddr) -> Self {
         Self { address: Some(address), ..self }
     }
 
-    /// Sends each report that it finds in the slot. It ends when the slot is closed: after one last attempt if the
-    /// latest report is still unsent.
+    /// Sends each report that it finds in the channel. It ends when the channel is closed, after one last attempt if
+    /// the latest report is still unsent.
     pub(super) async fn run(mut self, mut reports: watch::Receiver<Option<Outgoing>>) {
         if let (Some(_), Some(latest)) = (self.address, &*reports.borrow()) {
-            // Reports from before this replica was known were not overtaken on the way to it.
+            // Reports from before this replica was known do not count as replaced.
             self.settled = latest.sequence.saturating_sub(1);
         }
         let mut is_last_attempt = false;
@@ -75,7 +85,8 @@ impl Delivery {
         }
     }
 
-    /// One attempt. An error: try the latest report again after a while, and after as long as the aggregator asks for.
+    /// One attempt. An error means: try the latest report again later, and wait at least as long as the aggregator
+    /// requests.
     async fn deliver(&mut self, report: Outgoing) -> Result<(), Duration> {
         self.metrics.reports_replaced(report.sequence - 1 - self.settled);
         self.settled = report.sequence - 1;
@@ -83,7 +94,7 @@ impl Delivery {
         let attempt = self.attempt(Bytes::from_owner(report.bytes));
         let result = tokio::time::timeout(deadline, attempt).await.unwrap_or(Err(SendError::Deadline));
         self.note(&result);
-        self.tell(&result).await;
+        self.send_outcome(&result).await;
         match result {
             Ok(()) | Err(SendError::Refused { .. }) => {
                 self.settled = report.sequence;
@@ -94,12 +105,12 @@ impl Delivery {
         }
     }
 
-    /// Posts on the kept connection, or on a new one. The connection is kept only if the exchange came to its end, so
-    /// one whose attempt ran past its deadline is closed with it.
+    /// Sends the report on the kept connection, or on a new one. The connection is kept only if the exchange was
+    /// complete, so a connection whose attempt exceeded its deadline is closed.
     async fn attempt(&mut self, report: Bytes) -> Result<(), SendError> {
         if let Some(mut kept) = self.connection.take() {
             match kept.post(&self.target, report.clone()).await {
-                // The aggregator may have closed it since the last report. A report may arrive twice without harm.
+                // The aggregator may have closed it since the last report. Delivering a report twice does no harm.
                 Err(SendError::Lost(_)) => {}
                 result => {
                     self.connection = Some(kept);
@@ -115,22 +126,22 @@ impl Delivery {
         result
     }
 
-    /// One that refuses or is overloaded is there all the same.
-    async fn tell(&self, result: &Result<(), SendError>) {
+    /// A replica that rejects a report or is overloaded counts as reachable.
+    async fn send_outcome(&self, result: &Result<(), SendError>) {
         let Some(address) = self.address else { return };
         let delivered = match result {
             Ok(()) | Err(SendError::Refused { .. } | SendError::NotTaken { .. }) => Delivered::Answered,
             Err(SendError::Connect { .. } | SendError::Tls { .. } | SendError::Lost(_) | SendError::Deadline) => {
                 Delivered::Failed
             }
-            // That is our own files' fault.
+            // This is a problem of the agent's own files.
             Err(SendError::Credentials(_)) => return,
         };
-        // An error: nobody follows the replicas any more, this is the last attempt.
-        let _ = self.tell.send((address, delivered)).await;
+        // An error means that nothing follows the replicas any more and this is the last attempt.
+        let _ = self.outcome_sender.send((address, delivered)).await;
     }
 
-    /// Counts each attempt; logs when the outcome is another than the last time.
+    /// Counts each attempt. Logs it if the outcome differs from the previous one.
     fn note(&mut self, result: &Result<(), SendError>) {
         let outcome = match result {
             Ok(()) => {

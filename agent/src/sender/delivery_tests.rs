@@ -1,4 +1,4 @@
-//! Delivery against a real TCP server that behaves as aggregators and networks do.
+//! Delivery to a real TCP server that behaves as aggregators and networks do.
 
 use std::io;
 use std::sync::Mutex;
@@ -12,15 +12,15 @@ use super::*;
 /// What the server does with the next request.
 #[derive(Clone, Copy)]
 enum Act {
-    /// Answers with this status line and body.
+    /// Responds with this status line and body.
     Answer(&'static str, &'static str),
-    /// Answers 200, then closes the connection without having said that it would.
+    /// Responds with 200, then closes the connection without announcing it.
     AnswerThenClose,
-    /// Begins an answer and resets the connection.
+    /// Begins a response and resets the connection.
     ResetHalfWay,
-    /// Answers 200 with a body that does not end.
+    /// Responds with 200 and a body that does not end.
     EndlessAnswer,
-    /// Never answers, and keeps the connection open.
+    /// Never responds, and keeps the connection open.
     Hang,
 }
 
@@ -31,10 +31,11 @@ const LONG: Duration = Duration::from_mins(1);
 /// A test waits for this to pass.
 const SHORT: Duration = Duration::from_millis(50);
 
-/// Plays the sender against the script and ends the slot after it. While the server acts on a request, the report of
-/// the number beside the act is put into the slot.
+/// Runs the sender against the script and closes the channel after it. While the server acts on a request, the report
+/// with the number beside the act is put into the channel.
 ///
-/// Gives what the server read, as sequence numbers with `|` before each new connection, and the counters that are not 0.
+/// Returns what the server read, as sequence numbers with `|` before each new connection, and the counters that are not
+/// 0.
 #[track_caller]
 fn check(deadline: Duration, script: &[(Act, u64)], story: &str, counters: &[&str]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -198,6 +199,6 @@ fn an_outcome_is_logged_when_it_changes_with_the_aggregators_sentence() {
         check(LONG, &script, "|12345", &counters);
     });
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert_eq!(log.matches("refused with 400 Bad Request: version 9 is unknown").count(), 1, "{log}");
+    assert_eq!(log.matches("rejected with 400 Bad Request: version 9 is unknown").count(), 1, "{log}");
     assert_eq!(log.matches("reports arrive").count(), 1, "{log}");
 }

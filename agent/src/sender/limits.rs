@@ -1,5 +1,5 @@
-//! Tests of the sender's limits: at each, and beyond it. Time stands, and leaps to the next deadline: how long something took is
-//! known exactly and costs none.
+//! Tests of the sender's limits: at each limit, and beyond it. The clock is paused and jumps to the next deadline, so
+//! durations are exact and the tests are fast.
 
 use std::future::pending;
 
@@ -14,7 +14,7 @@ use super::*;
 
 /// A deadline under test.
 const LIMIT: Duration = Duration::from_mins(10);
-/// How long an answer takes within it.
+/// How long a response within it takes.
 const WITHIN: Duration = Duration::from_secs(599);
 
 async fn listener() -> (TcpListener, Target) {
@@ -23,7 +23,7 @@ async fn listener() -> (TcpListener, Target) {
     (listener, target)
 }
 
-/// What an answer of 400 with a body so long leaves of it.
+/// How much of the body remains, for a response of 400 with a body of this length.
 async fn sentence_of(bytes: usize) -> usize {
     let (listener, target) = listener().await;
     let answers = async {
@@ -63,7 +63,7 @@ fn files_are_as_long_as_they_may_be() {
     assert!(matches!(refusal, CredentialsError::TooLong(_)), "{refusal}");
 }
 
-/// A sender to that target, whose reports are of these numbers.
+/// A sender to that target, which is given reports with these numbers.
 fn sender(target: Target, metrics: &Arc<SelfMetrics>) -> (watch::Sender<Option<Outgoing>>, impl Future<Output = ()>) {
     let (slot, reports) = watch::channel(None);
     put(&slot, 1);
@@ -86,11 +86,11 @@ async fn an_answer_is_waited_for_until_the_deadline_and_no_longer() {
         let (mut late, asked_again): (TcpStream, _) = next().await;
         assert_eq!(asked_again.duration_since(asked).as_secs(), LIMIT.as_secs());
         tokio::time::sleep(WITHIN).await;
-        // What is left of the time is real, and long.
+        // The rest of the waiting is in real time, which is long enough.
         tokio::time::resume();
         late.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         drop(slot);
-        // Until the agent has read the answer.
+        // Until the agent has read the response.
         let _ = posted(&mut late).await;
     };
     tokio::join!(sender, aggregator);

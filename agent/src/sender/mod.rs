@@ -1,9 +1,9 @@
-//! Sends the latest report to every replica of the aggregator. It owns which replicas there are; how a report gets to one of
-//! them is `delivery`'s.
+//! Sends the latest report to every replica of the aggregator. This module follows which replicas there are; `delivery`
+//! delivers to one of them.
 //!
-//! Each replica has a task, a connection and a back-off of its own, so that one that is slow or gone delays no other.
-//! There is no queue anywhere: reports carry totals, so a report that was overtaken by a newer one has lost nothing but
-//! resolution, and an aggregator that comes back needs only the latest.
+//! Each replica has its own task, connection and back-off, so that a slow or lost replica delays no other. There is no
+//! queue: reports carry totals, so if a newer report replaces one, only resolution is lost, and an aggregator that
+//! comes back needs only the latest.
 
 mod backoff;
 mod connection;
@@ -33,15 +33,16 @@ pub use self::target::{Target, TargetError};
 use crate::self_metrics::SelfMetrics;
 use crate::ticker::Outgoing;
 
-/// Between two looks-up of a name whose replicas are all reached. Ten thousand agents ask 170 times a second then; a new
-/// replica waits a minute at most, and one that took the place of another far less, for a failure asks sooner.
+/// Time between two look-ups of a name whose replicas are all reached. Ten thousand agents then make 170 look-ups a
+/// second. A new replica waits at most a minute; one that replaces another waits much less, because a failure triggers
+/// a look-up.
 const LOOK_UP_EVERY: Duration = Duration::from_mins(1);
 
-/// Between two looks-up while something fails. Ten thousand agents that lost an aggregator ask 700 times a second then, which
-/// one CoreDNS answers; a pod that takes another's place is not ready sooner.
+/// Time between two look-ups while something fails. Ten thousand agents that lost an aggregator then make 700 look-ups
+/// a second, which one CoreDNS can handle; a pod that replaces another is not ready sooner.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(15);
 
-/// For one look-up. The C library asks each of three servers twice, five seconds each, for every domain to search.
+/// For one look-up. The C library queries each of three servers twice, five seconds each, for every search domain.
 const LOOK_UP_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Sends reports to all replicas of one aggregator.
@@ -50,7 +51,7 @@ pub struct Sender<L> {
     look_up: L,
     deadline: Duration,
     backoff: Backoff,
-    /// When in each interval this node's turn is, from 0 to 1: agents do not ask for names at the same time either.
+    /// This node's offset in each interval, from 0 to 1. It also spreads the look-ups of the agents.
     turn: f64,
     metrics: Arc<SelfMetrics>,
     replicas: Replicas,
@@ -59,8 +60,8 @@ pub struct Sender<L> {
     is_failing: Option<bool>,
 }
 
-/// Asks the system's resolver, which honours /etc/hosts and the search domains that kubelet writes to /etc/resolv.conf as
-/// every other program of a pod does. A resolver of our own would have to be told all that anew.
+/// Resolves a name with the system's resolver, which honours /etc/hosts and the search domains that kubelet writes to
+/// /etc/resolv.conf, as for every other program of a pod. Another resolver would have to implement all of that again.
 pub async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host((host, port)).await?.collect())
 }
@@ -70,7 +71,7 @@ where
     L: Fn(String, u16) -> F,
     F: Future<Output = io::Result<Vec<SocketAddr>>>,
 {
-    /// A sender that has not connected yet. `turn`, from 0 to 1, is this node's own.
+    /// A sender that has not connected yet. `turn`, from 0 to 1, is this node's offset in the interval.
     pub fn new(
         target: Target,
         look_up: L,
@@ -84,16 +85,16 @@ where
         Self { target, look_up, deadline, backoff, turn, metrics, replicas, running, tasks, is_failing: None }
     }
 
-    /// Sends each report that it finds in the slot. It ends when the slot is closed: after one last attempt at each replica
-    /// if the latest report is still unsent there.
+    /// Sends each report that it finds in the channel. It ends when the channel is closed, after one last attempt at
+    /// each replica to which the latest report is still unsent.
     pub async fn run(mut self, reports: watch::Receiver<Option<Outgoing>>) {
         let Some((host, port)) = self.target.name() else {
-            // Addresses of this machine, the one or the other of one aggregator.
-            let (tell, _outcomes) = mpsc::channel(1);
-            return self.delivery(self.target.clone(), tell).run(reports).await;
+            // Fixed addresses of this machine, all of one aggregator.
+            let (outcome_sender, _outcomes) = mpsc::channel(1);
+            return self.delivery(self.target.clone(), outcome_sender).run(reports).await;
         };
-        // As many outcomes as there are replicas wait at most: each is told before the next attempt.
-        let (tell, mut outcomes) = mpsc::channel(replicas::MOST);
+        // At most one outcome per replica is queued: each is processed before the next attempt.
+        let (outcome_sender, mut outcomes) = mpsc::channel(replicas::MAX_REPLICAS);
         let mut slot = reports.clone();
         let mut due = Instant::now();
         let mut last: Option<Instant> = None;
@@ -110,8 +111,8 @@ where
                 answer = answer => {
                     look_up = None;
                     let answer = answer.unwrap_or_else(|_: Elapsed| Err(io::ErrorKind::TimedOut.into()));
-                    let pause = if self.found(answer, &tell, &reports) { LOOK_UP_AGAIN } else { LOOK_UP_EVERY };
-                    // The first pause is this node's part of one: from then on its turn is its own.
+                    let pause = if self.found(answer, &outcome_sender, &reports) { LOOK_UP_AGAIN } else { LOOK_UP_EVERY };
+                    // The first pause is this node's share of one, so that its look-ups have this offset from then on.
                     let share = if last.is_none() { self.turn } else { 1.0 };
                     last = Some(Instant::now());
                     due = Instant::now() + pause.mul_f64(share).max(LOOK_UP_AGAIN);
@@ -125,7 +126,7 @@ where
                         self.stop(address);
                     }
                     if delivered == Delivered::Failed {
-                        // Another may have taken its place.
+                        // Another replica may have replaced it.
                         due = due.min(last.map_or(due, |last| last + LOOK_UP_AGAIN));
                     }
                 }
@@ -139,23 +140,23 @@ where
         while self.tasks.join_next().await.is_some() {}
     }
 
-    /// Takes in what a look-up found; whether it failed.
+    /// Processes the result of a look-up. Returns whether it failed.
     fn found(
         &mut self,
         answer: io::Result<Vec<SocketAddr>>,
-        tell: &mpsc::Sender<(SocketAddr, Delivered)>,
+        outcome_sender: &mpsc::Sender<(SocketAddr, Delivered)>,
         reports: &watch::Receiver<Option<Outgoing>>,
     ) -> bool {
         let failure = match &answer {
-            Ok(addresses) if addresses.is_empty() => Some("no address".to_owned()),
+            Ok(addresses) if addresses.is_empty() => Some("the host name has no address".to_owned()),
             Ok(_) => None,
             Err(error) => Some(error.to_string()),
         };
         if self.is_failing.replace(failure.is_some()) != Some(failure.is_some()) {
             if let Some(why) = &failure {
-                tracing::warn!(aggregator = %self.target, why, "its replicas can't be looked up: those that are known stay");
+                tracing::warn!(aggregator = %self.target, why, "the replicas can't be looked up; reports still go to the known replicas");
             } else {
-                tracing::info!(aggregator = %self.target, "its replicas are looked up");
+                tracing::info!(aggregator = %self.target, "the replicas were looked up");
             }
         }
         if failure.is_some() {
@@ -166,8 +167,8 @@ where
             self.stop(address);
         }
         for address in change.new {
-            tracing::info!(aggregator = %self.target, %address, "a replica to report to");
-            let delivery = self.delivery(self.target.at(address), tell.clone());
+            tracing::info!(aggregator = %self.target, %address, "sending reports to this replica");
+            let delivery = self.delivery(self.target.at(address), outcome_sender.clone());
             let task = self.tasks.spawn(delivery.of(address).run(reports.clone()));
             self.running.insert(address, task);
         }
@@ -175,13 +176,13 @@ where
         failure.is_some()
     }
 
-    fn delivery(&self, target: Target, tell: mpsc::Sender<(SocketAddr, Delivered)>) -> Delivery {
-        Delivery::new(target, self.deadline, self.backoff.clone(), Arc::clone(&self.metrics), tell)
+    fn delivery(&self, target: Target, outcome_sender: mpsc::Sender<(SocketAddr, Delivered)>) -> Delivery {
+        Delivery::new(target, self.deadline, self.backoff.clone(), Arc::clone(&self.metrics), outcome_sender)
     }
 
     fn stop(&mut self, address: SocketAddr) {
         if let Some(task) = self.running.remove(&address) {
-            tracing::info!(aggregator = %self.target, %address, "no longer a replica");
+            tracing::info!(aggregator = %self.target, %address, "sending no more reports to this replica");
             task.abort();
         }
         self.metrics.replicas(self.running.len());

@@ -1,4 +1,5 @@
-//! The other end of a sender in its tests: reports put into its slot, and read off the wire as an aggregator reads them.
+//! The other side of a sender in its tests: puts reports into its channel, and reads them from the network as an
+//! aggregator does.
 
 use mcad_wire::report::Report;
 use prost::Message as _;
@@ -8,13 +9,13 @@ use tokio::sync::watch;
 
 use super::Outgoing;
 
-/// Leaves a report of this number in the slot.
+/// Puts a report with this number into the channel.
 pub(super) fn put(slot: &watch::Sender<Option<Outgoing>>, sequence: u64) {
     let report = Report { sequence, ..Report::default() };
     slot.send_replace(Some(Outgoing { sequence, bytes: report.encode_to_vec().into() }));
 }
 
-/// Reads one POST to its end: its head, and the number of the report. `None` where the client closed instead.
+/// Reads one whole POST: its head, and the number of the report. `None` if the client closed the connection instead.
 pub(super) async fn posted(stream: &mut TcpStream) -> Option<(String, u64)> {
     let mut bytes = Vec::new();
     loop {

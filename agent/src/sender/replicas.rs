@@ -1,22 +1,22 @@
-//! Which replicas there are, given what looks-up found and how deliveries went. Pure.
+//! Decides which replicas to send to, from the results of look-ups and deliveries. Pure.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// The most replicas that are reported to. The aggregator has two; while it is replaced, four. A name that has more
-/// addresses is some other name.
-pub(super) const MOST: usize = 8;
+/// The maximum number of replicas. The aggregator has two, and four during a rollout. A name with more addresses does
+/// not belong to an aggregator.
+pub(super) const MAX_REPLICAS: usize = 8;
 
-/// How the last attempt at a replica went.
+/// The outcome of the last attempt at a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivered {
-    /// It answered.
+    /// It responded.
     Answered,
-    /// It did not.
+    /// It did not respond.
     Failed,
 }
 
-/// The replicas that are reported to.
+/// The replicas that reports are sent to.
 #[derive(Debug, Default)]
 pub(super) struct Replicas(BTreeMap<SocketAddr, Replica>);
 
@@ -26,7 +26,7 @@ struct Replica {
     last: Option<Delivered>,
 }
 
-/// What to begin and what to end.
+/// Which deliveries to begin and which to end.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) new: Vec<SocketAddr>,
@@ -34,13 +34,14 @@ pub(super) struct Change {
 }
 
 impl Replicas {
-    /// The name has these addresses. None: nothing is known of it now, and all stays as it was.
+    /// Processes the addresses of the name. If there are none, nothing is known now, and nothing changes.
     ///
-    /// One that is no longer listed stays for as long as it answers: a Service leaves out a replica that is not ready for a
-    /// moment, and ten thousand agents must not leave it and come back.
+    /// A replica that is no longer listed is kept while it responds: a Service leaves out a replica that is not ready
+    /// for a moment, and ten thousand agents should not disconnect and reconnect for that.
     pub(super) fn found(&mut self, addresses: &[SocketAddr]) -> Change {
         let Some(first) = addresses.first() else { return Change::default() };
-        // A Service of two families lists each replica under both. The system's resolver puts the one first that is reached.
+        // A Service with two address families lists each replica under both. The system's resolver puts the reachable
+        // family first.
         let mut listed: Vec<_> = addresses.iter().filter(|address| address.is_ipv4() == first.is_ipv4()).collect();
         listed.sort_unstable();
         listed.dedup();
@@ -53,13 +54,13 @@ impl Replicas {
             self.0.remove(address);
         }
         let unknown: Vec<_> = listed.into_iter().copied().filter(|address| !self.0.contains_key(address)).collect();
-        let room = MOST.saturating_sub(self.0.len());
+        let room = MAX_REPLICAS.saturating_sub(self.0.len());
         let new: Vec<_> = unknown.into_iter().take(room).collect();
         self.0.extend(new.iter().map(|address| (*address, Replica { is_listed: true, last: None })));
         Change { new, gone }
     }
 
-    /// An attempt at a replica went so; whether it is gone.
+    /// Processes the outcome of an attempt. Returns whether the replica is gone.
     pub(super) fn delivered(&mut self, address: SocketAddr, delivered: Delivered) -> bool {
         let Some(replica) = self.0.get_mut(&address) else { return false };
         replica.last = Some(delivered);
@@ -79,7 +80,7 @@ mod tests {
         text.split_whitespace().map(|address| address.parse().unwrap()).collect()
     }
 
-    /// Asserts what is new and what is gone after a look-up.
+    /// Asserts which replicas are new and which are gone after a look-up.
     #[track_caller]
     fn check(replicas: &mut Replicas, found: &str, new: &str, gone: &str) {
         let expected = Change { new: addresses(new), gone: addresses(gone) };
@@ -112,7 +113,7 @@ mod tests {
         assert!(!replicas.delivered(a, Delivered::Answered));
         assert!(replicas.delivered(a, Delivered::Failed));
         assert!(!replicas.delivered(a, Delivered::Failed));
-        // Listed again, it is as new.
+        // When it is listed again, it counts as new.
         check(&mut replicas, "10.0.0.1:1 10.0.0.2:1", "10.0.0.1:1", "");
     }
 
@@ -124,9 +125,9 @@ mod tests {
 
     #[test]
     fn there_is_a_bound() {
-        let many = (1..=MOST + 1).map(|at| format!("10.0.0.{at}:1")).collect::<Vec<_>>();
+        let many = (1..=MAX_REPLICAS + 1).map(|at| format!("10.0.0.{at}:1")).collect::<Vec<_>>();
         let mut replicas = Replicas::default();
-        check(&mut replicas, &many.join(" "), &many[..MOST].join(" "), "");
-        check(&mut replicas, &many[1..].join(" "), &many[MOST], &many[0]);
+        check(&mut replicas, &many.join(" "), &many[..MAX_REPLICAS].join(" "), "");
+        check(&mut replicas, &many[1..].join(" "), &many[MAX_REPLICAS], &many[0]);
     }
 }

@@ -1,4 +1,5 @@
-//! Where reports go. It owns the rule that they leave the machine only by TLS, to a server that is vouched for.
+//! The destination of reports. It enforces that reports leave the machine only over TLS, to a server whose certificate
+//! is verified.
 
 use std::fmt;
 use std::io;
@@ -16,36 +17,36 @@ use super::credentials::Credentials;
 pub struct Target {
     scheme: Scheme,
     authority: String,
-    /// Without the brackets of an IPv6 address.
+    /// The host, without the brackets of an IPv6 address.
     host: String,
     port: u16,
-    /// Where to connect. Empty: where the host's name leads.
+    /// Fixed addresses. Empty: the host's name is resolved.
     addresses: Vec<SocketAddr>,
     credentials: Arc<Credentials>,
 }
 
-/// How reports travel.
+/// The transport of reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
-    /// Plain, on loopback.
+    /// Unencrypted, on loopback.
     Http,
-    /// By TLS, to a server of this name.
+    /// TLS, to a server with this name.
     Https(ServerName<'static>),
 }
 
-/// Why a URL is no target.
+/// Why a URL cannot be a target.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// It is no URL.
+    /// It is not a URL.
     #[error("not a URL such as https://mcad-aggregator-reports.NAMESPACE.svc:10911")]
     NotUrl,
     /// Its scheme is neither http nor https.
-    #[error("the scheme must be https, or on loopback http")]
+    #[error("the scheme must be https, or http on loopback")]
     Scheme,
     /// It has a path, a query or a user.
-    #[error("only scheme, host and port: the path of a report is fixed")]
+    #[error("give only scheme, host and port: the path is fixed")]
     MoreThanAddress,
-    /// Its host is some other machine.
+    /// Its host is another machine.
     #[error(
         "{host} is not a loopback address: over http reports are not encrypted, so they may not leave the machine; use \
          https, or 127.0.0.1, [::1] or localhost"
@@ -54,13 +55,13 @@ pub enum TargetError {
         /// The host as written.
         host: String,
     },
-    /// Nothing says whom to trust.
-    #[error("https needs --aggregator-ca: the certificates of the authorities that vouch for the aggregator")]
+    /// No CA certificates are given.
+    #[error("https needs --aggregator-ca: the CA certificates that verify the aggregator")]
     NoAuthority,
 }
 
 impl Target {
-    /// The same, with these files to trust and be trusted by.
+    /// The same target with these credentials.
     pub fn trusting(self, credentials: Credentials) -> Result<Self, TargetError> {
         if self.scheme != Scheme::Http && !credentials.has_authorities() {
             return Err(TargetError::NoAuthority);
@@ -79,12 +80,12 @@ impl Target {
         &self.host
     }
 
-    /// The port, on every address.
+    /// The port, the same on every address.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Where to connect, in this order. A name is looked up anew each time.
+    /// Where to connect, in this order. A name is resolved each time.
     pub(super) async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         if self.addresses.is_empty() {
             return Ok(tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect());
@@ -92,12 +93,12 @@ impl Target {
         Ok(self.addresses.clone())
     }
 
-    /// The name to look up, and the port; none where the addresses are known.
+    /// The name to look up, and the port. `None` if the addresses are known.
     pub(super) fn name(&self) -> Option<(String, u16)> {
         self.addresses.is_empty().then(|| (self.host.clone(), self.port))
     }
 
-    /// Host and port, for the `Host` field.
+    /// Host and port, for the `Host` header.
     pub(super) fn authority(&self) -> &str {
         &self.authority
     }
@@ -113,7 +114,7 @@ impl Target {
 
 #[cfg(test)]
 impl Target {
-    /// A name that has to be looked up, and what is there speaks plain HTTP.
+    /// A name that has to be looked up, whose servers use plain HTTP.
     pub(super) fn named(authority: &str) -> Self {
         let known: Self = "http://localhost".parse().unwrap();
         let (host, port) = authority.split_once(':').unwrap();
@@ -144,7 +145,7 @@ impl FromStr for Target {
         let port = authority.port_u16().unwrap_or(default_port);
         let ips = match host.parse::<IpAddr>().ok() {
             Some(ip) if ip.is_loopback() || scheme != Scheme::Http => vec![ip],
-            // RFC 6761 gives the name to loopback whatever a resolver says, so none is asked.
+            // RFC 6761 reserves this name for loopback, so no resolver is queried.
             None if host.eq_ignore_ascii_case("localhost") => {
                 vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
             }
@@ -187,7 +188,7 @@ mod tests {
         check("https://10.0.0.1:9440", "[10.0.0.1:9440]");
         check("https://[2001:db8::1]", "[[2001:db8::1]:443]");
         check("https://localhost:1", "[127.0.0.1:1, [::1]:1]");
-        // Looked up when it is connected to.
+        // Resolved when the agent connects to it.
         check("https://mcad-aggregator-reports.metrics.svc:10911", "[]");
     }
 
@@ -196,12 +197,12 @@ mod tests {
         check("http://10.0.0.1:9440", "10.0.0.1 is not a loopback address");
         check("http://0.0.0.0:9440", "0.0.0.0 is not a loopback address");
         check("http://localhost.example.org:1", "localhost.example.org is not a loopback address");
-        check("ftp://127.0.0.1:9440", "the scheme must be https, or on loopback http");
+        check("ftp://127.0.0.1:9440", "the scheme must be https, or http on loopback");
         check("https://a_b/", "[]");
         check("https://a..b", "not a URL such as https");
-        check("http://127.0.0.1:9440/v1/report", "only scheme, host and port");
-        check("http://127.0.0.1:9440/?a=b", "only scheme, host and port");
-        check("http://me@127.0.0.1:9440", "only scheme, host and port");
+        check("http://127.0.0.1:9440/v1/report", "give only scheme, host and port");
+        check("http://127.0.0.1:9440/?a=b", "give only scheme, host and port");
+        check("http://me@127.0.0.1:9440", "give only scheme, host and port");
         check("127.0.0.1:9440", "not a URL such as https");
         check("", "not a URL such as https");
         check("http://", "not a URL such as https");

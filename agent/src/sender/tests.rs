@@ -10,7 +10,7 @@ use super::*;
 
 const LONG: Duration = Duration::from_mins(1);
 
-/// An aggregator on an address of its own, all at the same port, as replicas are.
+/// An aggregator on its own address. All use the same port, as replicas do.
 struct Server(TcpListener);
 
 impl Server {
@@ -26,14 +26,14 @@ impl Server {
         self.0.accept().await.unwrap().0
     }
 
-    /// The next report on a new connection, answered, and the connection.
+    /// Accepts a new connection, reads the next report and responds; returns also the connection.
     async fn taken(&self) -> (u64, TcpStream) {
         let mut stream = self.accept().await;
         (take(&mut stream).await.unwrap(), stream)
     }
 }
 
-/// The next report on a connection, answered; none where the agent closed it.
+/// Reads the next report on a connection and responds. `None` if the agent closed the connection.
 async fn take(stream: &mut TcpStream) -> Option<u64> {
     let sequence = read(stream).await?;
     stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
@@ -46,7 +46,7 @@ async fn read(stream: &mut TcpStream) -> Option<u64> {
     Some(sequence)
 }
 
-/// The addresses that the name has now; None: the name can't be looked up.
+/// The current addresses of the name. `None`: the name can't be looked up.
 type Name = Arc<Mutex<Option<Vec<SocketAddr>>>>;
 
 struct Agent {
@@ -99,14 +99,14 @@ async fn every_replica_gets_every_report_and_one_that_hangs_delays_no_other() {
     let agent = Agent::start(&[a.address(), b.address()]);
     agent.put(1);
     let (first, mut to_a) = a.taken().await;
-    // b takes the connection and says nothing, for longer than this test lasts.
+    // b accepts the connection and does not respond for longer than this test runs.
     let mut to_b = b.accept().await;
     assert_eq!((first, read(&mut to_b).await), (1, Some(1)));
     for sequence in 2..=5 {
         agent.put(sequence);
         assert_eq!(take(&mut to_a).await, Some(sequence));
     }
-    // When it answers at last, it gets the latest.
+    // When it responds at last, it gets the latest report.
     to_b.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
     assert_eq!(take(&mut to_b).await, Some(5));
     assert_eq!(

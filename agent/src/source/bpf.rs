@@ -1,8 +1,8 @@
-//! Cgroup figures by the kernel's iterator: one walk, no file read per cgroup.
+//! Values of cgroups from the kernel's iterator: one walk, and no file read per cgroup.
 //!
-//! The kernel's totals are as fresh as their last flush, and no system call flushes the whole tree; reading `cpu.stat` of
-//! each child of the root does. That file access does not grow with the pods on the node. A group of figures that this kernel
-//! does not give is read from each cgroup's files, and the sample names it.
+//! The kernel's totals are as fresh as their last flush, and no system call flushes the whole tree; reading `cpu.stat`
+//! of each child of the root does. The number of these reads does not grow with the pods on the node. A group of values
+//! that the iterator cannot read on this kernel is read from each cgroup's files, and the sample lists it.
 
 use std::{
     fs::{self, File},
@@ -15,11 +15,11 @@ use mcad_wire::abi::{CgroupRecord, group};
 
 use super::{
     ReadCgroups, SourceError,
-    decode::{Decode, bit},
-    figures::{CgroupFile, open},
+    cgroup_file::{CgroupFile, open},
     memory_proof::{self, MemoryStateProof},
     paths::Paths,
     run_queue::RunQueues,
+    values::{self, CPU_STAT, Decode, bit},
 };
 use crate::{
     clock,
@@ -28,7 +28,7 @@ use crate::{
     sample::{Cgroup, CgroupSample, CgroupSource, Group, ProbeCost},
 };
 
-/// The cgroup tree as the kernel walks it.
+/// The cgroup tree, read by the kernel's iterator.
 #[derive(Debug)]
 pub struct BpfCgroups {
     walk: CgroupWalk,
@@ -36,10 +36,10 @@ pub struct BpfCgroups {
     removed: Option<RemovedProbe>,
     tree: PathBuf,
     decode: Decode,
-    /// Whether the kernel keeps memory by kind where it is looked for.
+    /// Whether it is proven that the kernel keeps memory by kind where the program reads it.
     memory_state: MemoryStateProof,
     paths: Paths,
-    /// What the last file held; reused by the next.
+    /// The contents of the last file; reused for the next.
     buffer: Vec<u8>,
 }
 
@@ -66,9 +66,9 @@ impl ReadCgroups for BpfCgroups {
         CgroupSource::Bpf
     }
 
-    /// Flushes, walks, decodes, and fills in from files what this kernel does not give.
+    /// Flushes, walks, decodes, and reads from files what the iterator cannot read on this kernel.
     fn read(&mut self) -> Result<CgroupSample, SourceError> {
-        // Before the flush: the totals above a cgroup that is told of now will have what it used.
+        // Before the flush, so that the totals above these removed cgroups already include what they used.
         self.removed.iter_mut().for_each(RemovedProbe::gather);
         let started = Instant::now();
         flush(&self.tree, self.walk.flush())?;
@@ -76,14 +76,14 @@ impl ReadCgroups for BpfCgroups {
         let started = Instant::now();
         let mut walked = self.walk.walk()?;
         let walk_ns = nanoseconds_since(started);
-        if self.memory_state == MemoryStateProof::Wanted && memory_proof::may_tell(&walked, self.decode) {
-            self.memory_state = memory_proof::seek(&mut self.walk, &self.tree, self.decode, &mut self.buffer)?;
+        if self.memory_state == MemoryStateProof::Wanted && memory_proof::can_prove(&walked, self.decode) {
+            self.memory_state = memory_proof::compare(&mut self.walk, &self.tree, self.decode, &mut self.buffer)?;
             walked = self.walk.walk()?;
         }
-        // After the walk: what ended meanwhile was walked, or is among these.
+        // After the walk: a cgroup that ended meanwhile was either walked, or is among these.
         let removals = self.removed.as_mut().map(|removed| removed.take(clock::now().uptime_ns));
-        let believed = Believed::new(walked.groups(), self.memory_state);
-        let mut from_files = believed.unwalkable;
+        let walked_groups = WalkedGroups::new(walked.groups(), self.memory_state);
+        let mut from_files = walked_groups.unwalkable;
         let mut cgroups = Vec::with_capacity(self.paths.count());
         let mut unnamed = 0;
         self.paths.begin();
@@ -93,12 +93,12 @@ impl ReadCgroups for BpfCgroups {
                 unnamed += 1;
                 continue;
             };
-            let mut cgroup = self.decode.cgroup(record, believed.readable, path);
-            let missing = believed.missing(record);
+            let mut cgroup = self.decode.cgroup(record, walked_groups.readable, path);
+            let missing = walked_groups.missing(record);
             if missing != 0 {
                 fill_from_files(&self.tree, record.level, missing, &mut cgroup, &mut self.buffer);
             }
-            // Of the root everything is read from files, on every kernel; that says nothing of the others.
+            // For the root, everything is read from files on every kernel; that does not count as a missing group.
             if record.level > 0 {
                 from_files |= missing;
             }
@@ -114,30 +114,32 @@ impl ReadCgroups for BpfCgroups {
     }
 }
 
-/// Which groups of figures are taken from a walk, as bits.
+/// Which groups of values are taken from a walk, as bits.
 #[derive(Clone, Copy, Debug)]
-struct Believed {
-    /// What the walk can't read may be there for any cgroup.
+struct WalkedGroups {
+    /// The walk can't read them for any cgroup.
     unwalkable: u32,
-    /// What it reads and is believed.
+    /// The walk reads them and they are used.
     readable: u32,
-    /// What it reads and is not believed is only where it was read.
-    unbelieved: u32,
+    /// The walk reads them, but they are not proven and not used. The cgroups for which the walk read them have files
+    /// for them.
+    unproven: u32,
 }
 
-impl Believed {
+impl WalkedGroups {
     fn new(walkable: u32, memory_state: MemoryStateProof) -> Self {
         let readable = memory_state.without_unproven(walkable);
-        Self { unwalkable: all_groups() & !walkable, readable, unbelieved: walkable & !readable }
+        Self { unwalkable: all_groups() & !walkable, readable, unproven: walkable & !readable }
     }
 
-    /// What of a cgroup has to be read from its files. Of the root of the hierarchy the kernel keeps no totals.
+    /// Which groups of a cgroup have to be read from its files. For the root of the hierarchy the kernel keeps no
+    /// totals.
     fn missing(&self, record: &CgroupRecord) -> u32 {
         if record.level == 0 {
             return all_groups();
         }
         let incomplete = if record.groups & group::IO_INCOMPLETE != 0 { group::IO } else { 0 };
-        self.unwalkable | (record.groups & self.unbelieved) | incomplete
+        self.unwalkable | (record.groups & self.unproven) | incomplete
     }
 }
 
@@ -145,7 +147,7 @@ fn all_groups() -> u32 {
     Group::ALL.into_iter().fold(0, |bits, group| bits | bit(group))
 }
 
-/// In the order of the groups.
+/// The groups of these bits, in order.
 fn groups_in(bits: u32) -> impl Iterator<Item = Group> {
     Group::ALL.into_iter().filter(move |group| bits & bit(*group) != 0)
 }
@@ -154,16 +156,18 @@ fn nanoseconds_since(instant: Instant) -> u64 {
     u64::try_from(instant.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Reads groups of one cgroup's figures from its files, unless another one has its name by now.
+/// Reads groups of one cgroup's values from its files, unless another cgroup has its name by now.
 fn fill_from_files(tree: &Path, level: u32, groups: u32, cgroup: &mut Cgroup, buffer: &mut Vec<u8>) {
     let Some(directory) = open(tree, cgroup.id, &cgroup.path) else { return };
     let mut file = CgroupFile { directory: &directory, buffer };
-    // The kernel keeps no totals for the root of the hierarchy; its file adds up the processors' own.
-    if level == 0 {
-        let _ = file.fill_cpu(cgroup);
+    // The kernel keeps no totals for the root of the hierarchy; its file sums up those of the CPUs.
+    if level == 0
+        && let Ok(cpu_stat) = file.read(CPU_STAT)
+    {
+        values::fill_cpu(cpu_stat, cgroup);
     }
     for group in groups_in(groups) {
-        file.fill(group, cgroup);
+        values::fill(group, &mut file, cgroup);
     }
 }
 
@@ -189,8 +193,8 @@ fn flush(tree: &Path, how: Flush) -> Result<(), SourceError> {
         let entry = entry.map_err(in_tree)?;
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             for file in files {
-                // Reading anything of the file makes the kernel write all of it. A cgroup that went away meanwhile, or has no such
-                // controller, needs no flush.
+                // Reading any part of the file makes the kernel generate all of it. A cgroup that was removed
+                // meanwhile, or has no such controller, needs no flush.
                 let _ = File::open(entry.path().join(file)).and_then(|mut file| file.read(&mut scrap));
             }
         }
@@ -207,7 +211,7 @@ mod tests {
         let walkable = group::THROTTLING | group::MEMORY_STATE | group::IO;
         let missing = |proof, level, groups| {
             let record = CgroupRecord { level, groups, ..CgroupRecord::default() };
-            Believed::new(walkable, proof).missing(&record)
+            WalkedGroups::new(walkable, proof).missing(&record)
         };
         let lacking = group::MEMORY | group::MEMORY_EVENTS | group::PIDS | group::PRESSURE;
         assert_eq!(missing(MemoryStateProof::Equal, 1, walkable), lacking);

@@ -1,7 +1,8 @@
-//! The files tier: every cgroup v2 directory, walked and read. Slower than the kernel's iterator by one to two orders of
-//! magnitude, needs no rights, and gives the same sample.
+//! Reads cgroups from files: every cgroup v2 directory is walked and read. It is slower than the kernel's iterator by
+//! one to two orders of magnitude, needs no rights, and gives the same sample.
 //!
-//! It owns the walk; what a cgroup's files hold is `figures`'. Where the tree is mounted is [`crate::cgroup_mount`]'s business.
+//! This module walks the tree; `values` parses a cgroup's files; [`crate::cgroup_mount`] finds where the tree is
+//! mounted.
 
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -16,14 +17,15 @@ use rustix::fs::{FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use crate::sample::{Cgroup, CgroupSample, CgroupSource, Group};
-use crate::source::figures::{self, CgroupFile};
+use crate::source::cgroup_file::CgroupFile;
+use crate::source::values;
 use crate::source::{ReadCgroups, SourceError};
 
-/// No more cgroups than this are read; the rest is counted as dropped. A node of 250 pods has about 1,000; the bound
-/// keeps a runaway tree from taking the agent's memory.
+/// The maximum number of cgroups to read; the rest is counted as dropped. A node with 250 pods has about 1,000. The
+/// bound prevents a runaway tree from using up the agent's memory.
 const MAX_CGROUPS: usize = 65_536;
 
-/// No deeper than this, as each level holds a file descriptor. kubelet nests 5 levels, a cluster in a container 12.
+/// The maximum depth, as each level holds a file descriptor. kubelet nests 5 levels, a cluster in a container 12.
 const MAX_DEPTH: usize = 64;
 
 /// Reads cgroups from the files of cgroup v2.
@@ -35,7 +37,7 @@ pub struct CgroupFiles {
 }
 
 impl CgroupFiles {
-    /// Cgroups of the hierarchy that is mounted at `root`.
+    /// Reads the cgroups of the hierarchy that is mounted at `root`.
     pub fn new(root: PathBuf) -> Self {
         Self { root, max_cgroups: MAX_CGROUPS, max_depth: MAX_DEPTH }
     }
@@ -52,7 +54,10 @@ impl ReadCgroups for CgroupFiles {
         let root = rustix::fs::open(&self.root, DIRECTORY, Mode::empty()).map_err(failed)?;
         let root = walk.enter(root, 0, Arc::from("/")).map_err(failed)?;
         if !root.is_cgroup_v2 {
-            return Err(SourceError::Malformed { path: self.root.clone(), what: "cgroup.controllers: no cgroup v2" });
+            return Err(SourceError::Malformed {
+                path: self.root.clone(),
+                what: "cgroup.controllers: not a cgroup v2 tree",
+            });
         }
         let mut levels = vec![root];
         loop {
@@ -89,15 +94,15 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 #[derive(Default)]
 struct Walk {
     cgroups: Vec<Cgroup>,
-    /// Ids of `cgroups`, so that none stands there twice whatever the kernel lists while the tree changes.
+    /// Ids of `cgroups`, so that none is listed twice, whatever the kernel lists while the tree changes.
     ids: HashSet<u64>,
     dropped: u32,
     /// Reused by every read.
     buffer: Vec<u8>,
 }
 
-/// A cgroup whose children are being walked. Its open directory keeps every later step inside this very cgroup, also
-/// when another one of its name has taken its place.
+/// A cgroup whose children are being walked. Its open directory keeps every later step inside this cgroup, even if
+/// another one with its name has replaced it.
 struct Level {
     directory: OwnedFd,
     id: u64,
@@ -106,25 +111,26 @@ struct Level {
     is_cgroup_v2: bool,
 }
 
-/// What a cgroup's directory lists.
+/// The contents of a cgroup's directory.
 #[derive(Default)]
 struct Listing {
     children: Vec<CString>,
-    /// Figures that there are files of.
+    /// Groups of values for which there are files.
     groups: Vec<Group>,
     has_controllers: bool,
     has_cpu_stat: bool,
 }
 
-/// Every directory of a cgroup v2 tree has it.
+/// Every directory of a cgroup v2 tree has this file.
 const CONTROLLERS: &[u8] = b"cgroup.controllers";
 
 impl Walk {
-    /// Reads one child and returns it for its own children, unless it vanished, can't be read or was read already.
+    /// Reads one child and returns it, so that its own children can be walked. `None` if it was removed, can't be read
+    /// or was read already.
     fn enter_child(&mut self, parent: &Level, name: &CString) -> Option<Level> {
         let text = name.to_string_lossy();
         let path = if &*parent.path == "/" { format!("/{text}") } else { format!("{}/{text}", parent.path) };
-        // cgroupfs has no links, so one would be somebody's trick.
+        // cgroupfs has no symbolic links, so a link here would be an attack.
         let entered = rustix::fs::openat(&parent.directory, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
             .and_then(|directory| self.enter(directory, parent.id, Arc::from(path)));
         match entered {
@@ -138,20 +144,20 @@ impl Walk {
         }
     }
 
-    /// Reads the cgroup of an open directory. `NOENT` means that it was removed or is here already.
+    /// Reads the cgroup of an open directory. `NOENT` means that it was removed or has been read already.
     fn enter(&mut self, directory: OwnedFd, parent_id: u64, path: Arc<str>) -> Result<Level, Errno> {
         let id = rustix::fs::fstat(&directory)?.st_ino;
         let listing = list(&directory)?;
         let mut file = CgroupFile { directory: &directory, buffer: &mut self.buffer };
-        // Every cgroup but the root (before Linux 5.8) has a cpu.stat for as long as it lives.
+        // Every cgroup except the root (before Linux 5.8) has a cpu.stat while it exists.
         let mut cgroup = Cgroup { id, parent_id, path: Arc::clone(&path), ..Cgroup::default() };
         match listing.has_cpu_stat {
-            true => file.fill_cpu(&mut cgroup)?,
+            true => values::fill_cpu(file.read(values::CPU_STAT)?, &mut cgroup),
             false if parent_id == 0 => {}
             false => return Err(Errno::NOENT),
         }
         for group in &listing.groups {
-            file.fill(*group, &mut cgroup);
+            values::fill(*group, &mut file, &mut cgroup);
         }
         if !self.ids.insert(id) {
             return Err(Errno::NOENT);
@@ -173,8 +179,8 @@ fn list(directory: &OwnedFd) -> Result<Listing, Errno> {
             FileType::Directory if name != c"." && name != c".." => listing.children.push(name.to_owned()),
             FileType::RegularFile => {
                 listing.has_controllers |= name.to_bytes() == CONTROLLERS;
-                listing.has_cpu_stat |= name.to_bytes() == figures::CPU_STAT.as_bytes();
-                listing.groups.extend(figures::group_of(name.to_bytes()));
+                listing.has_cpu_stat |= name.to_bytes() == values::CPU_STAT.as_bytes();
+                listing.groups.extend(values::group_of(name.to_bytes()));
             }
             _ => {}
         }
@@ -182,7 +188,7 @@ fn list(directory: &OwnedFd) -> Result<Listing, Errno> {
     Ok(listing)
 }
 
-/// The cgroup was removed: before its directory was opened, or (cgroupfs answers `ENODEV`) after.
+/// Whether the cgroup was removed: before its directory was opened, or after that (cgroupfs returns `ENODEV`).
 fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NODEV)
 }

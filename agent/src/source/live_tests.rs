@@ -1,5 +1,5 @@
-//! The cgroup sources against this machine's kernel: real cgroups, real processes. What is compared are counters read around
-//! the walk, never times.
+//! The cgroup sources against this machine's kernel: real cgroups, real processes. The tests compare counters that were
+//! read around the walk, never times.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,8 @@ use crate::{
     sample::CgroupSample,
 };
 
-/// The cgroup v2 tree of this machine, if it has one and this process may write to it and load probes; else says why not.
+/// The cgroup v2 tree of this machine, if it has one and this process may write to it and load probes. Otherwise prints
+/// why not.
 pub(super) fn tree() -> Option<PathBuf> {
     let mounted = mounted();
     let facts = KernelFacts::learn("/proc".as_ref(), "/sys".as_ref(), probe::built_in(), mounted.is_some());
@@ -39,7 +40,7 @@ fn mounted() -> Option<PathBuf> {
     mounts.lines().find_map(|line| line.contains(" - cgroup2 ").then(|| PathBuf::from(line.split(' ').nth(4).unwrap())))
 }
 
-/// Set by whoever knows this kernel (`cargo xtask test-kernels`): the tier that must be chosen here.
+/// Set by tests that know this kernel (`cargo xtask test-kernels`): the source that must be chosen here.
 const EXPECTED_TIER: &str = "MCAD_EXPECTED_TIER";
 
 fn skip(why: &str) -> Option<PathBuf> {
@@ -52,17 +53,17 @@ fn skip(why: &str) -> Option<PathBuf> {
     None
 }
 
-/// A turn of those tests whose work shows in the probes of others: a thousand cgroups at once leave waits no place, and what one
-/// test removes is in the rings of all.
+/// A lock for tests that affect the probes of others: a thousand cgroups at once leave no places for waits, and what
+/// one test removes is in the rings of all.
 pub(super) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the names of tests' cgroups begin with, before the id of the process.
+/// The prefix of the names of tests' cgroups, before the id of the process.
 const BRANCH: &str = "mcad-test-";
 
-/// A cgroup of this test's own, removed with all below it when the test ends.
+/// A cgroup of this test, removed with its descendants when the test ends.
 pub(super) struct Branch {
     pub(super) path: PathBuf,
     pub(super) relative: String,
@@ -85,7 +86,7 @@ impl Branch {
         path
     }
 
-    /// Removes what tests left that were killed.
+    /// Removes the cgroups of tests that were killed.
     fn sweep(tree: &Path) {
         for entry in fs::read_dir(tree).unwrap().flatten() {
             let name = entry.file_name();
@@ -99,7 +100,7 @@ impl Branch {
 
 impl Drop for Branch {
     fn drop(&mut self) {
-        // cgroupfs knows no recursive removal: deepest first.
+        // cgroupfs has no recursive removal, so the deepest are removed first.
         fn remove(path: &Path) {
             for entry in fs::read_dir(path).into_iter().flatten().flatten() {
                 if entry.path().is_dir() {
@@ -112,7 +113,7 @@ impl Drop for Branch {
     }
 }
 
-/// A process that does nothing but compute, in a cgroup.
+/// A process in a cgroup that only uses CPU.
 struct Busy(Child);
 
 impl Busy {
@@ -123,7 +124,7 @@ impl Busy {
     }
 
     fn signal(&self, signal: i32) {
-        // SAFETY: a plain system call on a child that is not yet waited for, so its id is still its own.
+        // SAFETY: a plain system call on a child that was not waited for yet, so its id cannot have been reused.
         assert_eq!(unsafe { libc::kill(self.0.id() as i32, signal) }, 0);
     }
 
@@ -133,13 +134,14 @@ impl Busy {
     }
 }
 
-/// Waits until the kernel says that a process is stopped and off its processor.
+/// Waits until the kernel reports that a process is stopped and has left its CPU.
 pub(super) fn wait_stopped(process: u32) {
     let read = |file: &str| fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
     while !matches!(read("stat").rsplit(") ").next().and_then(|rest| rest.chars().next()), Some('T' | 'Z')) {
         thread::yield_now();
     }
-    // A task is said to be stopped before it has left its processor; this file waits for that, or says so.
+    // A task is reported as stopped before it has left its CPU. Reading this file waits for that, or reports that the
+    // task is running.
     while read("syscall").starts_with("running") {
         thread::yield_now();
     }
@@ -193,13 +195,13 @@ fn cpu_of_a_busy_cgroup_lies_between_its_cpu_stat_before_and_after() {
     let _busy = Busy::start(&inner);
     let mut walks = 0;
     let mut last_ns = 0;
-    // Over two seconds of its own CPU time, however long they take.
+    // Over two seconds of its own CPU time, however long that takes.
     while last_ns < 2_000_000_000 {
         let before_us = usage_usec(&inner);
         let sample = source.read().unwrap();
         let after_us = usage_usec(&inner);
         let measured_ns = cpu_ns(&sample, &path);
-        // cpu.stat cuts to microseconds.
+        // cpu.stat truncates to microseconds.
         assert!(
             (before_us..=after_us).contains(&(measured_ns / 1000)),
             "{measured_ns} ns is not within {before_us}..={after_us} us"
@@ -232,7 +234,7 @@ fn cpu_of_a_stopped_cgroup_equals_its_cpu_stat() {
 fn of_3000_cgroups_none_is_lost_and_none_comes_twice_while_others_come_and_go() {
     let Some(tree) = tree() else { return };
     let branch = Branch::new(&tree);
-    // Neither flat nor deep: 30 pods of 100 containers.
+    // Neither flat nor deep: 30 pods with 100 containers.
     let mut kept = Vec::new();
     for pod in 0..30 {
         branch.child(&format!("p{pod}"));

@@ -1,4 +1,4 @@
-//! The machine as a whole, from `/proc` and `/sys`. It owns the parsing of three files, and nothing over time.
+//! The machine as a whole, from `/proc` and `/sys`. It parses three files, and computes nothing over time.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::sample::Machine;
 use crate::source::SourceError;
 
-/// Reads the machine's figures.
+/// Reads the machine's values.
 #[derive(Debug)]
 pub struct MachineFiles {
     stat: PathBuf,
@@ -16,7 +16,7 @@ pub struct MachineFiles {
 }
 
 impl MachineFiles {
-    /// Figures of the machine whose `/proc` and `/sys` are mounted at these places.
+    /// Values of the machine whose `/proc` and `/sys` are mounted at these paths.
     pub fn new(proc_root: &Path, sys_root: &Path) -> Self {
         Self {
             stat: proc_root.join("stat"),
@@ -26,14 +26,13 @@ impl MachineFiles {
         }
     }
 
-    /// Reads what can be read. Each file that can't leaves its figures absent and one error.
+    /// Reads what can be read. Each file that can't be read leaves its values absent and adds one error.
     pub fn read(&self) -> (Machine, Vec<SourceError>) {
         let mut errors = Vec::new();
         let mut kept = |result: Result<_, _>| result.map_err(|error| errors.push(error)).ok();
         let cpu_busy_ns =
-            kept(figure(&self.stat, "line `cpu` with its seven figures", |text| cpu_busy_ns(text, self.user_hz)));
-        let cpus_online =
-            kept(figure(&self.cpus_online, "list of processors", |text| cpus_online(text).map(u64::from)));
+            kept(value(&self.stat, "line `cpu` with its seven numbers", |text| cpu_busy_ns(text, self.user_hz)));
+        let cpus_online = kept(value(&self.cpus_online, "list of CPUs", |text| cpus_online(text).map(u64::from)));
         let memory = read(&self.meminfo);
         let mut machine = Machine {
             cpus_online: cpus_online.and_then(|count| u32::try_from(count).ok()),
@@ -55,7 +54,7 @@ impl MachineFiles {
     }
 }
 
-/// Enough for the first line of `stat`, which is what matters, and for all of `meminfo`.
+/// Enough for the first line of `stat`, the only one that is used, and for all of `meminfo`.
 const READ_BYTES: u64 = 16 * 1024;
 
 fn read(path: &Path) -> Result<String, SourceError> {
@@ -67,14 +66,14 @@ fn read(path: &Path) -> Result<String, SourceError> {
     read().map_err(|source| SourceError::Read { path: path.to_owned(), source })
 }
 
-fn figure(path: &Path, what: &'static str, parse: impl Fn(&str) -> Option<u64>) -> Result<u64, SourceError> {
+fn value(path: &Path, what: &'static str, parse: impl Fn(&str) -> Option<u64>) -> Result<u64, SourceError> {
     parse(&read(path)?).ok_or_else(|| SourceError::Malformed { path: path.to_owned(), what })
 }
 
-/// Time that processors were busy: user, nice, system, irq and softirq of the line `cpu`, which adds up all processors.
+/// Busy time of the CPUs: user, nice, system, irq and softirq of the line `cpu`, which sums up all CPUs.
 ///
 /// `idle` and `iowait` are not busy; `steal` is time that the hypervisor gave to others; `guest` and `guest_nice` are
-/// inside `user` and `nice` already (proc_stat(5)). The kernel counts in ticks of `USER_HZ`.
+/// included in `user` and `nice` already (proc_stat(5)). The kernel counts in ticks of `USER_HZ`.
 fn cpu_busy_ns(stat: &str, user_hz: u64) -> Option<u64> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let ticks: Vec<u64> = line.split_ascii_whitespace().map_while(|field| field.parse().ok()).collect();
@@ -93,7 +92,7 @@ fn cpus_online(ranges: &str) -> Option<u32> {
     })
 }
 
-/// A line `KEY:   123 kB`, in bytes.
+/// The value of a line `KEY:   123 kB`, in bytes.
 fn meminfo_bytes(meminfo: &str, key: &str) -> Option<u64> {
     let value = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
     value.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

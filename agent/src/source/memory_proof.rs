@@ -1,7 +1,8 @@
-//! Whether this kernel keeps memory by kind where the walk looks for it.
+//! Proves whether this kernel keeps memory by kind where the walk reads it.
 //!
-//! The kernel's types do not tell the order of `memcg_vmstats.state` from 6.11 on, so what the walk reads there is believed only
-//! after it was found equal to a cgroup's `memory.stat`. Until then, and for good where it differs, files are read.
+//! Since 6.11, the kernel's types do not include the order of `memcg_vmstats.state`. So the values that the walk reads
+//! there are used only after they were found equal to a cgroup's `memory.stat`. Until then, and permanently if they
+//! differ, files are read.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
@@ -9,30 +10,30 @@ use mcad_wire::abi::{CgroupRecord, group};
 
 use super::{
     SourceError,
-    decode::Decode,
-    figures::{self, CgroupFile, MemoryState},
+    cgroup_file::{self, CgroupFile},
     paths::Paths,
+    values::{self, Decode, MemoryState},
 };
 use crate::probe::{CgroupWalk, Walked};
 
-/// What is known.
+/// The state of the proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryStateProof {
-    /// No cgroup has shown it yet.
+    /// Not proven yet: no cgroup was suitable so far.
     Wanted,
-    /// It is where it was looked for.
+    /// The values are where the walk reads them.
     Equal,
-    /// It is somewhere else, or this kernel has none.
+    /// The values are elsewhere, or this kernel has none.
     Different,
 }
 
 impl MemoryStateProof {
-    /// At the start, given what the walk can read.
+    /// The state at the start, given the groups that the walk can read.
     pub fn new(groups: u32) -> Self {
         if groups & group::MEMORY_STATE == 0 { Self::Different } else { Self::Wanted }
     }
 
-    /// The groups that may be believed.
+    /// The groups whose values may be used.
     pub fn without_unproven(self, groups: u32) -> u32 {
         match self {
             Self::Equal => groups,
@@ -41,23 +42,24 @@ impl MemoryStateProof {
     }
 }
 
-/// Cgroups that are looked at before the next sample tries again. Their figures move, so most say nothing.
+/// How many cgroups are compared before the next sample tries again. Their values change meanwhile, so most of them
+/// prove nothing.
 const CANDIDATES: usize = 8;
 
-/// Whether a walk met a cgroup that could prove something, so that looking for a proof is worth two more walks.
-pub fn may_tell(walked: &Walked<'_>, decode: Decode) -> bool {
-    walked.records().any(|(_, record)| has_state(record) && tells(&decode.memory_state(record)))
+/// Whether a walk met a cgroup that could prove something, so that two more walks are worthwhile.
+pub fn can_prove(walked: &Walked<'_>, decode: Decode) -> bool {
+    walked.records().any(|(_, record)| has_state(record) && is_conclusive(&decode.memory_state(record)))
 }
 
-/// Compares the walk with files: a walk, the files, and a walk again.
-pub fn seek(
+/// Compares the walk with files: a walk, the files, and another walk.
+pub fn compare(
     walk: &mut CgroupWalk,
     tree: &Path,
     decode: Decode,
     buffer: &mut Vec<u8>,
 ) -> Result<MemoryStateProof, SourceError> {
     let before = states(walk, decode)?;
-    let mut candidates: Vec<&Seen> = before.values().filter(|seen| tells(&seen.state)).collect();
+    let mut candidates: Vec<&Seen> = before.values().filter(|seen| is_conclusive(&seen.state)).collect();
     candidates.sort_by_key(|seen| std::cmp::Reverse(seen.state.inactive_file_bytes));
     candidates.truncate(CANDIDATES);
     if candidates.is_empty() {
@@ -65,8 +67,9 @@ pub fn seek(
     }
     let mut compared = Vec::new();
     for seen in candidates {
-        let directory = figures::open(tree, seen.id, &seen.path);
-        let file = directory.and_then(|directory| CgroupFile { directory: &directory, buffer }.memory_state());
+        let directory = cgroup_file::open(tree, seen.id, &seen.path);
+        let file =
+            directory.and_then(|directory| values::memory_state(&mut CgroupFile { directory: &directory, buffer }));
         compared.extend(file.map(|file| (seen.id, seen.state, file)));
     }
     let after = states(walk, decode)?;
@@ -98,8 +101,8 @@ fn has_state(record: &CgroupRecord) -> bool {
     record.level > 0 && record.groups & group::MEMORY_STATE != 0
 }
 
-/// Equality of these proves something: none is 0 and no two are the same.
-fn tells(state: &MemoryState) -> bool {
+/// Whether equality of these values proves something: none is 0 and no two are equal.
+fn is_conclusive(state: &MemoryState) -> bool {
     let MemoryState { anon_bytes, file_bytes, inactive_file_bytes } = *state;
     inactive_file_bytes > 0
         && anon_bytes > 0
@@ -108,12 +111,12 @@ fn tells(state: &MemoryState) -> bool {
         && anon_bytes != inactive_file_bytes
 }
 
-/// What one cgroup says; nothing if its figures moved.
+/// The result for one cgroup. `None` if its values changed.
 fn verdict(before: MemoryState, file: MemoryState, after: MemoryState) -> Option<bool> {
     if before == after { Some(before == file) } else { (before == file || after == file).then_some(true) }
 }
 
-/// One that differs outweighs all that don't.
+/// One cgroup that differs outweighs all that are equal.
 fn decide(verdicts: impl Iterator<Item = bool>) -> MemoryStateProof {
     verdicts.fold(MemoryStateProof::Wanted, |proof, equal| match (proof, equal) {
         (MemoryStateProof::Different, _) | (_, false) => MemoryStateProof::Different,
@@ -131,9 +134,9 @@ mod tests {
 
     #[test]
     fn figures_that_prove_nothing_are_not_asked() {
-        assert!(tells(&state(1, 2, 3)));
+        assert!(is_conclusive(&state(1, 2, 3)));
         for nothing in [state(0, 2, 1), state(1, 2, 0), state(1, 2, 2), state(2, 2, 1), state(1, 2, 1)] {
-            assert!(!tells(&nothing), "{nothing:?}");
+            assert!(!is_conclusive(&nothing), "{nothing:?}");
         }
     }
 

@@ -1,11 +1,10 @@
-//! Where a sample comes from: one file per source, and what they have in common.
+//! The sources of a sample: one file per source, and their common parts.
 //!
-//! A source reads and counts; what to do about a source that fails is the sampler's business.
+//! A source reads and counts; the sampler decides what to do when a source fails.
 
 pub mod bpf;
 pub mod cgroup;
-pub mod decode;
-pub mod figures;
+pub mod cgroup_file;
 pub mod gpu;
 #[cfg(test)]
 mod live_tests;
@@ -14,6 +13,7 @@ pub mod memory_proof;
 #[cfg(test)]
 mod parity_tests;
 pub mod paths;
+mod pci_bus;
 pub mod pods;
 #[cfg(test)]
 mod removed_tests;
@@ -22,6 +22,7 @@ mod rights_tests;
 pub mod run_queue;
 #[cfg(test)]
 mod run_queue_tests;
+pub mod values;
 
 use std::io;
 use std::path::PathBuf;
@@ -30,82 +31,84 @@ use crate::sample::assignment::AssignmentSample;
 use crate::sample::gpu::{GpuSample, WorkerEnds};
 use crate::sample::{CgroupSample, CgroupSource, Moment, Reason};
 
-/// A source of per-cgroup figures.
+/// A source of values per cgroup.
 ///
 /// Reading may block for as long as the kernel takes, so it happens on the sampler's own thread.
 pub trait ReadCgroups: Send {
-    /// Which source this is, also when it fails.
+    /// Which source this is, also for failures.
     fn source(&self) -> CgroupSource;
 
     /// Reads all cgroups at this instant.
     fn read(&mut self) -> Result<CgroupSample, SourceError>;
 }
 
-/// A source of GPU figures.
+/// A source of GPU values, for one vendor.
 ///
-/// Asking and answering are apart, so that other sources are read while a driver takes its time.
+/// Request and response are separate, so that other sources are read while a driver takes its time.
 pub trait ReadGpus: Send {
-    /// Asks for the figures of this instant, and does not wait.
+    /// Requests the values of this instant without waiting.
     fn ask(&mut self, at: Moment);
 
-    /// Waits for what was asked last, as long as the source has patience.
+    /// Waits for the response to the latest request, up to the source's deadline.
     fn answer(&mut self) -> Result<GpuSample, SourceError>;
 
-    /// Processes that called NVML and are no more.
-    fn worker_ends(&self) -> WorkerEnds;
+    /// Processes that called the driver's library and have ended. All 0 if no other process calls it.
+    fn worker_ends(&self) -> WorkerEnds {
+        WorkerEnds::default()
+    }
 }
 
-/// A source of what kubelet handed out.
+/// A source of what kubelet assigned.
 pub trait ReadAssignments: Send {
-    /// Asks kubelet, for as long as the source has patience. Absent: there is no kubelet here.
+    /// Queries kubelet, up to the source's deadline. `None` if there is no kubelet here.
     fn read(&mut self, at: Moment) -> Result<Option<AssignmentSample>, SourceError>;
 }
 
 /// Why a source could not read its part.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The source can't work on this machine or in this build, known from the start.
+    /// The source can't work on this machine or in this build, which is known from the start.
     #[error("{why}")]
     Unavailable {
-        /// For the report.
+        /// The reason for the report.
         reason: Reason,
-        /// For people.
+        /// The reason for the log.
         why: String,
     },
     /// A file or directory could not be opened or read.
-    #[error("read {}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
-        /// Which.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
-    /// A file was read and does not look as the kernel documents it.
+    /// A file does not have the format that the kernel documents.
     #[error("{} has no {what}", path.display())]
     Malformed {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What was looked for.
+        /// What is missing in it.
         what: &'static str,
     },
     /// A step of the eBPF walk failed.
-    #[error("walk the cgroups by eBPF: {step}")]
+    #[error("cgroup walk by eBPF: cannot {step}")]
     Walk {
-        /// What was being done.
+        /// What was attempted.
         step: &'static str,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
     /// The GPUs could not be read.
     #[error(transparent)]
     Gpus(#[from] gpu::GpuError),
-    /// Kubelet could not be asked.
+    /// Kubelet could not be queried.
     #[error(transparent)]
     Assignments(#[from] pods::PodsError),
-    /// The eBPF walk ended before its last cgroup, or another one overwrote it.
-    #[error("the cgroup walk of session {session} did not come to its end")]
+    /// The eBPF walk ended before its last cgroup, or another walk overwrote it.
+    #[error("cgroup walk {session} ended before the last cgroup")]
     WalkUnfinished {
         /// The kernel's number of the walk.
         session: u64,
@@ -113,7 +116,7 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// The bounded reason that reports and metrics carry.
+    /// The reason in reports and metrics, from a bounded set.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Unavailable { reason, .. } => *reason,
@@ -130,14 +133,14 @@ impl SourceError {
     }
 }
 
-/// A source that can't read anything on this machine and says why each time it is asked.
+/// A source that can't read anything on this machine and returns the reason each time.
 #[derive(Debug)]
 pub struct Unavailable {
-    /// The source it stands for.
+    /// The source that it replaces.
     pub source: CgroupSource,
-    /// For the report.
+    /// The reason for the report.
     pub reason: Reason,
-    /// For people.
+    /// The reason for the log.
     pub why: String,
 }
 

@@ -1,5 +1,5 @@
-//! Both tiers on this machine's kernel, figure by figure. What a figure was before and after it was compared must be equal, else
-//! it moved and says nothing; figures of cgroups whose processes stand still must be equal.
+//! Compares both sources on this machine's kernel, value by value. A value is compared only if it is the same before
+//! and after, because otherwise it changed meanwhile. The values of cgroups whose processes are stopped must be equal.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::sample::{Cgroup, CgroupSample, Pressure, Stall};
 
-/// A shell in a cgroup that does something and then stands still.
+/// A shell in a cgroup that does some work and then stops.
 struct Actor(Child);
 
 impl Actor {
@@ -37,11 +37,11 @@ impl Drop for Actor {
 }
 
 fn write(cgroup: &Path, file: &str, text: &str) {
-    // Where a controller is missing, its figures are absent in both tiers.
+    // Without a controller, both sources have no values of it.
     let _ = fs::write(cgroup.join(file), text);
 }
 
-/// A pod with containers that ran into each of their limits, and the processes that still stand in them.
+/// A pod with containers that reached each of their limits, and the stopped processes in them.
 fn scene(branch: &Branch) -> Vec<Actor> {
     for controller in ["+cpu", "+memory", "+io", "+pids"] {
         write(&branch.path, "cgroup.subtree_control", controller);
@@ -56,7 +56,7 @@ fn scene(branch: &Branch) -> Vec<Actor> {
     write(&killed, "memory.swap.max", "0");
     branch.child("empty");
     let spin = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done";
-    // The kernel drops the cache of a device that nobody has open. What is in tmpfs is a file, and never inactive.
+    // The kernel drops the cache of a device that no process has open. What is in tmpfs is a file, but never inactive.
     let read = "exec 3< /dev/ram0; dd if=/dev/ram0 of=/dev/null bs=1M count=12";
     let hide = format!("{}/mcad-test-{}", std::env::temp_dir().display(), std::process::id());
     let share = format!("exec 4> {hide}; rm {hide}; head -c 3000000 /dev/zero >&4");
@@ -68,8 +68,8 @@ fn scene(branch: &Branch) -> Vec<Actor> {
     ]
 }
 
-/// Every figure by its name, in the units of the files.
-fn figures(cgroup: &Cgroup) -> BTreeMap<&'static str, String> {
+/// Every value by its name, in the units of the files.
+fn values(cgroup: &Cgroup) -> BTreeMap<&'static str, String> {
     let us = |ns: u64| ns / 1000;
     let stall = |stall: Stall| (us(stall.some_ns), stall.full_ns.map(us));
     let pressure = |of: fn(Pressure) -> Stall| format!("{:?}", cgroup.pressure.map(|pressure| stall(of(pressure))));
@@ -100,7 +100,7 @@ fn figures(cgroup: &Cgroup) -> BTreeMap<&'static str, String> {
 fn all_figures(sample: &CgroupSample) -> BTreeMap<(String, &'static str), String> {
     let of_cgroup = |cgroup: &Cgroup| {
         let path = cgroup.path.to_string();
-        figures(cgroup).into_iter().map(move |(name, figure)| ((path.clone(), name), figure))
+        values(cgroup).into_iter().map(move |(name, value)| ((path.clone(), name), value))
     };
     sample.cgroups.iter().flat_map(of_cgroup).collect()
 }
@@ -124,27 +124,27 @@ fn both_tiers_give_the_same_figures() {
     let branch = Branch::new(&tree);
     let _actors = scene(&branch);
     let (mut bpf, mut files) = (attach(&tree, 8192), CgroupFiles::new(tree.clone()));
-    // The first proves the place of memory by kind; reading files brings pressure up to date.
+    // The first read proves the place of memory by kind; reading files brings pressure up to date.
     bpf.read().unwrap();
     let before = all_figures(&files.read().unwrap());
     let sample = bpf.read().unwrap();
     let after = all_figures(&files.read().unwrap());
     let measured = all_figures(&sample);
     let mut compared: BTreeMap<&str, u32> = BTreeMap::new();
-    for ((path, name), figure) in &measured {
+    for ((path, name), value) in &measured {
         let key = (path.clone(), *name);
         let (before, after) = (before.get(&key), after.get(&key));
         if before == after && before.is_some() {
-            assert_eq!(Some(figure), before, "{name} of {path}");
+            assert_eq!(Some(value), before, "{name} of {path}");
             *compared.entry(name).or_default() += 1;
         } else {
             assert!(!path.starts_with(&branch.relative), "{name} of {path} moved: {before:?} {after:?}");
         }
     }
-    // Every figure was compared, at least on the five cgroups here.
+    // Every value was compared, at least on the five cgroups here.
     assert_eq!(compared.len(), 17, "{compared:?}");
     assert!(compared.values().all(|times| *times >= 5), "{compared:?}");
-    // And what was compared was not all absent.
+    // The compared values were not all absent.
     for (controller, names) in [
         ("cpu", &["throttling"][..]),
         ("memory", &["memory", "memory peak", "memory limit", "anon", "file", "inactive file", "oom kills"][..]),
@@ -166,8 +166,8 @@ fn an_oom_kill_is_counted_once_on_the_right_cgroup_and_in_its_pod() {
     let sample = attach(&tree, 8192).read().unwrap();
     let kills = |name| find(&sample, &branch, name).oom_kills;
     if !has(&branch, "memory") {
-        // Without the controller nobody is killed for the cgroup's sake, and nobody counts: absent, not 0. `cargo xtask
-        // test-kernels` runs the rest of this on kernels that have it.
+        // Without the controller no process is killed because of the cgroup, and nothing counts kills: absent, not 0.
+        // `cargo xtask test-kernels` runs the rest of this on kernels that have it.
         assert_eq!((kills("killed"), kills("big"), kills("throttled")), (None, None, None));
         return;
     }
@@ -183,7 +183,7 @@ fn memory_by_kind_is_proven_before_it_is_believed() {
     let _actors = scene(&branch);
     let mut bpf: BpfCgroups = attach(&tree, 8192);
     if !has(&branch, "memory") {
-        // As above: what nobody keeps is absent.
+        // As above: what the kernel does not count is absent.
         let sample = bpf.read().unwrap();
         let big = find(&sample, &branch, "big");
         let kinds = [big.memory_anon_bytes, big.memory_file_bytes, big.memory_inactive_file_bytes];
@@ -194,7 +194,7 @@ fn memory_by_kind_is_proven_before_it_is_believed() {
         eprintln!("SKIPPED: memory by kind on this kernel: no /dev/ram0 to write pages of a file to");
         return;
     }
-    // Proven by the scene, on every kernel that has it; then no file is read but to flush.
+    // Proven by the scene, on every kernel that has it; then files are read only to flush.
     let sample = bpf.read().unwrap();
     let big = find(&sample, &branch, "big");
     assert_eq!(sample.from_files, [], "{big:?}");

@@ -1,22 +1,24 @@
-//! The paths of the cgroups that a walk meets, each composed once in a cgroup's life. It reads nothing; names come from the walk.
+//! The paths of the cgroups in a walk. Each path is composed only once in a cgroup's life. This module reads nothing;
+//! names come from the walk.
 //!
-//! The kernel lists siblings in the order in which they were made, so two walks differ only by those that came and went. The
-//! paths of the walk before are therefore gone through in step with the new one: while nothing changed, a path costs one comparison.
+//! The kernel lists siblings in the order in which they were created, so two walks differ only by cgroups that were
+//! created or removed. Therefore the paths of the previous walk are traversed in step with the new one: while nothing
+//! changes, a path costs one comparison.
 
 use std::{collections::HashMap, sync::Arc};
 
 /// The paths of the latest walk.
 #[derive(Debug, Default)]
 pub struct Paths {
-    /// Of the walk before, in its order.
+    /// Paths of the previous walk, in its order.
     before: Vec<Known>,
-    /// Of the walk that is under way.
+    /// Paths of the current walk.
     now: Vec<Known>,
-    /// Where in `before` the next one is, if nothing changed.
+    /// The index in `before` of the next path, if nothing changed.
     next: usize,
-    /// Places in `before` by id; filled when the two walks are first seen to differ.
+    /// Index in `before` by id; filled when the two walks are first found to differ.
     places: HashMap<u64, usize>,
-    /// Places in `now` from the root down to the latest: the parents that the next one may have.
+    /// Indices in `now` from the root down to the latest cgroup: the possible parents of the next one.
     ancestors: Vec<usize>,
 }
 
@@ -27,7 +29,7 @@ struct Known {
 }
 
 impl Paths {
-    /// A new walk begins.
+    /// Begins a new walk.
     pub fn begin(&mut self) {
         std::mem::swap(&mut self.before, &mut self.now);
         self.now.clear();
@@ -36,13 +38,13 @@ impl Paths {
         self.ancestors.clear();
     }
 
-    /// How many the latest walk had.
+    /// How many cgroups the latest walk had.
     pub fn count(&self) -> usize {
         self.now.len()
     }
 
-    /// The path of the next cgroup of the walk, parents before children. The first is the root, whatever its name. None where its
-    /// name or its parent is not known.
+    /// The path of the next cgroup of the walk, parents before children. The first is the root, whatever its name.
+    /// `None` if its name or its parent is not known.
     pub fn path(&mut self, id: u64, parent_id: u64, name: impl FnOnce() -> Option<String>) -> Option<Arc<str>> {
         let parent = self.ancestors.iter().rposition(|place| self.now[*place].id == parent_id);
         if let Some(depth) = parent {
@@ -85,7 +87,7 @@ impl Paths {
 mod tests {
     use super::*;
 
-    /// Walks over (id, parent, name) and answers the paths; a path that was composed, its name being asked for, has a `*`.
+    /// Walks over (id, parent, name) and returns the paths; a path that had to be composed has a `*`.
     fn walk(paths: &mut Paths, cgroups: &[(u64, u64, Option<&str>)]) -> String {
         paths.begin();
         let shown = cgroups.iter().map(|(id, parent_id, name)| {
@@ -134,7 +136,7 @@ mod tests {
         );
         assert_eq!(walk(&mut paths, &[ROOT, OTHER, PODS, inner]), "/ /system /kubepods /kubepods/new/inner");
         assert_eq!(walk(&mut paths, &[ROOT]), "/");
-        // What was gone for a walk is forgotten.
+        // A path that was missing in one walk is forgotten.
         assert_eq!(walk(&mut paths, &[ROOT, PODS]), "/ */kubepods");
     }
 

@@ -1,5 +1,5 @@
-//! Pods that come and go between samples, on this machine's kernel: real cgroups in which real processes compute. What is compared are
-//! the kernel's own counters, never times.
+//! Pods that start and end between samples, on this machine's kernel: real cgroups in which real processes use CPU. The
+//! tests compare the kernel's own counters, never times.
 
 use std::{
     collections::BTreeMap,
@@ -29,16 +29,16 @@ use crate::{
     sample::{Cgroup, CgroupSample, EndedPod},
 };
 
-/// The id of the container of this number.
+/// The id of the container with this number.
 fn container(number: u32) -> String {
     format!("{number:064x}")
 }
 
-/// Kubelet's tree in a test's branch, under the cgroupfs driver.
+/// Kubelet's tree in a test's branch, with the cgroupfs driver.
 struct Kubelet {
     branch: Branch,
     root: PathBuf,
-    /// In the UIDs of its pods: a source sees those of other processes' tests, too.
+    /// A part of the UIDs of its pods: a source also sees pods of other processes' tests.
     number: u32,
     /// One test at a time: what one removes is in the rings of all.
     _alone: MutexGuard<'static, ()>,
@@ -80,12 +80,12 @@ impl Kubelet {
     }
 }
 
-/// Where there is a memory controller.
+/// Enables the memory controller if there is one.
 fn give_memory(cgroup: &Path) {
     let _ = fs::write(cgroup.join("cgroup.subtree_control"), "+memory");
 }
 
-/// A process that computes when it is told to, in the cgroup that it is in, and sleeps in between.
+/// A process that uses CPU on request, in the cgroup that it was moved to, and sleeps in between.
 struct Worker {
     process: Child,
     answers: BufReader<ChildStdout>,
@@ -93,7 +93,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// At home in this cgroup.
+    /// A process whose own cgroup is this one.
     fn new(home: &Path) -> Self {
         let script = "while read n; do i=0; while [ $i -lt $n ]; do i=$((i+1)); done; echo done; done";
         let mut process =
@@ -108,7 +108,7 @@ impl Worker {
         fs::write(cgroup.join("cgroup.procs"), self.process.id().to_string()).unwrap();
     }
 
-    /// Computes so many rounds in a cgroup, goes home, and says what the kernel charged to it meanwhile.
+    /// Computes this many rounds in a cgroup, moves back, and returns what the kernel charged to the process meanwhile.
     fn work_ns(&mut self, cgroup: &Path, rounds: u32) -> u64 {
         let before_ns = self.asleep_ns();
         self.go_to(cgroup);
@@ -120,10 +120,10 @@ impl Worker {
         after_ns - before_ns
     }
 
-    /// Its time on processors, once it sleeps: until then the kernel's figure lags behind.
+    /// Its CPU time, read while it sleeps: before that the kernel's value is out of date.
     fn asleep_ns(&self) -> u64 {
         let read = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", self.process.id())).unwrap();
-        // The latter waits for a task that is about to leave its processor, or says that it runs.
+        // Reading `syscall` waits for a task that is about to leave its CPU, or reports that it is running.
         while !read("stat").rsplit(") ").next().unwrap().starts_with('S') || read("syscall").starts_with("running") {
             std::thread::yield_now();
         }
@@ -145,7 +145,7 @@ fn make_container(pod: &Path, number: u32) -> PathBuf {
     path
 }
 
-/// A container that computes so many rounds and is gone.
+/// Runs a container that computes this many rounds and is removed.
 fn run_container(worker: &mut Worker, pod: &Path, number: u32, rounds: u32) -> u64 {
     let path = make_container(pod, number);
     let used_ns = worker.work_ns(&path, rounds);
@@ -158,7 +158,7 @@ fn usage_us(cgroup: &Path) -> u64 {
     text.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap().parse().unwrap()
 }
 
-/// The agent's eyes on the tree.
+/// The agent's sources for the tree.
 struct Watch {
     source: BpfCgroups,
     totals: PodTotals,
@@ -172,7 +172,8 @@ impl Watch {
     }
 }
 
-/// Kubelet's tree, and the agent that watches it from its start on; None, and said aloud, where this machine has none.
+/// Kubelet's tree, and the agent that observes it from its start on. `None`, with a message, if this machine cannot run
+/// such a test.
 fn watched() -> Option<(Kubelet, Watch)> {
     let tree = tree()?;
     let kubelet = Kubelet::new(&tree);
@@ -200,7 +201,7 @@ fn a_pod_that_ends_after_a_sample_leaves_what_it_used_since() {
     let mut used_ns = run_container(&mut worker, &pod, 1, 3000);
     let second = make_container(&pod, 2);
     used_ns += worker.work_ns(&second, 3000);
-    // Living: the pod's own total has the container that ended.
+    // The pod is living: its own total includes the ended container.
     let sample = watch.sample();
     assert_eq!(kubelet.living(&sample, 1).unwrap().cpu_ns, Some(used_ns));
     used_ns += worker.work_ns(&second, 3000);
@@ -227,7 +228,7 @@ fn a_thousand_cgroups_that_live_50_ms_are_all_in_their_pods_totals() {
     watch.sample();
     for batch in 0..20 {
         let born = Instant::now();
-        // Half of them in pods that last, half in pods that go with them.
+        // Half of them in pods that stay, half in pods that are removed with them.
         let passing: Vec<(u32, PathBuf)> =
             (100 + batch * 5..105 + batch * 5).map(|number| (number, kubelet.pod(number))).collect();
         let pods = lasting.iter().chain(&passing);
@@ -249,7 +250,7 @@ fn a_thousand_cgroups_that_live_50_ms_are_all_in_their_pods_totals() {
         for (_, pod) in passing {
             fs::remove_dir(pod).unwrap();
         }
-        // Within the interval of two batches, so that some pods are in a sample and most in none.
+        // Two batches per interval, so that some pods are in a sample and most are in none.
         if batch % 2 == 1 {
             watch.sample();
         }
@@ -262,7 +263,7 @@ fn a_thousand_cgroups_that_live_50_ms_are_all_in_their_pods_totals() {
     for (pod, used_ns) in &used_ns {
         assert_eq!(measured(*pod), Some(*used_ns), "pod {pod}");
     }
-    // And all that the kernel charged to the tree, the ended ones included, is not less than what was measured.
+    // Everything that the kernel charged to the tree, including ended cgroups, is not less than what was measured.
     let all_us = usage_us(&kubelet.root);
     assert!(used_ns.values().sum::<u64>() / 1000 <= all_us);
 }
@@ -282,7 +283,7 @@ fn an_oom_kill_in_a_container_that_is_gone_with_its_pod_is_counted_once() {
             let status = Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status().unwrap();
             assert!(!status.success(), "it was not killed");
         }
-        // The kill may take the shell with it or leave it to see its child's end; either way nobody is left in a moment.
+        // The shell may be killed, too, or see the end of its child; in both cases the cgroup is soon empty.
         while fs::read_to_string(container.join("cgroup.events")).unwrap().contains("populated 1") {
             std::thread::yield_now();
         }
@@ -292,7 +293,7 @@ fn an_oom_kill_in_a_container_that_is_gone_with_its_pod_is_counted_once() {
     let has_memory = fs::exists(lasting.join("memory.events")).unwrap();
     let sample = watch.sample();
     let living = kubelet.living(&sample, 1).unwrap();
-    // Without the controller nobody counts: absent, not 0.
+    // Without the controller nothing counts kills: absent, not 0.
     let expected = has_memory.then_some(1);
     assert_eq!((living.oom_kills, kubelet.ended(&watch.totals, 2).unwrap().oom_kills), (expected, expected));
 }
@@ -305,7 +306,7 @@ fn removals_beyond_the_rings_room_are_counted_and_no_total_is_above_the_truth() 
     let before = watch.source.read().unwrap().removals.unwrap();
     let (lasting, passing) = (kubelet.pod(1), kubelet.pod(2));
     let mut used_ns = [run_container(&mut worker, &lasting, 1, 1000), run_container(&mut worker, &passing, 2, 1000)];
-    // As fast as the kernel goes: thousands a second, and more than the ring has room for.
+    // As fast as the kernel can: thousands a second, and more than fit into the ring.
     let mut churned = 0;
     for number in 0..5500 {
         fs::remove_dir(make_container(&lasting, 100 + number)).unwrap();
@@ -317,11 +318,11 @@ fn removals_beyond_the_rings_room_are_counted_and_no_total_is_above_the_truth() 
     let sample = watch.sample();
     let after = sample.removals.as_ref().unwrap();
     let (told, dropped) = (after.told - before.told, after.dropped - before.dropped);
-    // Four containers and a pod beside them.
+    // Four containers and a pod besides them.
     assert!(told + dropped >= churned + 5, "{told} told, {dropped} dropped");
     assert!(dropped > 0 && told > 1000, "{told} told, {dropped} dropped");
     assert_eq!(kubelet.living(&sample, 1).unwrap().cpu_ns, Some(used_ns[0]));
-    // Its last container and its own removal found no room. It ends when a sample has missed it twice.
+    // The records of its last container and of its own removal did not fit. It ends when two samples lack it.
     watch.sample();
     let ended = kubelet.ended(&watch.totals, 2).unwrap();
     assert!(!ended.watched);

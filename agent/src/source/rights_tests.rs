@@ -1,4 +1,5 @@
-//! What the walk needs of rights, found by trying on this machine's kernel. Capabilities are a thread's own, so each try is a thread.
+//! Which rights the walk needs, determined by experiment on this machine's kernel. Capabilities belong to a thread, so
+//! each experiment uses its own thread.
 
 use std::{fs, path::Path, thread};
 
@@ -41,7 +42,7 @@ fn two_capabilities_are_needed_and_enough() {
     ] {
         let tree = &tree;
         apart(move || {
-            // No more than there are: a container's root has less than all.
+            // No more than this process has: root in a container has fewer than all.
             hold(held & rustix::thread::capabilities(None).unwrap().permitted);
             let attached = attach(tree);
             assert_eq!(attached.is_ok(), expected, "with {held:?}: {:?}", attached.err());

@@ -1,5 +1,5 @@
-//! Waits for a processor by cgroup: reads the program's maps, and pauses it where it costs too much. How totals are made of what it
-//! counted is [`crate::run_queue`]'s.
+//! Run-queue wait per cgroup: reads the program's maps, and pauses the program if it costs too much.
+//! [`crate::run_queue`] computes totals from its counts.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::{
     sample::{Cgroup, Removed, RunQueue, RunQueueCost},
 };
 
-/// The program at the switch of tasks, and what is remembered of its figures.
+/// The program at task switches, and the state kept for its values.
 #[derive(Debug)]
 pub struct RunQueues {
     probe: RunQueueProbe,
@@ -19,14 +19,14 @@ pub struct RunQueues {
 }
 
 impl RunQueues {
-    /// Of a program that runs.
+    /// For a running program.
     pub fn new(probe: RunQueueProbe) -> Self {
-        let governor = Governor::new(probe.processors());
+        let governor = Governor::new(probe.cpus());
         Self { probe, totals: RunQueueTotals::default(), governor, started: Instant::now() }
     }
 
-    /// Fills in how each cgroup waited, unless the program is paused. `cgroups` has parents before children; what was removed since the
-    /// last time leaves its waits to its parents.
+    /// Sets the run-queue wait of each cgroup, unless the program is paused. In `cgroups`, parents come before
+    /// children; the waits of removed cgroups are added to their parents.
     pub fn read(&mut self, cgroups: &mut [Cgroup], removed: &[Removed]) -> RunQueueCost {
         let reading = self.probe.read();
         let ended = self.totals.place(cgroups, removed, &reading.cgroups);
@@ -41,13 +41,14 @@ impl RunQueues {
             Order::Run | Order::StayPaused => {}
             Order::Pause => {
                 tracing::warn!(
-                    "switches of tasks are too many to look at each; waits for a processor are not measured for 5 minutes"
+                    "there are too many task switches to measure each one; run-queue wait is not measured for 5 minutes"
                 );
                 self.probe.pause();
             }
             Order::Resume => self.probe.resume(),
         }
-        // What stands still is not shown. After a pause, what a task waited in it comes with its next switch.
+        // Values that do not change are not exported. After a pause, the time a task waited during it is counted at its
+        // next switch.
         if matches!(order, Order::StayPaused | Order::Resume) {
             for cgroup in cgroups {
                 cgroup.run_queue = None;

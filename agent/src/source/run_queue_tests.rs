@@ -1,4 +1,5 @@
-//! Waits for a processor by cgroup, against the waits that this machine's kernel keeps of each task (`/proc/PID/schedstat`).
+//! Compares run-queue wait per cgroup with the waits that this machine's kernel keeps for each task
+//! (`/proc/PID/schedstat`).
 
 use std::{
     fs,
@@ -18,8 +19,8 @@ use crate::{
     sample::{CgroupSample, RunQueue, RunQueueCost},
 };
 
-/// Processes that compete for a processor. Each is forked, put into its cgroup and stopped before it computes, so all of its waits
-/// from then on are the cgroup's.
+/// Processes that compete for a CPU. Each is forked, put into its cgroup and stopped before it runs, so all its waits
+/// from then on belong to the cgroup.
 struct Rivals {
     children: Vec<Child>,
     _alone: MutexGuard<'static, ()>,
@@ -28,7 +29,7 @@ struct Rivals {
 impl Rivals {
     fn new(cgroups: &[&Path]) -> Self {
         let start = |cgroup: &&Path| {
-            // No external program: a fork is another task.
+            // No external program, because a fork is another task.
             let script = format!("echo $$ > {}/cgroup.procs; kill -STOP $$; while :; do :; done", cgroup.display());
             Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).spawn().unwrap()
         };
@@ -39,16 +40,16 @@ impl Rivals {
 
     fn signal(&self, signal: i32) {
         for child in &self.children {
-            // SAFETY: a plain system call on a child that is not yet waited for, so its id is still its own.
+            // SAFETY: a plain system call on a child that was not waited for yet, so its id cannot have been reused.
             assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
         }
     }
 
-    /// Puts all of them on one processor, however many there are.
+    /// Puts all of them on one CPU, however many there are.
     fn crowd(&self) {
         // SAFETY: plain numbers.
         let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-        // SAFETY: both work on a set that is ours.
+        // SAFETY: both work on a set of this function.
         let (size, first) = unsafe {
             assert_eq!(libc::sched_getaffinity(0, size_of_val(&one), &raw mut one), 0);
             (size_of_val(&one), (0..libc::CPU_SETSIZE as usize).find(|cpu| libc::CPU_ISSET(*cpu, &one)).unwrap())
@@ -59,7 +60,7 @@ impl Rivals {
             libc::CPU_SET(first, &mut one);
         }
         for child in &self.children {
-            // SAFETY: a plain system call on a child that is not yet waited for, with a set of that size.
+            // SAFETY: a plain system call on a child that was not waited for yet, with a set of that size.
             assert_eq!(unsafe { libc::sched_setaffinity(child.id() as i32, size, &raw const one) }, 0);
         }
     }
@@ -75,7 +76,7 @@ impl Rivals {
         self.wait_stopped();
     }
 
-    /// What the kernel says that this one waited.
+    /// How long this process waited, according to the kernel.
     fn waited_ns(&self, rival: usize) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/schedstat", self.children[rival].id())).unwrap();
         text.split(' ').nth(1).unwrap().parse().unwrap()
@@ -104,7 +105,7 @@ fn known(sample: &CgroupSample, path: &str) -> Option<RunQueue> {
     found.unwrap_or_else(|| panic!("{path} is not in the sample")).run_queue
 }
 
-/// Before anything was seen of it: a cgroup that has no waits says nothing where others' found no place.
+/// 0 if the cgroup has no value: while waits of others are dropped, a cgroup without waits has none.
 fn waited_ns(sample: &CgroupSample, path: &str) -> u64 {
     known(sample, path).map_or(0, |total| total.wait_ns)
 }
@@ -124,7 +125,7 @@ fn waits_of_a_cgroup_are_those_that_the_kernel_keeps_of_its_tasks() {
     let path = |name: &str| format!("{}/{name}", branch.relative);
     let (before, before_kernel) = (source.read().unwrap(), [kernel(0..3), kernel(3..5)]);
     rivals.signal(libc::SIGCONT);
-    // Over two seconds of waits, however long they take.
+    // Over two seconds of waits, however long that takes.
     while kernel(0..3) - before_kernel[0] < 2_000_000_000 {
         thread::yield_now();
     }
@@ -134,14 +135,14 @@ fn waits_of_a_cgroup_are_those_that_the_kernel_keeps_of_its_tasks() {
     for (name, place) in [("one", 0), ("two", 1)] {
         let measured_ns = of(&after, &path(name)).wait_ns - waited_ns(&before, &path(name));
         let expected_ns = after_kernel[place] - before_kernel[place];
-        // Equal to the nanosecond in most runs, below by up to 0.9 % in others (docs/decisions/0004 has them). Probably switches that
-        // never reach the program, of which there are some on every kernel; never too high.
+        // Equal to the nanosecond in most runs, up to 0.9 % lower in others (docs/decisions/0004 lists them). The cause
+        // is probably switches that never reach the program, which exist on every kernel; the value is never too high.
         assert!(measured_ns <= expected_ns, "{name}: {measured_ns} of {expected_ns} ns, {:?}", cost(&after));
         assert!(measured_ns >= expected_ns / 100 * 97, "{name}: {measured_ns} of {expected_ns} ns, {:?}", cost(&after));
         eprintln!("{name}: {measured_ns} of {expected_ns} ns");
         parts_ns += of(&after, &path(name)).wait_ns;
     }
-    // The pod's is the sum of its containers'.
+    // The pod's total is the sum of its containers'.
     assert_eq!(of(&after, &branch.relative).wait_ns, parts_ns);
     let cost = cost(&after);
     assert_eq!(cost.dropped, RunQueue::default());
@@ -161,7 +162,7 @@ fn waits_of_tasks_in_the_root_are_the_roots() {
     }
     rivals.stop();
     let (after, after_kernel) = (of(&source.read().unwrap(), "/").wait_ns, kernel());
-    // Others wait in the root, too.
+    // Tasks of others also wait in the root.
     let expected_ns = (after_kernel - before_kernel) / 100 * 97;
     assert!(after - before >= expected_ns, "{} of {expected_ns} ns", after - before);
 }
@@ -170,7 +171,7 @@ fn waits_of_tasks_in_the_root_are_the_roots() {
 fn waits_that_find_no_place_are_counted_and_no_cgroup_gets_those_of_another() {
     let Some(tree) = tree() else { return };
     let branch = Branch::new(&tree);
-    // More than have a place on a processor.
+    // More cgroups than there are places per CPU.
     let cgroups: Vec<_> = (0..24).map(|number| branch.child(&format!("c{number}"))).collect();
     let rivals = Rivals::new(&cgroups.iter().map(|path| &**path).collect::<Vec<_>>());
     rivals.crowd();
@@ -191,7 +192,7 @@ fn waits_that_find_no_place_are_counted_and_no_cgroup_gets_those_of_another() {
     assert!(cost.dropped.waits > 0 && cost.dropped.wait_ns > 0, "{cost:?}");
     let mut counted = 0;
     for number in 0..24 {
-        // One of which nothing was seen says nothing, and not 0.
+        // A cgroup of which nothing was counted has no value, not 0.
         let total = known(&sample, &path(number));
         assert!(total.is_none_or(|total| total.waits > 0), "{number}: {total:?}");
         let measured_ns = total.map_or(0, |total| total.wait_ns) - before_ours[number];
@@ -199,7 +200,7 @@ fn waits_that_find_no_place_are_counted_and_no_cgroup_gets_those_of_another() {
         assert!(measured_ns <= expected_ns, "{number}: {measured_ns} of {expected_ns} ns, {cost:?}");
         counted += measured_ns;
     }
-    // What was seen in all is what was counted and what was dropped, here and in all other cgroups.
+    // The sum of counted and dropped waits equals all waits, here and in all other cgroups.
     let root_ns = of(&sample, "/").wait_ns;
     assert!(counted <= root_ns && root_ns + cost.dropped.wait_ns >= cost.all.wait_ns / 100 * 97, "{root_ns}, {cost:?}");
 }

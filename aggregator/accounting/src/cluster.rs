@@ -1,75 +1,138 @@
-//! The cluster as the API server tells it, event by event, with the sums that the figures rest on.
+//! The state of the cluster as the API server reports it, updated event by event, with the sums that the metrics are
+//! computed from.
 //!
-//! Owns what is remembered of nodes, pods and AppWrappers, and sums per node and per AppWrapper. An event costs the work
-//! of its object and of the node or AppWrapper it touches, however large the cluster is. The same objects give the same
-//! cluster, whatever the order of their events.
+//! Stores nodes, pods and AppWrappers, and sums per node and per AppWrapper. The cost of an event depends on its object
+//! and on the node or AppWrapper that the object belongs to, not on the size of the cluster. The same objects result in
+//! the same cluster, whatever the order of their events.
+mod agents;
 mod appwrappers;
 pub mod capacity;
+pub mod devices;
 mod excess;
 pub mod histogram;
 pub mod owner;
 mod pod_events;
 mod pods;
+mod queues;
 pub mod room;
-mod seed;
+mod state_transfer;
 mod sums;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::cluster::histogram::RequestHistograms;
-use crate::object::{AppWrapperName, Kind, Node, Object, Pod, Rare, Served, Version};
+use crate::object::request::Requests;
+use crate::object::slice::Described;
+use crate::object::{AppWrapperName, Kind, Node, Object, Origin, Pod, Rare, Served, Version};
 use crate::table::Table;
 use appwrappers::AppWrapperEntry;
+use devices::{DeviceInput, Devices};
 use excess::Excesses;
 pub use excess::LeftOut;
-use seed::Counted;
-pub use sums::{Gained, Held, Orphans};
+use queues::Queues;
+use state_transfer::Counted;
+pub use sums::{BoundRequests, Gained, Orphans};
 
 pub use self::pods::Place;
 use self::pods::{PodName, Pods};
 
-/// Something that happened to the cluster.
+/// A change to the cluster.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// An object is there, as new or as changed.
+    /// An object was added or changed.
     Apply(Object),
-    /// An object is gone. One that was made anew under its name stays.
+    /// An object was deleted. An object that was created again under the same name stays.
     Delete(Object),
-    /// These are all the objects of that source; others of it are gone.
+    /// The complete list of objects from this source. Other objects of the source are deleted.
     Reset(Source, Vec<Object>),
-    /// The source is out of reach: what it last said is not known to hold.
+    /// The source is unreachable: its last known state may be out of date.
     Lost(Source),
 }
 
-/// Where objects come from: one list of the API.
+/// Where objects come from: one list of the Kubernetes API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// Nodes.
     Nodes,
     /// Pods of all namespaces.
     Pods,
-    /// AppWrappers of all namespaces, as one group and version serves them.
+    /// AppWrappers of all namespaces, in one API group and version.
     AppWrappers(Served),
+    /// ResourceSlices: devices that drivers offer.
+    ResourceSlices,
+    /// ResourceClaims of all namespaces.
+    ResourceClaims,
+    /// ResourceClaimTemplates of all namespaces.
+    ResourceClaimTemplates,
+    /// DeviceClasses.
+    DeviceClasses,
+    /// DeviceTaintRules: with these, administrators keep pods off devices.
+    DeviceTaintRules,
+    /// ClusterQueues: quotas.
+    ClusterQueues,
+    /// LocalQueues of all namespaces.
+    LocalQueues,
+    /// Cohorts.
+    Cohorts,
+    /// ResourceFlavors.
+    ResourceFlavors,
+    /// Workloads of all namespaces.
+    Workloads,
 }
 
 impl Source {
-    /// Every list there is.
+    /// The lists of Dynamic Resource Allocation, in the order of [`Kind::DEVICES`].
+    pub const DEVICES: [Self; 5] = [
+        Self::ResourceSlices,
+        Self::ResourceClaims,
+        Self::ResourceClaimTemplates,
+        Self::DeviceClasses,
+        Self::DeviceTaintRules,
+    ];
+
+    /// The lists of Kueue, in the order of [`Kind::QUEUES`].
+    pub const QUEUES: [Self; 5] =
+        [Self::ClusterQueues, Self::LocalQueues, Self::Cohorts, Self::ResourceFlavors, Self::Workloads];
+
+    /// Every list.
     pub fn all() -> impl Iterator<Item = Self> {
-        [Self::Nodes, Self::Pods].into_iter().chain(Served::ALL.map(Self::AppWrappers))
+        let core = [Self::Nodes, Self::Pods].into_iter().chain(Served::ALL.map(Self::AppWrappers));
+        core.chain(Self::DEVICES).chain(Self::QUEUES)
     }
 
-    /// The kind of its objects.
+    /// The list that a kind of Dynamic Resource Allocation comes from.
+    pub fn of_devices(kind: Kind) -> Option<Self> {
+        Kind::DEVICES.into_iter().zip(Self::DEVICES).find(|(known, _)| *known == kind).map(|(_, source)| source)
+    }
+
+    /// The list that a kind of Kueue comes from.
+    pub fn of_queues(kind: Kind) -> Option<Self> {
+        Kind::QUEUES.into_iter().zip(Self::QUEUES).find(|(known, _)| *known == kind).map(|(_, source)| source)
+    }
+
+    /// The kind of the list's objects.
     pub fn kind(self) -> Kind {
         match self {
             Self::Nodes => Kind::Node,
             Self::Pods => Kind::Pod,
             Self::AppWrappers(_) => Kind::AppWrapper,
+            Self::ResourceSlices => Kind::ResourceSlice,
+            Self::ResourceClaims => Kind::ResourceClaim,
+            Self::ResourceClaimTemplates => Kind::ResourceClaimTemplate,
+            Self::DeviceClasses => Kind::DeviceClass,
+            Self::DeviceTaintRules => Kind::DeviceTaintRule,
+            Self::ClusterQueues => Kind::ClusterQueue,
+            Self::LocalQueues => Kind::LocalQueue,
+            Self::Cohorts => Kind::Cohort,
+            Self::ResourceFlavors => Kind::ResourceFlavor,
+            Self::Workloads => Kind::Workload,
         }
     }
 
-    /// Whether its objects are AppWrappers of that version.
+    /// Whether the list's objects are AppWrappers of that version.
     pub fn is_of(self, version: Version) -> bool {
         matches!(self, Self::AppWrappers(served) if served.version() == version)
     }
@@ -81,11 +144,21 @@ impl fmt::Display for Source {
             Self::Nodes => f.write_str("nodes"),
             Self::Pods => f.write_str("pods"),
             Self::AppWrappers(served) => write!(f, "appwrappers.{}", served.api_version()),
+            Self::ResourceSlices => f.write_str("resourceslices"),
+            Self::ResourceClaims => f.write_str("resourceclaims"),
+            Self::ResourceClaimTemplates => f.write_str("resourceclaimtemplates"),
+            Self::DeviceClasses => f.write_str("deviceclasses"),
+            Self::DeviceTaintRules => f.write_str("devicetaintrules"),
+            Self::ClusterQueues => f.write_str("clusterqueues"),
+            Self::LocalQueues => f.write_str("localqueues"),
+            Self::Cohorts => f.write_str("cohorts"),
+            Self::ResourceFlavors => f.write_str("resourceflavors"),
+            Self::Workloads => f.write_str("workloads"),
         }
     }
 }
 
-/// A kind of object that is missing from the input: what rests on it is unknown (docs/accounting.md §6).
+/// A kind of object that is missing from the input. Everything that depends on it is unknown (docs/accounting.md §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missing {
@@ -96,71 +169,95 @@ pub enum Missing {
     /// AppWrappers are not known.
     #[serde(rename = "appwrappers")]
     AppWrappers,
-    /// The API server serves no version of AppWrappers: there are none.
+    /// The API server serves no version of AppWrappers, so there are none.
     #[serde(rename = "appwrappers_served")]
     AppWrappersServed,
+    /// Devices, or the claims that hold them, are not known.
+    Devices,
 }
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Cluster {
-    /// In no order, which is made where it is asked for: an event looks up one, a snapshot goes through all.
+    /// What reports the nodes: the API server or agents.
+    origin: Origin,
+    /// Unordered: an event looks up one node, and a snapshot sorts all of them.
     nodes: Table<Arc<str>, NodeEntry>,
     pods: Pods,
     appwrappers: Table<AppWrapperName, AppWrapperEntry>,
-    /// Sources that have told all they have.
+    devices: Devices,
+    queues: Queues,
+    /// Sources whose list is complete.
     known: BTreeSet<Source>,
-    /// Versions of AppWrappers that the API server serves. Absent: it has not said yet.
+    /// Versions of AppWrappers that the API server serves. `None` until that is known.
     served: Option<BTreeSet<Served>>,
-    /// Names that many objects share, each once.
+    /// Names that many objects share, each stored once.
     names: HashSet<Arc<str>>,
-    /// The same of what many pods have alike.
+    /// Properties that many pods share, each stored once.
     rares: HashSet<Arc<Rare>>,
-    /// AppWrappers that the histograms may not have seen yet.
+    /// Properties that many devices share, each stored once.
+    described: HashSet<Arc<Described>>,
+    /// Requests that many claims share, each stored once.
+    requests: HashSet<Arc<Requests>>,
+    /// AppWrappers that the histograms may not include yet.
     unobserved: Vec<AppWrapperName>,
     histograms: RequestHistograms,
-    /// What is in the histograms and not among the AppWrappers.
+    /// AppWrappers that the histograms include but that are not in `appwrappers`.
     counted: Counted,
-    /// Quantities that could not be read, by list.
+    /// The number of quantities that could not be parsed, by list.
     unreadable: BTreeMap<Source, u64>,
-    /// Objects that bring more than one may.
+    /// Objects that exceed a limit.
     excesses: Excesses,
-    /// The last that was given.
+    /// The last revision that was assigned.
     revision: Revision,
 }
 
-/// A state of a node and of the pods on it. No two states have the same, also not those of a node that was made anew.
+/// Identifies a state of a node and of the pods on it. No two states have the same revision, not even those of a node
+/// that was created again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Revision(u64);
 
-/// A node and its pods; pods bound to a node that is not there wait here for it.
+/// A node and its pods. If the node does not exist yet, the entry collects the pods that are bound to it.
 #[derive(Debug, Default)]
 struct NodeEntry {
     node: Option<Arc<Node>>,
-    held: Held,
+    held: BoundRequests,
     revision: Revision,
 }
 
 impl Cluster {
-    /// A cluster of exactly these objects, all of it known.
-    pub fn from_objects(objects: impl IntoIterator<Item = Object>) -> Self {
-        Self::from_objects_known(objects, &Kind::ALL.into())
+    /// A cluster whose API server is watched and has not reported anything yet.
+    pub fn watched() -> Self {
+        let mut cluster = Self::default();
+        cluster.watch_devices();
+        cluster.watch_queues();
+        cluster
     }
 
-    /// A cluster of exactly these objects, of which only these kinds are known: a dump may lack one.
+    /// A cluster with exactly these objects; all kinds are known.
+    pub fn from_objects(objects: impl IntoIterator<Item = Object>) -> Self {
+        let mut cluster = Self::from_objects_known(objects, &Kind::ALL.into());
+        if !cluster.has_queue_objects() {
+            // Kueue is not there.
+            cluster.known.retain(|source| !Source::QUEUES.contains(source));
+        }
+        cluster
+    }
+
+    /// A cluster with exactly these objects, of which only these kinds are known: a dump may lack a kind.
     pub fn from_objects_known(objects: impl IntoIterator<Item = Object>, known: &BTreeSet<Kind>) -> Self {
         let mut cluster = Self::default();
         for object in objects {
             cluster.apply(Event::Apply(object));
         }
         cluster.known = Source::all().filter(|source| known.contains(&source.kind())).collect();
-        // Which versions were served does not show in a dump.
+        // A dump does not show which versions were served.
         cluster.served = known.contains(&Kind::AppWrapper).then(BTreeSet::new);
         cluster.observe();
         cluster
     }
 
-    /// Takes in an event.
+    /// Applies an event.
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Apply(Object::Node(node)) => {
@@ -194,6 +291,10 @@ impl Cluster {
                 self.excesses.forget(Source::AppWrappers(gone.served), namespace, name);
                 self.remove_appwrapper(&gone.name, gone.served, &gone.uid);
             }
+            Event::Apply(object) if Kind::QUEUES.contains(&object.kind()) => self.set_queue_object(object),
+            Event::Delete(object) if Kind::QUEUES.contains(&object.kind()) => self.remove_queue_object(&object),
+            Event::Apply(object) => self.set_device_object(object),
+            Event::Delete(object) => self.remove_device_object(&object),
             Event::Reset(source, objects) => self.reset(source, objects),
             Event::Lost(source) => {
                 self.known.remove(&source);
@@ -201,9 +302,14 @@ impl Cluster {
         }
     }
 
+    /// What reports the nodes: the API server or agents.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
     /// Whether all Nodes are known.
     pub fn knows_nodes(&self) -> bool {
-        self.known.contains(&Source::Nodes)
+        self.origin == Origin::Agent || self.known.contains(&Source::Nodes)
     }
 
     /// Whether all Pods are known.
@@ -211,13 +317,25 @@ impl Cluster {
         self.known.contains(&Source::Pods)
     }
 
-    /// Whether every list that the API server serves is known. AppWrappers that no version is served of are no list.
+    /// Whether that list is complete.
+    pub fn knows(&self, source: Source) -> bool {
+        self.known.contains(&source)
+    }
+
+    /// Whether every list that the API server serves is complete. If the API server serves no version of AppWrappers,
+    /// there is no such list to wait for. The lists of devices may be unreachable: then only what depends on them is
+    /// absent.
     pub fn is_listed(&self) -> bool {
-        self.knows_nodes() && self.knows_pods() && self.lists_appwrappers()
+        let is_listed = self.knows_nodes() && self.knows_pods() && self.lists_appwrappers();
+        self.origin == Origin::Agent || is_listed && self.devices_are_settled()
     }
 
     /// What is missing (docs/accounting.md §6).
     pub fn missing(&self) -> BTreeSet<Missing> {
+        if self.origin == Origin::Agent {
+            // Without Kubernetes there are no lists that could be missing.
+            return BTreeSet::new();
+        }
         let appwrappers = match &self.served {
             _ if self.knows_appwrappers() => None,
             Some(served) if served.is_empty() => Some(Missing::AppWrappersServed),
@@ -225,54 +343,56 @@ impl Cluster {
         };
         let nodes = (!self.knows_nodes()).then_some(Missing::Nodes);
         let pods = (!self.knows_pods()).then_some(Missing::Pods);
-        [nodes, pods, appwrappers].into_iter().flatten().collect()
+        let devices = (self.device_input() == DeviceInput::Unknown).then_some(Missing::Devices);
+        [nodes, pods, appwrappers, devices].into_iter().flatten().collect()
     }
 
-    /// Bound, unfinished pods whose node is not there. Where Nodes are not known, no node is.
+    /// Bound, unfinished pods whose node does not exist. If Nodes are not known, no node exists.
     pub fn orphans(&self) -> Orphans {
         let known = self.knows_nodes();
         let homeless = self.nodes.values().filter(|entry| entry.node.is_none() || !known);
         Orphans::of(homeless.map(|entry| &entry.held))
     }
 
-    /// How many quantities could not be read in each list that is known.
+    /// The number of quantities that could not be parsed, for each complete list.
     pub fn unreadable(&self) -> impl Iterator<Item = (Source, u64)> {
         self.known.iter().map(|source| (*source, self.unreadable.get(source).copied().unwrap_or(0)))
     }
 
-    /// The nodes that exist, in order of name, and what their pods hold.
-    pub fn nodes(&self) -> impl Iterator<Item = (&Arc<Node>, &Held)> {
+    /// The nodes that exist, by name, and what their pods hold.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Arc<Node>, &BoundRequests)> {
         self.nodes_and_revisions().map(|(node, held, _)| (node, held))
     }
 
-    /// The same with what tells whether anything of the node, or of a pod on it, is not as it was.
-    pub fn nodes_and_revisions(&self) -> impl Iterator<Item = (&Arc<Node>, &Held, Revision)> {
+    /// The same with the revision, which changes whenever the node or a pod on it changes.
+    pub fn nodes_and_revisions(&self) -> impl Iterator<Item = (&Arc<Node>, &BoundRequests, Revision)> {
         let mut nodes: Vec<_> = self.nodes.values().filter_map(NodeEntry::there).collect();
         nodes.sort_unstable_by(|(a, ..), (b, ..)| a.name.cmp(&b.name));
         nodes.into_iter()
     }
 
-    /// The nodes that exist, in no order, and what their pods hold.
-    pub fn nodes_unordered(&self) -> impl Iterator<Item = (&Arc<Node>, &Held)> {
+    /// The nodes that exist, unordered, and what their pods hold.
+    pub fn nodes_unordered(&self) -> impl Iterator<Item = (&Arc<Node>, &BoundRequests)> {
         self.nodes.values().filter_map(NodeEntry::there).map(|(node, held, _)| (node, held))
     }
 
-    /// One of them.
-    pub fn node_and_revision(&self, name: &str) -> Option<(&Arc<Node>, &Held, Revision)> {
+    /// One node of these, with its revision.
+    pub fn node_and_revision(&self, name: &str) -> Option<(&Arc<Node>, &BoundRequests, Revision)> {
         self.nodes.get(name)?.there()
     }
 
-    /// Whether there is a node of that name.
+    /// Whether there is a node with that name.
     pub fn has_node(&self, name: &str) -> bool {
         self.nodes.get(name).is_some_and(|entry| entry.node.is_some())
     }
 
-    /// The pods, in no order.
+    /// The pods, unordered.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.pods.iter()
     }
 
-    /// The pods of an AppWrapper that are bound and have not failed, in order of name; also those on nodes that are not there.
+    /// The pods of an AppWrapper that are bound and have not failed, by name, including pods on nodes that do not
+    /// exist.
     pub fn bound_pods_of(&self, appwrapper: &AppWrapperName) -> Vec<&Pod> {
         let places = self.appwrappers.get(appwrapper).into_iter().flat_map(|entry| &entry.pods);
         let mut bound: Vec<&Pod> =
@@ -281,17 +401,17 @@ impl Cluster {
         bound
     }
 
-    /// The pod of that name.
+    /// The pod with that name.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
         self.pods.get(namespace, name)
     }
 
-    /// The pod whose cgroups carry this UID; of several, the first by name.
+    /// The pod whose cgroups carry this UID. If there are several, the first by name.
     pub fn pod_of_uid(&self, uid: &str) -> Option<&Pod> {
         self.pods.of_uid(uid).map(|(_, pod)| pod)
     }
 
-    /// The same, and where it is; it is looked for first where it was, if that is known.
+    /// The same with its place. If its earlier place is known, that place is tried first.
     pub fn find_pod_of_uid(&self, uid: &str, was: Option<Place>) -> Option<(Place, &Pod)> {
         match was {
             Some(place) => self.pods.of_uid_at(uid, place),
@@ -299,7 +419,8 @@ impl Cluster {
         }
     }
 
-    /// The pod of that name, and where it is; it is looked for first where one `was`, if that is known.
+    /// The pod with that name, and its place. If the place of an earlier pod with that name is known, it is tried
+    /// first.
     pub fn find_pod(&self, namespace: &str, name: &str, was: Option<Place>) -> Option<(Place, &Pod)> {
         match was {
             Some(place) => self.pods.find_at(namespace, name, place),
@@ -307,7 +428,7 @@ impl Cluster {
         }
     }
 
-    /// The node of that name.
+    /// The node with that name.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.get(name)?.node.as_deref()
     }
@@ -320,8 +441,9 @@ impl Cluster {
         self.end_reset(source);
     }
 
-    /// The first step of [`Event::Reset`]: what is not among these is gone. Each object is applied next, as many at a time as may
-    /// be; then comes [`Self::end_reset`]. Between the steps the cluster is as after any event.
+    /// The first step of [`Event::Reset`]: deletes what is not among these objects. The caller then applies each
+    /// object, in batches of any size, and calls [`Self::end_reset`]. Between the steps, the cluster is valid as after
+    /// any event.
     pub fn begin_reset(&mut self, source: Source, objects: &[Object]) {
         self.excesses.keep_listed(source, objects);
         match source {
@@ -350,31 +472,33 @@ impl Cluster {
                     .iter()
                     .filter_map(|o| if let Object::AppWrapper(a) = o { Some(a.name.clone()) } else { None })
                     .collect();
-                let there = self.appwrappers.iter().filter(|(_, entry)| entry.is_told_by(served));
+                let there = self.appwrappers.iter().filter(|(_, entry)| entry.is_listed_by(served));
                 for name in there.map(|(name, _)| name.clone()).filter(|n| !listed.contains(n)).collect::<Vec<_>>() {
                     self.remove_appwrapper(&name, served, "");
                 }
             }
+            of_queues if Source::QUEUES.contains(&of_queues) => self.keep_queues(of_queues, objects),
+            of_devices => self.keep_devices(of_devices, objects),
         }
     }
 
-    /// The last step of [`Event::Reset`]: all of the source is known.
+    /// The last step of [`Event::Reset`]: the source is now complete.
     pub fn end_reset(&mut self, source: Source) {
         self.known.insert(source);
+        self.settle_devices();
         self.names.retain(|name| Arc::strong_count(name) > 1);
         self.rares.retain(|rare| Arc::strong_count(rare) > 1);
+        self.described.retain(|described| Arc::strong_count(described) > 1);
+        self.requests.retain(|requests| Arc::strong_count(requests) > 1);
+        self.queues.tidy();
     }
 
     fn share(&mut self, name: &Arc<str>) -> Arc<str> {
-        if let Some(known) = self.names.get(name) {
-            return known.clone();
-        }
-        self.names.insert(name.clone());
-        name.clone()
+        kept(&mut self.names, name)
     }
 
     fn set_node(&mut self, mut node: Node) {
-        // Kubelet tells of its node every few minutes, and mostly nothing new.
+        // Kubelet updates its node every few minutes, and usually nothing changes.
         if self.node(&node.name) == Some(&node) {
             return;
         }
@@ -418,16 +542,25 @@ impl Revision {
 }
 
 impl NodeEntry {
-    fn there(&self) -> Option<(&Arc<Node>, &Held, Revision)> {
+    fn there(&self) -> Option<(&Arc<Node>, &BoundRequests, Revision)> {
         Some((self.node.as_ref()?, &self.held, self.revision))
     }
 
     fn is_forgotten(&self) -> bool {
-        self.node.is_none() && self.held == Held::default()
+        self.node.is_none() && self.held == BoundRequests::default()
     }
 }
 
-/// Whether an event about `uid` is about the object that is known by `known`. An absent UID says nothing.
+/// Returns the equal element of the set, or adds this one and returns it.
+fn kept<T: ?Sized + Eq + Hash>(known: &mut HashSet<Arc<T>>, one: &Arc<T>) -> Arc<T> {
+    if let Some(known) = known.get(one) {
+        return known.clone();
+    }
+    known.insert(one.clone());
+    one.clone()
+}
+
+/// Whether an event about `uid` concerns the object whose UID is `known`. An empty UID matches any.
 fn same(known: &str, uid: &str) -> bool {
     known.is_empty() || uid.is_empty() || known == uid
 }

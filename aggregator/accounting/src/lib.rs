@@ -1,8 +1,8 @@
-//! What a cluster has, asks for, holds and lacks, as values: objects of Kubernetes and reports of agents in, one snapshot out.
+//! What a cluster has, requests, holds and lacks. Inputs are Kubernetes objects and agents' reports; the output is one snapshot.
 //!
-//! Nothing here asks a clock, reads a file, waits or writes a log: `Cargo.toml` lacks what it would take. The modules stand in the order
-//! in which data flows: names and amounts, objects, what they add up to, what agents found and measured, the ladder of each node, what
-//! fits, and the snapshot of all of it.
+//! Nothing in this crate reads a clock or a file, waits, or writes a log: `Cargo.toml` has no dependency that could. The modules are listed
+//! in data-flow order: names and amounts, objects, their sums, what agents found and measured, the ladder of each node, what fits, and the
+//! snapshot of all of it.
 
 pub mod node_name;
 pub mod now;
@@ -10,6 +10,8 @@ mod steps;
 pub mod table;
 
 pub mod resource;
+
+pub mod expression;
 
 pub mod object;
 
@@ -22,14 +24,24 @@ pub mod cluster;
 pub mod reported;
 
 pub mod hardware;
+
+pub mod devices;
+
 pub mod ladder;
 pub mod measure;
 
 pub mod totals;
 pub mod views;
 
+pub mod nodes;
+
+pub mod queue;
+
 pub mod snapshot;
 
 pub mod fit;
 
 pub mod merge;
+
+pub mod drain;
+pub mod trial;

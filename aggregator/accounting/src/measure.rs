@@ -1,7 +1,8 @@
-//! What an agent's report says of its node, and of the pods that the cluster has there.
+//! What an agent's report contains about its node, and about the pods that the cluster has on this node.
 //!
-//! Owns the joins: cgroups to pods by UID, devices to pods by the names kubelet lists; and what is used, by whom. What names
-//! no pod of the node is dropped here, whatever a report says. Pure.
+//! Owns the joins: cgroups to pods by UID, devices to pods by the names in kubelet's list; and what is used, by pods of AppWrappers, by
+//! other pods and by the system. Entries that belong to no pod of the node are dropped here, whatever a report contains. Pure.
+mod alone;
 mod devices;
 mod held;
 mod named;
@@ -14,12 +15,13 @@ use std::sync::Arc;
 use mcad_wire::reading::{Cgroup, EndedPod, Gpus as ReportedGpus, Report};
 
 use crate::cluster::Cluster;
-use crate::hardware::{DeviceIds, Facts, Found, Gpu, Gpus, Health, Instance};
+use crate::hardware::{DeviceIds, Facts, Found, Gpu, Gpus, Health, Instance, ResourceNames};
 use crate::object::{AppWrapperName, Node, Pod};
 use crate::options::PodMetrics;
 use crate::reported::Stored;
 use crate::resource::Resource;
 
+pub use alone::measure_alone;
 pub use devices::Device;
 use held::HeldDevices;
 pub use named::{Assigned, NamedPods, OwnCgroup, Places};
@@ -29,43 +31,64 @@ pub use share::Share;
 /// Nanocores in a core, nanodevices in a device.
 const NANO: f64 = 1e9;
 
-/// What was measured on one node.
+/// The measurements of one node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MeasuredNode {
     /// What is used, by resource: nanocores, bytes, nanodevices.
     pub used: BTreeMap<Resource, Used>,
-    /// GPUs and MIG instances, in order of UUID.
+    /// GPUs and MIG instances, sorted by UUID.
     pub devices: Box<[Device]>,
     /// What its pods use, by their AppWrapper, each once.
     pub appwrappers: Box<[(AppWrapperName, Share)]>,
-    /// Its pods one by one; only if asked for.
+    /// Its pods one by one, if pod metrics are on.
     pub pods: Box<[PodFigures]>,
+    /// CPU time of its cgroups by path, sorted, each once; only without Kubernetes, where there are no pods.
+    pub cgroup_cpu_ns: Box<[(Box<str>, u64)]>,
 }
 
-/// What is used of one resource, by whom. Absent: not measured.
+/// What is used of one resource, by user. `None` if it was not measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
     /// By pods of AppWrappers.
     pub appwrapper: Option<u64>,
     /// By other pods.
     pub other: Option<u64>,
-    /// By all that is no pod.
+    /// By everything that is not a pod.
     pub system: Option<u64>,
 }
 
-/// What is used now. Absent: not measured.
+impl Used {
+    /// Whether any value was measured.
+    pub fn is_measured(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// Adds the values of another node.
+    pub fn add(&mut self, other: &Self) {
+        let add = |sum: &mut Option<u64>, amount: Option<u64>| {
+            if let Some(amount) = amount {
+                *sum = Some(sum.unwrap_or(0).saturating_add(amount));
+            }
+        };
+        add(&mut self.appwrapper, other.appwrapper);
+        add(&mut self.other, other.other);
+        add(&mut self.system, other.system);
+    }
+}
+
+/// What is used now. `None` if it was not measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Cores busy, in billionths.
+    /// Busy cores, in billionths.
     pub nanocores: Option<u64>,
-    /// Working set.
+    /// Working set, in bytes.
     pub bytes: Option<u64>,
-    /// GPUs busy, in billionths.
+    /// Busy GPUs, in billionths.
     pub nanodevices: Option<u64>,
 }
 
-/// What a node's report, which names these pods, says of its hardware, and what was measured. The devices that were `known` before
-/// make no difference but in time.
+/// The hardware and the measurements in a node's report, which names the pods `named`. `known` are the devices of the previous report: they
+/// save time and change no result.
 pub fn measure<'a>(
     cluster: &'a Cluster,
     node: &'a Node,
@@ -79,25 +102,25 @@ pub fn measure<'a>(
     (joined.found, measured)
 }
 
-/// The same where Pods are not known: who uses what is unknown then, and who holds which device.
+/// The same if Pods are not known: then who uses what, and who holds which device, is unknown.
 pub fn measure_hardware<'a>(node: &Node, report: &'a Report<'a>, known: Box<[Device]>) -> (Found<'a>, MeasuredNode) {
-    let devices = devices::as_told(known, report, None);
-    (Found::new(&facts(report, None), node), MeasuredNode { devices, ..MeasuredNode::default() })
+    let devices = devices::updated(known, report, None);
+    (Found::of(facts(report, None), node), MeasuredNode { devices, ..MeasuredNode::default() })
 }
 
 /// Namespace and name.
 pub type PodName = (Arc<str>, Arc<str>);
 
-/// One node, its report, and those of its pods that the report knows.
+/// One node, its report, and the pods of the node that the report names.
 struct Joined<'a> {
     stored: &'a Stored,
     report: &'a Report<'a>,
     found: Found<'a>,
     pods: Vec<JoinedPod<'a>>,
     devices: Vec<ListedDevice<'a>>,
-    /// Those whose cgroup is gone.
+    /// Pods whose cgroup is gone.
     ended_pods: Vec<(&'a Pod, &'a EndedPod<'a>)>,
-    /// Absent: kubelet could not be asked.
+    /// `None` if kubelet could not be queried.
     held: Option<HeldDevices<'a>>,
 }
 
@@ -124,7 +147,7 @@ impl<'a> Joined<'a> {
         let held = named.assigned.as_deref().map(HeldDevices::new);
         let facts = facts(report, held.as_ref());
         Self {
-            found: Found::new(&facts, node),
+            found: Found::of(facts, node),
             pods: joined_pods(node, stored, &named.cgroups),
             devices: devices_of(report),
             ended_pods: ended_pods(cluster, node, report),
@@ -140,11 +163,11 @@ impl<'a> Joined<'a> {
         used.insert(Resource::Memory, self.memory_used());
         used.retain(|_, used| used.is_measured());
         let pods = match pod_metrics {
-            PodMetrics::On => self.pod_figures().into(),
+            PodMetrics::On => self.pod_measurements().into(),
             PodMetrics::Off => Box::default(),
         };
-        let devices = devices::as_told(known, self.report, self.held.as_ref());
-        MeasuredNode { used, devices, appwrappers: self.appwrappers(), pods }
+        let devices = devices::updated(known, self.report, self.held.as_ref());
+        MeasuredNode { used, devices, appwrappers: self.appwrappers(), pods, cgroup_cpu_ns: Box::default() }
     }
 
     fn cpu_used(&self) -> Used {
@@ -162,23 +185,23 @@ impl<'a> Joined<'a> {
         self.by_owner(total, |joined| working_set_bytes(joined.cgroup))
     }
 
-    /// Nothing where the cgroups could not be read, or one of them tells no figure: the parts would not add up.
-    fn by_owner(&self, total: Option<u64>, figure: impl Fn(&JoinedPod<'_>) -> Option<u64>) -> Used {
+    /// `None` for all if the cgroups could not be read, or if the value of one pod is missing: the parts would not add up.
+    fn by_owner(&self, total: Option<u64>, value: impl Fn(&JoinedPod<'_>) -> Option<u64>) -> Used {
         if self.report.cgroups.is_none() {
             return Used::default();
         }
         let mut pods = [0_u64; 2];
         for joined in &self.pods {
-            let Some(figure) = figure(joined) else { return Used::default() };
+            let Some(value) = value(joined) else { return Used::default() };
             let sum = &mut pods[usize::from(joined.pod.owner.is_none())];
-            *sum = sum.saturating_add(figure);
+            *sum = sum.saturating_add(value);
         }
         let [appwrapper, other] = pods;
         let system = total.map(|total| total.saturating_sub(appwrapper).saturating_sub(other));
         Used { appwrapper: Some(appwrapper), other: Some(other), system }
     }
 
-    /// GPUs busy by the resource they are handed out as.
+    /// Busy GPUs, by the resource under which they are handed out.
     fn gpus_used(&self) -> BTreeMap<Resource, Used> {
         let mut used: BTreeMap<Resource, Used> = BTreeMap::new();
         let mut unknown = BTreeSet::new();
@@ -190,7 +213,7 @@ impl<'a> Joined<'a> {
                 other: Some(0),
                 system: Some(0),
             });
-            // A broken device that tells no figure does no work; a healthy one that tells none leaves the sum unknown.
+            // An unhealthy device without a value counts as idle; a healthy one without a value makes the sum unknown.
             let Some(ratio) = utilization_ratio.or_else(|| (!healthy).then_some(0.0)) else {
                 unknown.insert(resource.clone());
                 continue;
@@ -207,7 +230,7 @@ impl<'a> Joined<'a> {
         used
     }
 
-    /// What pods that are bound and unfinished use, by their AppWrapper.
+    /// What bound, unfinished pods use, by their AppWrapper.
     fn appwrappers(&self) -> Box<[(AppWrapperName, Share)]> {
         let mut shares: BTreeMap<&AppWrapperName, Share> = BTreeMap::new();
         for JoinedPod { pod, cgroup, nanocores } in self.pods.iter().filter(|joined| joined.pod.held_node().is_some()) {
@@ -221,7 +244,7 @@ impl<'a> Joined<'a> {
         shares.into_iter().map(|(name, share)| (name.clone(), share)).collect()
     }
 
-    /// A pod's share of what its devices do: with time slices, one part of as many as hold the device.
+    /// A pod's share of the use of its devices. The holders of a time-sliced device count as using equal parts of it.
     fn pod_nanodevices(&self, pod: &Pod) -> Option<u64> {
         let held = self.held.as_ref()?;
         let mut holds = held.all().iter().filter(|device| std::ptr::eq(device.pod, pod)).peekable();
@@ -230,7 +253,7 @@ impl<'a> Joined<'a> {
         }
         let mut sum = 0;
         for held::HeldDevice { uuid, .. } in holds {
-            // What NVML does not list is no GPU, or a lost one: it is not busy.
+            // A device that NVML does not list is not a GPU, or is lost: it is not busy.
             let Some(listed) = self.devices.iter().rfind(|listed| listed.uuid == *uuid) else { continue };
             let holders = held.of(uuid).len() as u64;
             sum += (listed.utilization_ratio? * NANO).round() as u64 / holders;
@@ -239,7 +262,7 @@ impl<'a> Joined<'a> {
     }
 }
 
-/// Those of this node.
+/// The pods of this node.
 fn joined_pods<'a>(node: &Node, stored: &Stored, own: &[OwnCgroup<'a>]) -> Vec<JoinedPod<'a>> {
     let mut joined = Vec::with_capacity(own.len());
     for OwnCgroup { cgroup, pod, .. } in own {
@@ -283,7 +306,7 @@ fn facts<'a>(report: &'a Report<'a>, held: Option<&HeldDevices<'a>>) -> Facts<'a
     }
 }
 
-/// Nothing without a driver: then nobody has looked.
+/// `None` if there is no driver: then GPUs were not examined.
 fn gpus<'a>(gpus: &'a ReportedGpus<'a>) -> Option<Gpus<'a>> {
     if gpus.driver_version.is_empty() && gpus.devices.is_empty() {
         return None;
@@ -301,7 +324,12 @@ fn gpus<'a>(gpus: &'a ReportedGpus<'a>) -> Option<Gpus<'a>> {
             mig: (gpu.mig_mode == Some(true)).then(|| instances.collect()),
         }
     });
-    Some(Gpus { devices: devices.collect(), lost: gpus.lost_bus_ids.len() as u32, remembered: gpus.remembered })
+    Some(Gpus {
+        devices: devices.collect(),
+        lost: gpus.lost_bus_ids.len() as u32,
+        remembered: gpus.remembered,
+        names: ResourceNames::of(gpus.resource, gpus.part_prefix),
+    })
 }
 
 fn devices_of<'a>(report: &'a Report<'a>) -> Vec<ListedDevice<'a>> {
@@ -321,8 +349,8 @@ fn devices_of<'a>(report: &'a Report<'a>) -> Vec<ListedDevice<'a>> {
     devices
 }
 
-/// Cores that a pod kept busy between the last two reports, in billionths. One whose cgroup is new since the first of them
-/// used all its time between them.
+/// Cores that a pod kept busy between the last two reports, in billionths. If the pod's cgroup is newer than the earlier report, all its
+/// CPU time lies between them.
 fn pod_nanocores(stored: &Stored, cgroup: &Cgroup<'_>) -> Option<u64> {
     let cpu_ns = cgroup.cpu_ns?;
     let baseline = stored.baseline.as_ref()?;
@@ -334,8 +362,8 @@ fn pod_nanocores(stored: &Stored, cgroup: &Cgroup<'_>) -> Option<u64> {
     stored.cgroup_nanocores(cgroup.id, cpu_ns)
 }
 
-/// Memory of a machine that is in use: all, less what is free and less the page cache that the kernel reclaims first. `None` where one
-/// of them is unknown, or where they do not fit together.
+/// Memory in use on a machine: the total minus free memory and minus the page cache that the kernel reclaims first. `None` if one of them
+/// is unknown, or if they are inconsistent.
 pub fn memory_used_bytes(total: Option<u64>, [free, inactive_file]: [Option<u64>; 2]) -> Option<u64> {
     total?.checked_sub(free?)?.checked_sub(inactive_file?)
 }

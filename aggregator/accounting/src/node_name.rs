@@ -1,23 +1,23 @@
-//! The name of a node, as it keys what agents report and what the cluster has.
+//! The name of a node. Both agents' reports and the cluster's Nodes are looked up by it.
 use std::fmt;
 use std::sync::Arc;
 
 /// Kubernetes' limit on a node's name, a DNS subdomain.
 pub const MAX_BYTES: usize = 253;
-/// Of what is no name, as many characters are kept for the message.
+/// How many characters of an invalid name are kept for the error message.
 const MAX_SHOWN: usize = 256;
 
 /// A node's name: visible ASCII, 1 to 253 bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeName(Arc<str>);
 
-/// A text that is no name of a node: its beginning.
+/// A text that is not a valid node name; only its beginning is kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not 1 to {MAX_BYTES} visible ASCII characters")]
 pub struct NoNodeName(pub String);
 
 impl NodeName {
-    /// Takes a name that obeys the rules.
+    /// Checks a name and takes it if it is valid.
     pub fn new(name: &str) -> Result<Self, NoNodeName> {
         let visible = name.bytes().all(|byte| byte.is_ascii_graphic());
         if name.is_empty() || name.len() > MAX_BYTES || !visible {
@@ -26,7 +26,12 @@ impl NodeName {
         Ok(Self(name.into()))
     }
 
-    /// As text.
+    /// The name as shared text.
+    pub(crate) fn shared(&self) -> &Arc<str> {
+        &self.0
+    }
+
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,7 +1,8 @@
-//! Resources: which ones count, how their names and units are spelled, and amounts of them.
+//! Resources: which ones are accounted for, how their names and units are spelled, and amounts of them.
 //!
-//! Amounts are whole millicores, bytes and devices, wide enough that no sum of what objects can say overflows. How a quantity becomes one
-//! is in [`crate::resource::quantity`], who adds what is in the modules that know the rules.
+//! Amounts are whole millicores, bytes and devices, in a type wide enough that no sum of what objects can contain overflows. How a quantity
+//! becomes an amount is in [`crate::resource::quantity`]; which amounts are added up is in the modules that own the rules.
+pub mod amount;
 pub mod quantity;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,10 +12,10 @@ use crate::steps;
 /// The GPUs that MCAD knows.
 pub const NVIDIA_GPU: &str = "nvidia.com/gpu";
 
-/// A resource that is accounted for. In the order in which they are shown.
+/// A resource that is accounted for. The order is the order of presentation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resource {
-    /// Processors, in millicores.
+    /// CPU, in millicores.
     Cpu,
     /// Memory, in bytes.
     Memory,
@@ -25,9 +26,9 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// The resource of that name; absent where it is none of ours: `pods`, `ephemeral-storage`, hugepages, volumes.
+    /// The resource of that name. `None` for resources that are not accounted for: `pods`, `ephemeral-storage`, hugepages, volumes.
     ///
-    /// Extended is what Kubernetes calls extended: it has a `/` and is not in `kubernetes.io/`.
+    /// A resource is extended by Kubernetes' definition: its name has a `/` and is not in `kubernetes.io/`.
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "cpu" => Some(Self::Cpu),
@@ -38,12 +39,21 @@ impl Resource {
         }
     }
 
-    /// A device of that name, whatever it is.
+    /// Any resource of that name, also one without a ladder.
+    pub fn any(name: &str) -> Self {
+        match name {
+            "cpu" => Self::Cpu,
+            "memory" => Self::Memory,
+            _ => Self::extended(name),
+        }
+    }
+
+    /// The extended resource of that name, without checking the name.
     pub fn extended(name: &str) -> Self {
         if name == NVIDIA_GPU { Self::Gpu } else { Self::Extended(name.into()) }
     }
 
-    /// As Kubernetes names it.
+    /// The name in Kubernetes.
     pub fn name(&self) -> &str {
         match self {
             Self::Cpu => "cpu",
@@ -53,41 +63,42 @@ impl Resource {
         }
     }
 
-    /// The label `resource`: as kube-state-metrics spells it.
+    /// The value of the label `resource`, spelled as in kube-state-metrics.
     pub fn label(&self) -> String {
         self.name().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
     }
 
-    /// The label `unit`: as kube-state-metrics spells it.
+    /// The value of the label `unit`, spelled as in kube-state-metrics.
     pub fn unit(&self) -> &'static str {
         match self {
             Self::Cpu => "core",
             Self::Memory => "byte",
+            Self::Extended(name) if &**name == "ephemeral-storage" || name.starts_with("hugepages-") => "byte",
             Self::Gpu | Self::Extended(_) => "integer",
         }
     }
 
-    /// Devices, which kubelet's own word can call unhealthy.
+    /// Whether it is a device resource, for which kubelet itself can report devices as unhealthy.
     pub fn is_extended(&self) -> bool {
         matches!(self, Self::Gpu | Self::Extended(_))
     }
 }
 
-/// Amounts of several resources. One that is not there is 0, and was not named. All arithmetic saturates.
+/// Amounts of several resources. A resource that is absent is 0, and was not named. All arithmetic saturates.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Amounts {
-    /// Processors.
+    /// CPU, in millicores.
     pub millicores: i128,
-    /// Memory.
+    /// Memory, in bytes.
     pub bytes: i128,
-    /// `nvidia.com/gpu`.
+    /// `nvidia.com/gpu`, in devices.
     pub gpus: i128,
-    /// The rest, in order of name: those that were named, also at 0.
+    /// All others, sorted by name: those that were named, even with 0.
     extended: Vec<(Arc<str>, i128)>,
 }
 
 impl Amounts {
-    /// How much of one resource.
+    /// The amount of one resource.
     pub fn get(&self, resource: &Resource) -> i128 {
         match resource {
             Resource::Cpu => self.millicores,
@@ -97,7 +108,7 @@ impl Amounts {
         }
     }
 
-    /// More of one resource; less if `amount` is negative.
+    /// Adds to one resource; subtracts if `amount` is negative.
     pub fn add(&mut self, resource: &Resource, amount: i128) {
         match resource {
             Resource::Cpu => self.millicores = self.millicores.saturating_add(amount),
@@ -107,7 +118,7 @@ impl Amounts {
         }
     }
 
-    /// Adds `times` as much as `other`.
+    /// Adds `other`, multiplied by `times`.
     pub fn add_times(&mut self, other: &Self, times: i128) {
         self.millicores = self.millicores.saturating_add(other.millicores.saturating_mul(times));
         self.bytes = self.bytes.saturating_add(other.bytes.saturating_mul(times));
@@ -117,26 +128,26 @@ impl Amounts {
         }
     }
 
-    /// The extended resources other than `nvidia.com/gpu`, in order of name.
+    /// The extended resources other than `nvidia.com/gpu`, sorted by name.
     pub fn extended(&self) -> &[(Arc<str>, i128)] {
         &self.extended
     }
 
-    /// Cpu, memory and GPU always, others where they were named.
+    /// CPU, memory and GPU always; others if they were named.
     pub fn iter(&self) -> impl Iterator<Item = (Resource, i128)> + '_ {
         [(Resource::Cpu, self.millicores), (Resource::Memory, self.bytes), (Resource::Gpu, self.gpus)]
             .into_iter()
             .chain(self.extended.iter().map(|(name, amount)| (Resource::Extended(name.clone()), *amount)))
     }
 
-    /// The extended resources, `nvidia.com/gpu` among them, of which there is more than 0.
+    /// The extended resources, including `nvidia.com/gpu`, whose amount is above 0.
     pub fn devices(&self) -> impl Iterator<Item = Resource> + '_ {
         let others = self.extended.iter().filter(|(_, amount)| *amount > 0);
         let gpu = (self.gpus > 0).then_some(Resource::Gpu);
         gpu.into_iter().chain(others.map(|(name, _)| Resource::Extended(name.clone())))
     }
 
-    /// Replaces every name by the one `share` answers, so that equal names are one allocation.
+    /// Replaces every name by the one that `share` returns, so that equal names are one allocation.
     pub fn share_names(&mut self, mut share: impl FnMut(&Arc<str>) -> Arc<str>) {
         for (name, _) in &mut self.extended {
             *name = share(name);
@@ -160,7 +171,7 @@ impl Amounts {
 }
 
 impl From<Triple> for Amounts {
-    /// Of a triple in millicores.
+    /// From a triple in millicores.
     fn from(Triple { cpu, memory, gpu }: Triple) -> Self {
         Self { millicores: cpu, bytes: memory, gpus: gpu, extended: Vec::new() }
     }
@@ -173,14 +184,14 @@ impl From<&Amounts> for Triple {
     }
 }
 
-/// A sum of amounts that come and go. A resource is named in it for as long as one of them names it.
+/// A sum of amounts that come and go. It names a resource for as long as one of its amounts names it.
 ///
-/// Its names are whatever those who make pods write, so that one that comes or goes must not move all others.
+/// Users who create pods choose the names, so adding or removing one name must not move all others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
-    /// In millicores.
+    /// CPU in millicores, memory and GPUs.
     triple: Triple,
-    /// The rest: how much, and how many amounts name it.
+    /// All others: the amount, and how many amounts name it.
     extended: BTreeMap<Arc<str>, (i128, u32)>,
 }
 
@@ -215,10 +226,10 @@ impl Sum {
     }
 }
 
-/// MCAD's three dimensions, in the unit that its rule counts in.
+/// MCAD's three dimensions, in the units of its own rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Triple {
-    /// Processors: millicores in MCAD v1, billionths of a core in v2; there the others are billionths, too.
+    /// CPU: millicores in MCAD v1, billionths of a core in v2. In v2 the other two are billionths, too.
     pub cpu: i128,
     /// Memory, in bytes.
     pub memory: i128,
@@ -227,25 +238,25 @@ pub struct Triple {
 }
 
 impl Triple {
-    /// The same operation in every dimension.
+    /// Applies the same operation to every dimension.
     #[must_use]
     pub fn zip(self, other: Self, f: impl Fn(i128, i128) -> i128) -> Self {
         Self { cpu: f(self.cpu, other.cpu), memory: f(self.memory, other.memory), gpu: f(self.gpu, other.gpu) }
     }
 
-    /// Sum.
+    /// The sum.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         self.zip(other, i128::saturating_add)
     }
 
-    /// Difference, signed.
+    /// The difference, signed.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
         self.zip(other, i128::saturating_sub)
     }
 
-    /// 0 where it is less.
+    /// Replaces negative values by 0.
     #[must_use]
     pub fn clamped(self) -> Self {
         self.zip(Self::default(), i128::max)

@@ -1,12 +1,12 @@
-//! Counts the work of decoding and adding up, for tests that hold it to the length of an object: time would tell of the
-//! machine as well. Outside tests it is nothing.
+//! Counts the steps of decoding and adding up, for tests that bound them by the length of an object. Time would also depend on the machine.
+//! Outside tests nothing is counted.
 
-/// So many more steps were taken: comparisons, moves, values that were read.
+/// Counts more steps: comparisons, moves, values that were read.
 #[cfg(not(test))]
 #[inline]
 pub(crate) fn took(_steps: usize) {}
 
-/// The same where to count them takes time.
+/// The same, for counts that take time to compute.
 #[cfg(not(test))]
 #[inline]
 pub(crate) fn took_by(_steps: impl FnOnce() -> usize) {}
@@ -30,7 +30,7 @@ mod counted {
         took(steps());
     }
 
-    /// How many steps something takes on this thread, and what it gives.
+    /// How many steps a function takes on this thread, and its result.
     pub(crate) fn of<T>(what: impl FnOnce() -> T) -> (usize, T) {
         let before = STEPS.get();
         let made = what();

@@ -1,5 +1,5 @@
-//! Tables by names that others choose. Owns how they are hashed: by a secret of this process, so that nobody can choose names that
-//! fall together, and in a fifth of the time that the standard library takes; each report asks some sixty times.
+//! Hash tables whose keys others choose. Owns how keys are hashed: with a secret of this process, so that nobody can choose names that
+//! collide. A lookup takes a fifth of the standard library's time; each report needs about sixty.
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::LazyLock;
@@ -7,11 +7,12 @@ use std::sync::LazyLock;
 /// See the module's documentation.
 pub type Table<K, V> = HashMap<K, V, Secret>;
 
-/// What a table hashes by.
+/// The hasher of a table, with its secret.
 #[derive(Clone, Debug)]
 pub struct Secret(ahash::RandomState);
 
-/// Of the standard library's own, which asks the kernel: the hasher's would open a device, and an image has none.
+/// Random numbers from the standard library, which gets them from the kernel. ahash's own source would open a device, which an image does
+/// not have.
 static SEEDS: LazyLock<[u64; 4]> = LazyLock::new(|| {
     let random = std::hash::RandomState::new();
     [1, 2, 3, 4].map(|number: u64| random.hash_one(number))

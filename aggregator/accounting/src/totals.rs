@@ -1,11 +1,11 @@
-//! What the pods of an AppWrapper have used in all, those that ended included (docs/accounting.md §7).
+//! Totals: what the pods of an AppWrapper have used since the AppWrapper was created, including pods that ended (docs/accounting.md §7).
 //!
-//! Owns the way from totals that agents report, each since a start of its own, to totals of an AppWrapper that never fall
-//! while it lives. Pure: (what was known, the cluster, a report) to what is known. What names no pod of an AppWrapper that
-//! the cluster has, or had within the hour, is dropped here, whatever a report says.
+//! Owns how agents' counters, each of which starts at its own time, become totals of an AppWrapper that never fall during its life. Pure:
+//! from (what was known, the cluster, a report) to what is known. Entries that belong to no pod of an AppWrapper that the cluster has, or
+//! had within the last hour, are dropped here, whatever a report contains.
 //!
-//! Nothing is ever added twice: each pod's last seen totals are kept for as long as the cluster has the pod, and for an
-//! hour after, because its agent may only then tell the last of them.
+//! Nothing is ever added twice: the last seen counters of each pod are kept for as long as the cluster has the pod and for an hour longer,
+//! because its agent may report the final values only then.
 mod devices;
 mod gains;
 mod held;
@@ -13,15 +13,15 @@ mod life;
 mod pods;
 mod possible;
 mod row;
-mod seed;
 mod since;
+mod state_transfer;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use devices::Device;
+use devices::DeviceTotals;
 use gains::Gains;
 use held::NodeHeld;
 use mcad_wire::reading::Report;
@@ -31,35 +31,32 @@ use possible::Possible;
 use crate::cluster::Cluster;
 use crate::measure::{NamedPods, OwnCgroup};
 use crate::now::Now;
-use crate::object::{AppWrapperName, Pod};
+use crate::object::{AppWrapper, AppWrapperName, Pod};
 use crate::table::Table;
 use life::Life;
 pub use possible::{Counter, Jumps};
-pub use seed::Differ;
+pub use state_transfer::Differ;
 
-/// How long the totals of a pod that is gone are waited for. Agents keep them for as long.
+/// How long the final values of a pod that is gone are awaited. Agents keep these values for as long.
 const GONE: Duration = Duration::from_hours(1);
 
-/// How often what is no longer needed is looked for.
-const TIDY_EVERY: Duration = Duration::from_mins(1);
-
-/// What the pods of one AppWrapper have used in all. Absent: nothing of it was ever measured.
+/// What the pods of one AppWrapper have used in total. `None` if a value was never measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Total {
-    /// Time on processors.
+    /// CPU time.
     pub cpu_ns: Option<u64>,
-    /// Time that devices were in the hands of its pods, added up over them.
+    /// Time that its pods held devices, summed over devices.
     pub gpu_held_ns: Option<u64>,
-    /// Of that, time that they were busy.
+    /// The part of that time in which the devices were busy.
     pub gpu_busy_ns: Option<u64>,
-    /// Processes killed for want of memory.
+    /// Processes that were OOM-killed.
     pub oom_kills: Option<u64>,
-    /// Time that tasks were ready to run and waited for a processor.
+    /// Run-queue wait: time that tasks were ready to run and waited for a CPU.
     pub run_queue_wait_ns: Option<u64>,
 }
 
 impl Total {
-    /// Adds what was gained. Absent: nothing of it was measured this time.
+    /// Adds what was gained. `None` if a value was not measured this time.
     fn add(&mut self, gained: Total) {
         add(&mut self.cpu_ns, gained.cpu_ns);
         add(&mut self.gpu_held_ns, gained.gpu_held_ns);
@@ -69,61 +66,69 @@ impl Total {
     }
 }
 
-/// See the module's documentation.
+/// The totals of all AppWrappers. The per-node state that they depend on is kept with the node: [`NodeTotals`].
 #[derive(Debug, Default)]
 pub struct Totals {
     appwrappers: Table<AppWrapperName, Known>,
-    nodes: Table<Arc<str>, KnownNode>,
-    tidied: Option<Now>,
 }
 
-/// One AppWrapper, in one life of it.
+/// One AppWrapper, from its creation to its deletion.
 #[derive(Debug)]
 struct Known {
     uid: Arc<str>,
     total: Total,
 }
 
-/// What was last seen of one node: side by side, as each of its reports tells of all of it.
+/// What was last seen of one node, in one place, because every report of the node covers all of it.
 #[derive(Debug, Default)]
-struct KnownNode {
-    /// Absent: it has not reported, or the cluster no longer has it.
+pub struct NodeTotals {
+    /// `None` if the node has not reported, or if the cluster no longer has it.
     life: Option<Life>,
-    /// When its last report came here. Absent: none did, or it came from a file, and then says nothing of the time that passed.
+    /// When its last report arrived here. `None` if no report arrived, or if the report came from a file and so does not show how much time
+    /// passed.
     came: Option<Now>,
     /// How many CPUs it had.
     cpus: Option<u32>,
     pods: NodePods,
     held: NodeHeld,
-    /// What somebody holds of its GPUs and MIG instances, in order of UUID.
-    devices: Vec<Device>,
+    /// The GPUs and MIG instances that somebody holds, sorted by UUID.
+    devices: Vec<DeviceTotals>,
+}
+
+/// What was last seen of each node, by name.
+pub trait ByNode {
+    /// The state of a node. `None` if nothing was seen of it.
+    fn get(&self, node: &str) -> Option<&NodeTotals>;
+    /// The same; if nothing was seen of the node, an empty state.
+    fn get_or_new(&mut self, node: Arc<str>) -> &mut NodeTotals;
 }
 
 impl Totals {
-    /// The total of an AppWrapper in this life of it.
+    /// The total of the AppWrapper with this name and UID.
     pub fn of(&self, name: &AppWrapperName, uid: &str) -> Total {
         self.appwrappers.get(name).filter(|known| *known.uid == *uid).map(|known| known.total).unwrap_or_default()
     }
 
-    /// Takes in a report that names these pods, and answers how often each counter in it grew by more than it can. One that is
-    /// older than what is known of its node is none.
-    pub fn take(&mut self, cluster: &Cluster, report: &Report<'_>, named: &NamedPods<'_>, now: Now) -> Jumps {
-        let Some(node) = cluster.node(report.node) else { return Jumps::default() };
-        let name = &node.name;
-        let node = match self.nodes.get_mut(name) {
-            Some(known) => known,
-            None => self.nodes.entry(name.clone()).or_default(),
-        };
+    /// Takes a report of a node: `node` is what was last seen of it, `named` the pods that the report names. Returns how often each counter
+    /// in it grew by more than is possible. A report that is older than what is known of its node is ignored.
+    pub fn take(
+        &mut self,
+        cluster: &Cluster,
+        (name, node): (&Arc<str>, &mut NodeTotals),
+        report: &Report<'_>,
+        named: &NamedPods<'_>,
+        now: Now,
+    ) -> Jumps {
         let life = Life::of(report, node.life.as_ref());
         if node.life.as_ref().is_some_and(|known| known.is_later_than(&life)) {
             return Jumps::default();
         }
         let cpus = report.machine.as_ref().and_then(|machine| machine.cpus_online);
-        // Some of those that it had may be off by now, and did their work before.
+        // Some of the CPUs that it had may be offline by now, but did work before.
         let most_cpus = cpus.map(|cpus| cpus.max(node.cpus.unwrap_or(0)));
         let mut possible = Possible::new(&life, node.life.as_ref(), node.came, now, most_cpus);
         let mut gains = Gains::new(cluster);
-        // Ended ones first: where a pod's cgroup was made anew, both are listed.
+        // Ended pods first: if a pod's cgroup was created again, both cgroups are listed.
         for pod in report.cgroups.iter().flat_map(|all| &all.ended_pods) {
             let there = cluster.pod_of_uid(pod.uid);
             node.pods.take((&mut gains, &mut possible), name, (pod.uid, there), &Counted::of_ended(pod), &life);
@@ -142,44 +147,12 @@ impl Totals {
         for (appwrapper, gained) in gains.all() {
             self.total_of(&appwrapper.name, &appwrapper.uid).add(gained);
         }
-        self.tidy(cluster, now);
         possible.jumps
     }
 
-    /// The last report of a node came from a file: when it was read says nothing of when it was made.
-    pub fn came_from_file(&mut self, node: &str) {
-        if let Some(known) = self.nodes.get_mut(node) {
-            known.came = None;
-        }
-    }
-
-    /// Whether something of this pod is kept, though the cluster may no longer have it.
-    pub fn remembers(&self, node: &str, uid: &str) -> bool {
-        self.nodes.get(node).is_some_and(|node| node.pods.get(uid).is_some())
-    }
-
-    /// A pod is about to be gone from the cluster; its agent may still tell what it used.
-    pub fn pod_gone(&mut self, cluster: &Cluster, pod: &Pod, now: Now) {
-        let (Some(owner), Some(node)) = (&pod.owner, &pod.node) else { return };
-        let Some(appwrapper) = cluster.appwrapper(owner).filter(|_| !pod.cgroup_uid.is_empty()) else { return };
-        self.nodes.entry(node.clone()).or_default().pods.gone(&pod.cgroup_uid, appwrapper, now);
-    }
-
-    /// Forgets what the cluster no longer has: AppWrappers at once, pods after an hour.
-    pub fn tidy(&mut self, cluster: &Cluster, now: Now) {
-        if self.tidied.is_some_and(|last| now.since(last) < TIDY_EVERY) {
-            return;
-        }
-        self.tidied = Some(now);
+    /// Drops AppWrappers that the cluster no longer has.
+    pub fn tidy(&mut self, cluster: &Cluster) {
         self.appwrappers.retain(|name, known| cluster.appwrapper(name).is_some_and(|there| there.uid == known.uid));
-        self.nodes.retain(|name, known| {
-            known.pods.tidy(cluster, name, now);
-            known.held.tidy(cluster, name, now);
-            if !cluster.has_node(name) {
-                (known.life, known.devices) = (None, Vec::new());
-            }
-            known.life.is_some() || !known.pods.all().is_empty() || !known.held.all().is_empty()
-        });
     }
 
     /// The total of an AppWrapper that the cluster has.
@@ -187,7 +160,7 @@ impl Totals {
         Some(self.total_of(name, &cluster.appwrapper(name)?.uid))
     }
 
-    /// The total of an AppWrapper that the cluster has with that UID.
+    /// The total of an AppWrapper that the cluster has with this UID.
     fn total_of(&mut self, name: &AppWrapperName, uid: &Arc<str>) -> &mut Total {
         let new = || Known { uid: uid.clone(), total: Total::default() };
         let known = self.appwrappers.entry(name.clone()).or_insert_with(new);
@@ -195,6 +168,43 @@ impl Totals {
             *known = new();
         }
         &mut known.total
+    }
+}
+
+impl NodeTotals {
+    /// Notes that the last report came from a file: when it was read does not show when it was made.
+    pub fn came_from_file(&mut self) {
+        self.came = None;
+    }
+
+    /// Whether anything is kept about this pod, even if the cluster no longer has it.
+    pub fn remembers(&self, uid: &str) -> bool {
+        self.pods.get(uid).is_some()
+    }
+
+    /// The node of a pod that counts in an AppWrapper's totals, the UID of the pod's cgroups, and the AppWrapper.
+    pub fn is_counted<'a>(cluster: &'a Cluster, pod: &'a Pod) -> Option<(&'a Arc<str>, &'a Arc<str>, &'a AppWrapper)> {
+        let appwrapper = cluster.appwrapper(pod.owner.as_ref()?).filter(|_| !pod.cgroup_uid.is_empty())?;
+        Some((pod.node.as_ref()?, &pod.cgroup_uid, appwrapper))
+    }
+
+    /// Notes that a pod of the node is about to leave the cluster; its agent may still report what it used.
+    pub fn gone(&mut self, uid: &Arc<str>, appwrapper: &AppWrapper, now: Now) {
+        self.pods.gone(uid, appwrapper, now);
+    }
+
+    /// Drops pods an hour after they are gone. Drops everything else that the cluster no longer has immediately.
+    pub fn tidy(&mut self, cluster: &Cluster, node: &str, now: Now) {
+        self.pods.tidy(cluster, node, now);
+        self.held.tidy(cluster, node, now);
+        if !cluster.has_node(node) {
+            (self.life, self.devices) = (None, Vec::new());
+        }
+    }
+
+    /// Whether nothing is known of the node.
+    pub fn is_empty(&self) -> bool {
+        self.life.is_none() && self.pods.all().is_empty() && self.held.all().is_empty()
     }
 }
 

@@ -1,207 +1,216 @@
-//! The nodes one by one, each joined with what its agent reported.
+//! The nodes, each joined with what its agent reported.
 //!
-//! Owns when a node's view is made: as its report arrives, and before a snapshot where its objects have changed since, or
-//! its report no longer counts. A snapshot of a large cluster is then mostly views that are there already. Pure: (what was
-//! kept, the cluster, reports) to views, and what is kept makes no difference to them but in time.
+//! A view is computed when a report arrives, and before a snapshot if the node's objects have changed since or its
+//! report is no longer valid. A snapshot of a large cluster therefore mostly reuses existing views. Decides when a
+//! stored view is still valid; the records of `nodes` store the views.
 use std::mem::take;
 use std::sync::Arc;
 
 use mcad_wire::reading::Report;
 
+use crate::cluster::devices::{DeviceInput, PoolName};
 use crate::cluster::owner::ByOwner;
 use crate::cluster::room::Room;
-use crate::cluster::{Cluster, Held, Revision};
+use crate::cluster::{BoundRequests, Cluster, Revision};
+use crate::devices::exceptions::{Exception, Exceptions};
+use crate::devices::{NodeDevices, Unit};
 use crate::hardware::Found;
 use crate::hardware::shares::{self, Shares};
-use crate::ladder::{self, NodeState, Rung};
-use crate::measure::{Device, MeasuredNode, NamedPods, Places, measure, measure_hardware};
-use crate::node_name::NodeName;
-use crate::object::Node;
+use crate::ladder::{self, Kubelet, NodeState, ResourceLadder};
+use crate::measure::{Device, MeasuredNode, NamedPods, Places, measure, measure_alone, measure_hardware};
+use crate::object::{AppWrapperName, Node, Origin};
 use crate::options::Options;
 use crate::reported::Stored;
-use crate::resource::Resource;
-use crate::table::Table;
+use crate::resource::{Amounts, Resource};
 
 /// One node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeView {
     /// The node as declared.
     pub node: Arc<Node>,
-    /// Whether it takes pods.
-    pub state: NodeState,
-    /// Its ladder, in order of resource.
-    pub rungs: Vec<(Resource, Rung)>,
-    /// Those of its resources that are shares of devices.
+    /// Whether it accepts pods. `None` without Kubernetes.
+    pub state: Option<NodeState>,
+    /// Its ladders, by resource.
+    pub rungs: Vec<(Resource, ResourceLadder)>,
+    /// Its resources that are shares of devices.
     pub shares: Box<[(Resource, Shares)]>,
-    /// What is left there beside the ladder; nothing if Pods are not known.
+    /// What is free there besides the ladder; empty if Pods are not known.
     pub room: Room,
-    /// What its agent measured. Absent: no agent reports.
+    /// What its agent measured. `None` if no agent reports.
     pub measured: Option<MeasuredNode>,
+    /// What claims and slices add to the ladder. `None` if they do not concern this node or are not known.
+    pub devices: Option<Box<DeviceSums>>,
 }
 
-/// See the module's documentation.
+/// A resource, and the profile that its device is partitioned into.
+pub type Partition = (Resource, Arc<str>);
+
+/// What is stored about the devices of a node in addition to its ladder.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeviceSums {
+    /// What AppWrappers hold in addition to the requests of their pods ([`NodeDevices::beside_requests`]).
+    pub beside_requests: Box<[(AppWrapperName, Amounts)]>,
+    /// Exceptional conditions.
+    pub exceptions: Exceptions,
+    /// The number of GPUs that are held, but by no claim as a whole, by resource.
+    pub partly_held: Box<[(Resource, u64)]>,
+    /// The number of further partitions that it could provide, by resource and profile.
+    pub partitions: Box<[(Partition, u64)]>,
+    /// Devices that an agent reports as broken or missing.
+    pub broken: Box<[(PoolName, Arc<str>)]>,
+}
+
+impl DeviceSums {
+    fn of(devices: NodeDevices) -> Self {
+        let physical = devices.units.iter().filter(|(_, units)| units.are_physical());
+        Self {
+            partly_held: physical.map(|(resource, units)| (resource.clone(), units.partly_held())).collect(),
+            beside_requests: devices.beside_requests.into(),
+            exceptions: devices.exceptions,
+            partitions: devices.partitions.into_iter().collect(),
+            broken: devices.broken.into(),
+        }
+    }
+}
+
+/// A view and the state it was computed from.
 #[derive(Debug)]
-pub struct Views {
-    options: Options,
-    /// By node.
-    kept: Table<Arc<str>, Kept>,
-    /// Whether Pods were known when these were made.
-    with_pods: WithPods,
-}
-
-/// Whether Pods are known: without them, what of a node is requested, free and used is unknown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum WithPods {
-    #[default]
-    Unknown,
-    Known,
-}
-
-/// A view and what it was made from.
-#[derive(Debug)]
-struct Kept {
+pub(crate) struct Kept {
     revision: Revision,
-    /// Absent: none that counts.
+    /// `None` if there is no valid report.
     report: Option<Arc<Stored>>,
     view: Arc<NodeView>,
     places: Places,
 }
 
 impl NodeView {
-    /// The view of a node whose pods hold so much, without a report.
-    pub fn without_report(node: &Arc<Node>, held: Option<&Held>, options: &Options) -> Self {
-        Self::new(node, held, &Found::default(), None, options)
+    /// The view of a node without a report. `held` is what its pods hold, `None` if Pods are not known.
+    pub fn without_report(node: &Arc<Node>, held: Option<&BoundRequests>, options: &Options) -> Self {
+        Self::new(node, held, &Found::default(), None, None, options)
     }
 
     /// The same with what its agent found and measured. `held` is `None` if Pods are not known.
     pub fn new(
         node: &Arc<Node>,
-        held: Option<&Held>,
+        held: Option<&BoundRequests>,
         found: &Found<'_>,
         measured: Option<MeasuredNode>,
+        devices: Option<(NodeDevices, DeviceInput)>,
         options: &Options,
     ) -> Self {
-        let state = NodeState::of(node, &options.tolerated);
-        let requested = held.map(|held| ByOwner {
+        let state = (node.origin == Origin::Kubernetes).then(|| NodeState::of(node, &options.tolerated));
+        let (mut devices, input) =
+            devices.map_or((None, DeviceInput::Absent), |(devices, input)| (Some(devices), input));
+        let mut requested = held.map(|held| ByOwner {
             appwrapper: held.requested.appwrapper.amounts(),
             other: held.requested.other.amounts(),
         });
+        if let (Some(requested), Some(devices)) = (&mut requested, &devices) {
+            requested.appwrapper.add_times(&devices.covered.appwrapper, -1);
+            requested.other.add_times(&devices.covered.other, -1);
+        }
         let requested = requested.as_ref().map(|ByOwner { appwrapper, other }| ByOwner { appwrapper, other });
-        let rungs = ladder::of_node(node, state, requested, found);
-        let shares = shares::of_node(node, rungs.iter().map(|(resource, rung)| (resource, rung.installed)), found);
+        let mut rungs = match (state, &measured) {
+            // Nothing declares what the node has, and its agent is silent.
+            (None, None) => Vec::new(),
+            _ => ladder::of_node(node, state, requested, found, devices.as_ref()),
+        };
+        if input == DeviceInput::Unknown {
+            rungs.retain(|(resource, rung)| ladder::stands_without_claims(node, resource, rung));
+        }
+        if let Some(devices) = &mut devices {
+            note_doubly_declared(devices, node, &rungs);
+        }
+        let devices = devices.filter(|_| input == DeviceInput::Known).map(|devices| Box::new(DeviceSums::of(devices)));
+        let installed = rungs.iter().filter_map(|(resource, rung)| Some((resource, rung.installed?)));
+        let shares = shares::of_node(node, installed, found);
         let room = held.map(|held| Room::new(node, held)).unwrap_or_default();
-        Self { node: node.clone(), state, rungs, shares, room, measured }
+        Self { node: node.clone(), state, rungs, shares, room, measured, devices }
     }
 
     /// The ladder of one resource.
-    pub fn rung(&self, resource: &Resource) -> Option<&Rung> {
+    pub fn rung(&self, resource: &Resource) -> Option<&ResourceLadder> {
         self.rungs.iter().find(|(known, _)| known == resource).map(|(_, rung)| rung)
     }
 }
 
-impl Views {
-    /// None yet; all are made by these options.
-    pub fn new(options: Options) -> Self {
-        Self { options, kept: Table::default(), with_pods: WithPods::default() }
-    }
-
-    /// By what they are made.
-    pub fn options(&self) -> &Options {
-        &self.options
-    }
-
-    /// Where the pods of a node were when its last report came, if one did.
-    pub fn places(&self, node: &str) -> Option<&Places> {
-        self.kept.get(node).map(|kept| &kept.places)
-    }
-
-    /// Takes in a report that has come from a node and names these pods.
-    pub fn take(&mut self, cluster: &Cluster, stored: &Arc<Stored>, report: &Report<'_>, named: &NamedPods<'_>) {
-        self.forget_unless(WithPods::of(cluster));
-        if let Some((node, held, revision)) = cluster.node_and_revision(report.node) {
-            let known = self.kept.get_mut(&node.name).map(Kept::take_devices).unwrap_or_default();
-            let kept = Kept::new(cluster, (node, held, revision), Some((stored, report, named)), known, &self.options);
-            match self.kept.get_mut(&node.name) {
-                Some(known) => *known = kept,
-                None => drop(self.kept.insert(node.name.clone(), kept)),
-            }
-        }
-    }
-
-    /// All nodes of the cluster in order of name, with the reports that count; those come in order of node, too.
-    pub fn all(
-        &mut self,
-        cluster: &Cluster,
-        reports: &[(NodeName, Arc<Stored>)],
-        counts: impl Fn(&Stored) -> bool,
-    ) -> Vec<Arc<NodeView>> {
-        self.forget_unless(WithPods::of(cluster));
-        let mut reports = reports;
-        let mut views = Vec::with_capacity(self.kept.len());
-        for (node, held, revision) in cluster.nodes_and_revisions() {
-            let report = next_of(&mut reports, &node.name).filter(|stored| counts(stored));
-            let view = match self.kept.get(&node.name) {
-                Some(kept) if kept.is_of(revision, report) => kept.view.clone(),
-                _ => {
-                    let decoded = report.map(|stored| stored.reading()).unwrap_or_default();
-                    let named = NamedPods::find(cluster, &decoded, &Places::default());
-                    let report = report.map(|stored| (stored, &decoded, &named));
-                    let known = self.kept.get_mut(&node.name).map(Kept::take_devices).unwrap_or_default();
-                    let kept = Kept::new(cluster, (node, held, revision), report, known, &self.options);
-                    let view = kept.view.clone();
-                    self.kept.insert(node.name.clone(), kept);
-                    view
-                }
-            };
-            views.push(view);
-        }
-        if self.kept.len() > views.len() {
-            self.kept.retain(|name, _| cluster.has_node(name));
-        }
-        views
-    }
-
-    /// Forgets all views where Pods became known or unknown since they were made.
-    fn forget_unless(&mut self, with_pods: WithPods) {
-        if self.with_pods != with_pods {
-            self.with_pods = with_pods;
-            self.kept.clear();
+/// What claims and slices add on this node, given what its agent found. `None` if the cluster has no claims.
+pub fn devices_of(
+    cluster: &Cluster,
+    node: &Node,
+    found: &Found<'_>,
+    options: &Options,
+) -> Option<(NodeDevices, DeviceInput)> {
+    match cluster.device_input() {
+        DeviceInput::Absent => None,
+        input => {
+            let broken = |unit: &Unit| found.gpus().is_some_and(|gpus| unit.is_broken_among(gpus));
+            let devices = NodeDevices::of_node(cluster, node, &options.device_resources, &broken);
+            // In a cluster without claims, most nodes have nothing to add.
+            devices
+                .map(|devices| (devices, input))
+                .or((input == DeviceInput::Unknown).then(|| (NodeDevices::default(), input)))
         }
     }
 }
 
-impl WithPods {
-    fn of(cluster: &Cluster) -> Self {
-        if cluster.knows_pods() { Self::Known } else { Self::Unknown }
+/// Counts the devices that both kubelet and slices declare. The ladder counts them once.
+fn note_doubly_declared(devices: &mut NodeDevices, node: &Node, rungs: &[(Resource, ResourceLadder)]) {
+    for (resource, rung) in rungs {
+        if let Some(units) = devices.units.get(resource) {
+            let doubly = ladder::units::doubly_declared(Kubelet::of(node, resource), units, rung);
+            devices.exceptions.add(Exception::DoublyDeclared, u64::try_from(doubly).unwrap_or(0));
+        }
     }
+}
+
+/// All nodes of a cluster, by name, without reports.
+pub fn without_reports(cluster: &Cluster, options: &Options) -> Vec<Arc<NodeView>> {
+    let held = |held| cluster.knows_pods().then_some(held);
+    let view = |(node, of): (&Arc<Node>, _)| {
+        let found = Found::default();
+        let devices = devices_of(cluster, node, &found, options);
+        Arc::new(NodeView::new(node, held(of), &found, None, devices, options))
+    };
+    cluster.nodes().map(view).collect()
 }
 
 impl Kept {
-    fn new(
+    pub(crate) fn new(
         cluster: &Cluster,
-        (node, held, revision): (&Arc<Node>, &Held, Revision),
+        (node, held, revision): (&Arc<Node>, &BoundRequests, Revision),
         report: Option<(&Arc<Stored>, &Report<'_>, &NamedPods<'_>)>,
         known: Box<[Device]>,
         options: &Options,
     ) -> Self {
         let held = cluster.knows_pods().then_some(held);
-        let view = match report {
-            Some((stored, report, named)) => {
-                let (found, measured) = match held {
-                    Some(_) => measure(cluster, node, (stored, report), named, known, options.pod_metrics),
-                    None => measure_hardware(node, report, known),
-                };
-                NodeView::new(node, held, &found, Some(measured), options)
+        let (found, measured) = match (report, node.origin, held) {
+            (None, ..) => (Found::default(), None),
+            (Some((stored, report, _)), Origin::Agent, _) => with_measured(measure_alone(stored, report)),
+            (Some((stored, report, named)), Origin::Kubernetes, Some(_)) => {
+                with_measured(measure(cluster, node, (stored, report), named, known, options.pod_metrics))
             }
-            None => NodeView::without_report(node, held, options),
+            (Some((_, report, _)), Origin::Kubernetes, None) => with_measured(measure_hardware(node, report, known)),
         };
+        let view = NodeView::new(node, held, &found, measured, devices_of(cluster, node, &found, options), options);
         let places = report.map(|(.., named)| Places::of(named)).unwrap_or_default();
         Self { revision, report: report.map(|(stored, ..)| stored.clone()), view: Arc::new(view), places }
     }
 
-    /// The devices that are shown now, for the view that takes the place of this one. A snapshot that still has it keeps its own.
-    fn take_devices(&mut self) -> Box<[Device]> {
-        // Whatever comes between, this one is of no report any more.
+    /// The view.
+    pub(crate) fn view(&self) -> &Arc<NodeView> {
+        &self.view
+    }
+
+    /// The places of the node's pods when its last report arrived, if there was one.
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Takes the current devices, for the view that will replace this one. A snapshot that still uses this view keeps
+    /// its own copy.
+    pub(crate) fn take_devices(&mut self) -> Box<[Device]> {
+        // From now on, the stored view is not valid for any report.
         self.report = None;
         match Arc::get_mut(&mut self.view) {
             Some(view) => view.measured.as_mut().map(|measured| take(&mut measured.devices)),
@@ -210,7 +219,8 @@ impl Kept {
         .unwrap_or_default()
     }
 
-    fn is_of(&self, revision: Revision, report: Option<&Arc<Stored>>) -> bool {
+    /// Whether the view was computed from this revision and report.
+    pub(crate) fn is_of(&self, revision: Revision, report: Option<&Arc<Stored>>) -> bool {
         let same_report = match (&self.report, report) {
             (Some(kept), Some(report)) => Arc::ptr_eq(kept, report),
             (None, None) => true,
@@ -220,9 +230,6 @@ impl Kept {
     }
 }
 
-/// The report of a node where both nodes and reports are gone through in order: those before it are passed over.
-pub(crate) fn next_of<'a>(reports: &mut &'a [(NodeName, Arc<Stored>)], node: &str) -> Option<&'a Arc<Stored>> {
-    let before = reports.iter().take_while(|(name, _)| name.as_str() < node).count();
-    *reports = &reports[before..];
-    reports.first().filter(|(name, _)| name.as_str() == node).map(|(_, stored)| stored)
+fn with_measured((found, measured): (Found<'_>, MeasuredNode)) -> (Found<'_>, Option<MeasuredNode>) {
+    (found, Some(measured))
 }

@@ -1,6 +1,5 @@
-//! The agents, as many as there are nodes: each with a token and a connection of its own, and its own turn in the interval.
-//! What is sent and when is as in mcad-agent; all of it in one process and on one thread, so that it does not take what is
-//! measured.
+//! The agents, one for each node: each has its own token, its own connection and its own time in the interval. They send the same data
+//! at the same times as mcad-agent, but in one process and on one thread, so that they disturb the measurement little.
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -19,29 +18,29 @@ use crate::api_server::token;
 use crate::report::report;
 use crate::support::trusting;
 
-/// An agent waits as long for its answer.
+/// How long an agent waits for its answer.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// What all agents share.
+/// State shared by all agents.
 pub(crate) struct Fleet {
     connector: TlsConnector,
     target: SocketAddr,
     pub(crate) interval: Duration,
     /// Of each pod.
     containers: usize,
-    /// Changes when all connections are to be dropped.
+    /// Changes when all connections must be dropped.
     pub(crate) cut: watch::Sender<u32>,
     sent: Mutex<Sent>,
 }
 
-/// What was sent since it was last asked.
+/// What was sent since the last query.
 #[derive(Default)]
 pub(crate) struct Sent {
-    /// From the first byte that is written to the answer, of reports that were accepted.
+    /// Times from the first written byte to the answer, for accepted reports.
     pub(crate) accepted: Vec<Duration>,
-    /// When a connection stood, TLS included, and how long that took.
+    /// When each connection was established, including TLS, and how long that took.
     pub(crate) connected: Vec<(Instant, Duration)>,
-    /// What was not accepted, by reason.
+    /// Reports that were not accepted, by reason.
     pub(crate) failed: BTreeMap<String, usize>,
     pub(crate) bytes: usize,
 }
@@ -58,7 +57,7 @@ impl Fleet {
         Self { connector, target, interval, containers, cut: watch::channel(0).0, sent }
     }
 
-    /// What was sent since this was last asked.
+    /// What was sent since the last call.
     pub(crate) fn sent(&self) -> Sent {
         std::mem::take(&mut self.sent.lock().unwrap())
     }
@@ -68,7 +67,7 @@ impl Fleet {
     }
 }
 
-/// One of them.
+/// One agent.
 pub(crate) struct Agent {
     node: usize,
     sequence: u64,
@@ -86,7 +85,7 @@ impl Agent {
         Self { node, sequence: 0, head, connection: None }
     }
 
-    /// Sends one report over a connection that it does not keep.
+    /// Sends one report over a new connection, which is then closed.
     pub(crate) async fn once(mut self, fleet: Arc<Fleet>, turns: Arc<Semaphore>) -> Self {
         let _turn = turns.acquire().await.unwrap();
         self.send(&fleet).await;
@@ -94,7 +93,7 @@ impl Agent {
         self
     }
 
-    /// Sends a report every interval until then.
+    /// Sends a report every interval until the given time.
     pub(crate) async fn keep_on(mut self, fleet: Arc<Fleet>, until: Instant) -> Self {
         let mut cut = fleet.cut.subscribe();
         let mut next = Instant::now() + fleet.interval.mul_f64(random(self.node as u64));
@@ -116,7 +115,7 @@ impl Agent {
         self
     }
 
-    /// Sends a report whenever it is its turn, until then.
+    /// Sends a report whenever it is its turn, until the given time.
     pub(crate) async fn hurry(mut self, fleet: Arc<Fleet>, turns: Arc<Semaphore>, until: Instant) -> Self {
         while Instant::now() < until {
             let _turn = turns.acquire().await.unwrap();
@@ -160,7 +159,7 @@ impl Agent {
         let began = Instant::now();
         connection.write_all(request).await.map_err(|error| format!("write: {error}"))?;
         connection.flush().await.map_err(|error| format!("write: {error}"))?;
-        // An answer that accepts has no body; of any other its first line is enough.
+        // An answer that accepts has no body; of other answers, the first line is enough.
         let mut answer = [0; 512];
         let mut length = 0;
         while !answer[..length].windows(4).any(|end| end == b"\r\n\r\n") {
@@ -190,7 +189,7 @@ async fn connect(fleet: &Fleet, node: usize) -> std::io::Result<TlsStream<TcpStr
     fleet.connector.connect(name, stream).await
 }
 
-/// Between 0 and 1, always the same of the same number, and of no order.
+/// A pseudo-random number between 0 and 1, always the same for the same input.
 fn random(number: u64) -> f64 {
     let mut mixed = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     for factor in [0xBF58_476D_1CE4_E5B9, 0x94D0_49BB_1331_11EB] {

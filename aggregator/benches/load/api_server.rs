@@ -1,5 +1,5 @@
-//! A stand-in for the API server: lists of nodes, pods and AppWrappers in pages, watches on which nothing happens, and a TokenReview that
-//! believes every token that this benchmark makes out. On a thread of its own.
+//! A fake API server: lists of nodes, pods and AppWrappers in pages, watches without events, and TokenReviews that accept every token that
+//! this benchmark issues. On a separate thread.
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -27,7 +27,7 @@ const APPWRAPPERS: &str = "/apis/workload.codeflare.dev/v1beta2/appwrappers";
 /// The agents' ServiceAccount.
 pub(crate) const ACCOUNT: &str = "system:serviceaccount:metrics:mcad-agent";
 
-/// Starts one for a cluster of so many nodes; it ends with the process.
+/// Starts a server for a cluster with this many nodes; it ends with the process.
 pub(crate) fn start(nodes: usize) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -48,7 +48,7 @@ pub(crate) fn start(nodes: usize) -> SocketAddr {
     address
 }
 
-/// The token of that node's agent, as long as kubelet's are.
+/// The token of a node's agent, with the length of kubelet's tokens.
 pub(crate) fn token(node: usize) -> String {
     let claims = format!(r#"{{"aud":["{AUDIENCE}"],"exp":4102444800,"jti":"{node:0>700}"}}"#);
     format!("e30.{}.{node:0>300}", BASE64_URL_SAFE_NO_PAD.encode(claims))
@@ -56,7 +56,7 @@ pub(crate) fn token(node: usize) -> String {
 
 type Answer = Response<Either<Full<Bytes>, Silence>>;
 
-/// A watch on which nothing happens.
+/// A watch without events.
 struct Silence;
 
 impl Body for Silence {
@@ -112,7 +112,7 @@ fn served() -> Value {
     json!({"kind": "APIResourceList", "groupVersion": "workload.codeflare.dev/v1beta2", "resources": [resource]})
 }
 
-/// As an API server from 1.30 on: it says which node a token was issued for.
+/// Like an API server of version 1.30 or later, which returns the node that a token was issued for.
 fn review(body: &[u8]) -> Value {
     let review: Value = serde_json::from_slice(body).unwrap_or_default();
     let token = review["spec"]["token"].as_str().unwrap_or_default();

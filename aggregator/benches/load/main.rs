@@ -1,7 +1,7 @@
-//! What 10,000 agents cost one aggregator: `cargo xtask bench-load`, which is `cargo bench -p mcad-aggregator --bench load`.
+//! Cost of 10,000 agents for one aggregator: `cargo xtask bench-load`, which is `cargo bench -p mcad-aggregator --bench load`.
 //!
-//! The aggregator is a process of its own, as it is shipped, and asks for tokens; its agents are played by this one, which also
-//! stands in for the API server. All traffic is on loopback.
+//! The aggregator is a separate process, as shipped, and requires tokens; this process plays the agents and the API server. All traffic
+//! is on loopback.
 #![allow(clippy::unwrap_used, reason = "what a benchmark can't go on without ends it")]
 mod agent;
 mod api_server;
@@ -26,38 +26,38 @@ use agent::{Agent, Fleet, Sent};
 use process::{Aggregator, Spent};
 use support::{Times, begin, figure, spell};
 
-/// As often as Prometheus scrapes where nobody says otherwise.
+/// The default scrape interval of Prometheus.
 const SCRAPE_EVERY: Duration = Duration::from_secs(15);
-/// Reports at the same time where as many are sent as can be: enough that none waits for this process alone.
+/// Reports at the same time at the maximum rate: enough that this process is not the bottleneck.
 const AT_ONCE: usize = 64;
 /// See [`rest`]. It is part of every time from sent to accepted.
 const REST: Duration = Duration::from_millis(2);
-/// What is of no use to agents must be counted by none of these.
+/// Self-metrics that count failures and must stay 0.
 const REFUSED: &[&str] = &[
     "mcad_aggregator_reports_refused_total",
     "mcad_aggregator_reports_dropped_total",
     "mcad_aggregator_connections_refused_total",
 ];
 
-/// Measure what agents cost one aggregator.
+/// Measure the cost of agents for one aggregator.
 #[derive(Parser)]
 struct Flags {
-    /// How many there are
+    /// Number of agents
     #[arg(long, default_value_t = 10_000)]
     agents: usize,
-    /// Seconds between two reports of one
+    /// Seconds between two reports of an agent
     #[arg(long, default_value_t = 10)]
     interval: u64,
-    /// How long it is measured, in seconds
+    /// Duration of the measurement, in seconds
     #[arg(long, default_value_t = 120)]
     seconds: u64,
-    /// Containers of each pod that are listed, too; agents do so with `--report-cgroups all`
+    /// Containers of each pod that are also listed, as agents do with `--report-cgroups all`
     #[arg(long, default_value_t = 0)]
     containers: usize,
-    /// How long as many reports are sent as can be, in seconds
+    /// Duration of the measurement of the maximum rate, in seconds
     #[arg(long, default_value_t = 20)]
     rush: u64,
-    /// What cargo says to every benchmark
+    /// Passed by cargo to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -65,18 +65,18 @@ struct Flags {
 fn main() {
     let flags = Flags::parse();
     raise_file_limit();
-    // One thread: the other processor is the aggregator's.
+    // One thread: the other CPU is for the aggregator.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(rest).build().unwrap();
     runtime.block_on(measure(&flags));
 }
 
-/// Lets answers come before they are waited for. To wake who waits for an answer is the work of whoever sends it where both are on
-/// one machine, and it is a tenth of what a report costs; agents are on machines of their own.
+/// Sleeps, so that answers arrive before this process waits for them. On one machine, the sender of an answer pays for waking the
+/// receiver, a tenth of the cost of a report; real agents are on other machines.
 fn rest() {
     std::thread::sleep(REST);
 }
 
-/// A connection takes a file here and one there.
+/// A connection takes one file in each of the two processes.
 fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -131,13 +131,14 @@ struct Load {
 }
 
 impl Load {
-    /// Asks the aggregator something that takes a while, aside.
+    /// Runs a slow query of the aggregator on a blocking thread.
     async fn look<T: Send + 'static>(&self, ask: impl FnOnce(&Aggregator) -> T + Send + 'static) -> T {
         let aggregator = Arc::clone(&self.aggregator);
         tokio::task::spawn_blocking(move || ask(&aggregator)).await.unwrap()
     }
 
-    /// Two reports of every agent, each over a connection of its own that is closed again: what they leave is no connection's.
+    /// Two reports of every agent, each over a new connection that is closed again, so that no connection holds the
+    /// memory that remains.
     async fn once(&self) -> Vec<Agent> {
         let mut agents: Vec<_> = (0..self.agents).map(Agent::new).collect();
         for round in ["first", "second"] {
@@ -149,7 +150,7 @@ impl Load {
             agents = sending.join_all().await;
             let (cost, sent) = (self.aggregator.since(before), self.fleet.sent());
             let each = cost.cpu / u32::try_from(sent.accepted.len().max(1)).unwrap();
-            figure(&format!("a {round} report over a connection of its own, on a processor"), spell(each), "");
+            figure(&format!("a {round} report over a new connection, CPU time"), spell(each), "");
             failures(&sent);
         }
         agents
@@ -205,7 +206,7 @@ impl Load {
         }
     }
 
-    /// As many reports as can be.
+    /// Reports at the maximum rate.
     async fn rush(&self, agents: Vec<Agent>, time: Duration) {
         let (turns, until) = (Arc::new(Semaphore::new(AT_ONCE)), Instant::now() + time);
         let mut hurrying = JoinSet::new();
@@ -213,13 +214,13 @@ impl Load {
             hurrying.spawn(agent.hurry(Arc::clone(&self.fleet), Arc::clone(&turns), until));
         }
         let (cost, sent) = self.window(async { drop(hurrying.join_all().await) }).await;
-        figure("as many reports as can be: the aggregator's share of a core", percent(cost.share()), "");
+        figure("maximum rate: the aggregator's share of a core", percent(cost.share()), "");
         accepted(&sent, &cost, "");
         let most = sent.accepted.len() as f64 / cost.cpu.as_secs_f64();
         figure("  reports a second that one core takes at most", format!("{most:.0}"), "");
     }
 
-    /// What was cost and sent meanwhile.
+    /// The cost and the sent reports while `meanwhile` runs.
     async fn window(&self, meanwhile: impl Future<Output = ()>) -> (Spent, Sent) {
         drop(self.fleet.sent());
         let before = self.aggregator.taken();
@@ -238,7 +239,7 @@ fn accepted(sent: &Sent, cost: &Spent, budget: &str) {
     figure("  accepted, a second", format!("{:.0}, {megabytes:.1} MB", count as f64 / seconds), "");
     if count > 0 {
         let times = Times::new(sent.accepted.clone());
-        figure("  on a processor, each", spell(cost.cpu / u32::try_from(count).unwrap()), "");
+        figure("  CPU time, each", spell(cost.cpu / u32::try_from(count).unwrap()), "");
         figure("  from sent to accepted, median", spell(times.quantile(0.5)), "");
         figure("  99 % are below", spell(times.quantile(0.99)), budget);
     }
@@ -251,7 +252,7 @@ fn failures(sent: &Sent) {
     }
 }
 
-/// The most connections that were made within a second that begins at a tenth of one.
+/// The most connections within a second, over all seconds that begin at a multiple of a tenth.
 fn busiest(sent: &Sent) -> usize {
     let Some(first) = sent.connected.iter().map(|(at, _)| *at).min() else { return 0 };
     let mut tenths = vec![0; 10];

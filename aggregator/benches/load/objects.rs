@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use crate::report::{self, GPUS, NODES_EACH, PODS, holds_gpu, namespace, pod_name, pod_uid};
 use crate::support::objects::{node_json, node_name, uid};
 
-/// All objects of a cluster of so many nodes, each with its API version and kind.
+/// All objects of a cluster with this many nodes, each with its API version and kind.
 #[allow(dead_code, reason = "the API server asks for one list at a time")]
 pub(crate) fn all(nodes: usize) -> impl Iterator<Item = (&'static str, &'static str, Value)> {
     let appwrappers =
@@ -15,7 +15,7 @@ pub(crate) fn all(nodes: usize) -> impl Iterator<Item = (&'static str, &'static 
     nodes_and_pods.chain(appwrappers)
 }
 
-/// One that runs, on some nodes, on each of which its pods hold all GPUs.
+/// A running AppWrapper, whose pods hold all GPUs of some nodes.
 pub(crate) fn appwrapper(at: usize) -> Value {
     let requests = json!({"cpu": "500m", "memory": "4Gi", "nvidia.com/gpu": "1"});
     let template = json!({"spec": {"containers": [{"name": "pytorch", "resources": {"requests": requests}}]}});
@@ -33,7 +33,7 @@ fn appwrapper_name(at: usize) -> String {
     format!("llama-sft-{at}")
 }
 
-/// Less than an API server tells of a pod, all that is kept of it: what the rest costs to pass over is the view's benchmark.
+/// Only the kept fields of a pod: the benchmark `view` measures the cost of skipping the rest.
 pub(crate) fn pod(at: usize) -> Value {
     let (node, pod) = (at / PODS, at % PODS);
     let (gpus, labels) = if holds_gpu(pod) {

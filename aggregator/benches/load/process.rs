@@ -1,4 +1,4 @@
-//! The aggregator's own process: started as in a cluster, but on loopback, and what the kernel says of it.
+//! The aggregator's process: starts it as in a cluster, but on loopback, and reads its measurements from the kernel.
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::api_server::ACCOUNT;
 use crate::support::{resident_bytes_of, scheduled_ns};
 
-/// The kernel's unit of time in `/proc/PID/stat`: USER_HZ, the same on every machine that this runs on.
+/// The unit of time in `/proc/PID/stat`: USER_HZ, the same on every supported machine.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Killed when the benchmark ends.
@@ -20,7 +20,7 @@ pub(crate) struct Aggregator {
     child: Child,
     pub(crate) metrics: SocketAddr,
     pub(crate) reports: SocketAddr,
-    /// The certificate that it shows.
+    /// The certificate of its server.
     pub(crate) certificate: CertificateDer<'static>,
     _files: TempDir,
 }
@@ -32,20 +32,20 @@ impl Drop for Aggregator {
     }
 }
 
-/// What a process has taken.
+/// The CPU time of a process.
 #[derive(Clone, Copy)]
 pub(crate) struct Taken {
     at: Instant,
-    /// All of its threads, those that ended too.
+    /// Of all its threads, including ended ones.
     cpu: Duration,
-    /// Of that, the thread that fits.
+    /// Of the thread that computes fit.
     fit: Duration,
 }
 
-/// What it took between two looks.
+/// The CPU time between two readings.
 pub(crate) struct Spent {
     pub(crate) elapsed: Duration,
-    /// All but the thread that fits.
+    /// Of all threads but the one that computes fit.
     pub(crate) cpu: Duration,
     pub(crate) fit: Duration,
 }
@@ -92,10 +92,10 @@ impl Aggregator {
         Self { child, metrics, reports, certificate: made.cert.der().clone(), _files: files }
     }
 
-    /// What it has taken since it started.
+    /// The CPU time since its start.
     pub(crate) fn taken(&self) -> Taken {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // The command's name comes first, in parentheses; utime and stime are the 14th and 15th field of all.
+        // The command's name is the second field, in parentheses; utime and stime are the 14th and 15th field.
         let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
         let ticks: u32 = fields[11..13].iter().map(|ticks| ticks.parse::<u32>().unwrap()).sum();
         Taken { at: Instant::now(), cpu: TICK * ticks, fit: self.fit() }
@@ -118,12 +118,12 @@ impl Aggregator {
         Spent { elapsed: now.at - before.at, cpu: now.cpu.saturating_sub(before.cpu + fit), fit }
     }
 
-    /// Memory that is resident.
+    /// Resident memory.
     pub(crate) fn resident_bytes(&self) -> u64 {
         resident_bytes_of(self.child.id())
     }
 
-    /// Asks the port for scrapes; the whole answer, head and body.
+    /// Sends a request to the port for scrapes and returns the whole answer, head and body.
     pub(crate) fn get(&self, path: &str, encoding: &str) -> Vec<u8> {
         let mut stream = TcpStream::connect(self.metrics).unwrap();
         // HTTP/1.0: the body ends with the connection.
@@ -138,7 +138,7 @@ impl Aggregator {
         self.get("/ready", "identity").get(9..12) == Some(b"200")
     }
 
-    /// Series of these families that are not 0, as they stand in `/metrics`.
+    /// Series of these families that are not 0, as in `/metrics`.
     pub(crate) fn counted(&self, families: &[&str]) -> Vec<String> {
         let text = String::from_utf8(self.get("/metrics", "identity")).unwrap();
         let lines = text.lines().filter(|line| families.iter().any(|family| line.starts_with(family)));

@@ -1,5 +1,5 @@
-//! What one of the agents reports: a node of 8 GPUs and 40 pods, of which those with a GPU are an AppWrapper's; each with a cgroup of its
-//! own; with paths and those of its containers where they are listed, as containerd and kubelet name them.
+//! The report of an agent: a node with 8 GPUs and 40 pods, each with its cgroup; the pods with a GPU belong to an AppWrapper. If the
+//! cgroups of containers are listed, all have paths, named as by containerd and kubelet.
 use mcad_wire::report::{
     Assignment, Assignments, Cgroup, Cgroups, DeviceIds, Gpu, GpuUse, Gpus, Machine, REPORT_VERSION, Report,
 };
@@ -9,10 +9,10 @@ use crate::support::objects::{node_name, uid};
 pub(crate) const GPUS: usize = 8;
 pub(crate) const PODS: usize = 40;
 
-/// As many nodes have the pods of one AppWrapper.
+/// The number of nodes that have the pods of one AppWrapper.
 pub(crate) const NODES_EACH: usize = 8;
 
-/// How far apart the samples of one agent are at least: reports are told apart by it.
+/// The least time between the samples of one agent, by which reports are distinguished.
 const TICK_NS: u64 = 10_000_000;
 
 pub(crate) fn pod_name(node: usize, pod: usize) -> String {
@@ -41,7 +41,7 @@ pub(crate) fn holds_gpu(pod: usize) -> bool {
     pod < GPUS
 }
 
-/// The report of that number of a node whose pods have so many containers each.
+/// The report with this number of a node whose pods have this many containers each.
 pub(crate) fn report(node: usize, sequence: u64, containers: usize, interval_ms: u64) -> Report {
     let cgroups =
         (0..PODS).flat_map(|pod| (0..=containers).map(move |part| cgroup((node, pod, part), containers, sequence)));
@@ -79,7 +79,7 @@ pub(crate) fn report(node: usize, sequence: u64, containers: usize, interval_ms:
     }
 }
 
-/// The pod's own is part 0.
+/// The cgroup of the pod itself is part 0.
 fn cgroup((node, pod, part): (usize, usize, usize), containers: usize, sequence: u64) -> Cgroup {
     let pod_uid = pod_uid(node, pod);
     let slice =
@@ -113,6 +113,9 @@ fn gpu(node: usize, gpu: usize, sequence: u64) -> Gpu {
         processes: 1,
         memory_used_bytes: Some(60 << 30),
         busy_ns: Some(sequence * TICK_NS / 3),
+        // Busy; waiting for I/O; code on a CPU; asleep.
+        parts: [3, 0, 0, 0, 4, 0, 0, 2, 1].map(|tenths| sequence * TICK_NS / 10 * tenths).to_vec(),
+        ..GpuUse::default()
     };
     Gpu {
         uuid: gpu_uuid(node, gpu),
@@ -124,6 +127,8 @@ fn gpu(node: usize, gpu: usize, sequence: u64) -> Gpu {
         memory_used_bytes: Some(61 << 30),
         memory_total_bytes: Some(85_899_345_920),
         uses: vec![used],
+        // Nobody without a process holds it.
+        vacant: [0, 0, 0, 0, 0, 0, 0, 0, 0, 1].map(|whole| sequence * TICK_NS * whole).to_vec(),
         ..Gpu::default()
     }
 }
@@ -136,5 +141,6 @@ fn assigned(node: usize, pod: usize, sequence: u64) -> Assignment {
         resource: "nvidia.com/gpu".into(),
         device_ids: vec![gpu_uuid(node, pod)],
         held_ns: Some(sequence * TICK_NS),
+        ..Assignment::default()
     }
 }

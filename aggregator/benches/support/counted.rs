@@ -1,15 +1,15 @@
-//! An allocator that counts what is held, so that what one step needs is known exactly: memory that an earlier step gave back
-//! stays resident, and hides what a later one takes.
+//! An allocator that counts allocated bytes, so that the memory of one step is known exactly: memory that an earlier step freed stays
+//! resident and hides what a later step allocates.
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 static HELD: AtomicU64 = AtomicU64::new(0);
 static PEAK: AtomicU64 = AtomicU64::new(0);
 
-/// Counts for one thread: the benchmarks have one, and a plain load and store cost less than an atomic addition.
+/// Correct for one thread only: the benchmarks have one, and a load and a store cost less than an atomic addition.
 pub(crate) struct Counted;
 
-// SAFETY: every call is the system allocator's, with the arguments as they came.
+// SAFETY: every call is passed to the system allocator with unchanged arguments.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         took(layout.size() as u64);
@@ -43,12 +43,12 @@ fn gave(bytes: u64) {
     HELD.store(HELD.load(Relaxed).wrapping_sub(bytes), Relaxed);
 }
 
-/// Bytes that are held now.
+/// Bytes that are allocated now.
 pub(crate) fn held_bytes() -> u64 {
     HELD.load(Relaxed)
 }
 
-/// What a step gives, and the most that it held beside what there was.
+/// The result of a step, and the most memory that it allocated in addition to what there was.
 pub(crate) fn peak_of<T>(step: impl FnOnce() -> T) -> (u64, T) {
     let before = HELD.load(Relaxed);
     PEAK.store(before, Relaxed);

@@ -1,5 +1,5 @@
-//! What the benchmarks share: how time and memory are measured, and how a figure is printed beside its budget. What is
-//! measured is each benchmark's own.
+//! Shared by the benchmarks: how time and memory are measured, and how a result is printed with its budget. Each benchmark owns what it
+//! measures.
 #![allow(dead_code, reason = "compiled into every benchmark, and none uses all of it")]
 pub(crate) mod counted;
 pub(crate) mod objects;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
-/// Figures of one run are printed with what else the machine did.
+/// The results of a run are printed with the other load of the machine.
 pub(crate) fn begin(what: &str) {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: Vec<_> = load.split(' ').take(3).collect();
@@ -19,7 +19,7 @@ pub(crate) fn begin(what: &str) {
     println!("{what}; {cores} cores, load {}", load.join(" "));
 }
 
-/// Prints one figure and its budget.
+/// Prints one result and its budget.
 pub(crate) fn figure(what: &str, figure: impl std::fmt::Display, budget: &str) {
     println!("  {what:<66} {figure:>20}  {budget}");
 }
@@ -28,26 +28,26 @@ pub(crate) fn figure(what: &str, figure: impl std::fmt::Display, budget: &str) {
 pub(crate) struct Times(Vec<Duration>);
 
 impl Times {
-    /// Of these runs.
+    /// From the times of runs.
     pub(crate) fn new(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         Self(times)
     }
 
-    /// What a fraction of the runs stays below; 0.5 is the median.
+    /// The time that a fraction of the runs stays below; 0.5 is the median.
     pub(crate) fn quantile(&self, fraction: f64) -> Duration {
         self.0[((self.0.len() - 1) as f64 * fraction) as usize]
     }
 }
 
-/// How long something takes, and what it gives; that is dropped after the clock was read.
+/// The duration and the result of a step; the result is dropped after the clock was read.
 pub(crate) fn timed<T>(run: impl FnOnce() -> T) -> (Duration, T) {
     let began = Instant::now();
     let made = std::hint::black_box(run());
     (began.elapsed(), made)
 }
 
-/// The same in time on a processor: what others on the machine take is not in it. For what takes milliseconds.
+/// The same in CPU time, which excludes other load on the machine. For steps of milliseconds.
 pub(crate) fn on_cpu<T>(run: impl FnOnce() -> T) -> (Duration, T) {
     let began = cpu_ns();
     let made = std::hint::black_box(run());
@@ -58,13 +58,13 @@ fn cpu_ns() -> u64 {
     scheduled_ns("thread-self").unwrap()
 }
 
-/// Time on a processor of one thread, by its folder below `/proc`; nothing once it is gone. Of a process it is the first thread's.
+/// CPU time of one thread, by its folder below `/proc`; `None` once it is gone. For a process, that of its first thread.
 pub(crate) fn scheduled_ns(thread: &str) -> Option<u64> {
     let schedstat = fs::read_to_string(format!("/proc/{thread}/schedstat")).ok()?;
     schedstat.split(' ').next()?.parse().ok()
 }
 
-/// Median times of `runs` runs, by the clock and on a processor.
+/// Median wall and CPU times of `runs` runs.
 pub(crate) fn both<T>(runs: usize, mut run: impl FnMut() -> T) -> String {
     let (mut clock, mut cpu) = (Vec::new(), Vec::new());
     for _ in 0..runs {
@@ -91,22 +91,22 @@ pub(crate) fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
-/// Memory of this process that is resident.
+/// Resident memory of this process.
 pub(crate) fn resident_bytes() -> u64 {
     status_bytes("self", "VmRSS:")
 }
 
-/// The same of another process.
+/// Resident memory of another process.
 pub(crate) fn resident_bytes_of(process: u32) -> u64 {
     status_bytes(&process.to_string(), "VmRSS:")
 }
 
-/// The most that was resident since [`forget_peak`].
+/// The peak resident memory since [`forget_peak`].
 pub(crate) fn peak_bytes() -> u64 {
     status_bytes("self", "VmHWM:")
 }
 
-/// Lets [`peak_bytes`] begin anew.
+/// Resets [`peak_bytes`].
 pub(crate) fn forget_peak() {
     fs::write("/proc/self/clear_refs", "5").unwrap();
 }
@@ -117,7 +117,7 @@ fn status_bytes(process: &str, key: &str) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// TLS as agents speak it, with whoever shows this certificate.
+/// TLS as in agents, for a server with this certificate.
 pub(crate) fn trusting(certificate: &CertificateDer<'static>, protocol: &str) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();

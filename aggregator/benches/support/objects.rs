@@ -1,16 +1,16 @@
-//! The cluster that is measured: its objects as an API server sends them. No two pods are alike in what is kept of them.
+//! The cluster that is measured: its objects as an API server sends them. No two pods have identical kept fields.
 use mcad_accounting::object::{Kind, Object, decode};
 use serde_json::{Value, json};
 
 /// A Pod with the fields, the labels and the `managedFields` of one in a cluster: 14 KB.
 const POD: &str = include_str!("pod.json");
 
-/// How pods are spread.
+/// How pods are spread over nodes and AppWrappers.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) nodes: usize,
     pub(crate) pods_per_node: usize,
-    /// Each of that many AppWrappers has the same number of the pods.
+    /// Each of this many AppWrappers has the same number of pods.
     pub(crate) appwrappers: usize,
 }
 
@@ -18,7 +18,7 @@ pub(crate) fn node_name(at: usize) -> String {
     format!("gpu-node-{at:05}.eu-west-1.compute.internal")
 }
 
-/// Unlike for any two `at`, and of no order, as UIDs are.
+/// Different for any two `at` and without order, like UIDs.
 pub(crate) fn uid(at: usize) -> String {
     let mix = |x: u64| (x ^ (x >> 31)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(27) ^ x;
     let (high, low) = (mix(mix(at as u64 + 1)), mix(at as u64 * 7 + 3));

@@ -1,11 +1,12 @@
-//! Small clusters on which an AppWrapper just fits, or just does not.
+//! Small clusters on which an AppWrapper just fits or just does not fit.
 use mcad_accounting::cluster::Cluster;
 use mcad_accounting::fit::fits;
+use mcad_accounting::now::Now;
 use mcad_accounting::object::{Kind, Object, decode};
 use mcad_accounting::options::Options;
 use mcad_accounting::snapshot::Snapshot;
 use mcad_accounting::snapshot::verdict::Outcome;
-use mcad_accounting::views::Views;
+use mcad_accounting::views::without_reports;
 use serde_json::{Value, json};
 
 const CLUSTERS: u64 = 1_000;
@@ -26,19 +27,17 @@ impl Random {
 /// GPUs, cores, GiB.
 type Amounts = [u64; 3];
 
-/// Prints how many of the clusters were decided how.
+/// Prints the number of clusters by verdict.
 pub(crate) fn cut_short() {
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    let mut counts = [0; 3];
-    for _ in 0..CLUSTERS {
-        counts[outcome(&mut random) as usize] += 1;
-    }
-    let [fit, never, unproven] = counts;
+    let outcomes: Vec<Outcome> = (0..CLUSTERS).map(|_| outcome(&mut random)).collect();
+    let count = |of| outcomes.iter().filter(|outcome| **outcome == of).count();
+    let [fit, never, unproven] = [Outcome::Fits, Outcome::Never, Outcome::Unproven].map(count);
     println!("  {CLUSTERS} tight random clusters: {fit} fit, {never} do not, {unproven} cut short");
 }
 
-/// Nodes are filled with pods of a few kinds until no more fits; these are what the AppWrapper asks for. Of every two clusters one
-/// has then one more pod, or less room on one node.
+/// Nodes are filled with pods of a few kinds until no more fits; the AppWrapper requests these pods. In half of the clusters there is
+/// then one more pod, or less room on one node.
 fn outcome(random: &mut Random) -> Outcome {
     let nodes = random.of(3, 20) as usize;
     let mut room: Vec<Amounts> = (0..nodes).map(|_| [random.of(1, 8), random.of(8, 64), random.of(16, 512)]).collect();
@@ -47,7 +46,7 @@ fn outcome(random: &mut Random) -> Outcome {
     let mut counts = vec![0_u64; kinds.len()];
     for node in &room {
         let mut left = *node;
-        // After so many tries in vain the node is as good as full.
+        // After this many failed attempts, the node counts as full.
         let mut tries = 8;
         while tries > 0 {
             let kind = random.of(0, kinds.len() as u64 - 1) as usize;
@@ -90,8 +89,8 @@ fn decide(room: &[Amounts], kinds: &[Amounts], counts: &[u64]) -> Outcome {
     });
     let objects = room.iter().enumerate().map(node).chain([object(Kind::AppWrapper, waiting)]);
     let (cluster, options) = (Cluster::from_objects(objects), Options::default());
-    let views = Views::new(options.clone()).all(&cluster, &[], |_| true);
-    let snapshot = Snapshot::new(&cluster, views, 0, &options);
+    let views = without_reports(&cluster, &options);
+    let snapshot = Snapshot::new(&cluster, views, Now::default(), 0, &options);
     fits(&snapshot).into_values().next().unwrap().outcome
 }
 

@@ -1,30 +1,32 @@
-//! `/api/v1`: which path asks for what, and which part of a long list is a page. Pure; what an answer says is
-//! [`crate::explain`]'s, how it travels the server's.
+//! `/api/v1`: parses paths and parameters, and cuts long lists into pages. Pure; [`crate::explain`] owns the content of the
+//! answers, the server their transport.
 //!
-//! A page goes on after a name, so it is right whatever came or went since the page before; each is of its own snapshot.
+//! A page continues after a name, so it is correct even if entries were added or removed since the page before; each page is
+//! made from its own snapshot.
 use std::str;
 
-use mcad_accounting::merge::Snapshot;
 use mcad_accounting::now::Now;
 use mcad_accounting::object::AppWrapperName;
-use mcad_accounting::snapshot::{self, AppWrapperView};
+use mcad_accounting::queue::Accounts;
+use mcad_accounting::snapshot::{AppWrapperView, AppWrappers, Snapshot};
 
 use crate::explain::appwrapper::AppWrapper;
 use crate::explain::cluster::Cluster;
-use crate::explain::node::Node;
+use crate::explain::node::NodeEntry;
+use crate::explain::queues::{Flavor, Queue};
 use crate::explain::why::Places;
 use crate::explain::{Answer, Unanswered};
 
-/// Where all of it is.
+/// The prefix of all paths.
 pub const ROOT: &str = "/api/v1/";
 
-/// Entries of a page that does not say how many it wants: about a megabyte of nodes with eight GPUs each.
+/// Entries of a page if the request has no `limit`: about a megabyte of nodes with eight GPUs each.
 pub const DEFAULT_LIMIT: usize = 250;
 
-/// The most entries of a page: it bounds what an answer takes in memory.
+/// The most entries of a page: it bounds the memory of an answer.
 pub const MAX_LIMIT: usize = 1000;
 
-/// What is asked for.
+/// What is requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// The cluster.
@@ -37,14 +39,20 @@ pub enum Wanted {
     AppWrappers(Page, Which),
     /// One AppWrapper.
     AppWrapper(AppWrapperName),
+    /// ClusterQueues.
+    Queues(Page),
+    /// One ClusterQueue.
+    Queue(String),
+    /// ResourceFlavors.
+    Flavors(Page),
 }
 
 /// Which entries of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// At most so many.
+    /// The most entries.
     pub limit: usize,
-    /// Those behind this name. Absent: from the first on.
+    /// Only entries after this name. `None` if the page starts at the first entry.
     pub after: Option<String>,
 }
 
@@ -53,61 +61,75 @@ pub struct Page {
 pub enum Which {
     /// All of them.
     All,
-    /// Those that wait.
+    /// Only waiting AppWrappers.
     Waiting,
 }
 
-/// Why there is no answer; Display is what the client reads.
+/// Why a request is refused; the client reads the Display text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// There is nothing at that path.
+    /// The path does not exist.
     #[error(
-        "here are /api/v1/cluster, /api/v1/nodes, /api/v1/nodes/NAME, /api/v1/appwrappers and \
-         /api/v1/appwrappers/NAMESPACE/NAME"
+        "not found: the paths are /api/v1/cluster, /api/v1/nodes, /api/v1/nodes/NAME, /api/v1/appwrappers, \
+         /api/v1/appwrappers/NAMESPACE/NAME, /api/v1/queues, /api/v1/queues/NAME and /api/v1/flavors"
     )]
     NoSuchPath,
     /// A parameter that the path does not take.
-    #[error("{0} is no parameter here: lists take limit and continue, and AppWrappers also waiting=true")]
+    #[error("unknown parameter {0}: lists take limit and continue, and AppWrappers also take waiting=true")]
     Parameter(String),
-    /// A parameter's value.
-    #[error("limit is a number from 1 to {MAX_LIMIT}")]
+    /// The value of `limit`.
+    #[error("limit must be a number from 1 to {MAX_LIMIT}")]
     Limit,
-    /// A parameter's value.
-    #[error("waiting is true or false")]
+    /// The value of `waiting`.
+    #[error("waiting must be true or false")]
     Waiting,
-    /// A name that is not UTF-8 once it is decoded.
+    /// A name that is not UTF-8 after decoding.
     #[error("the path or a parameter is not percent-encoded UTF-8")]
     Encoding,
-    /// There is no such node, or none is known.
+    /// The node does not exist, or Nodes are not known.
     #[error(transparent)]
     Node(#[from] Unanswered),
-    /// There is no such AppWrapper.
-    #[error("no AppWrapper is called {1} in namespace {0}")]
+    /// The AppWrapper does not exist.
+    #[error("no AppWrapper named {1} in namespace {0}")]
     NoSuchAppWrapper(String, String),
     /// AppWrappers are not known.
-    #[error("AppWrappers are not known yet, or out of reach")]
+    #[error("AppWrappers are not known: not listed yet, or the API server cannot be reached")]
     AppWrappersUnknown,
-    /// There is no Kubernetes.
+    /// The aggregator runs without Kubernetes.
     #[error("there are no AppWrappers without Kubernetes (--cluster local)")]
     NoKubernetes,
+    /// The ClusterQueue does not exist.
+    #[error("no ClusterQueue named {0}")]
+    NoSuchQueue(String),
+    /// Kueue is not there.
+    #[error("there are no queues: Kueue is not installed")]
+    NoKueue,
+    /// Queues are not known.
+    #[error(
+        "queues are not known: not listed yet, they cannot be listed, they are not in the dump, one of their objects exceeds a limit, \
+         or --queue-metrics is off"
+    )]
+    QueuesUnknown,
 }
 
 impl Refused {
-    /// The status code of HTTP that says it.
+    /// The HTTP status code of the answer.
     pub fn status(&self) -> u16 {
         match self {
             Self::Parameter(_) | Self::Limit | Self::Waiting | Self::Encoding => 400,
             Self::NoSuchPath
             | Self::Node(Unanswered::NoSuchNode(_))
             | Self::NoSuchAppWrapper(..)
-            | Self::NoKubernetes => 404,
-            Self::Node(Unanswered::NodesUnknown) | Self::AppWrappersUnknown => 503,
+            | Self::NoKubernetes
+            | Self::NoSuchQueue(_)
+            | Self::NoKueue => 404,
+            Self::Node(Unanswered::NodesUnknown) | Self::AppWrappersUnknown | Self::QueuesUnknown => 503,
         }
     }
 }
 
 impl Wanted {
-    /// What a path below [`ROOT`] and its query ask for.
+    /// Parses a path below [`ROOT`] and its query.
     pub fn parse(path: &str, query: &str) -> Result<Self, Refused> {
         let parameters = Parameters::parse(query)?;
         let parts: Vec<&str> = path.strip_prefix(ROOT).ok_or(Refused::NoSuchPath)?.split('/').collect();
@@ -121,46 +143,71 @@ impl Wanted {
                 namespace: decoded(namespace)?.into(),
                 name: decoded(name)?.into(),
             })),
+            ["queues"] => Ok(Self::Queues(parameters.page()?)),
+            ["queues", name] => alone(Self::Queue(decoded(name)?)),
+            ["flavors"] => Ok(Self::Flavors(parameters.page()?)),
             _ => Err(Refused::NoSuchPath),
         }
     }
 
-    /// The answer from a snapshot that is looked at `now`.
+    /// The answer from a snapshot; ages are those at `now`.
     pub fn answer(&self, snapshot: &Snapshot, now: Now) -> Result<Answer, Refused> {
         let mut answer = Answer::of(snapshot, now);
         match self {
             Self::Cluster => answer.cluster = Some(Cluster::new(snapshot)),
-            Self::Node(name) => answer.node = Some(Node::named(name, snapshot)?),
+            Self::Node(name) => answer.node = Some(NodeEntry::named(name, snapshot)?),
             Self::Nodes(page) => {
-                let count = Node::count(snapshot).ok_or(Unanswered::NodesUnknown)?;
-                let name_at = |at: &usize| Node::name_at(*at, snapshot);
-                let (shown, more) = page.take((0..count).filter(|at| page.is_after(name_at(at))));
-                answer.next = more.then(|| shown.last().map(|at| name_at(at).to_owned())).flatten();
-                answer.nodes = Some(shown.into_iter().map(|at| Node::at(at, snapshot)).collect());
+                let views = &snapshot.nodes.as_ref().ok_or(Unanswered::NodesUnknown)?.nodes;
+                let (shown, more) = page.take(views.iter().filter(|view| page.is_after(&view.node.name)));
+                answer.next = more.then(|| shown.last().map(|view| (*view.node.name).to_owned())).flatten();
+                answer.nodes = Some(shown.into_iter().map(|view| NodeEntry::new(view, snapshot)).collect());
             }
             Self::AppWrappers(page, which) => {
-                let (kubernetes, all) = appwrappers(snapshot)?;
+                let all = appwrappers(snapshot)?;
                 let wanted = all.appwrappers.iter().filter(|view| *which == Which::All || view.waiting.is_some());
                 let after = |view: &&AppWrapperView| page.is_after_appwrapper(&view.appwrapper.name);
                 let (shown, more) = page.take(wanted.filter(after));
                 answer.next = more.then(|| shown.last().map(|view| full_name(&view.appwrapper.name))).flatten();
-                let mut places = Places::new(kubernetes);
+                let mut places = Places::new(snapshot);
                 answer.appwrappers = Some(shown.into_iter().map(|view| AppWrapper::new(view, &mut places)).collect());
             }
             Self::AppWrapper(name) => {
-                let (kubernetes, all) = appwrappers(snapshot)?;
+                let all = appwrappers(snapshot)?;
                 let missing = || Refused::NoSuchAppWrapper(name.namespace.to_string(), name.name.to_string());
                 let view = all.get(name).ok_or_else(missing)?;
-                answer.appwrapper = Some(AppWrapper::new(view, &mut Places::new(kubernetes)));
+                answer.appwrapper = Some(AppWrapper::new(view, &mut Places::new(snapshot)));
+            }
+            Self::Queues(page) => {
+                let all = queues(snapshot)?;
+                let (shown, more) = page.take(all.queues.iter().filter(|account| page.is_after(&account.queue.name)));
+                answer.next = more.then(|| shown.last().map(|account| (*account.queue.name).to_owned())).flatten();
+                answer.queues = Some(shown.into_iter().map(|account| Queue::new(account, all)).collect());
+            }
+            Self::Queue(name) => {
+                let all = queues(snapshot)?;
+                let account = all.queues.iter().find(|account| *account.queue.name == **name);
+                answer.queue = Some(Queue::new(account.ok_or_else(|| Refused::NoSuchQueue(name.clone()))?, all));
+            }
+            Self::Flavors(page) => {
+                let all = queues(snapshot)?;
+                let (shown, more) = page.take(all.flavors.iter().filter(|account| page.is_after(&account.name)));
+                answer.next = more.then(|| shown.last().map(|account| (*account.name).to_owned())).flatten();
+                answer.flavors = Some(shown.into_iter().map(Flavor::new).collect());
             }
         }
         Ok(answer)
     }
 }
 
-fn appwrappers(snapshot: &Snapshot) -> Result<(&snapshot::Snapshot, &snapshot::AppWrappers), Refused> {
-    let kubernetes = snapshot.kubernetes.as_ref().ok_or(Refused::NoKubernetes)?;
-    Ok((kubernetes, kubernetes.appwrappers.as_ref().ok_or(Refused::AppWrappersUnknown)?))
+fn appwrappers(snapshot: &Snapshot) -> Result<&AppWrappers, Refused> {
+    let unknown = if snapshot.has_kubernetes() { Refused::AppWrappersUnknown } else { Refused::NoKubernetes };
+    snapshot.appwrappers.as_ref().ok_or(unknown)
+}
+
+fn queues(snapshot: &Snapshot) -> Result<&Accounts, Refused> {
+    let is_absent = !snapshot.has_kubernetes() || snapshot.serves_queues == Some(false);
+    let unknown = if is_absent { Refused::NoKueue } else { Refused::QueuesUnknown };
+    snapshot.queues.as_deref().ok_or(unknown)
 }
 
 fn full_name(name: &AppWrapperName) -> String {
@@ -172,7 +219,7 @@ impl Page {
         self.after.as_deref().is_none_or(|after| name > after)
     }
 
-    /// AppWrappers are in order of namespace, then name: not the order of both as one text.
+    /// AppWrappers are in order of namespace, then name, which differs from the order of `namespace/name` as one text.
     fn is_after_appwrapper(&self, name: &AppWrapperName) -> bool {
         let Some(after) = &self.after else { return true };
         let (namespace, last) = after.split_once('/').unwrap_or((after, ""));
@@ -230,7 +277,7 @@ fn limit(value: &str) -> Result<usize, Refused> {
     value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or(Refused::Limit)
 }
 
-/// `%2F` and the like as what they stand for.
+/// Decodes percent-encoding such as `%2F`.
 pub(crate) fn decoded(text: &str) -> Result<String, Refused> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

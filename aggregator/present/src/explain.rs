@@ -1,19 +1,28 @@
-//! What people and scripts are told of a [`Snapshot`]: the ladder, what is withheld and where, why AppWrappers wait.
+//! Explains a [`Snapshot`] to people and scripts: the ladder, what is withheld and where, why AppWrappers wait.
 //!
-//! `explain` prints it in a terminal, `/api/v1` and `explain --json` hand the same types to machines. Pure: from a snapshot to
-//! values, from values to text or JSON. Paths and pages are [`crate::api`]'s.
+//! `explain` prints it in a terminal; `/api/v1` and `explain --json` return the same types as JSON. Pure: from a snapshot to
+//! values, from values to text or JSON. [`crate::api`] owns paths and pages.
 //!
-//! What is not known has no field in JSON and is called unknown in text: it never looks like 0.
+//! An unknown value has no field in JSON and is called unknown in text: it never looks like 0.
 
 pub mod amount;
 pub mod ladder;
 
 pub mod appwrapper;
+pub mod claims;
 pub mod cluster;
+pub mod kueue;
 pub mod missing;
 pub mod node;
+pub mod queues;
+pub mod quota;
 pub mod truth;
+mod waiting;
 pub mod why;
+
+pub mod submission;
+
+pub mod drain;
 
 pub mod text;
 
@@ -25,33 +34,34 @@ use serde::Serialize;
 pub use self::text::text;
 
 use mcad_accounting::input::Input;
-use mcad_accounting::merge::Snapshot;
 use mcad_accounting::now::Now;
+use mcad_accounting::snapshot::Snapshot;
 
 use self::amount::is_hostile;
 use self::appwrapper::AppWrapper;
 use self::cluster::Cluster;
-use self::node::Node;
+use self::node::NodeEntry;
+use self::queues::{Flavor, Queue};
 use self::why::Places;
 
-/// What an explanation is about.
+/// The subject of an explanation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// All of it.
+    /// The whole cluster.
     Cluster,
     /// The node of this name.
     Node(String),
 }
 
-/// One answer: what was asked for, and no more.
+/// One answer: only what was requested.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Answer {
-    /// What is said of the dump that it was made from. Absent: it was not made from one.
+    /// Facts about the dump that it was made from. `None` if it was not made from a dump.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<Arc<Input>>,
     /// Age of the snapshot that it was made from.
     pub snapshot_age_seconds: f64,
-    /// Objects of a dump that could not be read: the figures are without them.
+    /// Objects of a dump that could not be read: no value includes them.
     #[serde(skip_serializing_if = "is_zero")]
     pub objects_left_out: usize,
     /// The cluster.
@@ -59,17 +69,26 @@ pub struct Answer {
     pub cluster: Option<Cluster>,
     /// One node.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub node: Option<Node>,
+    pub node: Option<NodeEntry>,
     /// Nodes in order of name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub nodes: Option<Vec<Node>>,
+    pub nodes: Option<Vec<NodeEntry>>,
     /// One AppWrapper.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub appwrapper: Option<AppWrapper>,
     /// AppWrappers in order of namespace and name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub appwrappers: Option<Vec<AppWrapper>>,
-    /// Where the next page begins. Absent: this is the last one.
+    /// One ClusterQueue of Kueue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Queue>,
+    /// ClusterQueues of Kueue in order of name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queues: Option<Vec<Queue>>,
+    /// ResourceFlavors of Kueue in order of name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flavors: Option<Vec<Flavor>>,
+    /// The `continue` parameter of the next page. `None` if this is the last page.
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
@@ -77,16 +96,16 @@ pub struct Answer {
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unanswered {
-    /// There is no such node.
-    #[error("no node is called {0}")]
+    /// The node does not exist.
+    #[error("no node named {0}")]
     NoSuchNode(String),
     /// Nodes are not known.
-    #[error("Nodes are not known: not listed yet, out of reach, or not in the dump")]
+    #[error("Nodes are not known: not listed yet, the API server cannot be reached, or they are not in the dump")]
     NodesUnknown,
 }
 
 impl Answer {
-    /// One of nothing, of that snapshot as it is looked at `now`.
+    /// An empty answer of a snapshot; ages are those at `now`.
     pub fn of(snapshot: &Snapshot, now: Now) -> Self {
         Self {
             input: snapshot.input.clone(),
@@ -96,37 +115,39 @@ impl Answer {
         }
     }
 
-    /// All there is to say on a subject.
+    /// Everything about a subject.
     pub fn on(subject: &Subject, snapshot: &Snapshot, now: Now) -> Result<Self, Unanswered> {
         let mut answer = Self::of(snapshot, now);
         match subject {
-            Subject::Node(name) => answer.node = Some(Node::named(name, snapshot)?),
+            Subject::Node(name) => answer.node = Some(NodeEntry::named(name, snapshot)?),
             Subject::Cluster => {
                 answer.cluster = Some(Cluster::new(snapshot));
-                answer.nodes = Node::count(snapshot).map(|count| (0..count).map(|at| Node::at(at, snapshot)).collect());
-                let kubernetes = snapshot.kubernetes.as_ref();
-                answer.appwrappers = kubernetes.and_then(|kubernetes| {
-                    let mut places = Places::new(kubernetes);
-                    let all = &kubernetes.appwrappers.as_ref()?.appwrappers;
-                    Some(all.iter().map(|view| AppWrapper::new(view, &mut places)).collect())
+                let nodes = snapshot.nodes.as_ref().map(|nodes| &nodes.nodes);
+                answer.nodes = nodes.map(|nodes| nodes.iter().map(|view| NodeEntry::new(view, snapshot)).collect());
+                answer.appwrappers = snapshot.appwrappers.as_ref().map(|all| {
+                    let mut places = Places::new(snapshot);
+                    all.appwrappers.iter().map(|view| AppWrapper::new(view, &mut places)).collect()
                 });
+                let queues = snapshot.queues.as_ref();
+                answer.queues = queues.map(|all| all.queues.iter().map(|queue| Queue::new(queue, all)).collect());
+                answer.flavors = queues.map(|all| all.flavors.iter().map(Flavor::new).collect());
             }
         }
         Ok(answer)
     }
 }
 
-/// An answer as JSON, one line. No character that a terminal would obey is left as it is.
+/// An answer as one line of JSON. Characters that control a terminal are escaped.
 pub fn json(answer: &impl Serialize) -> Result<String, serde_json::Error> {
     let text = serde_json::to_string(answer)?;
     if !text.chars().any(is_hostile) {
         return Ok(text);
     }
-    // serde_json escapes what is below the space. The rest can only stand within strings, and all of it is below U+10000.
+    // serde_json escapes characters below the space. Other hostile characters occur only in strings, and all are below U+10000.
     let mut safe = String::with_capacity(text.len() + 64);
     for c in text.chars() {
         if is_hostile(c) {
-            // Writing to a String has no error.
+            // Writing to a String never fails.
             let _ = write!(safe, "\\u{:04x}", u32::from(c));
         } else {
             safe.push(c);
@@ -135,7 +156,7 @@ pub fn json(answer: &impl Serialize) -> Result<String, serde_json::Error> {
     Ok(safe)
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde requires")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }

@@ -1,21 +1,21 @@
-//! Writes the Prometheus text format 0.0.4 straight into chunks. Owns escaping, spelling of numbers and the chunk size;
+//! Writes the Prometheus text format 0.0.4 directly into chunks. Owns escaping, the format of numbers and the chunk size;
 //! knows no family and no transport.
 //!
-//! The `prometheus` crate's encoder wants all samples as values first: 200 MB for 330,000 lines. Here a line is copied
-//! once, from labels that were escaped once, into a chunk that is handed on when it is full.
+//! The `prometheus` crate's encoder needs all samples as values first: 200 MB for 330,000 lines. Here a line is copied
+//! once, from labels that were escaped once, into a chunk that is passed to the sink when it is full.
 use std::fmt;
 use std::io::Write as _;
 
-/// A chunk is handed on once it has grown to this. Large enough that handing on costs nothing, small enough that a dozen
-/// in flight are below a megabyte.
+/// A chunk is passed to the sink when it has reached this size. Large enough that the cost per chunk is negligible, small enough
+/// that a dozen in flight are below a megabyte.
 pub const CHUNK_BYTES: usize = 64 * 1024;
 
-/// What a family's samples are.
+/// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Goes up and down.
     Gauge,
-    /// Goes up, or starts anew.
+    /// Goes up, or restarts.
     Counter,
     /// Buckets, a sum and a count.
     Histogram,
@@ -31,39 +31,39 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The fixed part of a metric family. docs/metrics.md is the list of all of them.
+/// The fixed part of a metric family. docs/metrics.md lists all families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Family {
     /// Full name.
     pub name: &'static str,
     /// Its type.
     pub kind: Kind,
-    /// The labels its lines may have, in their order.
+    /// The labels that its series may have, in their order.
     pub labels: &'static [&'static str],
-    /// Unit of its value, for the documentation: `1` where it counts.
+    /// Unit of its value, for the documentation: `1` if the value is always 1.
     pub unit: &'static str,
     /// One line of help.
     pub help: &'static str,
 }
 
-/// A sample's value. All but `Float` are spelled exactly.
+/// A sample's value. All but `Float` are written exactly.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
-    /// As it is.
+    /// An integer.
     Integer(i64),
-    /// As it is.
+    /// An integer that is never negative.
     Unsigned(u64),
-    /// Thousandths: millicores as cores, milliseconds as seconds.
+    /// Thousandths: millicores are written as cores, milliseconds as seconds.
     Milli(u64),
-    /// Billionths: nanocores as cores, nanoseconds as seconds.
+    /// Billionths: nanocores are written as cores, nanoseconds as seconds.
     Nano(u64),
-    /// The shortest spelling that reads back as the same number.
+    /// Written as the shortest text that parses to the same number.
     Float(f64),
 }
 
 /// Takes finished chunks.
 pub trait Sink {
-    /// Takes one. [`Closed`] ends the writing: nobody reads any more.
+    /// Takes one. [`Closed`] ends the writing: the reader is gone.
     fn take(&mut self, chunk: Vec<u8>) -> Result<(), Closed>;
 }
 
@@ -79,7 +79,7 @@ impl Sink for Vec<u8> {
     }
 }
 
-/// Labels, rendered once for as many lines as share them.
+/// Labels, rendered once for all lines that share them.
 #[derive(Clone, Debug, Default)]
 pub struct Labels(Vec<u8>);
 
@@ -119,7 +119,7 @@ impl Labels {
         self
     }
 
-    /// How much there is now, to [`cut`](Self::cut) back to.
+    /// The current length, as an argument for [`cut`](Self::cut).
     pub fn mark(&self) -> usize {
         self.0.len()
     }
@@ -145,7 +145,7 @@ impl<'a> Exposition<'a> {
         Self { chunk: new_chunk(), sink, state: Ok(()), bytes: 0 }
     }
 
-    /// Begins a family. Its header is written before its first line, and never if there is none.
+    /// Begins a family. Its header is written before its first line; without lines, no header is written.
     pub fn family(&mut self, family: &'static Family) -> Lines<'_, 'a> {
         Lines { out: self, family, header: Header::Due }
     }
@@ -158,7 +158,7 @@ impl<'a> Exposition<'a> {
         }
     }
 
-    /// Hands on what is left and says how many bytes there were in all.
+    /// Passes the last chunk to the sink and returns the number of bytes of all chunks.
     pub fn finish(mut self) -> Result<u64, Closed> {
         if !self.chunk.is_empty() {
             self.hand_on();
@@ -232,7 +232,7 @@ impl Lines<'_, '_> {
 }
 
 fn new_chunk() -> Vec<u8> {
-    // A line is seldom longer than this beyond the limit; one that is makes the chunk grow.
+    // Room for one line beyond the limit; a longer line makes the chunk grow.
     Vec::with_capacity(CHUNK_BYTES + 512)
 }
 
@@ -304,7 +304,7 @@ fn push_decimal(out: &mut Vec<u8>, value: u64, places: u32) {
 }
 
 fn push_float(out: &mut Vec<u8>, value: f64) {
-    // Rust spells the shortest digits either way; beyond these bounds the exponent is the shorter spelling.
+    // Rust writes the fewest digits in both notations; outside these bounds the exponent is shorter.
     let plain = 1e-5..1e17;
     if value.is_nan() {
         out.extend_from_slice(b"NaN");
@@ -320,7 +320,7 @@ fn push_float(out: &mut Vec<u8>, value: f64) {
 }
 
 fn push_fmt(out: &mut Vec<u8>, args: fmt::Arguments<'_>) {
-    // Writing to a Vec has no error.
+    // Writing to a Vec never fails.
     let _ = out.write_fmt(args);
 }
 

@@ -1,12 +1,15 @@
-//! The families that rest on the cluster's objects, from one [`Snapshot`]: sections A to F of the metrics contract.
+//! The metric families that depend on the cluster's objects, written from one [`Snapshot`]: sections A to F of the metrics contract.
 //!
-//! Owns names, labels, help and the conversion to cores; pure. What is unknown has no line; what is known has its line
-//! also at 0. Labels stand in order of name.
+//! Owns names, labels, help texts and the conversion to cores; pure. An unknown value has no series; a known value has a series
+//! even if it is 0. Labels are in order of name.
 pub mod appwrappers;
+pub mod claims;
 pub mod devices;
 pub mod ladder;
 pub mod operator;
 pub mod pods;
+pub mod pools;
+pub mod queues;
 mod series;
 pub mod shape;
 
@@ -14,19 +17,30 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mcad_accounting::options::GpuMetrics;
 use mcad_accounting::resource::Resource;
+use mcad_accounting::resource::amount::Amount;
 use mcad_accounting::snapshot::Snapshot;
 
 use crate::exposition::{Exposition, Family, Kind, Labels, Value};
 
-/// The unit is in the label.
+/// The unit is in the label `unit`.
 const BY_LABEL: &str = "see `unit`";
 
-/// Every family, in the order in which they are written.
+/// All families, in the order in which they are written.
 pub fn all() -> impl Iterator<Item = &'static Family> {
-    [operator::FAMILIES, ladder::FAMILIES, appwrappers::FAMILIES, shape::FAMILIES, devices::FAMILIES, pods::FAMILIES]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        operator::FAMILIES,
+        ladder::FAMILIES,
+        appwrappers::FAMILIES,
+        shape::FAMILIES,
+        pools::FAMILIES,
+        claims::FAMILIES,
+        queues::FAMILIES,
+        devices::FAMILIES,
+        pods::FAMILIES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 /// Writes all families of a snapshot.
@@ -37,13 +51,20 @@ pub fn write(snapshot: &Snapshot, out: &mut Exposition<'_>) {
         ladder::write(nodes, &spelling, out);
     }
     if let Some(appwrappers) = &snapshot.appwrappers {
-        appwrappers::write(appwrappers, &spelling, snapshot.options.max_series_per_namespace, out);
+        appwrappers::write(snapshot, appwrappers, &spelling, out);
     }
     if let Some(nodes) = &snapshot.nodes {
         shape::write(nodes, snapshot.orphans.as_ref(), &spelling, out);
+        pools::write(nodes, &spelling, out);
+        if let Some(devices) = &snapshot.devices {
+            claims::write(devices, &spelling, out);
+        }
         if snapshot.options.gpu_metrics == GpuMetrics::On {
             devices::write(nodes, out);
         }
+    }
+    if let Some(queues) = &snapshot.queues {
+        queues::write(queues, &spelling, out);
     }
     pods::write(&snapshot.pods, out);
 }
@@ -61,8 +82,8 @@ const fn counter(
     Family { name, kind: Kind::Counter, labels, unit, help }
 }
 
-/// Every resource of a snapshot, spelled. Two names that would be spelled alike (`a.com/b-c` and `a.com/b.c`) would be the
-/// same series twice, and Prometheus would refuse all of the scrape: the second of them keeps its own name.
+/// The label of every resource of a snapshot. Two names with the same label (`a.com/b-c` and `a.com/b.c`) would give the
+/// same series twice, and Prometheus would reject the whole scrape: the second of them keeps its original name as label.
 pub(crate) struct Spelling(BTreeMap<Resource, Spelled>);
 
 impl Spelling {
@@ -70,11 +91,13 @@ impl Spelling {
         let always = [Resource::Cpu, Resource::Memory, Resource::Gpu];
         let of_nodes = snapshot.nodes.iter().flat_map(|nodes| nodes.sums.keys().cloned());
         let views = snapshot.appwrappers.iter().flat_map(|all| &all.appwrappers);
-        let amounts = views.flat_map(|view| [Some(&view.appwrapper.demand.total), view.allocated.as_ref()]);
+        let amounts = views.flat_map(|view| [Some(&view.requested.amounts), view.allocated.as_ref()]);
         let amounts = amounts.chain(snapshot.orphans.iter().map(|orphans| Some(&orphans.requested))).flatten();
         let of_appwrappers =
             amounts.flat_map(|amounts| amounts.extended().iter().map(|(name, _)| Resource::Extended(name.clone())));
-        let resources: BTreeSet<Resource> = always.into_iter().chain(of_nodes).chain(of_appwrappers).collect();
+        let of_queues = snapshot.queues.iter().flat_map(|queues| queues.resources.iter().cloned());
+        let resources: BTreeSet<Resource> =
+            always.into_iter().chain(of_nodes).chain(of_appwrappers).chain(of_queues).collect();
         let mut taken = BTreeSet::new();
         let spell = |resource: Resource| {
             let label = if taken.insert(resource.label()) { resource.label() } else { resource.name().to_owned() };
@@ -84,22 +107,22 @@ impl Spelling {
         Self(resources.into_iter().map(spell).collect())
     }
 
-    /// Every resource of the snapshot is there.
+    /// Has every resource of the snapshot.
     fn get(&self, resource: &Resource) -> Option<&Spelled> {
         self.0.get(resource)
     }
 }
 
-/// A resource as kube-state-metrics spells it, rendered once.
+/// The labels of a resource, spelled as in kube-state-metrics and rendered once.
 pub(crate) struct Spelled {
     /// `resource` and `unit`.
-    pub(crate) labels: Labels,
+    labels: Labels,
     /// `resource` alone.
-    pub(crate) resource: Labels,
+    resource: Labels,
     scale: Scale,
 }
 
-/// What the amounts of a resource are counted in.
+/// The unit of a resource's amounts.
 #[derive(Clone, Copy)]
 enum Scale {
     Cores,
@@ -108,10 +131,6 @@ enum Scale {
 }
 
 impl Spelled {
-    pub(crate) fn new(resource: &Resource) -> Self {
-        Self::called(&resource.label(), resource)
-    }
-
     fn called(label: &str, resource: &Resource) -> Self {
         let scale = match resource {
             Resource::Cpu => Scale::Cores,
@@ -125,16 +144,21 @@ impl Spelled {
         }
     }
 
-    /// Millicores, bytes or devices, none of them negative.
-    pub(crate) fn value(&self, amount: i128) -> Value {
+    /// From millicores, bytes or devices, none of them negative.
+    fn value(&self, amount: i128) -> Value {
         match self.scale {
             Scale::Cores => Value::Milli(u64::try_from(amount.max(0)).unwrap_or(u64::MAX)),
             Scale::Bytes | Scale::Devices => integer(amount),
         }
     }
 
-    /// Nanocores, bytes or nanodevices.
-    pub(crate) fn used(&self, used: u64) -> Value {
+    /// The same of quota, which may be unlimited.
+    fn quota(&self, amount: Amount) -> Value {
+        amount.units().map_or(Value::Float(f64::INFINITY), |units| self.value(units))
+    }
+
+    /// From nanocores, bytes or nanodevices.
+    fn used(&self, used: u64) -> Value {
         match self.scale {
             Scale::Bytes => Value::Unsigned(used),
             Scale::Cores | Scale::Devices => Value::Nano(used),

@@ -1,25 +1,25 @@
-//! The last hour as the page draws it: one point every few seconds, in a ring. Pure; who adds points, and when, is the server's.
+//! The last hour, as the page draws it: one point every few seconds, in a ring buffer. Pure: the server decides when to add points.
 //!
-//! What was unknown at an instant is absent from its point, so that a line has a gap there and no zero.
+//! A value that was unknown at an instant is `None` in its point, so that the line has a gap there instead of a zero.
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use mcad_accounting::merge::Snapshot;
 use mcad_accounting::now::Now;
 use mcad_accounting::resource::Resource;
+use mcad_accounting::snapshot::Snapshot;
 
 use crate::resources::order;
 
-/// How far back it goes.
+/// How far back the history goes.
 pub const SPAN: Duration = Duration::from_hours(1);
 
-/// From one point to the next: 240 points an hour are one for each pixel or two of a small line.
+/// The time between two points: 240 points in an hour are about one for each pixel of a small chart.
 pub const STEP: Duration = Duration::from_secs(15);
 
-/// The most points that are kept.
+/// The largest number of points that are kept.
 const POINTS: usize = (SPAN.as_secs() / STEP.as_secs()) as usize;
 
-/// So many resources have lines. Nodes may declare any number of them, and memory must not grow with it.
+/// So many resources have charts. Nodes can declare any number of resources, and memory must not grow with it.
 pub const RESOURCES: usize = 8;
 
 /// See the module's documentation.
@@ -31,78 +31,66 @@ pub struct History {
 /// One instant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Point {
-    /// When it was.
+    /// Its time.
     pub at: Now,
-    /// By resource, GPUs first.
-    pub figures: Vec<(Resource, Figures)>,
+    /// The values by resource, GPUs first.
+    pub values: Vec<(Resource, ResourceValues)>,
 }
 
-/// What of one resource is drawn: whole millicores, bytes or devices. Absent: it was not known.
+/// The values of one resource that are drawn, in millicores, bytes or devices. `None` if a value was not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Figures {
-    /// What there is.
+pub struct ResourceValues {
+    /// What is installed.
     pub installed: Option<f64>,
-    /// What of it works.
+    /// What is healthy.
     pub healthy: Option<f64>,
-    /// What pods hold.
+    /// Requested by pods or held by their claims.
     pub held: Option<f64>,
-    /// What a new pod could get.
+    /// What is free for a new pod.
     pub free: Option<f64>,
-    /// What is in use.
+    /// In use.
     pub used: Option<f64>,
 }
 
 impl History {
-    /// Adds what a snapshot shows, and forgets what is older than an hour.
+    /// Adds a point with the values of a snapshot, and removes points older than an hour.
     pub fn add(&mut self, snapshot: &Snapshot) {
         let at = snapshot.made;
         while self.points.len() >= POINTS || self.points.front().is_some_and(|first| at.since(first.at) > SPAN) {
             self.points.pop_front();
         }
-        self.points.push_back(Point { at, figures: figures(snapshot) });
+        self.points.push_back(Point { at, values: values(snapshot) });
     }
 
-    /// All points, the oldest first.
+    /// All points, oldest first.
     pub fn points(&self) -> impl ExactSizeIterator<Item = &Point> {
         self.points.iter()
     }
 }
 
-fn figures(snapshot: &Snapshot) -> Vec<(Resource, Figures)> {
-    let mut all = match &snapshot.kubernetes {
-        None => snapshot.cluster.iter().map(|(resource, all)| (resource.clone(), local(resource, &all.sums))).collect(),
-        Some(kubernetes) => kubernetes.nodes.as_ref().map(of_nodes).unwrap_or_default(),
-    };
-    all.sort_by_key(|(resource, _): &(Resource, Figures)| order(resource));
+fn values(snapshot: &Snapshot) -> Vec<(Resource, ResourceValues)> {
+    let mut all = snapshot.nodes.as_ref().map(of_nodes).unwrap_or_default();
+    all.sort_by_key(|(resource, _): &(Resource, ResourceValues)| order(resource));
     all.truncate(RESOURCES);
     all
 }
 
-fn of_nodes(nodes: &mcad_accounting::snapshot::Nodes) -> Vec<(Resource, Figures)> {
-    let figures = nodes.sums.iter().map(|(resource, rung)| {
+fn of_nodes(nodes: &mcad_accounting::snapshot::Nodes) -> Vec<(Resource, ResourceValues)> {
+    let values = nodes.sums.iter().map(|(resource, rung)| {
         let used = nodes.used.get(resource).filter(|all| all.nodes > 0).and_then(|all| in_all(resource, &all.used));
-        let figures = Figures {
-            installed: Some(rung.installed as f64),
-            healthy: Some(rung.healthy as f64),
+        let values = ResourceValues {
+            installed: rung.installed.map(|amount| amount as f64),
+            healthy: rung.healthy.map(|amount| amount as f64),
             held: rung.account.as_ref().map(|account| account.requested_in_all() as f64),
             free: rung.account.as_ref().map(|account| account.free as f64),
             used,
         };
-        (resource.clone(), figures)
+        (resource.clone(), values)
     });
-    figures.collect()
+    values.collect()
 }
 
-fn local(resource: &Resource, sums: &mcad_accounting::merge::Figures) -> Figures {
-    Figures {
-        installed: sums.installed.map(|amount| amount as f64),
-        healthy: sums.healthy.map(|amount| amount as f64),
-        used: in_all(resource, &sums.used),
-        ..Figures::default()
-    }
-}
-
-/// Nothing where nothing was measured.
+/// The sum of what is measured. `None` if nothing is.
 fn in_all(resource: &Resource, used: &mcad_accounting::measure::Used) -> Option<f64> {
     let parts = [used.appwrapper, used.other, used.system];
     let known = parts.into_iter().flatten().map(|part| crate::resources::in_unit(resource, part));
@@ -126,12 +114,12 @@ mod tests {
         let mut history = History::default();
         history.add(&of(0));
         let point = history.points().next().unwrap().clone();
-        let (resource, figures) = &point.figures[0];
+        let (resource, values) = &point.values[0];
         assert_eq!(*resource, Resource::Gpu);
         let (installed, used) = (Some(2.0), Some(1.5));
-        assert_eq!(*figures, Figures { installed, healthy: installed, held: None, free: None, used });
-        // One report tells no rate.
-        assert_eq!((point.figures[1].0.clone(), point.figures[1].1.used), (Resource::Cpu, None));
+        assert_eq!(*values, ResourceValues { installed, healthy: installed, held: None, free: None, used });
+        // A rate needs two reports.
+        assert_eq!((point.values[1].0.clone(), point.values[1].1.used), (Resource::Cpu, None));
     }
 
     #[test]

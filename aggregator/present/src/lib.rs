@@ -1,6 +1,6 @@
-//! How a snapshot is shown: as metrics, on the page, in a terminal, as JSON for scripts.
+//! Presents a snapshot: as metrics, on the page, in a terminal, as JSON for scripts.
 //!
-//! A snapshot in, text out: nothing here waits, listens or knows Kubernetes' API. The modules stand in the order in which data flows.
+//! A snapshot in, text out: nothing here waits, listens or uses the Kubernetes API. The modules are in the order in which data flows.
 
 pub mod version;
 
@@ -14,6 +14,8 @@ pub mod metrics;
 pub mod history;
 
 pub mod explain;
+
+pub mod tables;
 
 pub mod api;
 pub mod page;

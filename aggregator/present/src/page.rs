@@ -1,9 +1,10 @@
-//! The pages for people, at `/`, `/node/NAME` and `/docs/NAME`: where the GPUs are, from the same snapshot as `/metrics`.
+//! The pages for people, at `/`, `/node/NAME` and `/docs/NAME`, made from the same snapshot as `/metrics`.
 //!
-//! Owns HTML and how figures are written for eyes. Pure: from a snapshot, the last hour and what was asked for, to text. All of it
-//! works without a script; with one, the parts marked `data-live` are renewed as the server sends them. Nothing is loaded from
-//! anywhere else, and what comes from outside is text, never markup.
-pub mod wanted;
+//! Owns the HTML and how values are formatted. Pure: a snapshot, the last hour and a request in, text out. The pages work without
+//! scripts. With scripts, the server's updates replace the parts marked `data-live`, and the search is applied as somebody types.
+//! Nothing is loaded from other servers, and names from the cluster are text, never markup.
+pub mod condition;
+pub mod query;
 
 mod amount;
 mod bars;
@@ -11,79 +12,91 @@ mod documents;
 mod lines;
 
 mod input;
+mod troubles;
 
-mod front;
+mod appwrappers;
+mod search;
+
+mod pools;
+mod quota_bar;
+
+mod queues;
+
 mod node;
 mod nodes;
 
-use maud::{DOCTYPE, Markup, html};
-use mcad_accounting::merge::{Role, Snapshot};
-use mcad_accounting::now::Now;
+mod front;
 
-use self::wanted::Wanted;
+use maud::{DOCTYPE, Markup, html};
+use mcad_accounting::now::Now;
+use mcad_accounting::snapshot::{Role, Snapshot};
+
+use self::query::PageQuery;
 use crate::explain::Unanswered;
 use crate::history::History;
 
-pub use self::nodes::PER_PAGE;
+pub use self::nodes::{FEW, PER_PAGE};
 
-/// The page's style, at [`STYLE_PATH`].
+/// The style sheet, at [`STYLE_PATH`].
 pub const STYLE: &str = include_str!("page/page.css");
-/// The page's script, at [`SCRIPT_PATH`].
+/// The script, at [`SCRIPT_PATH`].
 pub const SCRIPT: &str = include_str!("page/page.js");
-/// Where the style is.
+/// The path of the style sheet.
 pub const STYLE_PATH: &str = "/page.css";
-/// Where the script is.
+/// The path of the script.
 pub const SCRIPT_PATH: &str = "/page.js";
-/// Below it is, for each page, the stream of what it says anew.
+/// The prefix of event streams: followed by the path of a page, it is the stream of updates of that page.
 pub const EVENTS: &str = "/events";
 
-/// Whatever a name brings, nothing loads but our own style, script and events.
+/// The Content-Security-Policy: whatever a name contains, only our own style sheet, script and requests of the script are allowed.
 pub const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; \
                           form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// What pages are made of: all of one instant.
+/// What pages are made from, all of one instant.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a> {
     /// The cluster.
     pub snapshot: &'a Snapshot,
-    /// What it was before.
+    /// Its last hour.
     pub history: &'a History,
 }
 
-/// Why there is no page; Display is what one reads.
+/// Why there is no page. Display is the sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Missing {
-    /// There is no such node, or none is known.
+    /// There is no such node, or nodes are not known.
     #[error(transparent)]
     Node(#[from] Unanswered),
     /// There is no such document.
-    #[error("no document is called {0}")]
+    #[error("no document named {0}")]
     Document(String),
 }
 
-/// The page that is asked for, looked at `now`.
-pub fn render(wanted: &Wanted, shown: &Shown<'_>, now: Now) -> Result<String, Missing> {
-    Ok(whole(shown, &content(wanted, shown, now)?, now).into_string())
+/// The page that a browser requested, at the time `now`.
+pub fn render(query: &PageQuery, shown: &Shown<'_>, now: Now) -> Result<String, Missing> {
+    Ok(whole(shown, &content(query, shown, now)?, now).into_string())
 }
 
-/// What the stream of that page says: the same, without what stands around it.
-pub fn renew(wanted: &Wanted, shown: &Shown<'_>, now: Now) -> Result<String, Missing> {
-    let content = content(wanted, shown, now)?;
-    Ok(html! { (standing(shown.snapshot)) (age(shown, now)) (content) }.into_string())
+/// An update of that page: its content, without header and footer. If what it shows no longer exists, it says so.
+pub fn renew(query: &PageQuery, shown: &Shown<'_>, now: Now) -> String {
+    let content = content(query, shown, now).unwrap_or_else(|missing| instead(&missing));
+    html! { (standing(shown.snapshot)) (age(shown, now)) (content) }.into_string()
 }
 
-/// The page that says why there is none.
+/// The page that is served if there is no such page.
 pub fn missing(missing: &Missing, shown: &Shown<'_>, now: Now) -> String {
-    let sentence = crate::explain::amount::printable(&missing.to_string());
-    whole(shown, &html! { p { a href="/" { "← the cluster" } } section.truth { p.sentence { (sentence) "." } } }, now)
-        .into_string()
+    whole(shown, &instead(missing), now).into_string()
 }
 
-fn content(wanted: &Wanted, shown: &Shown<'_>, now: Now) -> Result<Markup, Missing> {
-    match wanted {
-        Wanted::Cluster(query) => Ok(front::front(shown, query, now)),
-        Wanted::Node(name) => Ok(node::node(shown, name)?),
-        Wanted::Document(name) => documents::document(name).ok_or_else(|| Missing::Document(name.clone())),
+fn instead(missing: &Missing) -> Markup {
+    node::no_node(&crate::explain::amount::printable(&missing.to_string()))
+}
+
+fn content(query: &PageQuery, shown: &Shown<'_>, now: Now) -> Result<Markup, Missing> {
+    match query {
+        PageQuery::Cluster(query) => Ok(front::front(shown, query, now)),
+        PageQuery::Node(name) => Ok(node::node(shown, name)?),
+        PageQuery::Document(name) => documents::document(name).ok_or_else(|| Missing::Document(name.clone())),
     }
 }
 
@@ -96,21 +109,21 @@ fn whole(shown: &Shown<'_>, content: &Markup, now: Now) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { "mcad-metrics" }
-                // A browser that is told of none asks for one at a path that we do not have.
+                // Without this line, browsers request an icon at a path that does not exist.
                 link rel="icon" href="data:,";
                 link rel="stylesheet" href=(STYLE_PATH);
                 script src=(SCRIPT_PATH) defer {}
             }
             body {
-                a.skip href="#main" { "Skip to the figures" }
+                a.skip href="#main" { "Skip to content" }
                 header {
                     h1 { a href="/" { "mcad-metrics" } }
                     (age(shown, now))
-                    nav aria-label="Elsewhere" {
+                    nav aria-label="Site" {
                         a href="/metrics" { "metrics" } " "
                         a href="/api/v1/cluster" { "JSON" } " "
-                        a href="/docs/metrics" { "what figures mean" } " "
-                        a href="/docs/figures" { "how they are made" }
+                        a href="/docs/metrics" { "what the metrics mean" } " "
+                        a href="/docs/figures" { "how values are made" }
                     }
                 }
                 (bars::patterns())
@@ -130,7 +143,7 @@ fn whole(shown: &Shown<'_>, content: &Markup, now: Now) -> Markup {
     }
 }
 
-/// How old all of it is: written at the server, counted on by the script.
+/// The age of the snapshot. The server writes it, and the script keeps counting.
 fn age(shown: &Shown<'_>, now: Now) -> Markup {
     let age = now.since(shown.snapshot.made).as_secs();
     html! {
@@ -141,16 +154,16 @@ fn age(shown: &Shown<'_>, now: Now) -> Markup {
     }
 }
 
-/// Which replica this is, where it is not the one that speaks.
+/// The note of a replica that is not the leader.
 fn standing(snapshot: &Snapshot) -> Markup {
     html! {
         div #standing data-live {
             @if snapshot.role == Role::Standby {
                 p.warn {
                     strong { "This replica is not the leader. " }
-                    "Another one holds the Lease, and its " a href="/metrics" { "/metrics" } " has the cluster's families; this one's has only "
+                    "Another replica holds the Lease and exports the metrics of the cluster. The " a href="/metrics" { "/metrics" } " of this replica has only "
                     a href=(amount::family("mcad_aggregator_leader")) { "mcad_aggregator_leader 0" }
-                    " and its own health. It is warm: agents report to it as well, so what is shown here is what it would say, and may differ from the leader's by a report."
+                    " and self-metrics. Agents report to every replica, so the values on this page are current. They can differ from those of the leader by one report."
                 }
             }
         }

@@ -1,8 +1,8 @@
-//! What each reason for which an amount is withheld is to people: in words, and at a glance. Everything that shows one asks here.
+//! The words and colours of each reason for which an amount is withheld. The page and the terminal take them from here.
 use mcad_accounting::ladder::Reason;
 use mcad_terminal::paint::Tone;
 
-/// What a reason is to people.
+/// How a reason is presented.
 pub(crate) struct Shown {
     /// Its name.
     pub(crate) words: &'static str,
@@ -11,25 +11,26 @@ pub(crate) struct Shown {
     pub(crate) class: Class,
 }
 
-/// Reasons of a kind, which have a colour.
+/// A group of reasons with the same colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     /// Hardware does not work.
     Broken,
-    /// Hardware works, and cannot be had.
+    /// Hardware works, but cannot be allocated.
     Stuck,
-    /// Somebody keeps it back.
+    /// Kept back by configuration or an administrator.
     Kept,
 }
 
-/// What it is to people.
+/// How a reason is presented.
 pub(crate) fn shown(reason: Reason) -> Shown {
     let (words, title, class) = match reason {
         Reason::Lost => ("lost", "the hardware is gone", Class::Broken),
-        Reason::Unhealthy => ("unhealthy", "there, and broken", Class::Broken),
-        Reason::Unadvertised => ("unadvertised", "works, and kubelet does not declare it", Class::Kept),
-        Reason::Reserved => ("reserved", "kubelet keeps it from pods", Class::Kept),
-        Reason::Stranded => ("stranded", "healthy, but Kubernetes will not hand it out", Class::Stuck),
+        Reason::Unhealthy => ("unhealthy", "present, but broken", Class::Broken),
+        Reason::Unadvertised => ("unadvertised", "works, but neither kubelet nor a driver declares it", Class::Kept),
+        Reason::DeviceTainted => ("device tainted", "a taint on the device keeps pods off", Class::Kept),
+        Reason::Reserved => ("reserved", "kubelet reserves it", Class::Kept),
+        Reason::Stranded => ("stranded", "healthy, but Kubernetes will not allocate it", Class::Stuck),
         Reason::NotReady => ("not ready", "the node is not ready", Class::Stuck),
         Reason::Cordoned => ("cordoned", "the node is cordoned", Class::Kept),
         Reason::Tainted => ("tainted", "the node is tainted", Class::Kept),
@@ -41,7 +42,7 @@ impl Class {
     /// All of them, in the order in which they are shown.
     pub(crate) const ALL: [Self; 3] = [Self::Broken, Self::Stuck, Self::Kept];
 
-    /// On the page: a class of CSS.
+    /// Its CSS class on the page.
     pub(crate) fn css(self) -> &'static str {
         match self {
             Self::Broken => "broken",
@@ -50,7 +51,7 @@ impl Class {
         }
     }
 
-    /// In a terminal.
+    /// Its tone in a terminal.
     pub(crate) fn tone(self) -> Tone {
         match self {
             Self::Broken | Self::Stuck => Tone::Bad,
@@ -58,13 +59,13 @@ impl Class {
         }
     }
 
-    /// What its colour means: its own words, and its reasons.
+    /// The meaning of its colour: its name and its reasons.
     pub(crate) fn legend(self) -> String {
         let of_class = Reason::ALL.into_iter().map(shown).filter(|shown| shown.class == self);
         let reasons: Vec<_> = of_class.map(|shown| shown.words).collect();
         let reasons = reasons.join(", ");
         match self {
-            // Promised without hardware: not withheld, and of the same colour.
+            // Phantom is not withheld, but has the same colour.
             Self::Broken => format!("broken: {reasons}, phantom"),
             Self::Stuck => format!("stuck: {reasons}"),
             Self::Kept => format!("kept back: {reasons}"),
@@ -89,7 +90,7 @@ mod tests {
 
     #[test]
     fn the_legend_names_what_has_the_colour() {
-        assert_eq!(Class::Kept.legend(), "kept back: unadvertised, reserved, cordoned, tainted");
+        assert_eq!(Class::Kept.legend(), "kept back: unadvertised, device tainted, reserved, cordoned, tainted");
         assert_eq!(Class::Broken.legend(), "broken: lost, unhealthy, phantom");
     }
 }

@@ -1,7 +1,7 @@
-//! What holds for resources however they are shown: in what order they come, and in what unit.
+//! The order and the unit in which resources are presented, whatever the output.
 use mcad_accounting::resource::Resource;
 
-/// GPUs are what people come for.
+/// The sort key of a resource: GPUs first, since they matter most to users.
 pub fn order(resource: &Resource) -> (u8, Resource) {
     let rank = match resource {
         Resource::Gpu => 0,
@@ -12,7 +12,7 @@ pub fn order(resource: &Resource) -> (u8, Resource) {
     (rank, resource.clone())
 }
 
-/// Nanocores as millicores, nanodevices as devices; bytes stay.
+/// Converts nanocores to millicores and nanodevices to devices; bytes are unchanged.
 pub fn in_unit(resource: &Resource, used: u64) -> f64 {
     match resource {
         Resource::Cpu => used as f64 / 1e6,

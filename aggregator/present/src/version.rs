@@ -1,20 +1,20 @@
-//! Which build this is, for people and for who compares replicas: the version, and the commit that it was made of. Decided when it
-//! was compiled; nothing is asked at run time.
+//! Which build this is, for users and for comparing replicas: the version and the commit. Fixed at compile time; nothing is
+//! looked up at run time.
 
 use std::sync::LazyLock;
 
 /// The version of the workspace.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit that this was built from, its first twelve digits, with `-dirty` behind where files were changed. What builds images
-/// says it by `MCAD_REVISION`; elsewhere it is `unknown`, so that no commit makes a developer's build anew, and sources without
-/// their history can be built.
+/// The first twelve digits of the commit that this was built from, followed by `-dirty` if files were changed. Image builds set it
+/// with `MCAD_REVISION`; otherwise it is `unknown`, so that a commit does not cause a developer's build to run again, and sources
+/// without git history can be built.
 pub const REVISION: &str = match option_env!("MCAD_REVISION") {
     Some(revision) if !revision.is_empty() => revision,
     _ => "unknown",
 };
 
-/// What `--version` says behind the name.
+/// The text of `--version` after the name.
 pub fn text() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| format!("{VERSION} ({REVISION})"));
     &TEXT

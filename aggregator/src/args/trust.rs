@@ -1,5 +1,5 @@
-//! Flags about who may send reports, and certificates. Owns what they mean together: what a listener that other machines
-//! can reach must have.
+//! Flags about who may send reports, and about certificates: what they mean together, and what a listener needs that other machines can
+//! reach.
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -9,104 +9,141 @@ use mcad_accounting::resource::quantity::Quantity;
 use crate::trust::files::Files;
 use crate::trust::peers::Credentials;
 
-/// Who may send reports, and how both sides know whom they talk to.
+/// Who may send reports, and how both sides prove who they are.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Trust")]
 pub struct Trust {
-    /// Whose reports are taken: token (of agents, by the token of their ServiceAccount, each for its own node) or none (of
-    /// anybody). Default: token, with --report-listen on loopback none. Other machines need token.
-    #[arg(long, env = "MCAD_REPORT_AUTH", value_enum, value_name = "token|none")]
+    /// Which reports are accepted: token (with a token of the agents' ServiceAccount, each for its own node) or none (every
+    /// report). Default: token; none if --report-listen is a loopback address. Must be token if --report-listen is not a
+    /// loopback address.
+    #[arg(long, hide_short_help = true, env = "MCAD_REPORT_AUTH", value_enum, value_name = "token|none")]
     pub report_auth: Option<ReportAuth>,
-    /// Whose tokens are agents'. Default: the ServiceAccount mcad-agent in this one's namespace.
-    #[arg(long, env = "MCAD_AGENT_SERVICE_ACCOUNT", value_name = "system:serviceaccount:NAMESPACE:NAME")]
+    /// The agents' ServiceAccount. Default: mcad-agent in the aggregator's namespace.
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "MCAD_AGENT_SERVICE_ACCOUNT",
+        value_name = "system:serviceaccount:NAMESPACE:NAME"
+    )]
     pub agent_service_account: Option<String>,
-    /// How reports come: own (by TLS, with a certificate made here, of an authority that is kept in a Secret) or off (plain
-    /// HTTP). Default: own, with --report-listen on loopback off; with --tls-cert neither.
-    #[arg(long, env = "MCAD_REPORT_TLS", value_enum, value_name = "own|off", conflicts_with = "tls_cert")]
+    /// TLS of --report-listen: own (a certificate that the aggregator issues, signed by a CA in a Secret) or off (plain HTTP).
+    /// Default: own; off if --report-listen is a loopback address. Not allowed with --tls-cert.
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "MCAD_REPORT_TLS",
+        value_enum,
+        value_name = "own|off",
+        conflicts_with = "tls_cert"
+    )]
     pub report_tls: Option<ReportTls>,
-    /// Certificate of --report-listen in PEM, with those between it and its authority; read anew when it changes.
-    #[arg(long, env = "MCAD_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    /// Certificate of --report-listen in PEM, with the intermediate certificates up to its CA. Read again when it changes.
+    #[arg(long, hide_short_help = true, env = "MCAD_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// Its private key in PEM.
-    #[arg(long, env = "MCAD_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    /// Private key of --tls-cert in PEM.
+    #[arg(long, hide_short_help = true, env = "MCAD_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Name or IP address in a certificate made here: the host of the agents' --aggregator. May be given several times.
-    /// Default: mcad-aggregator-reports.NAMESPACE.svc, and with .cluster.local.
-    #[arg(long, value_name = "NAME")]
+    /// Name or IP address in a certificate that the aggregator issues: the host in the agents' --aggregator. May be given several
+    /// times. Default: mcad-aggregator-reports.NAMESPACE.svc, and the same with .cluster.local.
+    #[arg(long, hide_short_help = true, value_name = "NAME")]
     pub tls_name: Vec<String>,
-    /// Secret with the authority that is made here, shared by all replicas.
-    #[arg(long, env = "MCAD_TLS_SECRET", value_name = "NAME", default_value = "mcad-aggregator-authority")]
+    /// Secret with the aggregator's own CA, shared by all replicas.
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "MCAD_TLS_SECRET",
+        value_name = "NAME",
+        default_value = "mcad-aggregator-authority"
+    )]
     pub tls_secret: String,
     /// ConfigMap whose key ca.crt agents mount for --aggregator-ca.
-    #[arg(long, env = "MCAD_TLS_BUNDLE", value_name = "NAME", default_value = "mcad-aggregator-bundle")]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "MCAD_TLS_BUNDLE",
+        value_name = "NAME",
+        default_value = "mcad-aggregator-bundle"
+    )]
     pub tls_bundle: String,
-    /// Authorities in PEM that vouch for other replicas, as --aggregator-ca does for agents; read anew for each question. A
-    /// replica that starts asks another for totals of the past by it, where reports come by TLS.
-    #[arg(long, env = "MCAD_PEER_CA", value_name = "FILE")]
+    /// CA certificates in PEM. At its start, this replica verifies with them the replica from which it requests the state transfer.
+    /// Required for the state transfer if reports use TLS. Read again for each request.
+    #[arg(long, hide_short_help = true, env = "MCAD_PEER_CA", value_name = "FILE")]
     pub peer_ca: Option<PathBuf>,
-    /// This replica's own ServiceAccount token, for the audience mcad-metrics and bound to its pod. Where reports need tokens, a
-    /// replica asks another by it, and tells only those with a token of the same ServiceAccount.
-    #[arg(long, env = "MCAD_PEER_TOKEN", value_name = "FILE")]
+    /// This replica's ServiceAccount token, issued for the audience mcad-metrics and bound to its pod. If reports need tokens, a replica
+    /// requests the state transfer with it, and sends its state only to replicas with a token of the same ServiceAccount.
+    #[arg(long, hide_short_help = true, env = "MCAD_PEER_TOKEN", value_name = "FILE")]
     pub peer_token: Option<PathBuf>,
-    /// Certificate of --listen in PEM; read anew when it changes. Default: plain HTTP.
-    #[arg(long, env = "MCAD_METRICS_TLS_CERT", value_name = "FILE", requires = "metrics_tls_key")]
+    /// Certificate of --listen in PEM. Read again when it changes. Default: plain HTTP.
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "MCAD_METRICS_TLS_CERT",
+        value_name = "FILE",
+        requires = "metrics_tls_key"
+    )]
     pub metrics_tls_cert: Option<PathBuf>,
-    /// Its private key in PEM.
-    #[arg(long, env = "MCAD_METRICS_TLS_KEY", value_name = "FILE", requires = "metrics_tls_cert")]
+    /// Private key of --metrics-tls-cert in PEM.
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "MCAD_METRICS_TLS_KEY",
+        value_name = "FILE",
+        requires = "metrics_tls_cert"
+    )]
     pub metrics_tls_key: Option<PathBuf>,
     /// Memory that all reports together may take.
-    #[arg(long, env = "MCAD_REPORT_MEMORY", value_name = "QUANTITY", default_value = "1Gi")]
+    #[arg(long, hide_short_help = true, env = "MCAD_REPORT_MEMORY", value_name = "QUANTITY", default_value = "1Gi")]
     pub report_memory: Quantity,
 }
 
 /// `--report-auth`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ReportAuth {
-    /// Agents' alone
+    /// Only with an agent's token
     Token,
-    /// Anybody's
+    /// Every report
     None,
 }
 
 /// `--report-tls`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ReportTls {
-    /// By TLS, with a certificate made here
+    /// TLS, with a certificate that the aggregator issues
     Own,
     /// Plain HTTP
     Off,
 }
 
-/// What protects the report port, all flags considered.
+/// How the report port is protected, given all flags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protection {
-    /// Whose reports are taken.
+    /// Which reports are accepted.
     pub auth: ReportAuth,
-    /// With which certificate.
+    /// The certificate.
     pub tls: Tls,
 }
 
-/// With which certificate a listener speaks TLS.
+/// The certificate with which a listener uses TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tls {
-    /// None: it speaks plain HTTP.
+    /// None: plain HTTP.
     Off,
-    /// One made here.
+    /// One that the aggregator issues.
     Own,
-    /// One that is given.
+    /// One in files.
     Files(Files),
 }
 
 impl Trust {
-    /// What protects reports that come to this address; refused where other machines can reach it and could forge them.
-    /// `is_kube`: there is an API server to ask.
+    /// How reports to this address are protected. An error if other machines can reach the address and could forge reports.
+    /// `is_kube`: there is an API server.
     pub fn protection(&self, listen: SocketAddr, is_kube: bool) -> Result<Protection> {
         let loopback = listen.ip().is_loopback();
         let port = listen.port();
         if !loopback && !is_kube {
             bail!(
                 "--report-listen {listen} can be reached from other machines, but without --cluster kube there is no API \
-                 server that knows their agents: over plain HTTP reports could be read and forged. Use --report-listen \
+                 server that can verify agents: reports over plain HTTP could be read and forged. Use --report-listen \
                  127.0.0.1:{port} and run the agent on this machine"
             );
         }
@@ -125,23 +162,24 @@ impl Trust {
         };
         if !loopback && auth == ReportAuth::None {
             bail!(
-                "--report-auth none takes reports from anyone, and --report-listen {listen} can be reached from other \
-                 machines: they could be forged. Leave it out, or use --report-listen 127.0.0.1:{port}"
+                "--report-auth none accepts reports from anyone, and --report-listen {listen} can be reached from other \
+                 machines: reports could be forged. Leave out --report-auth none, or use --report-listen 127.0.0.1:{port}"
             );
         }
         if !loopback && tls == Tls::Off {
             bail!(
                 "--report-tls off is plain HTTP, and --report-listen {listen} can be reached from other machines: tokens and \
-                 reports could be read. Leave it out, give --tls-cert, or use --report-listen 127.0.0.1:{port}"
+                 reports could be read. Leave out --report-tls off, give --tls-cert, or use --report-listen \
+                 127.0.0.1:{port}"
             );
         }
         if !is_kube && (auth == ReportAuth::Token || tls == Tls::Own) {
-            bail!("--report-auth token and --report-tls own need --cluster kube: without it there is no API server");
+            bail!("--report-auth token and --report-tls own need --cluster kube: they use the API server");
         }
         Ok(Protection { auth, tls })
     }
 
-    /// By what replicas in this namespace ask one another. Absent: what that needs is not given.
+    /// The credentials with which replicas in this namespace request the state transfer. `None` if a flag for them is missing.
     pub fn peers(&self, protection: &Protection, namespace: &str) -> Result<Option<Credentials>> {
         let mut credentials = Credentials::default();
         if protection.tls != Tls::Off {
@@ -163,13 +201,13 @@ impl Trust {
         files(self.metrics_tls_cert.as_ref(), self.metrics_tls_key.as_ref())
     }
 
-    /// Whose tokens are agents', for an aggregator in this namespace.
+    /// The agents' ServiceAccount, for an aggregator in this namespace.
     pub fn service_account(&self, namespace: &str) -> String {
         let default = || format!("system:serviceaccount:{namespace}:mcad-agent");
         self.agent_service_account.clone().unwrap_or_else(default)
     }
 
-    /// What agents call an aggregator in this namespace.
+    /// The names by which agents reach an aggregator in this namespace.
     pub fn names(&self, namespace: &str) -> Vec<String> {
         if !self.tls_name.is_empty() {
             return self.tls_name.clone();

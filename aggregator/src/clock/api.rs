@@ -1,5 +1,5 @@
-//! What time the API server says it is, by the `Date` of its answers, and whether this machine's clock agrees. Owns the last such
-//! answer; what is not done while the two disagree is known by who asks.
+//! The API server's time, from the `Date` header of its answers, and whether this machine's clock agrees. Owns the last such
+//! answer; callers decide what they stop doing while the two disagree.
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
@@ -9,8 +9,8 @@ use tower::util::MapResponseLayer;
 
 use super::{Clock, Now};
 
-/// Clocks that are no further apart agree. A certificate begins a day before it is made and a Lease rests on no time of day, so
-/// that an hour does no harm; a machine without NTP drifts by seconds a day.
+/// Clocks that differ by at most this agree. A certificate is valid from a day before it is made, and a Lease does not depend on
+/// the time of day, so an hour does no harm; a machine without NTP drifts by seconds a day.
 const TOLERANCE_S: u64 = 3600;
 
 /// See the module's documentation; all clones are one.
@@ -26,29 +26,29 @@ struct Heard {
     unix_s: u64,
 }
 
-/// One instant, by both, in s since the Unix epoch.
+/// One instant by both clocks, in s since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
     /// This machine's.
     pub own_s: u64,
     /// The same in ms.
     own_ms: u64,
-    /// The API server's. Absent: no answer said it.
+    /// The API server's. `None` if no answer had a `Date`.
     api_s: Option<u64>,
 }
 
 impl ApiClock {
-    /// One that has heard nothing yet.
+    /// A clock that has not seen an answer yet.
     pub fn new(clock: Clock) -> Self {
         Self { clock, heard: Arc::default() }
     }
 
-    /// By this machine's clocks.
+    /// The time by this machine's clocks.
     pub fn now(&self) -> Now {
         self.clock.now()
     }
 
-    /// What a client of the API server is built with, so that all its answers are heard.
+    /// A layer for a client of the API server that reads the `Date` of all its answers.
     pub fn layer<B>(&self) -> MapResponseLayer<impl Fn(Response<B>) -> Response<B> + Clone + use<B>> {
         let heard = self.clone();
         MapResponseLayer::new(move |answer: Response<B>| {
@@ -64,7 +64,7 @@ impl ApiClock {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
     }
 
-    /// Of this instant. The clock that never jumps says how long ago the API server said its own.
+    /// Both times of this instant. The monotonic clock measures the age of the API server's answer.
     pub fn times(&self) -> Times {
         let now = self.now();
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,22 +74,22 @@ impl ApiClock {
 }
 
 impl Times {
-    /// What the API server's says, where that is another time.
+    /// The API server's time, if the two clocks disagree.
     pub fn other_s(self) -> Option<u64> {
         self.api_s.filter(|api_s| api_s.abs_diff(self.own_s) > TOLERANCE_S)
     }
 
-    /// What to write where others compare it with the API server's times, in ms.
+    /// The time to write where others compare it with the API server's times, in ms.
     pub fn written_ms(self) -> u64 {
         self.other_s().map_or(self.own_ms, |api_s| api_s * 1000)
     }
 
-    /// The earlier one.
+    /// The earlier of the two times.
     pub fn earliest_s(self) -> u64 {
         self.other_s().unwrap_or(self.own_s).min(self.own_s)
     }
 
-    /// The later one.
+    /// The later of the two times.
     pub fn latest_s(self) -> u64 {
         self.other_s().unwrap_or(self.own_s).max(self.own_s)
     }
@@ -134,7 +134,7 @@ mod tests {
         *now.lock().unwrap() = at(2 * DAY_S);
         let (times, later_s) = (clock.times(), began_s + 2 * DAY_S);
         assert_eq!(times, Times { own_s: later_s, own_ms: later_s * 1000, api_s: Some(later_s) });
-        // The clock on the wall is turned; the other one is not.
+        // The wall clock is changed; the monotonic clock is not.
         *now.lock().unwrap() = Now { unix_ms: at(400 * DAY_S).unix_ms, ..at(2 * DAY_S) };
         let times = clock.times();
         assert_eq!((times.other_s(), times.written_ms()), (Some(later_s), later_s * 1000));

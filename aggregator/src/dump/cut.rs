@@ -1,34 +1,34 @@
-//! A YAML stream cut into pieces that can be parsed one by one, so that memory holds a piece of it and not all.
+//! Cuts a YAML stream into pieces that can be parsed one by one, so that memory holds one piece and not the whole stream.
 //!
-//! Owns where to cut, and no more of YAML: the pieces are the parser's. Two kinds of lines are taken for what they are, because the
-//! specification leaves nothing else that they could be:
-//! - `---` and `...` at the begin of a line end a document, even in the middle of a text (YAML 1.2.2, 9.1.2);
-//! - in a document whose first line is a field of the outermost map, as in `apiVersion: v1`, all that is part of a field's value is
-//!   indented more than that map, except the entries of a list (8.2.1, 8.2.2). So after the line `items:` a line `- …` that is
-//!   indented like the first one begins an item, and one that is indented less ends the list.
+//! Owns only where to cut; the parser reads the pieces. Two kinds of lines can be recognised without parsing, because the
+//! specification allows no other meaning:
+//! - `---` and `...` at the start of a line end a document, even in the middle of a text (YAML 1.2.2, 9.1.2);
+//! - in a document whose first line is a field of the outermost map, as in `apiVersion: v1`, everything that is part of a field's
+//!   value is indented more than that map, except the entries of a list (8.2.1, 8.2.2). So after the line `items:`, a line `- …`
+//!   with the indentation of the first one starts an item, and a line with less indentation ends the list.
 //!
-//! A document that does not begin so is one piece, as is one without `items`.
+//! A document that does not begin like this is one piece, and so is a document without `items`.
 use std::io::{self, Read};
 
 use super::window::Window;
 
-/// So much of a list is parsed at once: many items, and little beside what they are decoded to.
+/// How much of a list is parsed at once: many items, but little compared with the decoded objects.
 const PIECE: usize = 512 << 10;
 
-/// What a piece is.
+/// The role of a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// A document.
+    /// A complete document.
     Whole,
     /// A document up to the line `items:`.
     Open,
-    /// Some of its items: a list of its own.
+    /// Some of its items, as a list.
     Items,
-    /// The fields after the items; empty where there are none.
+    /// The fields after the items; empty if there are none.
     Close,
 }
 
-/// A piece: its part, and how many bytes of the window it has.
+/// A piece: its role, and its length in the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) part: Part,
@@ -38,38 +38,38 @@ pub(super) struct Piece {
 /// Where in the stream the next piece begins.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Cutter {
-    /// At a document, or before one.
+    /// At the start of a document.
     #[default]
     Document,
-    /// At an item; all items are indented by so many spaces.
+    /// At an item; all items have this indentation.
     Items(usize),
     /// After the items.
     Close,
 }
 
-/// What a line can be, as far as its first bytes say.
+/// The kind of a line, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
-    /// Nothing, or a comment.
+    /// An empty line or a comment.
     Blank,
-    /// `---`; whether the document begins in the same line.
+    /// `---`, and whether the document starts on the same line.
     Begin(bool),
     /// `...`
     End,
-    /// `%YAML` and the like.
+    /// A directive such as `%YAML`.
     Directive,
-    /// `- …` behind so many spaces.
+    /// `- …` with this indentation.
     Entry(usize),
-    /// `items:` at the begin of the line, without a value in it.
+    /// `items:` at the start of the line, without a value on the line.
     Items,
-    /// Another `name: …` at the begin of the line.
+    /// Another `name: …` at the start of the line.
     Field,
-    /// Anything else behind so many spaces.
+    /// Anything else with this indentation.
     Other(usize),
 }
 
 impl Cutter {
-    /// The next piece, all of which is in the window then. Absent: there is none.
+    /// The next piece, which is then completely in the window. `None` if there is none.
     pub(super) fn next<R: Read>(&mut self, window: &mut Window<R>) -> io::Result<Option<Piece>> {
         let piece = |part, bytes| Piece { part, bytes };
         match *self {
@@ -102,7 +102,7 @@ impl Cutter {
 
     fn document<R: Read>(&mut self, window: &mut Window<R>) -> io::Result<Option<Piece>> {
         let mut lines = Lines::default();
-        // Whether it is a map whose fields begin at the begin of a line. Absent: it has not begun.
+        // Whether it is a map whose fields start at the start of a line. `None` before the first line.
         let mut is_map = None;
         while let Some((line, length)) = lines.peek(window)? {
             match (line, is_map) {
@@ -130,7 +130,7 @@ impl Cutter {
     }
 }
 
-/// As many items as make a piece: how many bytes they have; 0 where there are no more.
+/// The length of the items of the next piece; 0 if there are no more items.
 fn items<R: Read>(window: &mut Window<R>, indent: usize) -> io::Result<usize> {
     let mut lines = Lines::default();
     while let Some((line, length)) = lines.peek(window)? {
@@ -145,15 +145,15 @@ fn items<R: Read>(window: &mut Window<R>, indent: usize) -> io::Result<usize> {
     Ok(lines.at)
 }
 
-/// The lines of a window, from where the last ended.
+/// Iterates over the lines of a window.
 #[derive(Default)]
 struct Lines {
-    /// Where the next begins.
+    /// The start of the next line.
     at: usize,
 }
 
 impl Lines {
-    /// The next line, and how many bytes it has with its end.
+    /// The next line, and its length including the line end.
     fn peek<R: Read>(&mut self, window: &mut Window<R>) -> io::Result<Option<(Line, usize)>> {
         let mut searched = self.at;
         loop {
@@ -170,7 +170,7 @@ impl Lines {
         }
     }
 
-    /// Goes on to the first entry of a list, if one follows, and says how far it is indented.
+    /// Moves to the first entry of a list, if one follows, and returns its indentation.
     fn first_entry<R: Read>(&mut self, window: &mut Window<R>) -> io::Result<Option<usize>> {
         let mut ahead = Self { at: self.at };
         while let Some((line, length)) = ahead.peek(window)? {
@@ -208,7 +208,7 @@ impl Line {
         }
     }
 
-    /// What begins at the begin of a line.
+    /// The kind of a line without indentation.
     fn field(text: &[u8]) -> Self {
         let name = text.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
         match text[name..] {
@@ -254,7 +254,7 @@ mod tests {
             ["a: v1\nitems: # all\n\n", "- x: |\n\n   - y\n  z: 1\n# no item\n- []\n", "kind: List\n"];
         let expected = [(Part::Open, open), (Part::Items, items), (Part::Close, close)];
         assert_eq!(pieces(&format!("{open}{items}{close}")), expected);
-        // Indented, with the line ends of Windows, as the first field, with nothing behind.
+        // Indented, with Windows line ends, as the first field, with nothing after it.
         let [open, items] = ["items:\r\n", "  - x\r\n  -\r\n    y\r\n"];
         let expected = [(Part::Open, open), (Part::Items, items), (Part::Close, "")];
         assert_eq!(pieces(&format!("{open}{items}")), expected);

@@ -1,6 +1,5 @@
-//! One document, or one item of a list: an object, or itself a list of objects. Owns what becomes of its fields while they come in:
-//! those of an object that counts are kept as far as they are needed, the items of a list are decoded one by one, the rest is
-//! passed over.
+//! One document or one item of a list: an object, or itself a list of objects. Owns how its fields are handled while they are read:
+//! the needed fields of an object that counts are kept, the items of a list are decoded one by one, everything else is skipped.
 use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
@@ -13,16 +12,16 @@ use serde_json::{Map, Value};
 use super::record::{self, Record};
 use super::{Dump, ItemError, Skipped, instant};
 
-/// So many objects that are left out are named; a person reads no more, and more are counted.
+/// The most left-out objects that are named; a person reads no more. Further ones are counted.
 const NAMED: usize = 1000;
 
-/// Times that say when a dump was made.
+/// Fields with times, for the instant of a dump.
 const TIMES: &[(&str, Needed)] = &[
     ("metadata", Fields(&[("creationTimestamp", Whole), ("managedFields", Fields(&[("time", Whole)]))])),
     ("status", Fields(&[("conditions", Whole)])),
 ];
 
-/// The metadata of what has not said its kind yet. Its other fields are kept as they are.
+/// The needed metadata of an object whose kind is not known yet. All its other fields are kept.
 const METADATA: Needed = Fields(&[
     ("name", Whole),
     ("namespace", Whole),
@@ -34,31 +33,31 @@ const METADATA: Needed = Fields(&[
     ("managedFields", Fields(&[("time", Whole)])),
 ]);
 
-/// Where what is read goes.
+/// Receives what is read.
 pub(super) struct Sink<'a> {
     dump: &'a mut Dump,
     file: &'a Path,
-    /// Which document of the file, from 1.
+    /// The number of the document in the file, from 1.
     pub(super) document: usize,
-    /// The line that the document or the item begins at.
+    /// The line at which the document or the item begins.
     pub(super) line: usize,
-    /// Which item of the outermost list, from 0.
+    /// The index of the item in the outermost list, from 0.
     item: Option<usize>,
 }
 
-/// An object, and what is said of its text.
+/// A decoded object, with facts from its text.
 struct Decoded {
     object: Object,
     newest_ms: Option<i64>,
     unreadable: Vec<UnreadableQuantity>,
 }
 
-/// How much a sink had.
+/// The state of a sink, for [`Sink::rewind`].
 pub(super) struct Mark {
     objects: usize,
     skipped: usize,
     more_skipped: usize,
-    of_kind: [usize; 3],
+    of_kind: [usize; Kind::ALL.len()],
     records: usize,
     unreadable: usize,
     more_unreadable: usize,
@@ -69,14 +68,14 @@ impl<'a> Sink<'a> {
         Self { dump, file, document: 0, line: 1, item: None }
     }
 
-    /// A document begins at that line.
+    /// Starts a document at this line.
     pub(super) fn begin(&mut self, line: usize) {
         self.document += 1;
         self.line = line;
         self.item = None;
     }
 
-    /// There was nothing in the document: it does not count.
+    /// The document was empty, so it does not count.
     pub(super) fn was_empty(&mut self) {
         self.document -= 1;
     }
@@ -94,7 +93,7 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// Takes back all since the mark.
+    /// Undoes everything since the mark.
     pub(super) fn rewind(&mut self, mark: &Mark) {
         self.dump.objects.truncate(mark.objects);
         self.dump.skipped.truncate(mark.skipped);
@@ -120,7 +119,7 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// Says what is left out, and why.
+    /// Records a left-out object and the reason.
     pub(super) fn leave_out(&mut self, source: ItemError) {
         let Self { file, document, item, line, .. } = *self;
         if self.dump.skipped.len() < NAMED {
@@ -136,21 +135,21 @@ impl<'a> Sink<'a> {
 pub(super) struct Document {
     api_version: Option<String>,
     kind: Option<String>,
-    /// What is kept of its fields.
+    /// The fields that are kept.
     fields: Map<String, Value>,
     list: Option<List>,
 }
 
-/// A list, as far as it was read.
+/// A list, as far as it has been read.
 #[derive(Default)]
 struct List {
-    /// How many items it had.
+    /// The number of items.
     items: usize,
-    /// How many of them count.
+    /// The number of items that count.
     read: usize,
-    /// Items that do not say what they are: the list may say it at its end.
+    /// Items without a kind: the list may have it at its end.
     untyped: Vec<Untyped>,
-    /// It is a list without an object around it, so that it has no kind.
+    /// Whether it is a list without an object around it, so that it has no kind.
     is_bare: bool,
 }
 
@@ -161,24 +160,24 @@ struct Untyped {
 }
 
 impl Document {
-    /// A list that is not in an object.
+    /// A list without an object around it.
     pub(super) fn bare_list() -> Self {
         Self { list: Some(List { is_bare: true, ..List::default() }), ..Self::default() }
     }
 
-    /// An item of this list before anything of it is read: a typed list says once, and mostly first, what all its items are.
+    /// An item of this list before it is read: a typed list has the kind of all its items once, usually at its start.
     fn of_its_kind(&self) -> Self {
         let kind = self.kind.as_ref().and_then(|kind| kind.strip_suffix("List")).filter(|kind| !kind.is_empty());
         let kind = kind.filter(|_| self.api_version.is_some()).map(str::to_owned);
         Self { api_version: self.api_version.clone().filter(|_| kind.is_some()), kind, ..Self::default() }
     }
 
-    /// It has items.
+    /// Makes it a list.
     pub(super) fn lists(&mut self) {
         self.list.get_or_insert_default();
     }
 
-    /// Takes in a field.
+    /// Reads a field.
     pub(super) fn field<'de, D: Deserializer<'de>>(&mut self, name: &str, from: D) -> Result<(), D::Error> {
         match name {
             "apiVersion" | "kind" => {
@@ -199,7 +198,7 @@ impl Document {
         Ok(())
     }
 
-    /// What is needed of a field, as far as it is known by now what this is.
+    /// Which parts of a field are needed, as far as the kind is known.
     fn needed(&self, name: &str) -> Option<Needed> {
         match (&self.api_version, &self.kind) {
             (Some(api_version), Some(kind)) => match Kind::named(api_version, kind) {
@@ -207,7 +206,7 @@ impl Document {
                     Fields(fields) => Either(fields, TIMES).of(name),
                     all => Some(all),
                 },
-                // What is said of it names it, and lists, errors of the API and our own record are small.
+                // Messages name the object; lists, errors of the API and our own record are small.
                 None if name == "metadata" => Some(METADATA),
                 None => (is_list(kind) || kind == "Status" || record::is_one(api_version)).then_some(Whole),
             },
@@ -216,7 +215,7 @@ impl Document {
         }
     }
 
-    /// Takes in an item of its list.
+    /// Reads an item of its list.
     pub(super) fn item<'de, D: Deserializer<'de>>(&mut self, from: D, sink: &mut Sink<'_>) -> Result<(), D::Error> {
         let is_outermost = sink.item.is_none();
         if is_outermost {
@@ -236,7 +235,7 @@ impl Document {
         taken
     }
 
-    /// All of it was read.
+    /// Completes the document.
     pub(super) fn finish(mut self, sink: &mut Sink<'_>) {
         let Some(list) = self.list.take() else {
             return self.finish_object(sink);
@@ -249,7 +248,7 @@ impl Document {
         for (name, text) in strays.filter(|(name, _)| !["apiVersion", "kind"].contains(&name.as_str())) {
             sink.leave_out(ItemError::Stray { field: name.clone(), text: text.to_owned() });
         }
-        // A typed list, as the API itself answers, says once what all its items are.
+        // A typed list, as in answers of the API, has the kind of all its items once.
         let item_kind = kind.strip_suffix("List").unwrap_or_default();
         let (item, line) = (sink.item, sink.line);
         let untyped = list.untyped.len();
@@ -275,20 +274,20 @@ impl Document {
 
     fn finish_object(mut self, sink: &mut Sink<'_>) {
         let (api_version, kind) = (self.api_version.unwrap_or_default(), self.kind.unwrap_or_default());
-        // What kubectl says when something is wrong has the form of a field.
+        // An error message of kubectl has the form of a field.
         if kind.is_empty()
             && let Some((field, Value::String(text))) = self.fields.iter().next()
             && self.fields.len() == 1
         {
             return sink.leave_out(ItemError::Stray { field: field.clone(), text: text.clone() });
         }
-        // An item of a typed list does not say what the list does.
+        // An item of a typed list does not repeat the version.
         self.fields.entry("apiVersion").or_insert_with(|| api_version.as_str().into());
         take(&api_version, &kind, self.fields, sink);
     }
 }
 
-/// Hands on an object of that kind, or why it is none; whether it counts.
+/// Adds an object of this kind to the sink, or the reason why it is left out. Returns whether it counts.
 fn take(api_version: &str, kind: &str, fields: Map<String, Value>, sink: &mut Sink<'_>) -> bool {
     let Some(counts) = Kind::named(api_version, kind) else {
         if record::is_one(api_version) {
@@ -318,7 +317,7 @@ fn take(api_version: &str, kind: &str, fields: Map<String, Value>, sink: &mut Si
     }
 }
 
-/// What is wrong with an object that is of no kind that counts. Absent: nothing, as kinds that do not count are no one's loss.
+/// The error in an object of a kind that does not count. `None` if it can be ignored.
 fn unknown(api_version: &str, kind: &str, fields: &Map<String, Value>) -> Option<ItemError> {
     let name = |fields: &Map<String, Value>| {
         let text = |field: &str| fields.get("metadata")?.get(field)?.as_str().map(str::to_owned);
@@ -336,10 +335,10 @@ fn unknown(api_version: &str, kind: &str, fields: &Map<String, Value>) -> Option
             Some(ItemError::MetadataOnly { kind: kind.to_owned() })
         }
         "Status" if api_version == "v1" => {
-            let text = fields.get("message").and_then(Value::as_str).unwrap_or("no reason is given");
+            let text = fields.get("message").and_then(Value::as_str).unwrap_or("it gives no reason");
             Some(ItemError::Refused { message: text.to_owned() })
         }
-        // Other groups have Nodes and Pods of their own.
+        // Other API groups may have their own Nodes and Pods.
         "Node" | "Pod" if group.is_empty() => {
             Some(ItemError::Version { object: name(fields), version: api_version.to_owned(), known: "v1".to_owned() })
         }
@@ -442,7 +441,7 @@ impl Document {
     }
 }
 
-/// The name of a field, borrowed where the text has it as it is.
+/// The name of a field, borrowed from the text if possible.
 struct Name<'de>(Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {
@@ -480,7 +479,7 @@ impl<'de> DeserializeSeed<'de> for Field<'_> {
     }
 }
 
-/// The items of a list; what is no list is a field like any other, and passed over.
+/// The items of a list; a value that is not a list is skipped like any other field.
 struct Items<'a, 'b> {
     list: &'a mut Document,
     sink: &'a mut Sink<'b>,
@@ -538,7 +537,7 @@ impl<'de> Visitor<'de> for Items<'_, '_> {
     }
 }
 
-/// One of them.
+/// One item of a list.
 struct Item<'a, 'b> {
     list: &'a mut Document,
     sink: &'a mut Sink<'b>,
@@ -580,11 +579,11 @@ impl<'de> Visitor<'de> for Root<'_, '_> {
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Option<Document>, E> {
         let begin: String = text.chars().take(60).collect();
-        Err(E::custom(format_args!("the text `{begin}` stands where an object or a list of objects should")))
+        Err(E::custom(format_args!("the text `{begin}` is not an object or a list of objects")))
     }
 }
 
-/// The fields of a list that stand behind its items.
+/// The fields of a list after its items.
 pub(super) struct Behind<'a, 'b> {
     pub(super) list: &'a mut Document,
     pub(super) sink: &'a mut Sink<'b>,

@@ -1,8 +1,8 @@
-//! The events of the YAML parser as serde reads values: scalars by the core schema of YAML 1.2, aliases as what they stand for.
+//! A serde deserialiser for the events of the YAML parser: scalars by the core schema of YAML 1.2, aliases replaced by their values.
 //!
-//! Owns what a plain word means, and what an alias may cost. A writer of YAML 1.1 quotes what it would take for a boolean or an octal
-//! number, one of 1.2 does not, and a node may be called `n`: only `true` and `false` are booleans, and a number with a leading zero is
-//! a text.
+//! Owns the meaning of plain words and the limit on aliases. A writer of YAML 1.1 quotes texts that look like its booleans or octal
+//! numbers, a writer of 1.2 does not, and a node may be called `n`: only `true` and `false` are booleans, and a number with a leading
+//! zero is a text.
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -12,13 +12,13 @@ use rlsp_yaml_parser::{Event, EventMeta, ScalarStyle, Span};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// So many events may stand behind aliases in one document, and [`BEHIND_EACH`] more for each that is written out. An object has a few
-/// hundred; what is nested to be large has billions.
+/// The most events from aliases in one document, plus [`BEHIND_EACH`] for each event that is not from an alias. An object has a few
+/// hundred events; a document with maliciously nested aliases has billions.
 const BEHIND_ALIASES: usize = 1_000_000;
-/// A writer that uses aliases, such as PyYAML, does so for lists that are repeated once or twice.
+/// A writer that uses aliases, such as PyYAML, uses them for lists that occur two or three times.
 const BEHIND_EACH: usize = 10;
 
-/// What is wrong with a text, and where if it is known: the offset in bytes.
+/// An error in the text, with its offset in bytes if known.
 #[derive(Debug)]
 pub(super) struct EventError {
     message: String,
@@ -39,13 +39,13 @@ impl de::Error for EventError {
     }
 }
 
-/// What a document's aliases stand for, kept from piece to piece of it.
+/// The values of a document's anchors, kept across its pieces.
 #[derive(Default)]
 pub(super) struct Anchors {
     nodes: HashMap<String, Rc<[Kept]>>,
-    /// Events that were written out.
+    /// Events that are not from aliases.
     written: usize,
-    /// Events that were kept or replayed.
+    /// Events that were kept or replayed for aliases.
     spent: usize,
 }
 
@@ -59,7 +59,7 @@ enum Kept {
     MappingEnd,
 }
 
-/// What comes next.
+/// The next event.
 enum Next<'t> {
     Scalar { value: Cow<'t, str>, is_plain: bool },
     Sequence,
@@ -71,7 +71,7 @@ enum Next<'t> {
     StreamEnd,
 }
 
-/// What the parser says next.
+/// The next result of the parser.
 pub(super) type Parsed<'t> = Result<(Event<'t>, Span), rlsp_yaml_parser::Error>;
 
 /// See the module's documentation.
@@ -79,9 +79,9 @@ pub(super) struct Events<'a, 't, I> {
     parser: I,
     peeked: Option<Next<'t>>,
     anchors: &'a mut Anchors,
-    /// What an alias stands for, and how far it was read; the innermost last.
+    /// The values of aliases that are being replayed, and how far; the innermost last.
     replayed: Vec<(Rc<[Kept]>, usize)>,
-    /// Where the last event began.
+    /// The offset of the last event.
     offset: usize,
 }
 
@@ -90,13 +90,13 @@ impl<'a, 't, I: Iterator<Item = Parsed<'t>>> Events<'a, 't, I> {
         Self { parser, peeked: None, anchors, replayed: Vec::new(), offset: 0 }
     }
 
-    /// Where the next event begins, in bytes.
+    /// The offset of the next event, in bytes.
     pub(super) fn offset(&mut self) -> Result<usize, EventError> {
         self.peek()?;
         Ok(self.offset)
     }
 
-    /// Goes on to the next document that has something in it; false where there is none.
+    /// Moves to the next document that is not empty; returns false if there is none.
     pub(super) fn begin_document(&mut self) -> Result<bool, EventError> {
         loop {
             match self.next()? {
@@ -107,12 +107,12 @@ impl<'a, 't, I: Iterator<Item = Parsed<'t>>> Events<'a, 't, I> {
         }
     }
 
-    /// A document's anchors are its own.
+    /// Drops all anchors, which are valid only within one document.
     pub(super) fn forget_anchors(&mut self) {
         *self.anchors = Anchors::default();
     }
 
-    /// Goes into a list that follows; false where something else does.
+    /// Enters a list; returns false if something else follows.
     pub(super) fn begin_list(&mut self) -> Result<bool, EventError> {
         let is_list = matches!(self.peek()?, Next::Sequence);
         if is_list {
@@ -121,7 +121,7 @@ impl<'a, 't, I: Iterator<Item = Parsed<'t>>> Events<'a, 't, I> {
         Ok(is_list)
     }
 
-    /// Whether the list has no more; its end is taken then.
+    /// Whether the list ends here; if so, consumes its end.
     pub(super) fn end_list(&mut self) -> Result<bool, EventError> {
         let is_end = matches!(self.peek()?, Next::SequenceEnd);
         if is_end {
@@ -149,7 +149,7 @@ impl<'a, 't, I: Iterator<Item = Parsed<'t>>> Events<'a, 't, I> {
         EventError { message: message.into(), offset: Some(self.offset) }
     }
 
-    /// The next event; anchors are kept, and aliases replaced.
+    /// The next event; anchors are recorded and aliases replaced.
     fn take(&mut self) -> Result<Next<'t>, EventError> {
         if let Some((kept, at)) = self.replayed.last_mut() {
             let next = kept[*at].clone().into();
@@ -170,7 +170,7 @@ impl<'a, 't, I: Iterator<Item = Parsed<'t>>> Events<'a, 't, I> {
                     let kept = Rc::clone(kept);
                     self.replay(kept)
                 }
-                None => Err(self.wrong(format!("the alias `*{name}` stands for nothing"))),
+                None => Err(self.wrong(format!("the alias `*{name}` has no anchor"))),
             },
             event => Ok(event.into()),
         }
@@ -205,15 +205,15 @@ impl<'a, 't, I: Iterator<Item = Parsed<'t>>> Events<'a, 't, I> {
     fn spend(&mut self, events: usize) -> Result<(), EventError> {
         self.anchors.spent += events;
         if self.anchors.spent > BEHIND_ALIASES + BEHIND_EACH * self.anchors.written {
-            return Err(self.wrong("its aliases stand for too much"));
+            return Err(self.wrong("the aliases of the document expand to too much data"));
         }
         Ok(())
     }
 
-    /// Keeps all that belongs to an anchor, and to those in it.
+    /// Records the events of an anchor, including anchors inside it.
     fn keep(&mut self, first: Event<'t>) -> Result<Rc<[Kept]>, EventError> {
         let mut kept: Vec<Kept> = Vec::new();
-        // Anchors that are not complete yet: their names, where they begin, and how deep they are.
+        // Anchors that are not complete yet: name, start and depth.
         let mut open: Vec<(String, usize, usize)> = Vec::new();
         let mut depth = 0;
         let mut event = first;
@@ -223,7 +223,7 @@ impl<'a, 't, I: Iterator<Item = Parsed<'t>>> Events<'a, 't, I> {
             }
             if let Event::Alias { name } = event {
                 let Some(stands_for) = self.anchors.nodes.get(name).map(Rc::clone) else {
-                    return Err(self.wrong(format!("the alias `*{name}` stands for nothing")));
+                    return Err(self.wrong(format!("the alias `*{name}` has no anchor")));
                 };
                 self.spend(stands_for.len())?;
                 kept.extend(stands_for.iter().cloned());
@@ -256,7 +256,7 @@ impl<'a, 't, I: Iterator<Item = Parsed<'t>>> Events<'a, 't, I> {
         }
     }
 
-    /// Passes over a value.
+    /// Skips a value.
     fn pass(&mut self) -> Result<(), EventError> {
         let mut depth = 0_usize;
         loop {
@@ -288,7 +288,7 @@ impl<'t> From<Event<'t>> for Next<'t> {
             Event::MappingEnd => Self::MappingEnd,
             Event::DocumentStart { .. } => Self::DocumentBegin,
             Event::DocumentEnd { .. } => Self::DocumentEnd,
-            // The parser's loop takes the others.
+            // The other events are handled in `parse` and `take`.
             Event::StreamEnd | Event::StreamStart | Event::Comment { .. } | Event::Alias { .. } => Self::StreamEnd,
         }
     }
@@ -306,13 +306,13 @@ impl From<Kept> for Next<'_> {
     }
 }
 
-/// Whether a tag says that it is a text, whatever it looks like.
+/// Whether a tag makes the scalar a text, whatever it looks like.
 fn is_text(meta: Option<&EventMeta<'_>>) -> bool {
     let tag = meta.and_then(|meta| meta.tag.as_deref());
     tag.is_some_and(|tag| matches!(tag, "!" | "tag:yaml.org,2002:str" | "tag:yaml.org,2002:binary"))
 }
 
-/// What a plain word means.
+/// The meaning of a plain scalar.
 #[derive(Debug, PartialEq)]
 enum Word {
     Null,
@@ -397,15 +397,15 @@ impl<'t, I: Iterator<Item = Parsed<'t>>> Deserializer<'t> for &mut Events<'_, 't
         visitor.visit_unit()
     }
 
-    /// The name of a field, which is a text even where it looks like a number.
+    /// The name of a field, which is a text even if it looks like a number.
     fn deserialize_identifier<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, EventError> {
         match self.next()? {
             Next::Scalar { value, is_plain: true } if value == "<<" => {
-                Err(self.wrong("`<<` is no field: write out the fields that it stands for"))
+                Err(self.wrong("merge keys (`<<`) are not supported: write out the fields"))
             }
             Next::Scalar { value: Cow::Borrowed(text), .. } => visitor.visit_borrowed_str(text),
             Next::Scalar { value: Cow::Owned(text), .. } => visitor.visit_string(text),
-            _ => Err(self.wrong("the name of a field is not a text")),
+            _ => Err(self.wrong("the name of a field is not a string")),
         }
     }
 
@@ -450,7 +450,7 @@ impl<'t, I: Iterator<Item = Parsed<'t>>> MapAccess<'t> for Entries<'_, '_, 't, I
     }
 }
 
-/// A map's key, whatever type is asked for.
+/// A key of a map, whatever type is requested.
 struct FieldName<'b, 'a, 't, I>(&'b mut Events<'a, 't, I>);
 
 impl<'t, I: Iterator<Item = Parsed<'t>>> Deserializer<'t> for FieldName<'_, '_, 't, I> {

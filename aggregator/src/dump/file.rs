@@ -1,4 +1,4 @@
-//! The bytes of a dump's file as UTF-8, whatever it was saved as. Owns opening, unpacking and encodings.
+//! Reads a dump's file as UTF-8, whatever its encoding. Owns opening, decompression and encodings.
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use encoding_rs_io::DecodeReaderBytesBuilder;
 use flate2::read::MultiGzDecoder;
 
-/// Bytes asked of a file at once: few system calls, and no more than a cache holds.
+/// Bytes per read of a file: few system calls, and small enough for a CPU cache.
 const AT_ONCE: usize = 256 << 10;
 
 /// Opens a file; `-` is standard input.
@@ -21,7 +21,7 @@ pub(super) fn open(file: &Path) -> io::Result<Box<dyn Read>> {
     decoded(head, raw)
 }
 
-/// The first bytes, and all of them.
+/// The first bytes, and a reader of all bytes.
 fn peek(mut from: Box<dyn Read>) -> io::Result<([u8; 4], Box<dyn Read>)> {
     let mut head = [0; 4];
     let mut filled = 0;
@@ -38,7 +38,7 @@ fn peek(mut from: Box<dyn Read>) -> io::Result<([u8; 4], Box<dyn Read>)> {
 }
 
 fn decoded(head: [u8; 4], from: Box<dyn Read>) -> io::Result<Box<dyn Read>> {
-    // A text begins with a character of ASCII here: which of two bytes is 0 says which half comes first.
+    // The text begins with an ASCII character: which of its two bytes is 0 shows the byte order.
     let utf_16 = match head {
         [0xff, 0xfe, ..] => Some(encoding_rs::UTF_16LE),
         [0xfe, 0xff, ..] => Some(encoding_rs::UTF_16BE),
@@ -47,24 +47,24 @@ fn decoded(head: [u8; 4], from: Box<dyn Read>) -> io::Result<Box<dyn Read>> {
         _ => None,
     };
     if let Some(encoding) = utf_16 {
-        // It takes the mark away, too.
+        // This also removes the byte order mark.
         return Ok(Box::new(DecodeReaderBytesBuilder::new().encoding(Some(encoding)).bom_override(true).build(from)));
     }
     let packed = match head {
         [b'P', b'K', 3, 4] => Some("a zip archive"),
-        [0x28, 0xb5, 0x2f, 0xfd] => Some("packed with zstd"),
-        [0xfd, b'7', b'z', b'X'] => Some("packed with xz"),
-        [b'B', b'Z', b'h', _] => Some("packed with bzip2"),
+        [0x28, 0xb5, 0x2f, 0xfd] => Some("compressed with zstd"),
+        [0xfd, b'7', b'z', b'X'] => Some("compressed with xz"),
+        [b'B', b'Z', b'h', _] => Some("compressed with bzip2"),
         _ => None,
     };
     if let Some(packed) = packed {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is {packed}: unpack it first")));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the file is {packed}: decompress it first")));
     }
     let mut from = BufReader::with_capacity(AT_ONCE, from);
     if head.starts_with(&[0xef, 0xbb, 0xbf]) {
         io::copy(&mut from.by_ref().take(3), &mut io::sink())?;
     }
-    // Errors of the first read are those of opening.
+    // Read once here, so that an error of the first read counts as an error of opening.
     from.fill_buf()?;
     Ok(Box::new(from))
 }

@@ -1,4 +1,4 @@
-//! When a dump was made: what its ages are told against (docs/accounting.md §6). Never the reader's clock.
+//! When a dump was made: its ages are relative to this instant (docs/accounting.md §6), never to the reader's clock.
 use std::fmt;
 
 use k8s_openapi::jiff::Timestamp;
@@ -10,23 +10,23 @@ use serde_json::Value;
 pub struct Instant {
     /// Milliseconds since the Unix epoch.
     pub unix_ms: i64,
-    /// Who says so.
+    /// The source of the instant.
     pub by: By,
 }
 
-/// Who says when a dump was made, the one to be believed first.
+/// The source of the instant of a dump, in order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// `mcad-aggregator dump` wrote it down.
+    /// The record of `mcad-aggregator dump`.
     Record,
-    /// The command line.
+    /// The flag `--at`.
     Flag,
-    /// It is the newest time in the objects.
+    /// The newest time in the objects.
     Newest,
 }
 
 impl By {
-    /// As scripts read it.
+    /// The name for scripts.
     pub fn name(self) -> &'static str {
         match self {
             Self::Record => "recorded",
@@ -35,12 +35,12 @@ impl By {
         }
     }
 
-    /// As people read it, behind the instant.
+    /// The text for people, after the instant.
     pub fn words(self) -> &'static str {
         match self {
             Self::Record => "recorded when the dump was made",
-            Self::Flag => "given by --at",
-            Self::Newest => "the newest time in it",
+            Self::Flag => "given with --at",
+            Self::Newest => "the newest time in the dump",
         }
     }
 }
@@ -66,7 +66,7 @@ pub(super) fn newest_ms(object: &Value) -> Option<i64> {
     times.filter_map(Value::as_str).filter(|text| has_its_form(text)).filter_map(instant_ms).max()
 }
 
-/// Whether a text begins as RFC 3339 has it, `2026-01-05T`: most texts do not, and cost nothing.
+/// Whether a text begins like RFC 3339, `2026-01-05T`: a cheap check that most texts fail.
 fn has_its_form(text: &str) -> bool {
     matches!(text.as_bytes(), [_, _, _, _, b'-', _, _, b'-', _, _, b'T' | b't' | b' ', ..])
 }

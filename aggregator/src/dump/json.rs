@@ -1,5 +1,5 @@
-//! Dumps in JSON: objects and lists of objects, one after the other. Owns the way through the file; a list's items are decoded one
-//! by one while it is read, so that memory holds one of them as text, however long the list is.
+//! Dumps in JSON: objects and lists of objects, one after another. Reads the file incrementally; the items of a list are decoded one
+//! by one, so that memory holds the text of one item, however long the list is.
 use std::io::{self, Read};
 
 use serde::de::IgnoredAny;
@@ -8,7 +8,7 @@ use super::Trouble;
 use super::document::{Document, Sink};
 use super::window::Window;
 
-/// Reads documents until the file ends, or until what follows is no JSON.
+/// Reads documents until the file ends or what follows is not JSON.
 pub(super) fn read<R: Read>(window: &mut Window<R>, sink: &mut Sink<'_>) -> Result<(), Trouble> {
     while let Some(first) = next(window)? {
         match first {
@@ -40,7 +40,7 @@ pub(super) fn is_next<R: Read>(window: &mut Window<R>) -> io::Result<bool> {
     }
 }
 
-/// Goes over a `---` between two documents; false where something else follows, or nothing.
+/// Skips a `---` between two documents; returns false if something else or nothing follows.
 pub(super) fn skip_marker<R: Read>(window: &mut Window<R>) -> io::Result<bool> {
     next(window)?;
     while window.unread().len() < 4 && window.more()? {}
@@ -51,7 +51,7 @@ pub(super) fn skip_marker<R: Read>(window: &mut Window<R>) -> io::Result<bool> {
     Ok(is_marker)
 }
 
-/// The next byte that is no space, which is not taken.
+/// The next byte that is not white space, without consuming it.
 fn next<R: Read>(window: &mut Window<R>) -> io::Result<Option<u8>> {
     loop {
         let spaces = window.unread().iter().take_while(|byte| byte.is_ascii_whitespace()).count();
@@ -98,7 +98,7 @@ fn object<R: Read>(window: &mut Window<R>, sink: &mut Sink<'_>) -> Result<(), Tr
     Ok(())
 }
 
-/// What `jq .items` leaves of a list.
+/// A bare list, such as the output of `jq .items`.
 fn list<R: Read>(window: &mut Window<R>, sink: &mut Sink<'_>) -> Result<(), Trouble> {
     sink.begin(window.line());
     let mut document = Document::bare_list();
@@ -138,7 +138,7 @@ fn item<R: Read>(window: &mut Window<R>, sink: &mut Sink<'_>, document: &mut Doc
                 window.skip(used);
                 return Ok(());
             }
-            // It goes on in what is not read yet.
+            // The item continues in bytes that are not read yet.
             Err(error) if error.is_eof() && window.more()? => sink.rewind(&mark),
             Err(error) => return Err(Trouble::json(&error, window.line())),
         }
@@ -147,7 +147,7 @@ fn item<R: Read>(window: &mut Window<R>, sink: &mut Sink<'_>, document: &mut Doc
 
 type Slice<'de> = serde_json::Deserializer<serde_json::de::SliceRead<'de>>;
 
-/// One value, as soon as all of it is in memory.
+/// One value, once all of it is in memory.
 fn value<R: Read, T>(
     window: &mut Window<R>,
     read: &mut dyn for<'a, 'de> FnMut(&'a mut Slice<'de>) -> Result<T, serde_json::Error>,
@@ -158,7 +158,7 @@ fn value<R: Read, T>(
         match read(&mut from) {
             Ok(value) => {
                 let used = from.into_iter::<IgnoredAny>().byte_offset();
-                // A number may go on.
+                // A number may continue.
                 if used == unread.len() && window.more()? {
                     continue;
                 }

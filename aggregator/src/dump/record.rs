@@ -1,8 +1,7 @@
-//! The record of a dump: what `mcad-aggregator dump` writes beside the objects. It says when the dump was made, of which API server,
-//! which kinds that serves, and of which all objects are there.
+//! The record that `mcad-aggregator dump` writes in addition to the objects. It contains when the dump was made, the version of the API
+//! server, the served kinds, and whether all objects of a kind are in the dump.
 use std::collections::BTreeSet;
 
-use mcad_accounting::cluster::Source;
 use mcad_accounting::object::Kind;
 use mcad_accounting::object::meta::instant_ms;
 use serde::{Deserialize, Serialize};
@@ -15,7 +14,7 @@ pub const API_VERSION: &str = "mcad-metrics/v1";
 /// Kind of the record.
 pub const KIND: &str = "Dump";
 
-/// See the module's documentation. Readers pass over what they do not know, so that lists of other kinds can be added.
+/// See the module's documentation. Readers ignore unknown content, so that lists of other kinds can be added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
@@ -23,31 +22,31 @@ pub struct Record {
     pub api_version: String,
     /// Kind of the record.
     pub kind: String,
-    /// When the first list was asked for, in RFC 3339.
+    /// When the first list was requested, in RFC 3339.
     pub instant: String,
-    /// Whose clock said so.
+    /// The clock of that instant.
     pub clock: WhoseClock,
-    /// What the API server calls its version. Absent: it did not say.
+    /// The version of the API server. `None` if it did not report one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
     /// The version of this program that wrote it.
     #[serde(default)]
     pub written_by: String,
-    /// What was asked for.
+    /// The requested lists.
     pub lists: Vec<Listed>,
 }
 
-/// Whose clock an instant is of.
+/// The clock of an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum WhoseClock {
     /// The API server's.
     Server,
-    /// The machine's on which the dump was made.
+    /// That of the machine on which the dump was made.
     Local,
 }
 
-/// What became of one list of the API.
+/// The result of one list request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Listed {
@@ -55,28 +54,28 @@ pub struct Listed {
     pub api_version: String,
     /// The kind of its objects.
     pub kind: String,
-    /// How many objects of it are in the dump.
+    /// The number of its objects in the dump.
     pub objects: u64,
-    /// Whether they are all.
+    /// Whether these are all objects.
     pub state: ListState,
-    /// Why they are not.
+    /// Why these are not all objects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// How far a list came.
+/// Whether a list was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ListState {
-    /// All of it is there.
+    /// All objects are in the dump.
     Listed,
     /// The API server does not serve the kind.
     NotServed,
-    /// It could not be read, or not to its end.
+    /// The list could not be read, or not to its end.
     Failed,
 }
 
-/// Whether an object is our own.
+/// Whether an object has our own API group.
 pub(super) fn is_one(api_version: &str) -> bool {
     api_version.split_once('/').is_some_and(|(group, _)| group == "mcad-metrics")
 }
@@ -91,12 +90,12 @@ impl Record {
         serde_json::from_value(value).map_err(ItemError::Record)
     }
 
-    /// When the dump was made, in ms since the Unix epoch. Absent: it is no instant.
+    /// When the dump was made, in ms since the Unix epoch. `None` if the instant cannot be parsed.
     pub fn unix_ms(&self) -> Option<i64> {
         instant_ms(&self.instant)
     }
 
-    /// What became of the lists of a kind.
+    /// The results of the lists of a kind.
     pub fn lists_of(&self, kind: Kind) -> impl Iterator<Item = &Listed> {
         self.lists.iter().filter(move |list| Kind::named(&list.api_version, &list.kind) == Some(kind))
     }
@@ -112,13 +111,8 @@ impl Record {
 }
 
 impl Listed {
-    /// What is known of a list before it is asked for.
-    pub fn of(source: Source) -> Self {
-        let api_version = match source {
-            Source::Nodes | Source::Pods => "v1",
-            Source::AppWrappers(served) => served.api_version(),
-        };
-        let (api_version, kind) = (api_version.to_owned(), format!("{:?}", source.kind()));
-        Self { api_version, kind, objects: 0, state: ListState::NotServed, error: None }
+    /// A list before it is requested: it counts as not served.
+    pub fn of(api_version: String, kind: Kind) -> Self {
+        Self { api_version, kind: kind.name().to_owned(), objects: 0, state: ListState::NotServed, error: None }
     }
 }

@@ -1,5 +1,4 @@
-//! What can be wrong with a dump: a file that cannot be read at all, and objects that are left out of one that can. Owns the sentences:
-//! what, where, and what to do.
+//! Errors in a dump: files that cannot be read, and objects that are left out. Owns the messages: what, where, and what to do.
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -8,27 +7,27 @@ use std::path::{Path, PathBuf};
 use mcad_accounting::object::{Excess, ObjectError};
 use thiserror::Error;
 
-/// How a dump is made.
-const MAKE_ONE: &str = "make it with `mcad-aggregator dump` or `kubectl get … -o json`";
+/// How to make a dump.
+const MAKE_ONE: &str = "make the file with `mcad-aggregator dump` or `kubectl get … -o json`";
 
 /// Why a dump cannot be read.
 #[derive(Debug, Error)]
 pub enum DumpError {
-    /// The file itself.
+    /// The file cannot be read.
     #[error("cannot read {}", file.display())]
     Read {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// Its text is neither YAML nor JSON.
-    #[error("{}: document {document} is not readable", file.display())]
+    /// The text is neither YAML nor JSON.
+    #[error("{}: document {document} cannot be parsed", file.display())]
     Syntax {
-        /// Which file; `-` is standard input.
+        /// The file; `-` is standard input.
         file: PathBuf,
-        /// Which document in it, from 1; empty ones are not counted.
+        /// The number of the document in the file, from 1; empty documents are not counted.
         document: usize,
         /// Where and why.
         #[source]
@@ -40,15 +39,15 @@ pub enum DumpError {
 #[derive(Debug, Error)]
 #[error("{}", place(self))]
 pub struct Skipped {
-    /// Which file; `-` is standard input.
+    /// The file; `-` is standard input.
     pub file: PathBuf,
-    /// Which document in it, from 1; empty ones are not counted. 0: it is about the file.
+    /// The number of the document in the file, from 1; empty documents are not counted. 0 if the error is about the file.
     pub document: usize,
-    /// Which item of a list, from 0.
+    /// The index of the item in a list, from 0.
     pub item: Option<usize>,
-    /// The line of the file that it begins at, from 1.
+    /// The line of the file at which it begins, from 1.
     pub line: usize,
-    /// Why.
+    /// The cause.
     #[source]
     pub source: ItemError,
 }
@@ -62,66 +61,66 @@ fn place(Skipped { file, document, item, line, .. }: &Skipped) -> String {
     }
 }
 
-/// What is wrong with a document or an item of a list.
+/// An error in a document or an item of a list.
 #[derive(Debug, Error)]
 pub enum ItemError {
-    /// It says of itself that it counts, but cannot be decoded.
+    /// An object of a kind that counts cannot be decoded.
     #[error(transparent)]
     Object(#[from] ObjectError),
-    /// It brings more than one object may.
+    /// It exceeds the limits of one object.
     #[error("{object} has {excess}, so {what}")]
     Excess {
         /// Kind, namespace and name.
         object: String,
-        /// What is left out.
+        /// The part that is left out.
         what: &'static str,
-        /// What is too much.
+        /// The exceeded limit.
         excess: Excess,
     },
     /// The file has no document.
     #[error(
-        "the file is empty, which is no empty cluster: kubectl writes nothing where it fails. See what it printed, and {MAKE_ONE}"
+        "the file is empty, which does not mean an empty cluster: kubectl writes nothing if it fails. Read the error message of kubectl, and {MAKE_ONE}"
     )]
     Empty,
-    /// It is no object: it does not say what it is.
+    /// It has no kind.
     #[error("field `kind` is absent")]
     NoKind,
-    /// A list ends before it says that it is one.
-    #[error("field `kind` of the list is absent: the file may be cut off, so {MAKE_ONE} again")]
+    /// A list without a kind, possibly truncated.
+    #[error("field `kind` of the list is absent: the file may be truncated, so {MAKE_ONE} again")]
     ListWithoutKind,
-    /// A number, a text or a list where an object should be.
-    #[error("it is no object")]
+    /// A number, a text or a list instead of an object.
+    #[error("it is not an object")]
     NoObject,
-    /// A kind that counts, of a version that this does not know.
-    #[error("{object}: field `apiVersion`: `{version}` is not known; known is {known}. List it in a version that is")]
+    /// A kind that counts, in an unsupported version.
+    #[error(
+        "{object}: field `apiVersion`: `{version}` is not supported; supported: {known}. List it in a supported version"
+    )]
     Version {
-        /// Kind, namespace and name, as far as it says.
+        /// Kind, namespace and name, as far as known.
         object: String,
-        /// What it says.
+        /// Its version.
         version: String,
-        /// What it could say.
+        /// The supported versions.
         known: String,
     },
-    /// What kubectl prints for people, as JSON.
-    #[error(
-        "kind `Table` is for people to look at, and has no whole objects: ask for objects, as `kubectl get … -o json` does"
-    )]
+    /// kubectl's output for people, as JSON.
+    #[error("kind `Table` is output for people and does not contain complete objects: use `kubectl get … -o json`")]
     Table,
     /// Objects without spec and status.
-    #[error("kind `{kind}` has names and labels only: ask for whole objects, as `kubectl get … -o json` does")]
+    #[error("kind `{kind}` has only names and labels: use `kubectl get … -o json` to get complete objects")]
     MetadataOnly {
-        /// Which of the two kinds.
+        /// The kind.
         kind: String,
     },
-    /// An answer of the API server that is no object.
-    #[error("it is an error of the API server: {message}")]
+    /// An error of the API server instead of an object.
+    #[error("it is an error of the API server instead of an object: {message}")]
     Refused {
-        /// What it said.
+        /// The message of the error.
         message: String,
     },
-    /// A field that lists do not have, such as what kubectl prints when something fails.
+    /// A field that lists do not have, such as an error message of kubectl.
     #[error(
-        "`{field}: {text}` is no field of an object: something else was written into the file. With `2>&1` errors are; leave it out"
+        "`{field}: {text}` is not a field of an object: other output was written into the file. `2>&1` writes error messages into it: make the file again without `2>&1`"
     )]
     Stray {
         /// The field.
@@ -129,24 +128,24 @@ pub enum ItemError {
         /// Its value.
         text: String,
     },
-    /// A record of `mcad-aggregator dump` that it did not write so.
-    #[error("the record of `mcad-aggregator dump`")]
+    /// A record of `mcad-aggregator dump` that cannot be decoded.
+    #[error("the record of `mcad-aggregator dump` cannot be decoded")]
     Record(#[source] serde_json::Error),
 }
 
-/// Why a file cannot be read to its end.
+/// Why a file cannot be read completely.
 pub(super) enum Trouble {
     Read(io::Error),
     Text(TextError),
 }
 
-/// What is wrong with a text, and in which line.
+/// An error in the text, with its line.
 #[derive(Debug, Error)]
 pub(super) struct TextError {
     line: usize,
     column: Option<usize>,
     message: String,
-    /// What may be the reason, and what to do.
+    /// A possible reason, and what to do.
     hint: &'static str,
 }
 
@@ -161,20 +160,20 @@ impl fmt::Display for TextError {
     }
 }
 
-const MIXED: &str = ". It begins with a message of kubectl: make the file without `2>&1`";
-const CUT_OFF: &str = ". The file ends in the middle of an object: it was cut off, so make it again";
+const MIXED: &str = ". The file begins with a message of kubectl: make the file again without `2>&1`";
+const CUT_OFF: &str = ". The file ends in the middle of an object: it is truncated, so make the file again";
 
 impl Trouble {
     pub(super) fn text(line: usize, message: String) -> Self {
         Self::Text(TextError { line, column: None, message, hint: "" })
     }
 
-    /// The file ends in an object.
+    /// The file ends in the middle of an object.
     pub(super) fn cut(line: usize) -> Self {
-        Self::Text(TextError { line, column: None, message: "there is no more".to_owned(), hint: CUT_OFF })
+        Self::Text(TextError { line, column: None, message: "unexpected end of the file".to_owned(), hint: CUT_OFF })
     }
 
-    /// serde_json's error in a text that begins at that line.
+    /// An error of serde_json in a text that begins at this line.
     pub(super) fn json(error: &serde_json::Error, begins_at: usize) -> Self {
         let text = error.to_string();
         let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message).to_owned();
@@ -183,7 +182,7 @@ impl Trouble {
         Self::Text(TextError { line, column, message, hint: if error.is_eof() { CUT_OFF } else { "" } })
     }
 
-    /// The YAML parser's, of a document that begins so.
+    /// An error of the YAML parser in a document that begins with this text.
     pub(super) fn yaml(line: usize, message: String, begins_with: &str) -> Self {
         Self::Text(TextError { line, column: None, message, hint: if is_of_kubectl(begins_with) { MIXED } else { "" } })
     }
@@ -203,7 +202,7 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// Whether a line is what kubectl prints beside what it was asked for: errors, warnings, or a line of its log (`E0105 10:00:00 …`).
+/// Whether a line is a message of kubectl: an error, a warning, or a line of its log (`E0105 10:00:00 …`).
 fn is_of_kubectl(line: &str) -> bool {
     let mut word = line.bytes();
     let is_logged =

@@ -1,4 +1,4 @@
-//! Dumps in YAML: documents, read piece by piece. Owns the way from pieces to objects.
+//! Dumps in YAML: reads documents piece by piece and turns the pieces into objects.
 use std::io::Read;
 
 use rlsp_yaml_parser::parse_events;
@@ -14,7 +14,7 @@ use super::window::Window;
 pub(super) fn read<R: Read>(window: &mut Window<R>, sink: &mut Sink<'_>) -> Result<(), Trouble> {
     let mut cutter = Cutter::default();
     let mut anchors = Anchors::default();
-    // The list whose items are read.
+    // The list whose items are being read.
     let mut list: Option<Document> = None;
     while let Some(Piece { part, bytes }) = cutter.next(window)? {
         let line = window.line();
@@ -42,7 +42,7 @@ pub(super) fn read<R: Read>(window: &mut Window<R>, sink: &mut Sink<'_>) -> Resu
     Ok(())
 }
 
-/// The text of a piece, and the line of the file that it begins at.
+/// The text of a piece, and the line of the file at which it begins.
 #[derive(Clone, Copy)]
 struct Text<'t> {
     text: &'t str,
@@ -65,7 +65,7 @@ fn lines(bytes: &[u8]) -> usize {
     memchr::memchr_iter(b'\n', bytes).count()
 }
 
-/// Goes on to the next document; false where there is none. One that cannot be begun is a document, too.
+/// Starts the next document; returns false if there is none. A document that cannot be started counts as a document.
 fn begin<'t>(
     events: &mut Events<'_, 't, impl Iterator<Item = Parsed<'t>>>,
     piece: Text<'t>,
@@ -98,7 +98,7 @@ fn whole(piece: Text<'_>, sink: &mut Sink<'_>) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// A list up to its items.
+/// Reads a list up to its items.
 fn open(piece: Text<'_>, sink: &mut Sink<'_>, anchors: &mut Anchors) -> Result<Option<Document>, Trouble> {
     let trouble = |error: EventError| piece.trouble(&error);
     let mut events = Events::new(parse_events(piece.text), anchors);
@@ -128,7 +128,7 @@ fn items(piece: Text<'_>, sink: &mut Sink<'_>, anchors: &mut Anchors, list: &mut
     Ok(())
 }
 
-/// The fields of a list behind its items.
+/// Reads the fields of a list after its items.
 fn close(piece: Text<'_>, sink: &mut Sink<'_>, anchors: &mut Anchors, list: &mut Document) -> Result<(), Trouble> {
     let trouble = |error: EventError| piece.trouble(&error);
     let mut events = Events::new(parse_events(piece.text), anchors);

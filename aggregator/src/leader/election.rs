@@ -1,58 +1,58 @@
-//! Who holds the Lease: the rules by which replicas take turns, as Kubernetes' own components have them. Owns what to do
-//! next; pure: (what was known, what happened, when) to (what is known, what to do). It knows no API.
+//! The rules of the leader election, like those of Kubernetes' own components. Owns the next action; pure: (state, event, time) to
+//! (state, action). Uses no API.
 //!
-//! - Time is this machine's own. That a holder is gone is known by its record not changing for as long as the Lease lasts
-//!   *since it was first seen here*, whatever times stand in it.
-//! - Every write names the version of the record that it rests on: of two that race one is refused.
-//! - What counts of a renewal is when it was asked for, not when it was answered. So whoever waited for the whole duration
-//!   began to wait after the holder's time had begun.
+//! - Time is that of this machine. A holder is gone if its record has not changed for the duration of the Lease *since it was first
+//!   seen here*, whatever times the record contains.
+//! - Every write names the resource version that it is based on: if two writes race, one is refused.
+//! - A renewal counts from when it was requested, not from when it was answered. So a replica that has waited for the whole
+//!   duration began to wait after the holder's time had begun.
 use std::time::Duration;
 
 use mcad_accounting::now::Now;
 
-/// How the election is run.
+/// The settings of the election.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// This replica, in this life of it.
+    /// This process of this replica.
     pub identity: String,
-    /// For how long others hold off after the last renewal that they saw.
+    /// How long other replicas wait after the last renewal that they saw.
     pub duration: Duration,
 }
 
 impl Settings {
-    /// For how long a renewal allows to speak for the cluster. The other half of the duration is for Prometheus to see that
-    /// this replica does not any more, before another does.
+    /// How long this replica is the leader after a renewal. In the other half of the duration, Prometheus sees that it no longer
+    /// is, before another replica becomes the leader.
     pub fn speaks(&self) -> Duration {
         self.duration / 2
     }
 
-    /// From one round to the next: within the time that a renewal counts, a few may fail.
+    /// Time between two rounds: a few may fail while a renewal counts.
     pub fn round(&self) -> Duration {
         self.duration / 10
     }
 
-    /// For one request. One that hangs must leave room for another.
+    /// Time-out of one request. A request that hangs must leave time for another.
     pub fn request(&self) -> Duration {
         self.duration / 6
     }
 
-    /// How much longer than others a replica waits that could not ask another for its totals: if one has them, it shall be
-    /// that one which speaks.
+    /// How much longer than others a replica without a state transfer waits: a replica that has the totals should become the
+    /// leader.
     fn patience(&self) -> Duration {
         self.round() * 2
     }
 }
 
-/// What a Lease says.
+/// The content of a Lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// Changes with every write.
     pub version: String,
-    /// Who holds it; empty: nobody.
+    /// The holder's identity; empty if nobody holds it.
     pub holder: String,
-    /// For how long after a renewal.
+    /// How long it is held after a renewal.
     pub duration: Duration,
-    /// Where other replicas may ask the holder for its totals.
+    /// The address at which other replicas can request a state transfer from the holder.
     pub address: Option<String>,
 }
 
@@ -61,29 +61,29 @@ pub struct Record {
 pub enum Event {
     /// The time to wait is over.
     Tick,
-    /// The Lease is this, or is not there.
+    /// The Lease was read; `None` if it does not exist.
     Read(Option<Record>),
-    /// A write was done.
+    /// A write succeeded.
     Wrote {
-        /// When it was asked for.
+        /// When it was requested.
         asked: Now,
-        /// The Lease since then.
+        /// The Lease after the write.
         record: Record,
     },
-    /// A request was refused, for having lost a race or otherwise, or was not answered: it may yet be done.
+    /// A request was refused, for example because it lost a race, or was not answered: a write may still take effect.
     Failed,
     /// This replica is about to end.
     Leave,
 }
 
-/// What this replica is fit for.
+/// Whether this replica may become the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It does not know the cluster yet: it would have nothing to say.
+    /// It does not know the cluster yet, so it has no metrics to export.
     NotReady,
-    /// It knows the cluster, but not what others know of the past.
-    Unseeded,
-    /// All that it can be.
+    /// It knows the cluster, but has not received the history from another replica.
+    WithoutHistory,
+    /// It knows the cluster and the history.
     Ready,
 }
 
@@ -94,22 +94,22 @@ pub enum Action {
     Wait(Duration),
     /// Read the Lease.
     Read,
-    /// Write the Lease, as the version that was last seen.
+    /// Write the Lease, based on the version that was last seen.
     Write(Claim),
-    /// Nothing more: the Lease is not held.
+    /// Nothing more to do: this replica does not hold the Lease.
     Done,
 }
 
 /// What to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// A Lease where there was none, held by this replica.
+    /// A new Lease, held by this replica.
     Create,
-    /// This replica instead of who held it.
+    /// This replica as the new holder.
     Acquire,
-    /// This replica for longer.
+    /// A renewal by this replica.
     Renew,
-    /// Nobody.
+    /// No holder.
     Release,
 }
 
@@ -117,37 +117,37 @@ pub enum Claim {
 #[derive(Clone, Debug)]
 pub struct Election {
     settings: Settings,
-    /// What the Lease last said, and since when it has. Absent: it was not read, or is not there.
+    /// The last content of the Lease, and when it was first seen. `None` if it was not read or does not exist.
     seen: Option<(Record, Now)>,
-    /// When the renewal was asked for that was last granted. Absent: this replica does not hold the Lease.
+    /// When the last successful renewal was requested. `None` if this replica does not hold the Lease.
     renewed: Option<Now>,
-    /// Whether what was seen may have been overtaken.
+    /// Whether the content may be outdated.
     stale: bool,
     leaving: bool,
 }
 
 impl Election {
-    /// Nothing is known, and nothing held.
+    /// A new election: the Lease was not read and is not held.
     pub fn new(settings: Settings) -> Self {
         Self { settings, seen: None, renewed: None, stale: true, leaving: false }
     }
 
-    /// The rules.
+    /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// When the renewal was asked for that was last granted. Absent: this replica does not hold the Lease.
+    /// When the last successful renewal was requested. `None` if this replica does not hold the Lease.
     pub fn renewed(&self) -> Option<Now> {
         self.renewed
     }
 
-    /// What the Lease last said.
+    /// The last content of the Lease.
     pub fn seen(&self) -> Option<&Record> {
         self.seen.as_ref().map(|(record, _)| record)
     }
 
-    /// Takes in what happened.
+    /// Processes an event and returns the next action.
     pub fn step(&mut self, event: Event, standing: Standing, now: Now) -> Action {
         match event {
             Event::Tick => self.begin(),
@@ -206,11 +206,11 @@ impl Election {
         self.seen().is_some_and(|record| record.holder == self.settings.identity)
     }
 
-    /// What to write, now that the Lease was read; or until when to wait: for a round, or for the rest of the holder's time.
+    /// What to write after the Lease was read, or how long to wait: one round, or the rest of the holder's time.
     fn claim(&self, standing: Standing, now: Now) -> Result<Claim, Duration> {
         let round = self.settings.round();
         let patience = match standing {
-            Standing::Unseeded => self.settings.patience(),
+            Standing::WithoutHistory => self.settings.patience(),
             Standing::NotReady | Standing::Ready => Duration::ZERO,
         };
         match &self.seen {
@@ -220,7 +220,7 @@ impl Election {
             _ if standing == Standing::NotReady => Err(round),
             None => Ok(Claim::Create),
             Some((record, since)) => {
-                // A holder of another version may mean to hold it for longer, or may think that others wait for longer.
+                // A holder of another version may hold it for longer, or may assume that others wait for longer.
                 let held = record.duration.max(self.settings.duration);
                 let free = if record.holder.is_empty() { patience } else { held + patience };
                 match free.saturating_sub(now.since(*since)) {

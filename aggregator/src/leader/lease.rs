@@ -1,7 +1,7 @@
-//! The Lease itself, `coordination.k8s.io/v1`: reads and writes what the election says, until this replica ends. Owns the
-//! requests and their time-outs, and how a Lease spells what the election knows; decides nothing.
+//! The Lease, `coordination.k8s.io/v1`: reads and writes it as the election decides, until this replica ends. Owns the
+//! requests, their time-outs and the fields of the Lease; decides nothing.
 //!
-//! Why none of the crates that do this is used: docs/decisions/0007.
+//! docs/decisions/0007 says why none of the existing crates is used.
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -16,33 +16,33 @@ use super::election::{Action, Claim, Election, Event, Record, Settings, Standing
 use crate::clock::api::ApiClock;
 use crate::seldom::Seldom;
 
-/// Where the holder says how its report port is reached, for the one replica that starts beside it.
+/// The annotation with the address of the holder's report port, for a replica that starts and requests a state transfer.
 const ADDRESS: &str = "mcad-metrics/reports";
 
-/// Which Lease.
+/// The name of a Lease.
 #[derive(Clone, Debug)]
 pub struct Name {
-    /// Its namespace. Absent: that of the client, which in a pod is the pod's own.
+    /// Its namespace. `None` for the client's default, which in a pod is the namespace of the pod.
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,
 }
 
-/// One replica that would like to hold the Lease.
+/// A replica that takes part in the election.
 pub struct Candidate<S> {
     api: Api<Lease>,
     name: String,
-    /// This replica's own, for others.
+    /// The address of this replica, for others.
     address: Option<String>,
     clock: ApiClock,
     leadership: Leadership,
-    /// What this replica is fit for, now.
+    /// Returns whether this replica may become the leader now.
     standing: S,
     election: Election,
     /// The Lease as last read or written.
     lease: Option<Lease>,
     holder: watch::Sender<Holder>,
-    /// How the last request ended; `None` before the first.
+    /// Whether the last request failed; `None` before the first.
     failing: Option<bool>,
     warned: Seldom,
 }
@@ -50,17 +50,17 @@ pub struct Candidate<S> {
 /// Who holds the Lease, as far as others need to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Holder {
-    /// It was not read yet.
+    /// The Lease was not read yet.
     #[default]
     Unknown,
-    /// Nobody, this replica, or one that does not say where it is.
+    /// Nobody, this replica, or a replica without an address.
     Nobody,
-    /// Another, which can be asked there.
+    /// Another replica, with its address.
     At(String),
 }
 
 impl<S: Fn() -> Standing> Candidate<S> {
-    /// One that holds nothing yet.
+    /// A candidate that does not hold the Lease yet.
     pub fn new(
         client: Client,
         name: &Name,
@@ -94,8 +94,8 @@ impl<S: Fn() -> Standing> Candidate<S> {
         self.holder.subscribe()
     }
 
-    /// Takes part until `leave` is told, or its sender is gone, and then until the Lease is given back, if that can be done
-    /// in time; else it ends by itself.
+    /// Takes part until `leave` receives a message or its sender is dropped, and then until the Lease is released. If it cannot be
+    /// released in time, it expires.
     pub async fn run(mut self, mut leave: oneshot::Receiver<()>) {
         let mut event = Event::Tick;
         let leaving = loop {
@@ -111,7 +111,7 @@ impl<S: Fn() -> Standing> Candidate<S> {
         };
         let limit = self.election.settings().request() * 2;
         if tokio::time::timeout(limit, self.give_back(leaving)).await.is_err() {
-            tracing::warn!("the Lease could not be given back: others wait until it ends");
+            tracing::warn!("the Lease could not be released: other replicas wait until it expires");
         }
     }
 
@@ -131,9 +131,9 @@ impl<S: Fn() -> Standing> Candidate<S> {
     fn step(&mut self, event: Event) -> Action {
         let held = self.election.renewed().is_some();
         let standing = (self.standing)();
-        // Who can't be sure of the time leaves it to another one to lead, if there is one: it acts as one that lacks the past.
+        // If the clocks disagree, another replica should become the leader if there is one: act as if the history were missing.
         let standing = match (self.clock.times().other_s(), standing) {
-            (Some(_), Standing::Ready) => Standing::Unseeded,
+            (Some(_), Standing::Ready) => Standing::WithoutHistory,
             _ => standing,
         };
         let action = self.election.step(event, standing, self.clock.now());
@@ -143,15 +143,15 @@ impl<S: Fn() -> Standing> Candidate<S> {
             let identity = &self.election.settings().identity;
             let by = self.election.seen().map_or("", |record| record.holder.as_str());
             if holds {
-                tracing::info!(identity, lease = self.name, "this replica speaks for the cluster");
+                tracing::info!(identity, lease = self.name, "this replica is the leader");
             } else {
-                tracing::info!(identity, lease = self.name, holder = by, "another replica may speak for the cluster");
+                tracing::info!(identity, lease = self.name, holder = by, "this replica is not the leader any more");
             }
         }
         action
     }
 
-    /// Does what is neither waiting nor done.
+    /// Carries out an action other than waiting or being done.
     async fn act(&mut self, action: Action) -> Event {
         let asked = self.clock.now();
         let limit = self.election.settings().request();
@@ -182,7 +182,7 @@ impl<S: Fn() -> Standing> Candidate<S> {
         let wanted = self.claimed(claim, known);
         let lease = match claim {
             Claim::Create => self.api.create(&parameters, &wanted).await?,
-            // It has the version that was read: another may not have written meanwhile.
+            // The object has the version that was read, so the write fails if another replica has written meanwhile.
             Claim::Acquire | Claim::Renew | Claim::Release => {
                 self.api.replace(&self.name, &parameters, &wanted).await?
             }
@@ -197,13 +197,13 @@ impl<S: Fn() -> Standing> Candidate<S> {
             spec: None,
         });
         let mut spec = spec.unwrap_or_default();
-        // People and other programs compare it with the API server's time, whatever this machine believes.
+        // People and other programs compare it with the API server's time, whatever this machine's clock says.
         let time = self.clock.times().written_ms();
         let time = i64::try_from(time).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).map(MicroTime);
         let annotations = metadata.annotations.get_or_insert_default();
         if claim == Claim::Release {
             annotations.remove(ADDRESS);
-            // As client-go leaves it: whoever looks at the Lease sees that it is free, and since when.
+            // Like client-go: the Lease shows that it is free, and since when.
             spec = LeaseSpec {
                 holder_identity: Some(String::new()),
                 lease_duration_seconds: Some(1),
@@ -228,9 +228,9 @@ impl<S: Fn() -> Standing> Candidate<S> {
         Lease { metadata, spec: Some(spec) }
     }
 
-    /// Failures are logged seldom, and when they end.
+    /// Logs failures, at most one a minute, and their end.
     fn note(&mut self, failure: Option<&Failure>) {
-        // Of two replicas that ask for the same, one gets it: that is how it should be.
+        // If two replicas write at once, one loses: that is normal.
         let failure = failure.filter(|failure| !failure.is_lost_race());
         let before = self.failing.replace(failure.is_some());
         if let Some(failure) = failure {
@@ -244,10 +244,10 @@ impl<S: Fn() -> Standing> Candidate<S> {
     }
 }
 
-/// Why a request came to nothing.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("the Lease can't be read or written")]
+    #[error("the Lease cannot be read or written")]
     Refused(#[from] kube::Error),
     #[error("no answer about the Lease within {0:?}")]
     Silence(Duration),

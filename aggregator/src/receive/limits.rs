@@ -1,4 +1,4 @@
-//! Tests of every limit on what one report may hold: at it, and one beyond it.
+//! Tests of every limit on the content of a report: at the limit, and one beyond it.
 
 #![expect(clippy::unnecessary_wraps, reason = "fields of a report are optional")]
 
@@ -10,16 +10,16 @@ use prost::Message as _;
 
 use super::*;
 
-/// Something with this name.
+/// Makes an element with this name.
 type Named<T> = fn(String) -> T;
 
-/// A figure set to this.
+/// Sets a value.
 type Set<T, N> = fn(&mut T, N);
 
-/// GPUs with this figure.
+/// Makes GPUs with this value.
 type Measured<N> = fn(N) -> Option<Gpus>;
 
-/// A report that is taken as long as `amount` is within the limit, read from the wire and from a file alike.
+/// Checks that a report is accepted if and only if `amount` is within the limit, both as a body and from a file.
 #[track_caller]
 fn check(what: &str, reason: &str, make: impl Fn(&mut Report, u64), within: &[u64], beyond: &[u64]) {
     let filled = |amount| {
@@ -27,7 +27,7 @@ fn check(what: &str, reason: &str, make: impl Fn(&mut Report, u64), within: &[u6
         make(&mut report, amount);
         report
     };
-    // A part is left out for a reason of its own, and then it is not there.
+    // An invalid part is left out for a reason of that part.
     let outcome = |read: Result<Received<'_>, Refusal>| {
         let received = read.map_err(|refusal| refusal.reason())?;
         let Some(LeftOut { part, why }) = received.left_out.first() else { return Ok(()) };
@@ -50,13 +50,13 @@ fn check(what: &str, reason: &str, make: impl Fn(&mut Report, u64), within: &[u6
     }
 }
 
-/// So many of something.
+/// Checks a limit on a number of elements.
 #[track_caller]
 fn check_count(what: &str, reason: &str, most: usize, make: impl Fn(&mut Report, usize)) {
     check(what, reason, |report, amount| make(report, amount as usize), &[0, most as u64], &[most as u64 + 1]);
 }
 
-/// A name so long, which may be empty.
+/// Checks a limit on the length of a name, which may be empty.
 #[track_caller]
 fn check_name(what: &str, most: usize, make: impl Fn(&mut Report, String)) {
     let named = |report: &mut Report, length: usize| make(report, "x".repeat(length));
@@ -193,12 +193,18 @@ fn names_of_devices_are_as_long_as_they_may_be() {
     for (what, mig) in of_mig {
         check_name(what, most, |report, name| report.gpus = with_instance(mig(name)));
     }
-    let of_assignment: [(&str, Named<Assignment>); 5] = [
+    let of_assignment: [(&str, Named<Assignment>); 11] = [
         ("namespace", |namespace| Assignment { namespace, ..Assignment::default() }),
         ("pod", |pod| Assignment { pod, ..Assignment::default() }),
         ("container", |container| Assignment { container, ..Assignment::default() }),
         ("resource", |resource| Assignment { resource, ..Assignment::default() }),
         ("device's id", |id| Assignment { device_ids: vec![id], ..Assignment::default() }),
+        ("claim's namespace", |claim_namespace| Assignment { claim_namespace, ..Assignment::default() }),
+        ("claim", |claim| Assignment { claim, ..Assignment::default() }),
+        ("driver", |driver| Assignment { driver, ..Assignment::default() }),
+        ("pool", |pool| Assignment { pool, ..Assignment::default() }),
+        ("claimed device", |device| Assignment { device, ..Assignment::default() }),
+        ("share", |id| Assignment { share_id: Some(id), ..Assignment::default() }),
     ];
     for (what, assignment) in of_assignment {
         check_name(what, most, |report, name| report.assignments = assigned(vec![assignment(name)]));
@@ -262,7 +268,7 @@ fn figures_are_as_large_as_they_may_be() {
 
 #[test]
 fn ratios_are_from_0_to_1() {
-    // As the bits of a number, of which the next above 1 differs in the last.
+    // As bits: the next number above 1 differs in the last bit.
     let (zero, one) = (0.0_f64.to_bits(), 1.0_f64.to_bits());
     let beyond = [(-f64::MIN_POSITIVE).to_bits(), one + 1, f64::NAN.to_bits(), f64::INFINITY.to_bits()];
     let of: [(&str, Measured<f64>); 2] = [
@@ -282,7 +288,7 @@ fn a_nodes_name_is_as_long_as_it_may_be() {
     check("node's name", "node_name", named, &[1, most], &[0, most + 1]);
 }
 
-/// 1048576 as people read it: 1,048,576.
+/// Groups digits: 1048576 as 1,048,576.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let first = digits.len() % 3;

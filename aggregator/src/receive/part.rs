@@ -1,5 +1,5 @@
-//! Parts of a report that are left out where they cannot be right, so that the rest of it counts: a driver that lists a device twice
-//! must not cost its node the measurements of its pods. Owns which parts these are, and why they can be left out.
+//! Parts of a report that are left out if they are invalid, so that the rest of the report is used: a driver that lists a device
+//! twice must not cost the node the measurements of its pods. Owns these parts and the reasons to leave them out.
 use mcad_wire::reading::Report;
 
 use super::{Refusal, check_assignments, check_gpus};
@@ -7,18 +7,18 @@ use super::{Refusal, check_assignments, check_gpus};
 /// A part of a report that may be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
-    /// What NVML says.
+    /// GPUs, from NVML.
     Gpus,
-    /// What kubelet handed out.
+    /// Devices that kubelet allocated to containers.
     Assignments,
 }
 
 /// A part that is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Which one.
+    /// The part.
     pub part: Part,
-    /// What is wrong with it.
+    /// Why it is left out.
     pub why: Refusal,
 }
 
@@ -34,7 +34,7 @@ impl Part {
         }
     }
 
-    /// Why it can be left out, in one word each.
+    /// All reasons to leave it out, as label values.
     pub fn reasons(self) -> &'static [&'static str] {
         match self {
             Self::Gpus => &["too_many_devices", "name_too_long", "duplicate_id", "impossible_figure"],
@@ -43,7 +43,7 @@ impl Part {
     }
 }
 
-/// Takes the parts out of a report that cannot be right.
+/// Removes the invalid parts of a report.
 pub(super) fn leave_out_wrong(report: &mut Report<'_>) -> Vec<LeftOut> {
     let mut left_out = Vec::new();
     if let Err(why) = check_gpus(report) {

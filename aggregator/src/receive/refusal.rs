@@ -1,26 +1,27 @@
-//! Why a report was not taken. Owns the reasons, which are counted, and the sentences, which senders read.
+//! Why a report is refused. Owns the reasons, which are counted, and the sentences, which senders read.
 use std::fmt;
 use std::time::Duration;
 
 use mcad_accounting::node_name::{MAX_BYTES, NoNodeName};
+use mcad_accounting::nodes::Full;
 use mcad_wire::report::REPORT_VERSION;
 
 use super::{MAX_BODY_BYTES, MAX_DECODED_BYTES};
 use crate::trust::verdict::{Distrust, reasons};
 
-/// Why a report was not taken. [`reason`](Refusal::reason) is what is counted, Display what the sender reads.
+/// Why a report is refused. [`reason`](Refusal::reason) is counted; the sender reads the Display text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// More bytes than a report may have.
     #[error("the body has more than {MAX_BODY_BYTES} bytes; send fewer cgroups (mcad-agent --report-cgroups)")]
     Oversized,
-    /// More memory than a report may take once it is decoded.
+    /// The decoded report needs more memory than allowed.
     #[error(
-        "the report takes more than {MAX_DECODED_BYTES} bytes when decoded; send fewer cgroups (mcad-agent --report-cgroups)"
+        "the decoded report needs more than {MAX_DECODED_BYTES} bytes; send fewer cgroups (mcad-agent --report-cgroups)"
     )]
     DecodedOversized,
-    /// A body that would have to be unpacked first.
-    #[error("the content encoding is {0:?}; send the report as it is")]
+    /// A compressed body.
+    #[error("the content encoding is {0:?}; send the report uncompressed")]
     ContentEncoding(String),
     /// The connection or the message ended early.
     #[error("the body ends in the middle of a report")]
@@ -31,71 +32,82 @@ pub enum Refusal {
     /// Not the content type of protobuf.
     #[error("the content type is {0:?}; send application/x-protobuf")]
     ContentType(String),
-    /// Bytes that are no protobuf, or no report.
-    #[error("the body is not a report in protobuf: {0}")]
+    /// Not protobuf, or not a report.
+    #[error("the body is not a protobuf report: {0}")]
     NotProtobuf(String),
-    /// A later format, or none at all.
-    #[error("the report's version is {0}; this aggregator knows version {REPORT_VERSION}, so upgrade it first")]
+    /// Another version of the format, or none.
+    #[error(
+        "the report's version is {0}; this aggregator supports version {REPORT_VERSION}: upgrade the aggregator first"
+    )]
     UnsupportedVersion(u64),
-    /// Empty, too long or with odd characters.
+    /// A node name that is empty, too long or has invalid characters.
     #[error("the node's name {0:?} is not 1 to {MAX_BYTES} visible ASCII characters; see mcad-agent --node-name")]
     NodeName(String),
-    /// More of something than a node can have.
+    /// More elements than a node can have.
     #[error("the report lists more than {limit} {of}")]
     TooMany {
-        /// Of what.
+        /// The elements.
         of: Listed,
-        /// How many there may be.
+        /// The limit.
         limit: usize,
     },
-    /// A name that is longer than such a name can be.
+    /// A name that is longer than allowed.
     #[error("the report's {0} is too long")]
     NameTooLong(&'static str),
-    /// One id, listed twice.
+    /// An id that occurs twice.
     #[error("the report lists {of} {id:?} twice")]
     DuplicateId {
-        /// Of what.
+        /// The elements.
         of: Listed,
-        /// Which.
+        /// The id.
         id: String,
     },
-    /// A figure that cannot be.
-    #[error("the report's {0} cannot be")]
+    /// An impossible value.
+    #[error("the report's {0} is impossible")]
     Impossible(&'static str),
-    /// The store is full.
-    #[error("{0} nodes have reported, as many as this aggregator keeps, and this is another one")]
+    /// The limit on the number of nodes is reached.
+    #[error("this aggregator keeps reports of at most {0} nodes, and this is one more node")]
     TooManyNodes(usize),
     /// A node that the cluster does not have.
     #[error("the cluster has no node {0:?}; see mcad-agent --node-name")]
     UnknownNode(String),
-    /// The sender is not believed.
+    /// The sender is not trusted.
     #[error(transparent)]
     Untrusted(#[from] Distrust),
-    /// The node reports more often than an agent does.
+    /// The node sends more reports than an agent does.
     #[error("node {0} reports more often than an agent does")]
     TooOften(String),
-    /// Too many bodies are being read, or one of the same node.
-    #[error("too many reports are being received at the moment, or another one of this node")]
+    /// Too many bodies are being read, or another body of the same node.
+    #[error("too many reports, or another report of this node, are being received at the moment")]
     Busy,
-    /// All that is kept takes as much memory as it may.
-    #[error("the reports that are kept take {0} bytes, as many as they may (--report-memory)")]
+    /// The memory limit of reports is reached.
+    #[error("the kept reports use {0} bytes, the limit of --report-memory")]
     NoRoom(u64),
     /// The cluster's nodes are not known yet, or no longer.
-    #[error("the cluster's nodes are not known at the moment; the next report will do")]
+    #[error("the cluster's nodes are not known at the moment; send the next report as usual")]
     NotReady,
 }
 
-/// What a report lists.
+/// The elements of a list in a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listed {
     /// Cgroups.
     Cgroups,
     /// GPUs and MIG instances.
     Devices,
-    /// Containers with devices, resources with devices.
+    /// Containers with devices and resources with devices.
     Assignments,
     /// Absences.
     Absences,
+}
+
+impl From<Full> for Refusal {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Nodes(most) => Self::TooManyNodes(most),
+            Full::Bytes(most) => Self::NoRoom(most),
+        }
+    }
 }
 
 impl From<NoNodeName> for Refusal {
@@ -105,7 +117,7 @@ impl From<NoNodeName> for Refusal {
 }
 
 impl Refusal {
-    /// Every reason for which a report is refused. A part of it can be left out for others ([`Part`](super::Part)).
+    /// All reasons to refuse a report. Parts of a report are left out for other reasons ([`Part`](super::Part)).
     pub fn reasons() -> impl Iterator<Item = &'static str> {
         Self::OWN_REASONS.iter().chain(Distrust::REASONS).copied()
     }
@@ -133,7 +145,7 @@ impl Refusal {
         Self::NotReady => "not_ready",
     }
     else Self::Untrusted(distrust) => distrust.reason()
-    // Never of a whole report: these are reasons of a part.
+    // Never for a whole report: these are reasons of a part.
     else Self::TooMany { of: Listed::Devices, .. } => "too_many_devices"
     else Self::TooMany { of: Listed::Assignments, .. } => "too_many_assignments" }
 }

@@ -29,7 +29,7 @@ fn full() -> Report {
     full
 }
 
-/// The reason, and that it is one of the known ones with a sentence of its own.
+/// The reason of a refusal; asserts that it is a known one and has a sentence.
 fn reason(body: &[u8]) -> &'static str {
     let refusal = receive(body).unwrap_err();
     assert!(Refusal::reasons().any(|reason| reason == refusal.reason()));
@@ -85,7 +85,7 @@ fn only_this_version_is_received() {
     check_reason(|report| report.version = 2, "unsupported_version");
     let later = receive(&bytes(|report| report.version = 7)).unwrap_err();
     assert_eq!(later, Refusal::UnsupportedVersion(7));
-    assert!(later.to_string().contains("version is 7; this aggregator knows version 1"), "{later}");
+    assert!(later.to_string().contains("version is 7; this aggregator supports version 1"), "{later}");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn what_is_listed_is_bounded_before_it_is_decoded() {
 #[test]
 fn a_body_has_as_many_bytes_as_it_may() {
     let mut body = full().encode_to_vec();
-    // Field 1000, of so many bytes that the body is full: a later format's.
+    // Field 1000 of a later format, with enough bytes to fill the body.
     let rest = MAX_BODY_BYTES - body.len() - 5;
     body.extend_from_slice(&[
         0xc2,
@@ -131,7 +131,7 @@ fn a_body_has_as_many_bytes_as_it_may() {
 
 #[test]
 fn a_report_that_grows_when_it_is_decoded_is_refused_before() {
-    // An assignment of so many devices without a name, each of two bytes.
+    // An assignment of many devices without a name, two bytes each.
     let body = |devices: usize| {
         bytes(|report| {
             let assigned = vec![Assignment { device_ids: vec![String::new(); devices], ..Assignment::default() }];
@@ -166,7 +166,7 @@ fn an_id_is_listed_once() {
     check_left_out(instance, Part::Gpus, "duplicate_id");
 }
 
-/// All but that part is taken, for that reason.
+/// Asserts that the report is accepted without this part, for this reason.
 #[track_caller]
 fn check_left_out(change: impl FnOnce(&mut Report), part: Part, reason: &str) {
     let mut sent = full();
@@ -208,7 +208,7 @@ fn a_report_cut_anywhere_is_refused_or_holds_only_what_was_sent() {
     let whole = full().encode_to_vec();
     for end in 0..whole.len() {
         match receive(&whole[..end]) {
-            // The cut fell between two parts, and what follows is absent.
+            // The cut is between two parts, and the following parts are absent.
             Ok(received) => assert_eq!(received.report.to_owned().encode_to_vec(), whole[..end]),
             Err(refusal) => assert!(
                 ["truncated", "unsupported_version", "node_name", "impossible_figure"].contains(&refusal.reason()),
@@ -234,7 +234,7 @@ proptest! {
             body[at] = byte;
         }
         if let Ok(received) = receive(&body) {
-            // What passed once passes again.
+            // A report that passed once passes again.
             let encoded = received.report.to_owned().encode_to_vec();
             let again = check(&encoded).map(|again| (again.node, again.report));
             prop_assert_eq!(again, Ok((received.node, received.report)));

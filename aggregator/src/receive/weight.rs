@@ -1,5 +1,5 @@
-//! How much memory a report takes. An estimate from what it lists; never much below the truth, as its texts are
-//! those of its bytes and its structures as large as the compiler makes them.
+//! Estimates the memory of a report from its lists. The estimate is never much too low: texts are counted with the encoded bytes, and
+//! structures have the size that the compiler gives them.
 use std::mem::size_of;
 
 use mcad_wire::reading::{
@@ -8,7 +8,7 @@ use mcad_wire::reading::{
 
 use super::Received;
 
-/// About how many bytes of memory a report takes.
+/// About how many bytes of memory a report needs.
 pub(crate) fn weight(Received { report, encoded, .. }: &Received<'_>) -> u64 {
     let cgroups = report.cgroups.iter().map(|cgroups| {
         let details = cgroups.cgroups.iter().filter(|cgroup| cgroup.detail.is_some()).count();
@@ -17,12 +17,14 @@ pub(crate) fn weight(Received { report, encoded, .. }: &Received<'_>) -> u64 {
     let gpus = report.gpus.iter().map(|gpus| {
         let each = gpus.devices.iter().map(|gpu| {
             let instances = gpu.mig_instances.iter();
-            let instances = instances.map(|mig| list::<&str>(&mig.unhealthy_reasons) + list::<GpuUse<'_>>(&mig.uses));
+            let instances = instances
+                .map(|mig| list::<&str>(&mig.unhealthy_reasons) + uses(&mig.uses) + list::<u64>(&mig.vacant.0));
             list::<MigInstance<'_>>(&gpu.mig_instances)
                 + instances.sum::<usize>()
                 + list::<&str>(&gpu.unhealthy_reasons)
                 + list::<XidErrors>(&gpu.xid_errors)
-                + list::<GpuUse<'_>>(&gpu.uses)
+                + uses(&gpu.uses)
+                + list::<u64>(&gpu.vacant.0)
                 + list::<&str>(&gpu.warnings)
                 + gpu.nvlink_errors.as_deref().map_or(0, size_of_val)
         });
@@ -37,6 +39,10 @@ pub(crate) fn weight(Received { report, encoded, .. }: &Received<'_>) -> u64 {
     });
     let parts = cgroups.chain(gpus).chain(assignments).sum::<usize>();
     (size_of::<Report<'_>>() + encoded.len() + list::<Absence<'_>>(&report.absences) + parts) as u64
+}
+
+fn uses(uses: &[GpuUse<'_>]) -> usize {
+    list::<GpuUse<'_>>(uses) + uses.iter().map(|used| list::<u64>(&used.parts.0)).sum::<usize>()
 }
 
 fn list<T>(elements: &[T]) -> usize {

@@ -1,9 +1,10 @@
-//! What one of several replicas lets in and cuts off, and whose totals it keeps.
+//! Tests of which reports and scrapes a replica accepts and ends, and whose totals it keeps.
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mcad_accounting::cluster::{Cluster, Orphans};
 use mcad_accounting::merge::Ages;
+use mcad_accounting::nodes::Limits;
 use mcad_accounting::object::{Kind, decode};
 use mcad_accounting::options::Options;
 use mcad_testkit::reports::at;
@@ -12,8 +13,7 @@ use prost::Message as _;
 use serde_json::json;
 
 use super::*;
-use crate::kubernetes::SLICE;
-use crate::store::Limits;
+use crate::known::SLICE;
 
 #[test]
 fn of_ended_pods_only_those_are_kept_that_the_cluster_has_or_had() {
@@ -31,17 +31,17 @@ fn of_ended_pods_only_those_are_kept_that_the_cluster_has_or_had() {
         "metadata": {"name": "w", "namespace": "a", "uid": "1"}, "spec": {"components": []},
     }));
     let cluster = Cluster::from_objects([appwrapper, pod.clone()]);
-    let kubernetes = Kubernetes::new(cluster, Options::default(), Ages::Count);
+    let known = Known::new(cluster, Options::default(), Ages::Count);
     let kept = || {
         let ended_pods = ["known", "stranger"].map(|uid| EndedPod { uid: uid.into(), ..EndedPod::default() }).into();
         let cgroups = Some(Cgroups { ended_pods, ..Cgroups::default() });
         let body = body(Report { cgroups, ..Report::default() });
         let mut received = receive::receive(&body).unwrap();
-        kubernetes.leave_out_unshown(&mut received);
+        known.leave_out_unshown(&mut received);
         received.report.to_owned().cgroups.unwrap().ended_pods.into_iter().map(|pod| pod.uid).collect::<Vec<_>>()
     };
     assert_eq!(kept(), ["known"]);
-    kubernetes.apply(Event::Delete(pod), at(0));
+    known.apply(Event::Delete(pod), at(0));
     assert_eq!(kept(), ["known"]);
 }
 
@@ -53,35 +53,35 @@ fn a_list_is_taken_in_slices_and_known_only_when_all_of_it_is_there() {
     };
     let listed = || (0..3 * SLICE + 7).map(|at| pod(at, "new")).collect::<Vec<_>>();
     let others = || (0..SLICE).map(|at| pod(10 * SLICE + at, "old"));
-    let cluster = |kubernetes: &Kubernetes| {
-        let cluster = lock(&kubernetes.cluster);
+    let cluster = |known: &Known| {
+        let cluster = &known.lock().cluster;
         (cluster.pods().count(), cluster.knows_pods(), cluster.orphans())
     };
-    let sliced = Kubernetes::new(Cluster::default(), Options::default(), Ages::Count);
+    let sliced = Known::new(Cluster::default(), Options::default(), Ages::Count);
     others().for_each(|pod| sliced.apply(Event::Apply(pod), at(0)));
-    lock(&sliced.cluster).begin_reset(Source::Pods, &listed());
+    sliced.lock().cluster.begin_reset(Source::Pods, &listed());
     assert_eq!(
         cluster(&sliced),
         (0, false, Orphans::default()),
         "what is not listed is gone, and nothing is known yet"
     );
-    let before = sliced.changes.load(Ordering::Relaxed);
+    let before = sliced.changes();
     sliced.apply(Event::Reset(Source::Pods, listed()), at(0));
-    assert!(sliced.changes.load(Ordering::Relaxed) > before, "fit is not made anew");
+    assert!(sliced.changes() > before, "fit is not made anew");
     let mut whole = Cluster::default();
     others().for_each(|pod| whole.apply(Event::Apply(pod)));
     whole.apply(Event::Reset(Source::Pods, listed()));
     assert_eq!(cluster(&sliced), (3 * SLICE + 7, true, whole.orphans()));
 }
 
-/// One that says what every report must.
+/// A report with only the required fields.
 fn body(report: Report) -> Vec<u8> {
     Report { version: REPORT_VERSION, node: "n".into(), interval_ms: 10_000, ..report }.encode_to_vec()
 }
 
 #[test]
 fn of_cgroups_only_what_pods_have_of_their_own_is_kept_and_weighed() {
-    let kubernetes = Kubernetes::new(Cluster::from_objects([]), Options::default(), Ages::Count);
+    let known = Known::new(Cluster::from_objects([]), Options::default(), Ages::Count);
     let cgroup = |id, pod: &str, container: &str, path: &str| Cgroup {
         id,
         path: path.into(),
@@ -101,12 +101,12 @@ fn of_cgroups_only_what_pods_have_of_their_own_is_kept_and_weighed() {
         cgroup(4, "u", "c", "/u/c/x"),
     ]);
     let mut left = receive::receive(&listed).unwrap();
-    kubernetes.leave_out_unshown(&mut left);
+    known.leave_out_unshown(&mut left);
     let bare = |id, pod| Cgroup { detail: None, ..cgroup(id, pod, "", "") };
     assert_eq!(left, receive::receive(&of(vec![bare(1, ""), bare(2, "u")])).unwrap());
 }
 
-/// One of several, by a clock that moves on by so many seconds with each look at it.
+/// One of several replicas, with a clock that advances by a given number of seconds each time it is read.
 fn replica(step_s: u64) -> (Replica, Leadership) {
     let seconds = AtomicU64::new(0);
     let clock = Clock::from_fn(move || {
@@ -114,8 +114,8 @@ fn replica(step_s: u64) -> (Replica, Leadership) {
         Now { since_start: Duration::from_secs(now_s), unix_ms: now_s * 1000 }
     });
     let leadership = Leadership::elected(Duration::from_secs(15));
-    let mode = Mode::Kubernetes(Box::new(Kubernetes::new(Cluster::from_objects([]), Options::default(), Ages::Count)));
-    let replica = Replica::new(clock, mode, Store::new(Limits::KUBERNETES), SelfMetrics::new().unwrap());
+    let known = Known::new(Cluster::from_objects([]), Options::default(), Ages::Count);
+    let replica = Replica::new(clock, known, SelfMetrics::new().unwrap());
     (replica.among_others("me".into(), leadership.clone()), leadership)
 }
 
@@ -123,7 +123,7 @@ fn replica(step_s: u64) -> (Replica, Leadership) {
 fn a_scrape_whose_right_to_speak_ends_on_the_way_is_cut() {
     for (step_s, is_whole) in [(0, true), (100, false)] {
         let (replica, leadership) = replica(step_s);
-        // Granted for the first looks: when the scrape begins, and when its snapshot is made and its role is asked.
+        // Leader for the first readings: when the scrape begins, when its snapshot is made, and when its role is read.
         leadership.renewed(Some(Now { since_start: Duration::from_secs(2 * step_s), unix_ms: 2 * step_s * 1000 }));
         let mut text = Vec::new();
         assert_eq!(replica.expose(&mut text).is_ok(), is_whole, "{step_s}");
@@ -146,21 +146,21 @@ fn reports_wait_for_the_past_and_so_does_being_ready() {
     let body = prost::Message::encode_to_vec(&report);
     assert!(matches!(replica.take(None, Ok(&body)), Err(Refusal::NotReady)));
     assert_eq!((replica.is_ready(), replica.standing()), (false, Standing::NotReady));
-    replica.past_is(Past::Unknown);
-    // Let in, and then refused for another reason: the cluster has no such node.
+    replica.past_is(TransferState::Unknown);
+    // Accepted, and then refused for another reason: the cluster has no such node.
     assert!(matches!(replica.take(None, Ok(&body)), Err(Refusal::UnknownNode(_))));
-    assert_eq!((replica.is_ready(), replica.standing()), (true, Standing::Unseeded));
-    replica.past_is(Past::Known);
+    assert_eq!((replica.is_ready(), replica.standing()), (true, Standing::WithoutHistory));
+    replica.past_is(TransferState::Known);
     assert_eq!(replica.standing(), Standing::Ready);
 }
 
 #[test]
 fn nobody_learns_of_itself() {
     let (ours, _) = replica(0);
-    let seed = ours.tell().unwrap();
-    assert!(matches!(ours.learn(&seed), Err(SeedError::Itself)));
+    let transfer = ours.state_transfer().unwrap();
+    assert!(matches!(ours.apply_transfer(&transfer), Err(StateTransferError::Itself)));
     assert!(!ours.is_ready());
-    ours.learn(&Seed { identity: "other".into(), ..seed }).unwrap();
+    ours.apply_transfer(&StateTransfer { identity: "other".into(), ..transfer }).unwrap();
     assert!(ours.is_ready());
 }
 
@@ -168,9 +168,8 @@ fn nobody_learns_of_itself() {
 fn beside_a_dump_so_many_nodes_are_taken_that_it_does_not_have_as_without_kubernetes() {
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "of-the-dump", "uid": "1"}});
     let node = decode(Kind::named("v1", "Node").unwrap(), node).unwrap();
-    let kubernetes = Kubernetes::new(Cluster::from_objects([node]), Options::default(), Ages::DoNot);
-    let (mode, store) = (Mode::Kubernetes(Box::new(kubernetes)), Store::new(Limits::REPLAY).bounded(1 << 30));
-    let replica = Replica::new(Clock::from_fn(|| at(0)), mode, store, SelfMetrics::new().unwrap());
+    let known = Known::new(Cluster::from_objects([node]), Options::default(), Ages::DoNot);
+    let replica = Replica::new(Clock::from_fn(|| at(0)), known, SelfMetrics::new().unwrap());
     let send = |node: &str| replica.take(None, Ok(&mcad_testkit::reports::report(node, 1).encode_to_vec()));
     for stranger in 0..Limits::LOCAL.nodes {
         assert_eq!(send(&format!("stranger-{stranger}")), Ok(Outcome::Taken));
@@ -182,11 +181,14 @@ fn beside_a_dump_so_many_nodes_are_taken_that_it_does_not_have_as_without_kubern
 
 #[test]
 fn what_a_file_brings_is_kept_and_what_comes_after_it_is_bounded() {
-    let received = |node: &str| mcad_testkit::reports::report(node, 1).encode_to_vec();
-    let mut store = Store::new(Limits::REPLAY);
-    store.insert(&receive::receive(&received("a")).unwrap(), at(0)).unwrap();
-    let mut store = store.bounded(1);
-    let refused = store.insert(&receive::receive(&received("b")).unwrap(), at(0));
+    let known = Known::new(Cluster::from_objects([]), Options::default(), Ages::DoNot);
+    let replay = |known: &Known, node: &str| {
+        let body = mcad_testkit::reports::report(node, 1).encode_to_vec();
+        known.replay(&receive::receive(&body).unwrap(), at(0))
+    };
+    replay(&known, "a").unwrap();
+    let known = known.bounded(1);
+    let refused = replay(&known, "b");
     assert!(matches!(refused, Err(Refusal::NoRoom(_))), "{refused:?}");
-    assert_eq!(store.nodes().count(), 1);
+    assert_eq!(known.lock().nodes.reporting().count(), 1);
 }

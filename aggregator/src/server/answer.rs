@@ -1,4 +1,4 @@
-//! What answers are made of: a body, whole or in chunks, and the sentences that stand for an error.
+//! The parts of answers: a body, complete or in chunks, and the texts of errors.
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -10,14 +10,14 @@ use hyper::{Response, StatusCode};
 use super::places::Busy;
 use super::scrape::{Chunks, Cut};
 
-/// What an answer consists of.
+/// An answer.
 pub(super) type Answer = Response<Either<Full<Bytes>, Chunks>>;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// To one who asks for more at once than one may.
+/// The answer to a peer with too many requests at once.
 pub(super) fn too_many() -> Answer {
-    let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, "as many answers are being made for this address as may be");
+    let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, "too many requests from this address at once");
     answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     answer
 }
@@ -33,7 +33,7 @@ pub(super) fn whole(status: StatusCode, content_type: HeaderValue, body: String)
     answer
 }
 
-/// An answer's body; its connection is busy until this is dropped.
+/// The body of an answer; the connection counts as busy until this is dropped.
 #[derive(Debug)]
 pub(super) struct Kept {
     body: Either<Full<Bytes>, Chunks>,

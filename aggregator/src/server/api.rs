@@ -1,4 +1,4 @@
-//! Requests for `/api/v1`. Owns the way of an answer to its client; what is asked for is [`mcad_present::api`]'s.
+//! Requests for `/api/v1`. Owns the transport of the answers; [`mcad_present::api`] owns their content.
 use std::sync::Arc;
 
 use hyper::header::HeaderValue;
@@ -14,7 +14,7 @@ use crate::replica::Replica;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// What a client reads that gets no answer.
+/// The body of an error.
 #[derive(Serialize)]
 struct Error {
     error: String,
@@ -27,15 +27,15 @@ pub(super) async fn answer(uri: &Uri, visitor: &Visitor, shared: &Shared) -> Ans
     };
     let Some(turn) = shared.turns.turn(visitor.peer).await else { return too_many() };
     let replica = Arc::clone(&shared.replica);
-    // A snapshot of a large cluster takes a while: other connections wait for none of it.
+    // A snapshot of a large cluster takes time, and other connections must not wait for it.
     let made = tokio::task::spawn_blocking(move || {
         let made = make(&wanted, &replica);
         drop(turn);
         made
     });
     made.await.unwrap_or_else(|error| {
-        tracing::error!(%error, "an answer could not be made");
-        text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made")
+        tracing::error!(%error, "an answer could not be created");
+        text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be created")
     })
 }
 

@@ -1,5 +1,5 @@
-//! What pages are made of, and the streams that tell them anew. Owns the last hour, the beat at which open pages are renewed, and
-//! how many may be open; what a page says is [`mcad_present::page`]'s.
+//! What pages are made from, and the streams that update them. Owns the last hour, the interval of updates, and the limit of
+//! streams. [`mcad_present::page`] owns the content of pages.
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use http_body_util::Either;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
-use mcad_accounting::merge::Snapshot;
 use mcad_accounting::now::Now;
+use mcad_accounting::snapshot::Snapshot;
 use mcad_present::history::History;
-use mcad_present::page::wanted::Wanted;
+use mcad_present::page::query::PageQuery;
 use mcad_present::page::{self, Shown};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -21,20 +21,20 @@ use super::draining;
 use super::scrape::{Chunks, Piece};
 use crate::replica::Replica;
 
-/// Pieces between a stream and its reader: one that reads slowly is told of the newest snapshot next, not of all between.
+/// Pieces in the queue of a stream. A slow reader gets the newest snapshot next, not all snapshots that it missed.
 const PIECES_AHEAD: usize = 1;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Board {
     history: Mutex<Arc<History>>,
-    /// What open pages are told next. Absent: there was no beat yet.
+    /// What open pages get next. `None` before the first update, and while no page is open.
     posted: watch::Sender<Option<Arc<Posted>>>,
     streams: Arc<Semaphore>,
     most_streams: usize,
 }
 
-/// One instant, for all who look.
+/// One instant, for all open pages.
 #[derive(Debug)]
 pub(super) struct Posted {
     snapshot: Snapshot,
@@ -61,23 +61,23 @@ impl Board {
         self.streams.available_permits() < self.most_streams
     }
 
-    /// A snapshot of now with the hour before it. Takes a while.
+    /// A snapshot of now, and the last hour. Takes time for a large cluster.
     pub(super) fn look(&self, replica: &Replica) -> Posted {
         Posted { snapshot: replica.snapshot(), history: Arc::clone(&self.history()) }
     }
 
     fn remember(&self, snapshot: &Snapshot) {
-        // Who draws the hour holds on to the one before.
+        // Pages that are being rendered keep the previous history.
         Arc::make_mut(&mut self.history()).add(snapshot);
     }
 
-    /// Every change is whole before it can panic.
+    /// A poisoned lock is used: no change can panic half-way.
     fn history(&self) -> std::sync::MutexGuard<'_, Arc<History>> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Looks once a beat while somebody watches, and for the hour's points, until the drain.
+/// Takes a snapshot at each beat while a page is open, and whenever the history needs a point, until the drain.
 pub(super) async fn keep(shared: &Arc<Shared>) {
     let mut phase = shared.phase.clone();
     let mut beats = tokio::time::interval(shared.limits.beat);
@@ -88,7 +88,7 @@ pub(super) async fn keep(shared: &Arc<Shared>) {
             () = draining(&mut phase) => return,
             _ = beats.tick() => {}
         }
-        // Half a beat early is nearer than half a beat late.
+        // Beats do not fall on steps exactly: half a beat early is accepted.
         let step = shared.limits.history_step.saturating_sub(shared.limits.beat / 2);
         let due = remembered.is_none_or(|at| shared.replica.now().since(at) >= step);
         if !due && !shared.board.is_watched() {
@@ -104,40 +104,45 @@ pub(super) async fn keep(shared: &Arc<Shared>) {
             drop(turn);
             Posted { snapshot, history: Arc::clone(&looking.board.history()) }
         });
-        // It panicked, which was printed; the next may not.
+        // It panicked, and the panic was printed. The next snapshot may succeed.
         let Ok(posted) = looked.await else { continue };
         if due {
             remembered = Some(posted.snapshot.made);
         }
         let posted = shared.board.is_watched().then(|| Arc::new(posted));
-        // With nobody there it is not kept: a snapshot of a large cluster is large.
+        // Without open pages it is not kept: a snapshot of a large cluster is large.
         shared.board.posted.send_replace(posted);
     }
 }
 
-/// Begins a stream of what a page says anew.
-pub(super) fn stream(wanted: Wanted, shared: &Arc<Shared>) -> Answer {
+/// Begins the stream of updates of a page.
+pub(super) fn stream(query: PageQuery, shared: &Arc<Shared>) -> Answer {
     let Ok(place) = Arc::clone(&shared.board.streams).try_acquire_owned() else {
         return text(
             StatusCode::SERVICE_UNAVAILABLE,
-            "as many pages are kept current as may be; this one can be reloaded",
+            "too many open pages update themselves; reload this page to update it",
         );
     };
     let (pieces, receiver) = mpsc::channel(PIECES_AHEAD);
-    // Nobody joins it: it ends when its reader leaves or the drain begins, and its reader sees that.
-    drop(tokio::spawn(tell(wanted, Arc::clone(shared), pieces, place)));
+    // Nobody joins this task: it ends when its reader leaves or the drain begins, and the reader sees that.
+    drop(tokio::spawn(send_updates(query, Arc::clone(shared), pieces, place)));
     let mut answer = Response::new(Either::Right(Chunks::new(receiver)));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }
 
-async fn tell(wanted: Wanted, shared: Arc<Shared>, pieces: mpsc::Sender<Piece>, _place: OwnedSemaphorePermit) {
+async fn send_updates(
+    query: PageQuery,
+    shared: Arc<Shared>,
+    pieces: mpsc::Sender<Piece>,
+    _place: OwnedSemaphorePermit,
+) {
     let (mut phase, mut posted) = (shared.phase.clone(), shared.board.posted.subscribe());
-    // What was posted before may be older than the page that asks.
+    // What was posted before may be older than the open page.
     posted.mark_unchanged();
-    let wanted = Arc::new(wanted);
-    let mut told = None;
+    let query = Arc::new(query);
+    let mut sent_hash = None;
     let mut event = format!("retry: {}\n\n", shared.limits.beat.max(Duration::from_secs(1)).as_millis());
     loop {
         tokio::select! {
@@ -156,20 +161,21 @@ async fn tell(wanted: Wanted, shared: Arc<Shared>, pieces: mpsc::Sender<Piece>, 
         };
         event = String::new();
         let Some(next) = next else { continue };
-        let (asked, now) = (Arc::clone(&wanted), shared.replica.now());
-        let rendered = tokio::task::spawn_blocking(move || page::renew(&asked, &next.shown(), now).ok());
-        // A node that is gone has nothing to say any more, and its page says so when it is loaded again.
-        let Ok(Some(html)) = rendered.await else { continue };
+        let (requested, now) = (Arc::clone(&query), shared.replica.now());
+        let rendered = tokio::task::spawn_blocking(move || page::renew(&requested, &next.shown(), now));
+        // It panicked, and the panic was printed. The next update may succeed.
+        let Ok(html) = rendered.await else { continue };
         let mut hasher = DefaultHasher::new();
         html.hash(&mut hasher);
         let hash = hasher.finish();
-        event = if told.replace(hash) == Some(hash) { "event: same\ndata: 0\n\n".to_owned() } else { spelled(&html) };
+        event =
+            if sent_hash.replace(hash) == Some(hash) { "event: same\ndata: 0\n\n".to_owned() } else { spelled(&html) };
     }
-    // Its reader is there or is not.
+    // The reader may have left already.
     let _ = pieces.try_send(Piece::End);
 }
 
-/// As the format has it: each line of the data by itself.
+/// An event in the format of event streams: each line of the data has a line of its own.
 fn spelled(html: &str) -> String {
     let mut event = String::with_capacity(html.len() + 64);
     event.push_str("event: page\n");

@@ -1,5 +1,5 @@
-//! Bodies of reports that are being read: how much memory they may take together, how much of it those of one peer, and that a
-//! node has one of them. Owns that account.
+//! Limits on report bodies that are being read: their total memory, the memory of one peer, and one body at a time for each
+//! node.
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -31,17 +31,17 @@ pub(super) struct Room<'a> {
 }
 
 impl Bodies {
-    /// As many KiB together.
+    /// With this limit on the total, in KiB.
     pub(super) fn new(kib: u32) -> Self {
         Self { kib, read: Mutex::default() }
     }
 
-    /// A quarter is left to others, whatever one peer sends: in it are 500 reports of a usual size.
+    /// The limit of one peer: a quarter is left to others, which is enough for 500 reports of a usual size.
     fn of_one_peer(&self) -> u32 {
         self.kib / 4 * 3
     }
 
-    /// Room for one more body of so many KiB. `node`: whose it is, where that is known.
+    /// Reserves room for a body of this size. `node` is its sender, if known.
     pub(super) fn begin<'a>(&'a self, node: Option<&'a NodeName>, peer: IpAddr, kib: u32) -> Option<Room<'a>> {
         let mut read = self.read();
         let of_peer = read.peers.get(&peer).copied().unwrap_or(0);
@@ -49,7 +49,7 @@ impl Bodies {
         if !fits(read.kib, self.kib) || !fits(of_peer, self.of_one_peer()) {
             return None;
         }
-        // An agent sends one report after the other.
+        // An agent sends its reports one after another.
         if let Some(node) = node
             && !read.nodes.insert(node.clone())
         {
@@ -60,7 +60,7 @@ impl Bodies {
         Some(Room { bodies: self, node, peer, kib })
     }
 
-    /// Every change is whole before it can panic.
+    /// Every change is complete before a panic is possible, so a poisoned lock can be used.
     fn read(&self) -> MutexGuard<'_, Read> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }

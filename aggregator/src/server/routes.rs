@@ -1,4 +1,4 @@
-//! Requests and their answers. Owns paths, status codes and headers; what a report or a scrape is, is known further in.
+//! Requests and their answers. Owns paths, status codes and headers, not the content of reports and scrapes.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,15 +23,15 @@ use crate::trust::verdict::Distrust;
 
 const PROTOBUF: &str = "application/x-protobuf";
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-/// How much of a body that is too large is still read, so that its sender gets to the answer instead of a reset.
+/// How much of a body that is too large is still read, so that its sender receives the answer instead of a reset.
 pub(super) const DISCARDED_BYTES: usize = 8 * MAX_BODY_BYTES;
 
-/// Answers a request. A connection of scrapes and pages is not idle until its answer was handed over.
+/// Answers a request. A connection for scrapes and pages is busy until its answer was sent.
 pub(super) async fn serve(visitor: &Visitor, request: Request<Incoming>, shared: &Arc<Shared>) -> Response<Kept> {
     let busy = (visitor.side == Side::Metrics).then(|| visitor.place.busy());
     let is_reserved = visitor.place.is_reserved();
     let answer = if is_reserved && !is_probe(&request) {
-        text(StatusCode::SERVICE_UNAVAILABLE, "as many are being answered as may be, but for /live and /ready")
+        text(StatusCode::SERVICE_UNAVAILABLE, "too many connections: only /live and /ready are answered here")
     } else {
         answer(request, visitor, shared).await
     };
@@ -42,7 +42,7 @@ pub(super) async fn serve(visitor: &Visitor, request: Request<Incoming>, shared:
     answer
 }
 
-/// Whether it asks for what kubelet does.
+/// Whether it is a probe of kubelet.
 fn is_probe(request: &Request<Incoming>) -> bool {
     matches!(request.uri().path(), "/live" | "/ready")
 }
@@ -52,15 +52,18 @@ async fn answer(request: Request<Incoming>, visitor: &Visitor, shared: &Arc<Shar
         (Side::Metrics, "/metrics" | "/live" | "/ready") => Method::GET,
         (Side::Metrics, path) if path.starts_with(ROOT) || pages::is_at(path) => Method::GET,
         (Side::Reports, "/v1/report") => Method::POST,
-        // The past is for replicas alone.
-        (Side::Reports, peer::PATH) if shared.guard.tells_past() => Method::GET,
+        // Only for other replicas.
+        (Side::Reports, peer::PATH) if shared.guard.allows_state_transfer() => Method::GET,
         (Side::Metrics, _) => {
-            return text(StatusCode::NOT_FOUND, "here are /metrics, /, /api/v1/cluster, /live and /ready");
+            return text(
+                StatusCode::NOT_FOUND,
+                "not found: the paths are /metrics, /, /api/v1/cluster, /live and /ready",
+            );
         }
-        (Side::Reports, _) => return text(StatusCode::NOT_FOUND, "here is POST /v1/report"),
+        (Side::Reports, _) => return text(StatusCode::NOT_FOUND, "not found: send reports with POST /v1/report"),
     };
     if *request.method() != wanted {
-        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, &format!("only {wanted} works here"));
+        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, &format!("method not allowed: use {wanted}"));
         if let Ok(allowed) = HeaderValue::from_str(wanted.as_str()) {
             answer.headers_mut().insert(ALLOW, allowed);
         }
@@ -70,13 +73,16 @@ async fn answer(request: Request<Incoming>, visitor: &Visitor, shared: &Arc<Shar
         "/metrics" => metrics(request.headers(), visitor, shared).await,
         "/v1/report" => report(request, visitor, shared).await,
         peer::PATH => match peer(request.headers(), visitor, shared).await {
-            Ok(()) => seed(shared).await,
+            Ok(()) => state_transfer(shared).await,
             Err(refusal) => refused(&refusal),
         },
         "/live" => text(StatusCode::OK, "live"),
         "/ready" => match *shared.phase.borrow() {
             Phase::Serving if shared.replica.is_ready() => text(StatusCode::OK, "ready"),
-            Phase::Serving => text(StatusCode::SERVICE_UNAVAILABLE, "the cluster is not known yet, or out of reach"),
+            Phase::Serving => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not ready: the cluster is not known yet, or the API server cannot be reached",
+            ),
             Phase::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down"),
         },
         path if path.starts_with(ROOT) => api::answer(request.uri(), visitor, shared).await,
@@ -100,28 +106,28 @@ async fn metrics(headers: &HeaderMap, visitor: &Visitor, shared: &Shared) -> Ans
     answer
 }
 
-/// Whether whoever asks for the past is another replica.
+/// Checks that a request for a state transfer comes from another replica.
 async fn peer(headers: &HeaderMap, visitor: &Visitor, shared: &Shared) -> Result<(), Refusal> {
     if let Some(peers) = &shared.guard.peers {
-        peers.bearer(token(headers), visitor.peer, |asked| shared.replica.figures().token_reviewed(asked)).await?;
+        peers.bearer(token(headers), visitor.peer, |asked| shared.replica.self_metrics().token_reviewed(asked)).await?;
     }
     visitor.place.proven(None);
     Ok(())
 }
 
-/// What another replica that starts asks for.
-async fn seed(shared: &Shared) -> Answer {
-    // Not that of scrapes: whoever holds those up must not hold up a replica that starts.
-    let Ok(turn) = Arc::clone(&shared.past_turn).acquire_owned().await else {
+/// Answers another replica's request for a state transfer.
+async fn state_transfer(shared: &Shared) -> Answer {
+    // Not the turn of scrapes: a client that delays scrapes must not delay a replica that starts.
+    let Ok(turn) = Arc::clone(&shared.transfer_turn).acquire_owned().await else {
         return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down");
     };
     let replica = Arc::clone(&shared.replica);
-    // A large cluster takes a while.
-    let told = tokio::task::spawn_blocking(move || replica.tell().map(|seed| seed.encode_to_vec()));
-    match told.await {
+    // For a large cluster this takes time.
+    let made = tokio::task::spawn_blocking(move || replica.state_transfer().map(|state| state.encode_to_vec()));
+    match made.await {
         Ok(Some(bytes)) if bytes.len() > peer::MAX_BYTES => {
-            tracing::error!(bytes = bytes.len(), limit = peer::MAX_BYTES, "the past is too long to be told");
-            text(StatusCode::INTERNAL_SERVER_ERROR, "longer than another replica would read")
+            tracing::error!(bytes = bytes.len(), limit = peer::MAX_BYTES, "the state transfer is too long to be sent");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "the state transfer is longer than another replica would read")
         }
         Ok(Some(bytes)) => {
             let mut answer = Response::new(Either::Right(Chunks::whole(bytes, turn)));
@@ -129,8 +135,8 @@ async fn seed(shared: &Shared) -> Answer {
             answer
         }
         Ok(None) => text(StatusCode::NOT_FOUND, "this replica watches no cluster"),
-        // It panicked, which was printed.
-        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the past could not be told"),
+        // After a panic, which was printed.
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the state transfer could not be created"),
     }
 }
 
@@ -141,14 +147,14 @@ async fn report(request: Request<Incoming>, visitor: &Visitor, shared: &Shared) 
             (sender, body)
         }
         Err(refusal) => {
-            // Who is not believed costs no memory, but gets to read why.
+            // A sender that is not trusted gets no memory, but can read the reason.
             discard(request.into_body(), shared.limits.body).await;
             (None, Err(refusal))
         }
     };
     let body = body.as_deref().map_err(Refusal::clone);
     match shared.replica.take(sender.as_ref(), body) {
-        // Also for one that is no news: to send it again would not make it any.
+        // Also for a duplicate or stale report: sending it again would not help.
         Ok(_) => {
             let mut answer = Response::new(Either::Left(Full::default()));
             *answer.status_mut() = StatusCode::NO_CONTENT;
@@ -158,14 +164,15 @@ async fn report(request: Request<Incoming>, visitor: &Visitor, shared: &Shared) 
     }
 }
 
-/// The node whose agent sends this. Absent: nobody asks who it is.
+/// The node whose agent sends this. `None` if senders are not authenticated.
 async fn sender(headers: &HeaderMap, visitor: &Visitor, shared: &Shared) -> Result<Option<NodeName>, Refusal> {
     let Some(tokens) = &shared.guard.tokens else {
         visitor.place.proven(None);
         return Ok(None);
     };
-    let bearer =
-        tokens.bearer(token(headers), visitor.peer, |asked| shared.replica.figures().token_reviewed(asked)).await?;
+    let bearer = tokens
+        .bearer(token(headers), visitor.peer, |asked| shared.replica.self_metrics().token_reviewed(asked))
+        .await?;
     let node = shared.replica.node_of(bearer)?;
     visitor.place.proven(Some(&node));
     shared.replica.admit_one_more(&node)?;
@@ -183,7 +190,7 @@ fn refused(refusal: &Refusal) -> Answer {
     match status {
         StatusCode::UNAUTHORIZED => drop(headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-            // What an agent that fails twice waits for on average; it spreads its attempts itself.
+            // The average wait of an agent after two failures; agents randomise their attempts themselves.
             drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1")));
         }
         _ => {}
@@ -225,7 +232,7 @@ async fn read(
         return Err(Refusal::ContentEncoding(shown(encoding.as_bytes())));
     }
     let body = request.into_body();
-    // Where no length is said it may be any.
+    // Without a length, the body may have any length.
     let length = body.size_hint().exact().unwrap_or(u64::MAX).min(MAX_BODY_BYTES as u64);
     let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
     let Some(_room) = shared.bodies.begin(sender, visitor.peer, kib) else {
@@ -236,24 +243,24 @@ async fn read(
     tokio::time::timeout(limit, collect(body, MAX_BODY_BYTES)).await.map_err(|_| Refusal::TooSlow(limit))?
 }
 
-/// Reads a body to nowhere, for as long as one may take.
+/// Reads and discards a body, within the time limit of a body.
 async fn discard(body: Incoming, limit: Duration) {
-    // Whatever comes of it, the answer is the same.
+    // The answer is the same whatever the result.
     let _ = tokio::time::timeout(limit, collect(body, 0)).await;
 }
 
-/// Keeps so many bytes of a body, and reads some more so that its sender gets to the answer.
+/// Keeps at most `kept` bytes of a body and reads some more, so that its sender receives the answer.
 async fn collect(mut body: Incoming, kept: usize) -> Result<Bytes, Refusal> {
-    // Of a body that says how long it is; for so much there is room.
+    // The announced length, for which room is reserved.
     let said = body.size_hint().exact().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     let mut all = Vec::new();
     let mut length = 0;
     while let Some(frame) = body.frame().await {
-        // A body that ends before its length does, or whose chunks are broken.
+        // The body ends before its announced length, or its chunks are invalid.
         let frame = frame.map_err(|_| Refusal::Truncated)?;
         let Some(data) = frame.data_ref() else { continue };
         if length == 0 && said > 0 && data.len() == said && said <= kept {
-            // Most reports come in one piece, and are read where that lies.
+            // Most reports arrive in one frame and are not copied.
             return frame.into_data().map_err(|_| Refusal::Truncated);
         }
         length += data.len();

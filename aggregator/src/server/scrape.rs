@@ -1,5 +1,5 @@
-//! The body of `/metrics`: written by a thread while it is read by the peer, a few chunks apart. Owns that hand-over, and
-//! compression on the way.
+//! The body of `/metrics`: a thread writes it a few chunks ahead of the peer that reads it. Owns this hand-over and the
+//! compression.
 use std::io::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use tokio::time::{Instant, timeout};
 use super::turns::Turn;
 use crate::replica::Replica;
 
-/// Chunks between the writer and the reader: half a megabyte, so that a local reader hardly ever waits.
+/// Chunks between the writer and the reader: half a megabyte, so that a local reader rarely waits.
 const CHUNKS_AHEAD: usize = 8;
 
-/// How the text travels.
+/// The encoding of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
     Plain,
     Gzip,
 }
 
-/// The body while it is written.
+/// The body that is being written.
 #[derive(Debug)]
 pub(super) struct Chunks {
     pieces: mpsc::Receiver<Piece>,
@@ -40,11 +40,11 @@ impl Chunks {
         Self { pieces, _held: None }
     }
 
-    /// One that was made whole, and holds on to this until it was read.
+    /// A complete body; `held` is dropped after it was read.
     pub(super) fn whole(body: Vec<u8>, held: OwnedSemaphorePermit) -> Self {
         let (sender, pieces) = mpsc::channel(2);
         for piece in [Piece::Chunk(body), Piece::End] {
-            // There is room for two.
+            // The channel has room for two.
             let _ = sender.try_send(piece);
         }
         Self { pieces, _held: Some(held) }
@@ -55,29 +55,29 @@ impl Chunks {
 #[derive(Debug)]
 pub(super) enum Piece {
     Chunk(Vec<u8>),
-    /// All of it was sent. Without this a body that was cut would look like a whole one, and series would seem to end.
+    /// The end. Without it, a truncated body would look complete, and series would seem to end.
     End,
 }
 
-/// The writer ended before the text did.
+/// The writer ended before the text was complete.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the exposition was cut")]
+#[error("the exposition is incomplete")]
 pub(super) struct Cut;
 
-/// For how long a reader is waited for.
+/// How long the writer waits for the reader.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// In all, while others wait for their turn.
+    /// In total, while others wait for their turn.
     pub(super) in_turn: Duration,
-    /// Without that it takes anything.
+    /// Without any progress.
     pub(super) stall: Duration,
 }
 
-/// Begins to write; `turn` is given back at the end, and while the reader is waited for beyond [`Patience::in_turn`].
+/// Starts writing; `turn` is given back at the end, and during waits for the reader beyond [`Patience::in_turn`].
 pub(super) fn begin(replica: Arc<Replica>, encoding: Encoding, patience: Patience, turn: Turn) -> Chunks {
     let (pieces, receiver) = mpsc::channel(CHUNKS_AHEAD);
     let runtime = Handle::current();
-    // Nobody joins it: its end, good or bad, is what the reader finds in the channel; a reader that leaves ends it.
+    // The thread is not joined: the reader sees its end in the channel, and a reader that disconnects ends it.
     drop(tokio::task::spawn_blocking(move || {
         let mut sender = Sender { pieces, runtime, patience, turn };
         let written = match encoding {
@@ -88,7 +88,7 @@ pub(super) fn begin(replica: Arc<Replica>, encoding: Encoding, patience: Patienc
             }
         };
         if written.and_then(|()| sender.send(Piece::End)).is_err() {
-            tracing::debug!("the reader of a scrape left or stalled");
+            tracing::debug!("the reader of a scrape disconnected or stalled");
         }
     }));
     Chunks::new(receiver)
@@ -110,7 +110,7 @@ impl Body for Chunks {
 struct Sender {
     pieces: mpsc::Sender<Piece>,
     runtime: Handle,
-    /// What is left of it.
+    /// The remaining patience.
     patience: Patience,
     turn: Turn,
 }
@@ -159,7 +159,7 @@ impl Gzip<'_> {
 
 impl Sink for Gzip<'_> {
     fn take(&mut self, chunk: Vec<u8>) -> Result<(), Closed> {
-        // Writing to a Vec has no error.
+        // Writing to a Vec never fails.
         self.encoder.write_all(&chunk).map_err(|_| Closed)?;
         if self.encoder.get_ref().len() >= CHUNK_BYTES {
             let full = std::mem::take(self.encoder.get_mut());

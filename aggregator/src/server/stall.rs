@@ -1,4 +1,4 @@
-//! A stream that fails when its peer takes nothing for too long. Owns the one deadline that hyper has not: on writing.
+//! A stream that fails if its peer reads nothing for too long: the one deadline that hyper lacks, on writing.
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -13,12 +13,12 @@ use tokio::time::{Instant, Sleep, sleep};
 pub(super) struct Stall<S> {
     stream: S,
     limit: Duration,
-    /// Runs while a write waits.
+    /// The timer while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Stall<S> {
-    /// `limit` begins anew with every write that the peer takes some of.
+    /// `limit` restarts with every write that makes progress.
     pub(super) fn new(stream: S, limit: Duration) -> Self {
         Self { stream, limit, waiting: None }
     }
@@ -32,7 +32,7 @@ impl<S> Stall<S> {
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(waiting.as_mut().poll(cx));
         waiting.as_mut().reset(Instant::now() + limit);
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer reads nothing")))
     }
 }
 

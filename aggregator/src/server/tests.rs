@@ -13,12 +13,11 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::clock::Clock;
+use crate::known::Known;
 use crate::receive::MAX_BODY_BYTES;
-use crate::replica::Mode;
 use crate::self_metrics::SelfMetrics;
-use crate::store::{self, Store};
 
-/// A server on ports of its own, whose clock stands until it is turned.
+/// A server on its own ports, whose clock the test sets.
 struct Served {
     metrics: SocketAddr,
     reports: SocketAddr,
@@ -29,7 +28,7 @@ struct Served {
 
 /// Long enough that only a deadline under test is ever reached.
 const NEVER: Duration = Duration::from_mins(1);
-/// A deadline under test. That it passes is awaited, not slept for.
+/// A deadline under test. The test awaits its effect and does not sleep.
 const SOON: Duration = Duration::from_millis(50);
 const PATIENT: Limits = Limits {
     metrics_connections: 8,
@@ -59,8 +58,7 @@ async fn serve_guarded(limits: Limits, guard: Guard) -> Served {
     let seconds = Arc::new(AtomicU64::new(0));
     let hand = Arc::clone(&seconds);
     let clock = Clock::from_fn(move || at(hand.load(Ordering::SeqCst)));
-    let store = Store::new(store::Limits::LOCAL);
-    let replica = Arc::new(Replica::new(clock, Mode::Local, store, SelfMetrics::new().unwrap()));
+    let replica = Arc::new(Replica::new(clock, Known::of_agents(), SelfMetrics::new().unwrap()));
     let any = "127.0.0.1:0";
     let listeners = Listeners {
         metrics: TcpListener::bind(any).await.unwrap(),
@@ -93,7 +91,7 @@ impl Served {
         (head, String::from_utf8(body).unwrap())
     }
 
-    /// Expects an answer with this status whose first word is this reason, and that it was counted once.
+    /// Asserts that the answer has this status, that its first word is this reason, and that it was counted once.
     async fn check_refused(&self, request: &[u8], status: &str, reason: &str) {
         let (head, body) = exchange(self.reports, request).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{reason}: {head}");
@@ -125,11 +123,11 @@ fn post(length: usize, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// Sends a request, says that nothing follows, reads the whole answer.
+/// Sends a request, closes the writing side, reads the whole answer.
 async fn exchange(address: SocketAddr, request: &[u8]) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request).await.unwrap();
-    // Prometheus does not half-close; an agent that was cut does.
+    // Prometheus does not half-close; an agent that was interrupted does.
     if request.starts_with(b"POST") {
         stream.shutdown().await.unwrap();
     }
@@ -186,7 +184,7 @@ async fn a_report_appears_in_metrics_and_on_the_page() {
     }
     let (head, page) = served.get("/", "").await;
     assert!(head.contains("content-type: text/html") && head.contains("content-security-policy: default-src 'none'"));
-    assert!(String::from_utf8(page).unwrap().contains("this is what 1 of 1 agents measure"));
+    assert!(String::from_utf8(page).unwrap().contains("the values are what 1 of 1 agents measure"));
     served.end().await;
 }
 
@@ -253,7 +251,7 @@ async fn a_report_sent_again_is_answered_with_success_and_counted() {
 #[tokio::test]
 async fn one_node_more_than_are_kept_is_told_to_come_back() {
     let served = serve(PATIENT).await;
-    for node in 0..store::Limits::LOCAL.nodes {
+    for node in 0..mcad_accounting::nodes::Limits::LOCAL.nodes {
         let body = report(&format!("n{node}"), 1).encode_to_vec();
         assert!(served.post(&body).await.0.starts_with("HTTP/1.1 204 "));
     }
@@ -276,14 +274,13 @@ async fn the_api_answers_json_and_says_in_a_sentence_what_it_cannot() {
     };
     check("/api/v1/cluster", "200", r#"{"snapshot_age_seconds":0.0,"cluster":{"agents":{"up":1,"down":0},"ladder":"#)
         .await;
-    let node =
-        r#"{"name":"n","agent":{"state":"up","report_age_seconds":2.0},"ladder":{"cpu_millicores":{"installed":2000,"#;
+    let node = r#"{"name":"n","agent":{"state":"up","report_age_seconds":2.0,"cgroup_source":"bpf"},"ladder":{"cpu_millicores":{"installed":2000,"#;
     check("/api/v1/nodes?limit=5", "200", &format!(r#"{{"snapshot_age_seconds":0.0,"nodes":[{node}"#)).await;
     check("/api/v1/nodes/%6E", "200", &format!(r#"{{"snapshot_age_seconds":0.0,"node":{node}"#)).await;
-    check("/api/v1/nodes/m", "404", "{\"error\":\"no node is called m\"}\n").await;
+    check("/api/v1/nodes/m", "404", "{\"error\":\"no node named m\"}\n").await;
     check("/api/v1/appwrappers", "404", r#"{"error":"there are no AppWrappers without Kubernetes"#).await;
-    check("/api/v1/nodes?limit=0", "400", r#"{"error":"limit is a number from 1 to 1000"}"#).await;
-    check("/api/v1/", "404", r#"{"error":"here are /api/v1/cluster"#).await;
+    check("/api/v1/nodes?limit=0", "400", r#"{"error":"limit must be a number from 1 to 1000"}"#).await;
+    check("/api/v1/", "404", r#"{"error":"not found: the paths are /api/v1/cluster"#).await;
     let post = b"POST /api/v1/nodes HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     assert!(exchange(served.metrics, post).await.0.starts_with("HTTP/1.1 405 "));
     let reports = b"GET /api/v1/nodes HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
@@ -295,10 +292,10 @@ async fn the_api_answers_json_and_says_in_a_sentence_what_it_cannot() {
 async fn other_paths_and_methods_are_told_what_there_is() {
     let served = serve(PATIENT).await;
     let (head, body) = served.get("/metric", "").await;
-    assert!(head.starts_with("HTTP/1.1 404 ") && body.starts_with(b"here are /metrics"), "{head}");
+    assert!(head.starts_with("HTTP/1.1 404 ") && body.starts_with(b"not found: the paths are /metrics"), "{head}");
     let (head, _) = exchange(served.metrics, b"POST /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 405 ") && head.contains("allow: GET"), "{head}");
-    // Neither side answers for the other: only one of them may be opened to other machines.
+    // Neither port answers the requests of the other: only one of them may be open to other machines.
     let (head, _) = exchange(served.metrics, &post(0, b"")).await;
     assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
     let (head, _) = exchange(served.reports, b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
@@ -309,10 +306,10 @@ async fn other_paths_and_methods_are_told_what_there_is() {
     served.end().await;
 }
 
-/// Reads until the server cuts, and returns what there was.
+/// Reads until the server closes the connection, and returns what was read.
 async fn read_to_cut(stream: &mut TcpStream) -> Vec<u8> {
     let mut answer = Vec::new();
-    // A reset is a cut, too.
+    // A reset counts as closing.
     let _ = stream.read_to_end(&mut answer).await;
     answer
 }
@@ -339,7 +336,7 @@ async fn a_body_that_does_not_end_is_answered_and_cut() {
     served.end().await;
 }
 
-/// Fills the store with this many nodes of 9,000 cgroups.
+/// Sends reports of this many nodes of 9,000 cgroups.
 async fn fill(served: &Served, nodes: usize) {
     for node in 0..nodes {
         let paths: Vec<_> = (0..9_000).map(|cgroup| format!("/some.slice/some-{cgroup}.service")).collect();
@@ -359,7 +356,7 @@ async fn a_reader_that_takes_nothing_is_cut_and_the_next_one_is_served() {
     stalled.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     stalled.readable().await.unwrap();
     served.counts("mcad_aggregator_scrapes_cut_total 1").await;
-    // What it finds when it reads on is no whole body.
+    // When the client reads on, the body is incomplete.
     assert!(!read_to_cut(&mut stalled).await.ends_with(b"0\r\n\r\n"));
     served.end().await;
 }
@@ -408,7 +405,7 @@ async fn compressed_is_the_same_text() {
     assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
     let mut unpacked = String::new();
     flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut unpacked).unwrap();
-    // The figures about itself moved on between the two.
+    // The self-metrics changed between the two.
     let cluster = |text: &str| text.split("# HELP mcad_aggregator_connections").next().map(str::to_owned);
     assert_eq!(cluster(&unpacked), cluster(&served.exposition().await));
     assert!(packed.len() * 5 < unpacked.len());
@@ -441,7 +438,7 @@ async fn the_drain_ends_though_a_request_does_not() {
     let mut forever = TcpStream::connect(served.reports).await.unwrap();
     let head = "POST /v1/report HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 100\r\n";
     forever.write_all(format!("{head}expect: 100-continue\r\n\r\n").as_bytes()).await.unwrap();
-    // The server waits for the body once it asked for it.
+    // The server has requested the body and waits for it.
     forever.readable().await.unwrap();
     served.end().await;
     assert_eq!(read_to_cut(&mut forever).await, b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -453,7 +450,7 @@ async fn one_connection_more_than_there_may_be_is_closed_and_counted() {
     let mut first = TcpStream::connect(served.reports).await.unwrap();
     let head = String::from_utf8_lossy(&post(valid(1).len(), b"")).replace("connection: close\r\n", "");
     first.write_all(&[head.as_bytes(), &valid(1)].concat()).await.unwrap();
-    // It was answered, and stays open: an agent's does not give way.
+    // It was answered and stays open: a connection of an agent does not give way.
     first.readable().await.unwrap();
     let mut second = TcpStream::connect(served.reports).await.unwrap();
     assert_eq!(read_to_cut(&mut second).await, b"");

@@ -1,7 +1,8 @@
-//! Turns of those who need all of the cluster at once: scrapes, pages, the API. Owns whose turn it is, how many one peer may ask
-//! for, and how many readers that stall may go on without one; what is made in a turn is known by who has it.
+//! Turns of requests that need a snapshot of the whole cluster: scrapes, pages, the API. Owns the order of turns, the number of requests
+//! of one peer, and the number of stalled readers that continue without a turn.
 //!
-//! One at a time: a second would only double the memory and finish no sooner. Whoever waits for a reader gives its turn back.
+//! One request at a time: a second would only double the memory and finish no sooner. A request that waits for its reader gives its turn
+//! back.
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,12 +10,12 @@ use mcad_accounting::table::Table;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Of one peer, that wait, have their turn or have stalled: a Prometheus asks for one scrape, a proxy for several people's pages. As
-/// each is over in a quarter of a second, whoever comes behind a peer that wants all it may waits for a second.
+/// The most requests of one peer that wait, have their turn or have stalled: a Prometheus has one scrape, a proxy the pages of several
+/// users. Each takes a quarter of a second at most, so a peer at its limit delays others by a second.
 const OF_PEER: usize = 4;
-/// Readers that stalled and are waited for. Each holds a snapshot, 32 MiB of 10,000 nodes.
+/// The most stalled readers. Each holds a snapshot, 32 MiB for 10,000 nodes.
 const STALLED: usize = 8;
-/// Of one peer.
+/// The most stalled readers of one peer.
 const STALLED_OF_PEER: usize = 2;
 
 /// See the module's documentation.
@@ -36,12 +37,12 @@ struct OfPeer {
     stalled: usize,
 }
 
-/// Somebody's turn, until it is dropped.
+/// A turn, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
     turns: Arc<Turns>,
     peer: IpAddr,
-    /// Absent: it was given back.
+    /// `None` if the turn was given back.
     permit: Option<OwnedSemaphorePermit>,
     is_stalled: bool,
 }
@@ -51,7 +52,7 @@ impl Turns {
         Arc::new(Self { one: Arc::new(Semaphore::new(1)), asking: Mutex::default() })
     }
 
-    /// This peer's turn, when it has come. Absent: it has asked for as many as it may.
+    /// Waits for a turn of this peer. `None` if the peer has too many requests.
     pub(super) async fn turn(self: &Arc<Self>, peer: IpAddr) -> Option<Turn> {
         {
             let mut asking = self.asking();
@@ -61,26 +62,26 @@ impl Turns {
             }
             of_peer.all += 1;
         }
-        // It counts from here on, also while it waits.
+        // The request counts from here on, also while it waits.
         let mut turn = Turn { turns: Arc::clone(self), peer, permit: None, is_stalled: false };
         turn.permit = Some(self.own().await?);
         Some(turn)
     }
 
-    /// The server's own.
+    /// A turn of the server itself.
     pub(super) async fn own(&self) -> Option<OwnedSemaphorePermit> {
-        // Nobody closes it.
+        // The semaphore is never closed.
         Arc::clone(&self.one).acquire_owned().await.ok()
     }
 
-    /// Every change is whole before it can panic.
+    /// Every change is complete before a panic is possible, so a poisoned lock can be used.
     fn asking(&self) -> MutexGuard<'_, Asking> {
         self.asking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Turn {
-    /// Gives it back while a reader is waited for. False: as many have stalled as may be, and this one has to end.
+    /// Gives the turn back during a wait for the reader. Returns false if too many readers have stalled, and this one must end.
     pub(super) fn give_back(&mut self) -> bool {
         let mut asking = self.turns.asking();
         let asking = &mut *asking;
@@ -97,7 +98,7 @@ impl Turn {
         has_room
     }
 
-    /// Waits for another one, on a thread that may wait.
+    /// Waits for another turn, on a thread that may block.
     pub(super) fn take_again(&mut self, runtime: &Handle) {
         self.permit = runtime.block_on(self.turns.own());
         self.go_on();
@@ -149,7 +150,7 @@ mod tests {
         let mut other = Box::pin(turns.turn(peer(2)));
         assert!((&mut other).now_or_never().is_none());
         drop(first);
-        // Who leaves before its turn has come leaves nothing behind.
+        // A request that ends before its turn leaves nothing behind.
         drop(waiting);
         drop(other.now_or_never().flatten().unwrap());
         assert_eq!(format!("{:?}", turns.asking()), "Asking { stalled: 0, peers: {} }");

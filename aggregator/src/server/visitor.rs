@@ -1,5 +1,5 @@
-//! Who is at the other end of a connection, as far as it is known: by which listener it came, from where and when, which place it has. What
-//! is answered to its requests is `routes`'.
+//! The client of a connection: its listener, its address, when it connected, and its place. `routes` owns the answers to its
+//! requests.
 use std::net::IpAddr;
 use std::sync::Arc;
 

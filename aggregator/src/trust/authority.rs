@@ -1,8 +1,8 @@
-//! The aggregator's own authority: in a Secret that the replicas share, its certificates in a ConfigMap that agents mount.
-//! Owns reading and writing both; what is due is `rotation`'s.
+//! The aggregator's own CA: its keys are in a Secret that the replicas share, its certificates in a ConfigMap that agents mount.
+//! Owns reading and writing both; `rotation` decides what is due.
 //!
-//! Every write names the version that it was made from. Where another replica was first the write is refused, both are read
-//! again, and the next step is decided from what is there then.
+//! Every write names the version that it is based on. If another replica was first, the write is refused, both objects are read
+//! again, and the next step is decided from their current content.
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
@@ -12,27 +12,27 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
-use super::certificate::{self, Authority, CertificateError};
-use super::rotation::{self, Fingerprint, Held, Leaf, Step};
+use super::certificate::{self, CertificateAuthority, CertificateError};
+use super::rotation::{self, Fingerprint, Leaf, SecretContents, Step};
 use super::tls::{Certificates, UnusableError};
 use crate::clock::api::{ApiClock, Times};
 use crate::seldom::Seldom;
 
-/// How often both are looked at. Steps are days apart; a Secret or ConfigMap that somebody deleted is back within this.
+/// How often both are checked. Steps are days apart; a deleted Secret or ConfigMap is replaced within this time.
 const EVERY: Duration = Duration::from_mins(1);
-/// After a failure.
+/// The pause after a failure.
 const AGAIN: Duration = Duration::from_secs(5);
-/// For the answers that one look takes.
+/// The time limit of one check.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// A look takes at most four steps (found, publish, note, and a conflict or two); more is two writers that fight.
+/// A check takes at most four steps (found, publish, note, and a conflict or two); more means that two writers conflict.
 const MAX_STEPS: usize = 16;
-/// The key of the bundle, as Kubernetes' own `kube-root-ca.crt` has it.
+/// The key of the bundle, as in Kubernetes' own `kube-root-ca.crt`.
 const BUNDLE_KEY: &str = "ca.crt";
 
-/// Where the authority is kept.
+/// The objects that hold the CA.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// Of both.
+    /// The namespace of both.
     pub namespace: String,
     /// The Secret with the keys.
     pub secret: String,
@@ -40,54 +40,54 @@ pub struct Places {
     pub config_map: String,
 }
 
-/// Keeps the authority and this replica's certificate.
+/// Maintains the CA and this replica's certificate.
 #[derive(Debug)]
 pub struct Keeper {
     secrets: Api<Secret>,
     config_maps: Api<ConfigMap>,
     places: Places,
-    /// What agents call the server.
+    /// The DNS names by which agents connect to the server.
     names: Vec<String>,
     clock: ApiClock,
     certificates: Certificates,
     leaf: Option<Leaf>,
 }
 
-/// Why the authority or the certificate is not as it should be.
+/// Why the CA or the certificate cannot be maintained.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// The API server did not answer in time.
     #[error("no answer from the API server in time")]
     Deadline,
-    /// An object can't be read or written.
+    /// An object cannot be read or written.
     #[error("{doing} {object}")]
     Api {
         /// `read` or `write`.
         doing: &'static str,
-        /// Which.
+        /// The object.
         object: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: kube::Error,
     },
-    /// What the Secret holds is no authority.
-    #[error("Secret {secret} holds no authority: delete it, and a new one is made")]
+    /// The Secret does not contain a CA.
+    #[error("Secret {secret} does not contain a valid CA: delete it, and a new one is created")]
     NotAuthority {
-        /// Which.
+        /// The Secret.
         secret: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: CertificateError,
     },
-    /// A certificate could not be made.
-    #[error("make a certificate")]
+    /// A certificate could not be created.
+    #[error("create a certificate")]
     Make(#[source] CertificateError),
-    /// A certificate can't be shown.
-    #[error("show the certificate")]
+    /// A certificate cannot be used by the server.
+    #[error("use the certificate")]
     Show(#[source] UnusableError),
-    /// One of two clocks is wrong, and nobody can say which.
+    /// This machine's clock and the API server's disagree, and it is not known which is wrong.
     #[error(
-        "this machine's clock says {own_s} s since 1970 and the API server's {api_s}: until they agree nothing is changed"
+        "this machine's clock is at {own_s} s since 1970 and the API server's at {api_s} s: nothing is changed until they agree"
     )]
     Clock {
         /// This machine's.
@@ -95,7 +95,7 @@ pub enum AuthorityError {
         /// The API server's.
         api_s: u64,
     },
-    /// Others write without end.
+    /// The objects change all the time.
     #[error("Secret {secret} and ConfigMap {config_map} change faster than they can be read")]
     Contended {
         /// The Secret.
@@ -105,21 +105,21 @@ pub enum AuthorityError {
     },
 }
 
-/// Certificates and, where it is known, their keys, by what `rotation` calls them.
+/// Certificates by fingerprint, with their keys if known.
 type Pems = BTreeMap<Fingerprint, (String, Option<String>)>;
 
-/// Both objects, read.
+/// Both objects as read.
 struct Seen {
     secret: Option<Secret>,
     config_map: Option<ConfigMap>,
-    held: Option<Held>,
-    /// What is in the bundle, and until when it is valid.
+    held: Option<SecretContents>,
+    /// The certificates of the bundle, and until when each is valid.
     bundle: BTreeMap<Fingerprint, u64>,
     pems: Pems,
 }
 
 impl Keeper {
-    /// One that has not looked yet.
+    /// A keeper before its first check.
     pub fn new(
         client: Client,
         places: Places,
@@ -132,7 +132,7 @@ impl Keeper {
         Self { secrets, config_maps, places, names, clock, certificates, leaf: None }
     }
 
-    /// Keeps both for as long as it runs.
+    /// Maintains both until it is dropped.
     pub async fn keep(mut self) -> Infallible {
         let (mut failing, mut warned) = (false, Seldom::default());
         loop {
@@ -140,7 +140,7 @@ impl Keeper {
             let pause = match looked {
                 Ok(()) => {
                     if failing {
-                        tracing::info!("the authority of certificates is in order again");
+                        tracing::info!("the CA can be maintained again");
                     }
                     failing = false;
                     EVERY
@@ -148,7 +148,7 @@ impl Keeper {
                 Err(error) => {
                     if let Some(unsaid) = warned.again(self.clock.now()) {
                         let cause = std::error::Error::source(&error).map(ToString::to_string);
-                        tracing::warn!(cause, unsaid, "certificates: {error}; it is tried again");
+                        tracing::warn!(cause, unsaid, "certificates: {error}; retrying");
                     }
                     failing = true;
                     AGAIN
@@ -158,11 +158,11 @@ impl Keeper {
         }
     }
 
-    /// Takes every step that is due, and renews the certificate if that is.
+    /// Takes every step that is due, and renews the certificate if it is due.
     pub async fn look(&mut self) -> Result<(), AuthorityError> {
         for _ in 0..MAX_STEPS {
             let seen = self.read().await?;
-            // What was read just now said what time it is there.
+            // The answers that were just read contain the API server's time.
             let times = self.clock.times();
             let now_s = times.own_s;
             if let Some(api_s) = times.other_s() {
@@ -175,19 +175,19 @@ impl Keeper {
             };
             let written = self.take(&step, &seen, now_s).await;
             if written.is_err() {
-                // What is there already is enough to be served with.
+                // The existing CA is enough to serve with.
                 self.renew(&seen, times)?;
             }
             if written? {
-                tracing::info!(step = name(&step), "authority of certificates");
+                tracing::info!(step = name(&step), "CA updated");
             }
         }
         let Places { secret, config_map, .. } = self.places.clone();
         Err(AuthorityError::Contended { secret, config_map })
     }
 
-    /// Where the clocks do not agree nothing is renewed. But a replica that has nothing to show yet signs itself what is valid by
-    /// both.
+    /// Renews this replica's certificate if it is due. If the clocks disagree, only a replica without a certificate signs one, which
+    /// is valid by both clocks.
     fn renew(&mut self, seen: &Seen, times: Times) -> Result<(), AuthorityError> {
         let Some(held) = &seen.held else { return Ok(()) };
         let is_due = match times.other_s() {
@@ -199,12 +199,12 @@ impl Keeper {
         }
         let Some((certificate, Some(key))) = seen.pems.get(&held.signing.id).cloned() else { return Ok(()) };
         let not_after_s = rotation::leaf_not_after_s(held, times.latest_s());
-        let authority = Authority { certificate, key };
+        let authority = CertificateAuthority { certificate, key };
         let shown = authority.sign(&self.names, times.earliest_s(), not_after_s).map_err(AuthorityError::Make)?;
         self.certificates.renew(shown).map_err(AuthorityError::Show)?;
         self.leaf = Some(Leaf { authority: held.signing.id, not_after_s });
         let days = not_after_s.saturating_sub(times.own_s) / 86_400;
-        tracing::info!(names = ?self.names, days, "certificate for the report port");
+        tracing::info!(names = ?self.names, days, "certificate for the report port was renewed");
         Ok(())
     }
 
@@ -236,7 +236,7 @@ impl Keeper {
         }
         let mut pems = seen.pems.clone();
         // Only steps that make one look at it, and making one costs less than a millisecond.
-        let made = Authority::make(now_s).map_err(AuthorityError::Make)?;
+        let made = CertificateAuthority::make(now_s).map_err(AuthorityError::Make)?;
         let read = certificate::read(&made.certificate).map_err(AuthorityError::Make)?;
         pems.insert(read.id, (made.certificate, Some(made.key)));
         let made = known(&read, None);
@@ -278,27 +278,28 @@ fn named(metadata: ObjectMeta, name: &str) -> ObjectMeta {
     ObjectMeta { name: Some(name.to_owned()), ..metadata }
 }
 
-/// Whether a write is in; another one may have been first.
+/// Whether a write succeeded; false if another replica was first.
 fn won<T>(written: kube::Result<T>) -> kube::Result<bool> {
     match written {
         Ok(_) => Ok(true),
-        // It was changed, made or deleted since it was read.
+        // The object was changed, created or deleted since it was read.
         Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-fn known(read: &certificate::Read, published_s: Option<u64>) -> rotation::Authority {
+fn known(read: &certificate::Read, published_s: Option<u64>) -> rotation::CertificateAuthority {
     let certificate::Read { id, not_before_s, not_after_s } = *read;
-    rotation::Authority { id, not_before_s, not_after_s, published_s }
+    rotation::CertificateAuthority { id, not_before_s, not_after_s, published_s }
 }
 
-/// What the Secret's data mean.
-fn held(data: &BTreeMap<String, ByteString>, pems: &mut Pems) -> Result<Held, CertificateError> {
+/// Parses the data of the Secret.
+fn held(data: &BTreeMap<String, ByteString>, pems: &mut Pems) -> Result<SecretContents, CertificateError> {
     let text = |key: &str| data.get(key).map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned());
-    let mut keyed = |role: &str| -> Result<Option<rotation::Authority>, CertificateError> {
+    let mut keyed = |role: &str| -> Result<Option<rotation::CertificateAuthority>, CertificateError> {
         let Some(certificate) = text(&format!("{role}.crt")) else { return Ok(None) };
-        let authority = Authority::from_pem(&certificate, &text(&format!("{role}.key")).unwrap_or_default())?;
+        let authority =
+            CertificateAuthority::from_pem(&certificate, &text(&format!("{role}.key")).unwrap_or_default())?;
         let read = certificate::read(&authority.certificate)?;
         pems.insert(read.id, (authority.certificate, Some(authority.key)));
         let published_s = text(&format!("{role}.published")).and_then(|seconds| seconds.parse().ok());
@@ -311,11 +312,11 @@ fn held(data: &BTreeMap<String, ByteString>, pems: &mut Pems) -> Result<Held, Ce
         retired.insert(read.id, read.not_after_s);
         pems.entry(read.id).or_insert((pem, None));
     }
-    Ok(Held { signing, next, retired })
+    Ok(SecretContents { signing, next, retired })
 }
 
-/// The Secret's data that mean this.
-fn data(held: &Held, pems: &Pems) -> BTreeMap<String, ByteString> {
+/// The data of a Secret with this content.
+fn data(held: &SecretContents, pems: &Pems) -> BTreeMap<String, ByteString> {
     let mut data = BTreeMap::new();
     let mut set = |key: String, text: String| drop(data.insert(key, ByteString(text.into_bytes())));
     for (role, authority) in [("signing", Some(held.signing)), ("next", held.next)] {
@@ -337,12 +338,12 @@ fn data(held: &Held, pems: &Pems) -> BTreeMap<String, ByteString> {
 
 fn name(step: &Step) -> &'static str {
     match step {
-        Step::Found => "founded",
+        Step::Found => "CA created",
         Step::Publish(_) => "bundle published",
-        Step::NotePublished => "publication noted",
-        Step::MakeNext => "next one made",
-        Step::Promote => "next one signs",
-        Step::Forget => "expired ones struck",
+        Step::NotePublished => "publication recorded",
+        Step::MakeNext => "next CA created",
+        Step::Promote => "next CA signs",
+        Step::Forget => "expired certificates removed",
     }
 }
 
@@ -360,19 +361,19 @@ mod tests {
         let now_s = 1_800_000_000;
         let mut pems = Pems::new();
         let mut made = |published_s| {
-            let one = Authority::make(now_s).unwrap();
+            let one = CertificateAuthority::make(now_s).unwrap();
             let read = certificate::read(&one.certificate).unwrap();
             pems.insert(read.id, (one.certificate, Some(one.key)));
             known(&read, published_s)
         };
         let (signing, next, old) = (made(Some(7)), made(None), made(None));
-        let all = Held { signing, next: Some(next), retired: BTreeMap::from([(old.id, old.not_after_s)]) };
+        let all = SecretContents { signing, next: Some(next), retired: BTreeMap::from([(old.id, old.not_after_s)]) };
         let written = data(&all, &pems);
         let names: Vec<_> = written.keys().map(String::as_str).collect();
         assert_eq!(names, ["next.crt", "next.key", "retired.crt", "signing.crt", "signing.key", "signing.published"]);
         let mut read = Pems::new();
         assert_eq!(held(&written, &mut read).unwrap(), all);
-        // The key of a retired one is gone for good.
+        // The key of a retired CA is gone for good.
         assert_eq!(read[&old.id].1, None);
     }
 }

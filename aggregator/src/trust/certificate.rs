@@ -1,4 +1,4 @@
-//! Certificates as bytes: made, signed and read. Owns what stands in them; when one is due is `rotation`'s.
+//! Creates, signs and parses certificates. Owns their content; `rotation` decides when one is due.
 use std::fmt;
 
 use rcgen::{
@@ -12,31 +12,31 @@ use time::OffsetDateTime;
 
 use super::rotation::{AUTHORITY_S, Fingerprint};
 
-/// A certificate begins so long before it is made: clocks of nodes may be behind.
+/// A certificate is valid from this long before it is made, since clocks of nodes may be behind.
 const BACKDATED_S: u64 = 86_400;
 
-/// An authority with its key, in PEM.
+/// A CA with its key, in PEM.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Authority {
+pub struct CertificateAuthority {
     /// Its certificate.
     pub certificate: String,
     /// Its private key.
     pub key: String,
 }
 
-/// What a server shows, and the key that it proves it with.
+/// The certificate chain and private key of a server.
 #[derive(Debug)]
 pub struct Shown {
-    /// Its certificate and those between it and an authority.
+    /// Its certificate, followed by intermediate certificates.
     pub chain: Vec<CertificateDer<'static>>,
     /// The private key.
     pub key: PrivateKeyDer<'static>,
 }
 
-/// What of a certificate decides about rotation.
+/// The fields of a certificate that matter for rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Read {
-    /// SHA-256 of it.
+    /// Its SHA-256 fingerprint.
     pub id: Fingerprint,
     /// Since when it is valid, in s since the Unix epoch.
     pub not_before_s: u64,
@@ -44,37 +44,37 @@ pub struct Read {
     pub not_after_s: u64,
 }
 
-/// Why there is no certificate.
+/// Why a certificate cannot be created or used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// It could not be made.
-    #[error("a certificate could not be made")]
+    /// It could not be created.
+    #[error("a certificate could not be created")]
     Make(#[source] rcgen::Error),
-    /// Its key fits no authority, or is none.
-    #[error("the key of an authority can't be read")]
+    /// The private key cannot be parsed or used.
+    #[error("the private key of the CA cannot be read")]
     Key(#[source] rcgen::Error),
-    /// It is no certificate.
+    /// The text is not a certificate.
     #[error("not a certificate in PEM")]
     NotCertificate,
-    /// It is a key of another certificate.
-    #[error("the key is not that of the certificate")]
+    /// The key belongs to another certificate.
+    #[error("the private key does not belong to the certificate")]
     OtherKey,
 }
 
-/// Keys stay out of logs.
-impl fmt::Debug for Authority {
+/// Does not print the key, to keep it out of logs.
+impl fmt::Debug for CertificateAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority").field("certificate", &self.certificate).finish_non_exhaustive()
+        f.debug_struct("CertificateAuthority").field("certificate", &self.certificate).finish_non_exhaustive()
     }
 }
 
-impl Authority {
-    /// A new one, valid from now on.
+impl CertificateAuthority {
+    /// Creates a CA, valid from now on.
     pub fn make(now_s: u64) -> Result<Self, CertificateError> {
         let key = KeyPair::generate().map_err(CertificateError::Make)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = name("mcad-metrics authority");
-        // It signs servers, and no other authority.
+        // It signs certificates of servers, but not of other CAs.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         valid(&mut params, now_s, now_s + AUTHORITY_S)?;
@@ -82,7 +82,7 @@ impl Authority {
         Ok(Self { certificate, key: key.serialize_pem() })
     }
 
-    /// Takes one from its parts, if they belong together.
+    /// A CA from its parts, if they belong together.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, CertificateError> {
         let pair = KeyPair::from_pem(key).map_err(CertificateError::Key)?;
         let der = parse(certificate)?;
@@ -93,7 +93,7 @@ impl Authority {
         Ok(Self { certificate: certificate.to_owned(), key: key.to_owned() })
     }
 
-    /// Signs a certificate for a server of these names, with a key of its own that leaves this process never. It begins a day
+    /// Signs a certificate for a server with these names and a new key, which never leaves this process. It is valid from a day
     /// before `now_s`.
     pub fn sign(&self, names: &[String], now_s: u64, not_after_s: u64) -> Result<Shown, CertificateError> {
         let authority = KeyPair::from_pem(&self.key).map_err(CertificateError::Key)?;
@@ -111,12 +111,12 @@ impl Authority {
     }
 }
 
-/// Reads one certificate in PEM.
+/// Parses one certificate in PEM.
 pub fn read(pem: &str) -> Result<Read, CertificateError> {
     read_der(&parse(pem)?)
 }
 
-/// Reads one certificate.
+/// Parses one certificate in DER.
 pub fn read_der(der: &CertificateDer<'_>) -> Result<Read, CertificateError> {
     let (_, parsed) = x509_parser::parse_x509_certificate(der).map_err(|_| CertificateError::NotCertificate)?;
     let unix_s = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
@@ -126,7 +126,7 @@ pub fn read_der(der: &CertificateDer<'_>) -> Result<Read, CertificateError> {
     Ok(Read { id, not_before_s, not_after_s })
 }
 
-/// The certificates of a bundle, each with its PEM; what is none is passed over.
+/// The certificates of a bundle, each with its PEM; everything else is skipped.
 pub fn read_bundle(pem: &str) -> Vec<(Read, String)> {
     let mut found = Vec::new();
     for (at, _) in pem.match_indices("-----BEGIN CERTIFICATE-----") {
@@ -168,18 +168,24 @@ mod tests {
 
     #[test]
     fn what_was_made_is_read_back() {
-        let one = Authority::make(NOW_S).unwrap();
-        assert_eq!(Authority::from_pem(&one.certificate, &one.key).unwrap(), one);
+        let one = CertificateAuthority::make(NOW_S).unwrap();
+        assert_eq!(CertificateAuthority::from_pem(&one.certificate, &one.key).unwrap(), one);
         assert_eq!(read(&one.certificate).unwrap().not_after_s, NOW_S + AUTHORITY_S);
-        let other = Authority::make(NOW_S).unwrap();
-        assert!(matches!(Authority::from_pem(&one.certificate, &other.key), Err(CertificateError::OtherKey)));
-        assert!(matches!(Authority::from_pem("x", &other.key), Err(CertificateError::NotCertificate)));
-        assert!(matches!(Authority::from_pem(&one.certificate, "x"), Err(CertificateError::Key(_))));
+        let other = CertificateAuthority::make(NOW_S).unwrap();
+        assert!(matches!(
+            CertificateAuthority::from_pem(&one.certificate, &other.key),
+            Err(CertificateError::OtherKey)
+        ));
+        assert!(matches!(CertificateAuthority::from_pem("x", &other.key), Err(CertificateError::NotCertificate)));
+        assert!(matches!(CertificateAuthority::from_pem(&one.certificate, "x"), Err(CertificateError::Key(_))));
     }
 
     #[test]
     fn a_bundle_is_read_past_what_is_no_certificate() {
-        let (one, two) = (Authority::make(NOW_S).unwrap().certificate, Authority::make(NOW_S).unwrap().certificate);
+        let (one, two) = (
+            CertificateAuthority::make(NOW_S).unwrap().certificate,
+            CertificateAuthority::make(NOW_S).unwrap().certificate,
+        );
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let read = read_bundle(&format!("# a comment\n{one}{broken}\n{two}-----BEGIN CERTIFICATE-----"));
         let pems: Vec<_> = read.iter().map(|(_, pem)| pem.replace("\r\n", "\n")).collect();
@@ -188,7 +194,7 @@ mod tests {
 
     #[test]
     fn no_key_is_shown_in_a_log() {
-        let one = Authority::make(NOW_S).unwrap();
+        let one = CertificateAuthority::make(NOW_S).unwrap();
         assert!(!format!("{one:?}").contains("PRIVATE"));
     }
 }

@@ -1,27 +1,27 @@
-//! What a ServiceAccount token says of itself. Pure. Nothing here is verified: it says why the API server refused a token,
-//! and until when one holds that it did not refuse.
+//! The claims of a ServiceAccount token. Pure. Nothing is verified here: the claims only explain why the API server refused a
+//! token, and until when an accepted token is valid.
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-/// Longer tokens are none: kubelet's have about 1 KiB.
+/// The longest token: kubelet's tokens have about 1 KiB.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// The claims that matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Claims {
-    /// For whom it was made out.
+    /// The audiences that it was issued for.
     #[serde(default)]
     aud: Audience,
     /// Until when it is valid, in s since the Unix epoch.
     #[serde(default)]
     pub exp: Option<u64>,
-    /// Whose it is.
+    /// Its subject.
     #[serde(default)]
     pub sub: Option<String>,
 }
 
-/// One or several, as RFC 7519 has it.
+/// One or several audiences, see RFC 7519.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 enum Audience {
@@ -36,7 +36,7 @@ impl Default for Audience {
 }
 
 impl Claims {
-    /// Reads them. Absent: it is no token that an API server makes, and none need be asked.
+    /// Parses the claims. `None` if no API server issues such tokens, so that no review is needed.
     pub fn read(token: &str) -> Option<Self> {
         let mut parts = token.split('.');
         let (Some(_), Some(claims), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
@@ -49,7 +49,7 @@ impl Claims {
         serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
     }
 
-    /// Whether it was made out for this audience.
+    /// Whether it was issued for this audience.
     pub fn is_for(&self, audience: &str) -> bool {
         match &self.aud {
             Audience::One(one) => one == audience,

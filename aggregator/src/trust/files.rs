@@ -1,5 +1,5 @@
-//! Certificates that are given as files, by cert-manager, OpenShift's service CA or a person. Owns reading them anew when
-//! they change; a pair that can't be used leaves the one before in place.
+//! Certificates from files, as written by cert-manager, OpenShift's service CA or a person. Reads them again when they change; if
+//! the new pair cannot be used, the previous pair stays in use.
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,59 +10,59 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::certificate::Shown;
 use super::tls::{Certificates, UnusableError};
 
-/// How often they are looked at. Kubelet renews what it mounts once a minute or so.
+/// How often they are checked. Kubelet updates mounted files about once a minute.
 const EVERY: Duration = Duration::from_secs(10);
-/// A chain of certificates has a few kB; what is longer is something else.
+/// The longest file. A chain of certificates has a few kB; a longer file is something else.
 const MAX_BYTES: u64 = 256 * 1024;
 
 /// A certificate and its key, as files in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
-    /// The certificate, followed by those between it and an authority.
+    /// The certificate, followed by intermediate certificates.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
 }
 
-/// Why they can't be used.
+/// Why the files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
-    /// One can't be read.
-    #[error("{} can't be read", path.display())]
+    /// A file cannot be read.
+    #[error("{} cannot be read", path.display())]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// One is too long.
+    /// A file is too long.
     #[error("{} is longer than {MAX_BYTES} bytes", .0.display())]
     TooLong(PathBuf),
-    /// It has no certificate.
+    /// The file contains no certificate.
     #[error("{} has no certificate in PEM", .0.display())]
     NoCertificate(PathBuf),
-    /// It has no key.
+    /// The file contains no private key.
     #[error("{} has no private key in PEM", path.display())]
     NoKey {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: pem::Error,
     },
-    /// They don't fit.
-    #[error("{} and its key can't be used", path.display())]
+    /// The certificate and the key cannot be used together.
+    #[error("{} and its key cannot be used", path.display())]
     Unusable {
         /// The certificate.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: UnusableError,
     },
 }
 
-/// What was in the files.
+/// The content of the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     certificate: Vec<u8>,
@@ -70,14 +70,14 @@ pub struct Contents {
 }
 
 impl Files {
-    /// Shows what is in the files; says what that was.
+    /// Uses the certificate in the files and returns their content.
     pub fn show(&self, certificates: &Certificates) -> Result<Contents, FilesError> {
         let contents = self.contents()?;
         self.renew(&contents, certificates)?;
         Ok(contents)
     }
 
-    /// Shows what is in the files whenever it is something else than `shown`.
+    /// Uses the certificate in the files whenever their content changes from `shown`.
     pub async fn follow(&self, certificates: &Certificates, mut shown: Contents) -> Infallible {
         let mut failing = false;
         loop {
@@ -85,14 +85,14 @@ impl Files {
             match self.look(certificates, &shown) {
                 Ok(None) => failing = false,
                 Ok(Some(changed)) => {
-                    tracing::info!(path = %self.certificate.display(), "certificate read anew");
+                    tracing::info!(path = %self.certificate.display(), "a changed certificate is in use");
                     (shown, failing) = (changed, false);
                 }
-                // A pair is written in two steps; the next look finds both.
+                // The two files are written one after the other; the next check finds both.
                 Err(error) => {
                     if !failing {
                         let cause = std::error::Error::source(&error).map(ToString::to_string);
-                        tracing::warn!(cause, "{error}; the certificate before is shown on");
+                        tracing::warn!(cause, "{error}; the previous certificate stays in use");
                     }
                     failing = true;
                 }
@@ -100,7 +100,7 @@ impl Files {
         }
     }
 
-    /// Shows what is in the files, if it is something else than `shown`.
+    /// Uses the certificate in the files if their content differs from `shown`.
     pub fn look(&self, certificates: &Certificates, shown: &Contents) -> Result<Option<Contents>, FilesError> {
         let contents = self.contents()?;
         if contents == *shown {
@@ -125,7 +125,7 @@ impl Files {
     }
 }
 
-/// What is in a file, which has a length of its kind.
+/// Reads a file of at most [`MAX_BYTES`].
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, FilesError> {
     let failed = |source| FilesError::Read { path: path.to_owned(), source };
     if std::fs::metadata(path).map_err(failed)?.len() > MAX_BYTES {
@@ -137,14 +137,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, FilesError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trust::certificate::{Authority, read as read_pem};
+    use crate::trust::certificate::{CertificateAuthority, read as read_pem};
 
     const NOW_S: u64 = 1_800_000_000;
 
-    /// A folder with an authority's own certificate and key.
-    fn write(folder: &Path, not_after_s: u64) -> (Files, Authority) {
+    /// A folder with a CA's own certificate and key.
+    fn write(folder: &Path, not_after_s: u64) -> (Files, CertificateAuthority) {
         let files = Files { certificate: folder.join("tls.crt"), key: folder.join("tls.key") };
-        let authority = Authority::make(not_after_s).unwrap();
+        let authority = CertificateAuthority::make(not_after_s).unwrap();
         std::fs::write(&files.certificate, &authority.certificate).unwrap();
         std::fs::write(&files.key, &authority.key).unwrap();
         (files, authority)
@@ -184,6 +184,6 @@ mod tests {
         std::fs::write(&files.certificate, vec![b'x'; MAX_BYTES as usize + 1]).unwrap();
         assert!(refusal().contains("longer than"), "{}", refusal());
         std::fs::remove_file(&files.certificate).unwrap();
-        assert!(refusal().ends_with("tls.crt can't be read"), "{}", refusal());
+        assert!(refusal().ends_with("tls.crt cannot be read"), "{}", refusal());
     }
 }

@@ -1,5 +1,5 @@
-//! Who bears a token: asked of the API server once a token, remembered until the token expires. Owns that memory, the way
-//! to the API server and how much is asked of it at once; what an answer means is `verdict`'s.
+//! The bearer of a token: each token is reviewed once by the API server, and the result is cached until the token expires. Owns the
+//! cache, the requests to the API server and their limits; `verdict` interprets the answers.
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,22 +19,22 @@ use super::strangers::{Answer, Peers, Sender, Turn, WINDOW};
 use super::verdict::{AUDIENCE, Bearer, Distrust, verdict};
 use crate::clock::Clock;
 
-/// How much is asked and remembered.
+/// Limits on reviews and on the cache.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Tokens that were accepted. An agent has two while kubelet renews its own.
+    /// Cached accepted tokens. An agent has two while kubelet renews its token.
     pub accepted: usize,
-    /// Tokens that were not.
+    /// Cached refused tokens.
     pub refused: usize,
-    /// How long one that was refused is not asked about again.
+    /// How long a refused token is not reviewed again.
     pub refused_for: Duration,
-    /// The longest that one is believed without being asked about again, however long it is valid.
+    /// How long an accepted token is at most trusted without another review, however long it is valid.
     pub accepted_for: Duration,
-    /// Tokens that are asked about at the same time.
+    /// Reviews at the same time.
     pub asking: usize,
-    /// Of these, tokens of peers of whom none was accepted before; each that is not accepted counts for a second.
+    /// Of these, reviews of tokens from strangers: peers without an accepted token. A token that is not accepted counts for a second.
     pub of_strangers: usize,
-    /// How long one waits for its turn to be asked about.
+    /// How long a token waits for its review.
     pub turn: Duration,
     /// How long an answer may take.
     pub answer: Duration,
@@ -47,34 +47,34 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Of agents' tokens.
+    /// For tokens of agents.
     pub const AGENTS: Self = Self {
-        // Six times the largest cluster that Kubernetes promises to work with, at 300 bytes each.
+        // Six times the nodes of the largest cluster that Kubernetes supports, at 300 bytes each.
         accepted: 32_768,
         refused: 4096,
-        // A token does not become better; a pod that was deleted and made anew has another one.
+        // A refused token does not become valid; a pod that was deleted and created again has another token.
         refused_for: Duration::from_secs(10),
         // Kubelet renews a token before it is a day old.
         accepted_for: Duration::from_hours(24),
-        // 5,000 agents that meet a new aggregator are through in seconds at 5 ms each, and no API server minds.
+        // The tokens of 5,000 agents are reviewed within seconds at 5 ms each, a low load for an API server.
         asking: 32,
-        // Agents that an aggregator does not know yet are accepted, and so do not hold one another up.
+        // New agents are accepted, so they do not delay one another.
         of_strangers: 20,
-        // Together less than the 5 s that an agent waits for its answer.
+        // The sum is less than the 5 s that an agent waits for its answer.
         turn: Duration::from_secs(1),
         answer: Duration::from_secs(3),
     };
 
-    /// Of replicas' tokens: there are a few, and who floods with others must not keep agents' from being asked about.
+    /// For tokens of replicas: there are few, and a flood of invalid ones must not delay the reviews of agents' tokens.
     pub const PEERS: Self = Self { accepted: 64, refused: 64, asking: 2, of_strangers: 2, ..Self::AGENTS };
 }
 
-/// What came of asking, to be counted.
+/// The result of a review, for a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// The token is an agent's.
+    /// The token was accepted.
     Accepted,
-    /// It is not.
+    /// The token was refused.
     Refused,
     /// There was no answer.
     Failed,
@@ -84,7 +84,7 @@ impl Asked {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Accepted, Self::Refused, Self::Failed];
 
-    /// In one word.
+    /// The label value.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -105,26 +105,26 @@ pub struct Tokens {
     known: Mutex<Known>,
     turns: Semaphore,
     peers: Mutex<Peers>,
-    /// Told whenever a question is answered.
+    /// Notified of each answer.
     answered: Notify,
     strangers: Arc<Semaphore>,
 }
 
-/// A token is not kept, only its SHA-256.
+/// The SHA-256 of a token; the token itself is not kept.
 type Hash = [u8; 32];
 type Verdict = Result<Bearer, Distrust>;
 
 #[derive(Debug, Default)]
 struct Known {
-    /// And until when, by the clock that never jumps.
+    /// Each with its expiry, by the monotonic clock.
     accepted: Table<Hash, (Bearer, Duration)>,
     refused: Table<Hash, (Distrust, Duration)>,
-    /// Tokens that are being asked about; not more than there are connections.
+    /// Tokens that are being reviewed; at most one for each connection.
     asked: Table<Hash, watch::Receiver<Option<Verdict>>>,
 }
 
 impl Known {
-    /// What was said of a token, for as long as it holds.
+    /// The cached verdict on a token, until it expires.
     fn verdict(&self, hash: &Hash, now: Duration) -> Option<Verdict> {
         if let Some((bearer, _)) = self.accepted.get(hash).filter(|(_, until)| *until > now) {
             return Some(Ok(bearer.clone()));
@@ -136,13 +136,13 @@ impl Known {
 
 enum Found<'a> {
     Known(Verdict),
-    /// Somebody asks already.
+    /// The token is being reviewed.
     Asked(watch::Receiver<Option<Verdict>>),
-    /// Nobody does.
+    /// The caller must have it reviewed.
     Ask(Asking<'a>),
 }
 
-/// The right to ask about one token; whoever waits for the answer learns when this is dropped without one.
+/// The right to have one token reviewed; waiting callers notice if this is dropped without an answer.
 struct Asking<'a> {
     tokens: &'a Tokens,
     hash: Hash,
@@ -182,8 +182,8 @@ impl Drop for Asking<'_> {
 }
 
 impl Tokens {
-    /// Believes tokens of this ServiceAccount, `system:serviceaccount:NAMESPACE:NAME`. Whoever waits for an answer, it is asked for
-    /// on the runtime that this is called on, where the client has its connections.
+    /// Accepts tokens of this ServiceAccount, `system:serviceaccount:NAMESPACE:NAME`. All requests are made on the runtime that this is
+    /// called on, where the client has its connections.
     pub fn new(client: Client, service_account: String, clock: Clock, limits: Limits) -> Self {
         let (turns, strangers) = (Semaphore::new(limits.asking), Arc::new(Semaphore::new(limits.of_strangers)));
         let (reviews, runtime) = (Api::all(client), Handle::current());
@@ -202,12 +202,12 @@ impl Tokens {
         }
     }
 
-    /// Who bears this token that `peer` sent. `count` is told of each question to the API server.
+    /// The bearer of a token that `peer` sent. `count` is called for each request to the API server.
     pub async fn bearer(&self, token: Option<&str>, peer: IpAddr, count: impl Fn(Asked)) -> Result<Bearer, Distrust> {
         let token = token.ok_or(Distrust::NoToken)?;
         let mut hash = Hash::default();
         hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        // Mostly it was asked about before, and read then.
+        // Usually the token was reviewed before.
         if let Some(verdict) = self.known().verdict(&hash, self.clock.now().since_start) {
             return verdict;
         }
@@ -216,7 +216,7 @@ impl Tokens {
             match self.find(hash) {
                 Found::Known(verdict) => return verdict,
                 Found::Asked(mut answer) => {
-                    // The one who asked may have left without an answer: then it is asked anew.
+                    // The other caller may have ended without an answer: then the review is repeated.
                     let answer = answer.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
                     if let Some(verdict) = answer {
                         return verdict;
@@ -241,7 +241,7 @@ impl Tokens {
         }
     }
 
-    /// `None`: this peer, or all strangers together, have caused as many questions as they may.
+    /// `None` if this peer, or all strangers together, have caused too many reviews.
     async fn may_ask(&self, peer: IpAddr) -> Option<Question<'_>> {
         let sender = tokio::time::timeout(self.limits.turn, self.sender(peer)).await.ok()??;
         let mut question = Question { tokens: self, peer, sender, answer: Answer::None, share: None };
@@ -256,9 +256,9 @@ impl Tokens {
     async fn sender(&self, peer: IpAddr) -> Option<Sender> {
         loop {
             let mut answered = std::pin::pin!(self.answered.notified());
-            // From here on no answer is missed.
+            // From here on, no notification is missed.
             answered.as_mut().enable();
-            // On a line of its own, so that the lock is not held while it waits.
+            // A separate statement, so that the lock is not held during the wait.
             let turn = self.peers().ask(peer, self.clock.now().since_start);
             match turn {
                 Turn::Now(sender) => return Some(sender),
@@ -291,7 +291,7 @@ impl Tokens {
         };
         let parameters = PostParams::default();
         let reviews = self.reviews.clone();
-        // A set of one, which ends with whoever waits.
+        // A set of one task, which is aborted if the caller ends.
         let mut asked = JoinSet::new();
         asked.spawn_on(async move { reviews.create(&parameters, &review).await }, &self.runtime);
         let review = match tokio::time::timeout(self.limits.answer, asked.join_next()).await {
@@ -311,15 +311,15 @@ impl Tokens {
         let mut known = self.known();
         match verdict {
             Ok(bearer) => {
-                // The API server verified the claims with the token. One that never expires is asked about again.
+                // The API server has verified the claims with the token. A token that never expires is reviewed again.
                 let left_s = claims.exp.map(|exp_s| exp_s.saturating_sub(unix_ms / 1000));
                 let left = left_s.map_or(self.limits.refused_for, Duration::from_secs).min(self.limits.accepted_for);
-                // By a clock that is ahead of the API server's it has expired, and would be asked about for each report.
+                // If this clock is ahead of the API server's, the token may seem expired and would be reviewed for each report.
                 let left = left.max(self.limits.refused_for);
                 make_room(&mut known.accepted, self.limits.accepted, now);
                 known.accepted.insert(hash, (bearer.clone(), now + left));
             }
-            // To ask again is what they are told to do.
+            // Not cached: senders are asked to retry.
             Err(Distrust::Unavailable | Distrust::Busy) => {}
             Err(distrust) => {
                 make_room(&mut known.refused, self.limits.refused, now);
@@ -333,12 +333,12 @@ impl Tokens {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        // Each change is whole before it can panic.
+        // Every change is complete before a panic is possible, so a poisoned lock can be used.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Takes out what is over, and if that is not enough what is over soonest.
+/// Removes expired entries and, if that is not enough, the entry that expires first.
 fn make_room<T>(entries: &mut Table<Hash, (T, Duration)>, limit: usize, now: Duration) {
     if entries.len() < limit {
         return;

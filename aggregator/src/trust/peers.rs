@@ -1,5 +1,5 @@
-//! How replicas know one another: what one that asks proves, and what it wants proven. Owns the files that both rest on, which are
-//! read anew for each question; the question is `peer`'s.
+//! Mutual authentication of replicas: the token that a replica sends, and the certificate that it expects. Owns the files of both,
+//! which are read for each request; `peer` makes the request.
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::claims::Claims;
 use super::files::{self, FilesError};
 
-/// By what a replica asks another. By default plainly and without a name, which only loopback answers.
+/// The credentials for a state transfer. By default plain HTTP without a token, which works only on loopback.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     authorities: Option<Authorities>,
@@ -23,46 +23,46 @@ pub struct Credentials {
 #[derive(Clone, Debug)]
 struct Authorities {
     bundle: PathBuf,
-    /// What the other one's certificate is made out for.
+    /// The name that the other replica's certificate must be issued for.
     name: ServerName<'static>,
 }
 
-/// Why nobody can be asked.
+/// Why the credentials cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// A file can't be read.
+    /// A file cannot be read.
     #[error(transparent)]
     File(#[from] FilesError),
-    /// It has no certificate.
-    #[error("{} has no certificate of an authority in PEM", .0.display())]
+    /// The bundle contains no certificate.
+    #[error("{} has no CA certificate in PEM", .0.display())]
     NoAuthority(PathBuf),
-    /// No certificate can be made out for it.
-    #[error("{0:?} is no name of a server")]
+    /// The name cannot be in a certificate.
+    #[error("{0:?} is not a valid server name")]
     Name(String),
-    /// It has no token.
+    /// The file contains no token.
     #[error("{} has no ServiceAccount token", .0.display())]
     NoToken(PathBuf),
-    /// TLS can't be set up.
+    /// TLS cannot be set up.
     #[error("set up TLS")]
     Setup(#[source] rustls::Error),
 }
 
 impl Credentials {
-    /// The other one is to show a certificate for this name that an authority of this bundle vouches for.
+    /// Requires a certificate of the other replica that is issued for this name and signed by a CA of this bundle.
     pub fn verify(mut self, bundle: PathBuf, name: &str) -> Result<Self, CredentialsError> {
         let name = ServerName::try_from(name.to_owned()).map_err(|_| CredentialsError::Name(name.to_owned()))?;
         self.authorities = Some(Authorities { bundle, name });
         Ok(self)
     }
 
-    /// It is told by the token in this file who asks.
+    /// Sends the token in this file.
     #[must_use]
     pub fn prove(mut self, token: PathBuf) -> Self {
         self.token = Some(token);
         self
     }
 
-    /// What a connection is made with, and for which name. Absent: plainly.
+    /// The TLS configuration and the name to verify. `None` for plain HTTP.
     pub fn tls(&self) -> Result<Option<(Arc<ClientConfig>, ServerName<'static>)>, CredentialsError> {
         let Some(Authorities { bundle, name }) = &self.authorities else { return Ok(None) };
         let mut roots = RootCertStore::empty();
@@ -75,24 +75,24 @@ impl Credentials {
         let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).map_err(CredentialsError::Setup)?;
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // One question, one connection.
+        // Each connection has one request.
         config.resumption = Resumption::disabled();
         Ok(Some((Arc::new(config), name.clone())))
     }
 
-    /// The token. Absent: nobody asks for one.
+    /// The token. `None` if none is sent.
     pub fn token(&self) -> Result<Option<String>, CredentialsError> {
         let Some(path) = &self.token else { return Ok(None) };
         let no_token = || CredentialsError::NoToken(path.clone());
         let text = String::from_utf8(files::read(path)?).map_err(|_| no_token())?;
         let token = text.trim();
-        // One that is none would only be refused, and could break the request.
+        // An invalid token would only be refused, and could break the request.
         Claims::read(token).ok_or_else(no_token)?;
         Ok(Some(token.to_owned()))
     }
 
-    /// Whose token it is: replicas are all of one ServiceAccount, so it is that of whoever may ask this one. Kubelet wrote the
-    /// file, so that its claims can be believed.
+    /// The ServiceAccount of the token: all replicas have the same one, so it is the account that may request state transfers from
+    /// this replica. The claims can be trusted, since kubelet wrote the file.
     pub fn service_account(&self) -> Result<Option<String>, CredentialsError> {
         let (Some(path), Some(token)) = (&self.token, self.token()?) else { return Ok(None) };
         let account = Claims::read(&token).and_then(|claims| claims.sub);
@@ -103,7 +103,7 @@ impl Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trust::certificate::Authority;
+    use crate::trust::certificate::CertificateAuthority;
 
     // {"sub":"system:serviceaccount:m:a"} and {}
     const OURS: &str = "e30.eyJzdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6bTphIn0.c2ln";
@@ -137,7 +137,7 @@ mod tests {
         assert!(matches!(credentials.tls(), Err(CredentialsError::File(_))));
         std::fs::write(&bundle, "none").unwrap();
         assert!(matches!(credentials.tls(), Err(CredentialsError::NoAuthority(_))));
-        std::fs::write(&bundle, Authority::make(1_800_000_000).unwrap().certificate).unwrap();
+        std::fs::write(&bundle, CertificateAuthority::make(1_800_000_000).unwrap().certificate).unwrap();
         assert!(credentials.tls().unwrap().is_some());
     }
 }

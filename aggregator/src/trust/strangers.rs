@@ -1,70 +1,71 @@
-//! Who has sent a good token, and who sends bad ones. Owns how many questions one peer may cause; asks no clock. How many all
-//! strangers together may cause is `identity`'s.
+//! Which peers have sent valid tokens, and which send invalid ones. Owns the number of reviews that one peer may cause; reads no clock.
+//! `identity` owns the number of reviews that all strangers together may cause.
 //!
-//! A stranger is a peer of whom no token was accepted. Whoever floods with bad tokens from one address has so few of them asked about
-//! that others are heard; and agents, whose addresses are known, are not held up by strangers when they renew their tokens.
+//! A stranger is a peer without an accepted token. Only few tokens of a peer that floods with invalid ones are reviewed, so that others
+//! get their reviews. Agents, whose addresses are known, are not delayed by strangers when they renew their tokens.
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use mcad_accounting::table::Table;
 
-/// A token that was not accepted counts for so long.
+/// How long a token that was not accepted counts.
 pub(super) const WINDOW: Duration = Duration::from_secs(1);
-/// Tokens of one peer that were not accepted within that, or of a stranger are being asked about: half of what all strangers have.
+/// The most tokens of one peer that were not accepted within [`WINDOW`], for a stranger including those that are being reviewed: half of
+/// the limit of all strangers.
 pub(super) const OF_PEER: usize = 10;
-/// Peers that are known to have sent a good token: six times the nodes of the largest cluster that Kubernetes promises to work with.
+/// The most peers with a valid token: six times the nodes of the largest cluster that Kubernetes supports.
 const MAX_FRIENDS: usize = 32_768;
-/// For how long: an agent's token is renewed within a day, and was accepted then.
+/// How long a valid token counts: an agent's token is renewed, and reviewed again, within a day.
 const FRIEND_FOR: Duration = Duration::from_hours(24);
-/// Other peers, and those that have sent bad tokens within a second; while there are more, nobody new is asked about.
+/// The most other peers, including those with invalid tokens within a second; at this limit, tokens of new peers are not reviewed.
 const MAX_WATCHED: usize = 4_096;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    /// Until when each is no stranger.
+    /// Until when each peer is not a stranger.
     friends: Table<IpAddr, Duration>,
     watched: Table<IpAddr, Watched>,
 }
 
 #[derive(Debug, Default)]
 struct Watched {
-    /// Questions of a stranger that are not answered yet.
+    /// Reviews for a stranger that are not answered yet.
     asked: usize,
-    /// When tokens were not accepted.
+    /// The times at which tokens were not accepted.
     bad: VecDeque<Duration>,
 }
 
-/// What is known of who sent a token that may be asked about.
+/// Whether a token comes from a known peer or from a stranger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sender {
     Friend,
     Stranger,
 }
 
-/// Whether a token may be asked about.
+/// Whether a token may be reviewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// Yes; what came of it is to be [said](Peers::answered).
+    /// Yes; the caller must report [the answer](Peers::answered).
     Now(Sender),
-    /// When another one of this peer is answered.
+    /// After another review for this peer is answered.
     Later,
-    /// This peer has sent too many bad ones.
+    /// No: this peer has sent too many invalid tokens, or there are too many peers.
     Never,
 }
 
-/// What came of a question.
+/// The answer of a review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Good,
     Bad,
-    /// Nobody knows, which is not the peer's fault.
+    /// No answer, which does not count against the peer.
     None,
 }
 
 impl Peers {
-    /// Whether one more token of this peer may be asked about.
+    /// Whether one more token of this peer may be reviewed.
     pub(super) fn ask(&mut self, peer: IpAddr, now: Duration) -> Turn {
         self.tidy(peer, now);
         let (asked, bad) = self.watched.get(&peer).map_or((0, 0), |watched| (watched.asked, watched.bad.len()));
@@ -105,7 +106,7 @@ impl Peers {
         }
     }
 
-    /// Forgets what does not count any more: of this peer, and where it would be one too many of all.
+    /// Removes entries that do not count any more: of this peer, and at the limit of all peers.
     fn tidy(&mut self, peer: IpAddr, now: Duration) {
         if self.watched.get_mut(&peer).is_some_and(|watched| watched.is_over(now)) {
             self.watched.remove(&peer);
@@ -139,7 +140,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// How many of 100 tokens of a peer are asked about, all of which are bad.
+    /// How many of 100 invalid tokens of a peer are reviewed.
     fn bad(peers: &mut Peers, number: usize, now: Duration) -> usize {
         let asked = (0..100).filter(|_| match peers.ask(peer(number), now) {
             Turn::Now(sender) => {

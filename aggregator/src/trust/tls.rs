@@ -1,4 +1,4 @@
-//! TLS 1.3 for a listener. Owns what is negotiated; which certificate is shown comes through [`Certificates`].
+//! TLS 1.3 for a listener. Owns the negotiated parameters; [`Certificates`] holds the current certificate.
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
@@ -7,12 +7,12 @@ use rustls::server::NoServerSessionStorage;
 
 use super::certificate::{Shown, read_der};
 
-/// Why a certificate can't be shown.
+/// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("this certificate and key can't be used")]
+#[error("this certificate and key cannot be used")]
 pub struct UnusableError(#[source] rustls::Error);
 
-/// The certificate that a listener shows, as it is renewed. Connections that are open keep theirs.
+/// The current certificate of a listener. Open connections keep the certificate that they started with.
 #[derive(Clone, Debug, Default)]
 pub struct Certificates(Arc<RwLock<Option<Current>>>);
 
@@ -23,7 +23,7 @@ struct Current {
 }
 
 impl Certificates {
-    /// What new connections are shown. Absent: there is none yet, and no connection can be made.
+    /// The configuration for new connections. `None` if there is no certificate yet, so that no connection is possible.
     pub fn config(&self) -> Option<Arc<ServerConfig>> {
         self.current().map(|current| current.config)
     }
@@ -33,7 +33,7 @@ impl Certificates {
         self.current()?.not_after_s
     }
 
-    /// Shows another one from now on.
+    /// Replaces the certificate.
     pub fn renew(&self, shown: Shown) -> Result<(), UnusableError> {
         let not_after_s = shown.chain.first().and_then(|leaf| Some(read_der(leaf).ok()?.not_after_s));
         let config = Arc::new(server(shown)?);
@@ -52,7 +52,7 @@ fn server(shown: Shown) -> Result<ServerConfig, UnusableError> {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(UnusableError)?;
     let mut config = builder.with_no_client_auth().with_single_cert(shown.chain, shown.key).map_err(UnusableError)?;
-    // Agents keep their connection: a session to resume would only be memory.
+    // Agents keep their connections, so session resumption would only cost memory.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -1,27 +1,27 @@
-//! From the API server's answer about a token to who its bearer is. Pure: (the answer, the token's own claims, the time) to
-//! a verdict.
+//! From the answer to a TokenReview to the bearer of the token. Pure: (the answer, the token's claims, the time) to a
+//! verdict.
 use k8s_openapi::api::authentication::v1::TokenReviewStatus;
 use mcad_accounting::node_name::NodeName;
 
 use super::claims::Claims;
 
-/// For whom agents' tokens are made out. A token for the API server, of which every pod has one, is not for us.
+/// The audience that agents' tokens are issued for. A token for the API server, which every pod has, is not accepted.
 pub const AUDIENCE: &str = "mcad-metrics";
 
 const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
-/// Who sent a report: an agent, on one node.
+/// The sender of a report: the agent of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bearer {
-    /// The API server says which node the token was issued for (from Kubernetes 1.30 on).
+    /// The node that the token was issued for (Kubernetes 1.30 and later).
     OnNode(NodeName),
-    /// It says which pod; where that runs, the view of the cluster knows.
+    /// The pod that the token was issued for; the state of the cluster has its node.
     InPod(PodId),
 }
 
-/// Which pod: one life of it.
+/// A pod, identified with its UID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodId {
     /// Its namespace.
@@ -32,58 +32,58 @@ pub struct PodId {
     pub uid: String,
 }
 
-/// Why a sender is not believed.
+/// Why a sender is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Distrust {
     /// There is no token.
     #[error("no token: send `Authorization: Bearer TOKEN`; see mcad-agent --token")]
     NoToken,
-    /// It is no token.
-    #[error("the token is not one of a ServiceAccount")]
+    /// The text is not a token.
+    #[error("the token is not a ServiceAccount token")]
     Garbage,
-    /// It is made out for somebody else.
-    #[error("the token is not made out for the audience {AUDIENCE}")]
+    /// It was issued for another audience.
+    #[error("the token was not issued for the audience {AUDIENCE}")]
     Audience,
-    /// It is too old.
+    /// It has expired.
     #[error("the token has expired")]
     Expired,
-    /// The API server does not know it: forged, or its pod is gone.
+    /// The API server refuses it: it is forged, or its pod was deleted.
     #[error("the API server does not accept the token")]
     Rejected,
-    /// It is somebody else's.
+    /// It belongs to another ServiceAccount.
     #[error(
-        "the token is that of {0:?}, a ServiceAccount that is not believed here; agents' is --agent-service-account"
+        "the token belongs to {0:?}, a ServiceAccount that is not accepted here; --agent-service-account names the agents' ServiceAccount"
     )]
     ServiceAccount(String),
-    /// It is bound to no pod.
-    #[error("the token is bound to no pod: an agent's is projected into its pod")]
+    /// It is not bound to a pod.
+    #[error("the token is not bound to a pod: use one that kubelet projects into the agent's pod")]
     Unbound,
-    /// The cluster does not have the pod, or not yet.
-    #[error("the cluster is not known to have the token's pod {0}; the next report will do")]
+    /// The pod of the token is not known, or not yet.
+    #[error("the token's pod {0} is not known yet; send the next report as usual")]
     PodUnknown(String),
-    /// It is another node's.
-    #[error("the token is of node {token:?}, and the report of node {report:?}")]
+    /// It was issued for another node.
+    #[error("the token is for node {token:?}, but the report is about node {report:?}")]
     OtherNode {
         /// The node that the token was issued for.
         token: String,
         /// The node that the report is about.
         report: String,
     },
-    /// The API server can't be asked.
-    #[error("the API server can't be asked about the token at the moment")]
+    /// The API server does not answer.
+    #[error("the API server cannot review the token at the moment")]
     Unavailable,
-    /// Too many tokens are being asked about.
-    #[error("too many tokens are being asked about at the moment")]
+    /// Too many tokens are being reviewed.
+    #[error("too many tokens are being reviewed at the moment")]
     Busy,
 }
 
-/// The words for an enum's variants: a list of them, and which one it is. Each word stands in one place, beside what it stands for.
+/// Label values for an enum's variants: a list of all values, and a function from variant to value, so that each value is written once.
 macro_rules! reasons {
     ($words_are:vis $words:ident: { $($reason:pat => $word:literal,)+ } $(else $other:pat => $of_other:expr)*) => {
-        /// The words that are its own.
+        /// All label values of this enum's own variants.
         $words_are const $words: &[&str] = &[$($word),+];
 
-        /// The reason in one word, as labels and answers spell it.
+        /// The reason as a label value, also used in answers.
         pub fn reason(&self) -> &'static str {
             match self {
                 $($reason => $word,)+
@@ -110,7 +110,7 @@ impl Distrust {
     } }
 }
 
-/// Who bears a token that the API server was asked about.
+/// The bearer of a token, given the answer of the API server.
 pub fn verdict(
     review: &TokenReviewStatus,
     claims: &Claims,
@@ -118,7 +118,7 @@ pub fn verdict(
     now_s: u64,
 ) -> Result<Bearer, Distrust> {
     if review.authenticated != Some(true) {
-        // The API server's own words are no contract. The claims may lie, but only about why they are not believed.
+        // The API server's error texts are not stable. The claims are not verified, but only explain the refusal.
         return Err(if !claims.is_for(AUDIENCE) {
             Distrust::Audience
         } else if claims.exp.is_some_and(|exp_s| exp_s <= now_s) {
@@ -127,7 +127,7 @@ pub fn verdict(
             Distrust::Rejected
         });
     }
-    // One that knows no audiences accepts any token, and says so by naming none.
+    // An API server that does not support audiences accepts any token and returns no audiences.
     if !review.audiences.iter().flatten().any(|audience| audience == AUDIENCE) {
         return Err(Distrust::Audience);
     }

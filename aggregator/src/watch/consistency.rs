@@ -1,8 +1,8 @@
-//! Whether a watch still tells what the API server has, asked of the server now and then.
+//! Checks periodically whether the objects of a watch are still those of the API server.
 //!
-//! A watch misses nothing that becomes an event. A restore of etcd is no event: the history is another one from then on, and a watch
-//! that goes on where it was stays silent about what vanished. Two things show it, and both are in the answer to a list of one
-//! object: the version of the list, which never goes back otherwise; and how many objects there are.
+//! A watch misses no event. But a restore of etcd is no event: it replaces the history, and a watch that continues from before sends
+//! nothing about objects that vanished. Two values in the answer to a list of one object reveal it: the version of the list, which
+//! otherwise never decreases, and the number of objects.
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,30 +15,29 @@ use kube::Client;
 use kube::api::{DynamicObject, ListParams};
 use kube::core::{Request, Resource as _};
 use kube::runtime::watcher::Event;
-use mcad_accounting::cluster::Source;
 use mcad_accounting::object::meta::nullable;
 use mcad_accounting::table::Secret;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::time::{sleep, timeout};
 
-use super::resource;
+use super::listing::Listing;
 use super::seen::{Seen, SeenKind};
 
-/// A list anew makes this many times as much evidence needed for the next: the count of a server that answers with an estimate, or
-/// versions that go to and fro, must not cost a list each time.
+/// After each new list, this many times as much evidence is needed for the next one: a server that estimates the count, or
+/// versions that go up and down, must not cause a list each time.
 const UNCURED: u32 = 2;
-/// But no more than this, which is ten minutes of checks.
+/// The most evidence that is needed: ten minutes of checks.
 const NEEDED_AT_MOST: u32 = 64;
-/// So many checks in a row that find nothing wrong end that.
+/// After this many successful checks in a row, one failed check is enough again.
 const CURED: u32 = 6;
 
-/// What speaks for one thing to be wrong, and how much of it is needed.
+/// Evidence for one kind of inconsistency, and how much is needed.
 #[derive(Clone, Copy, Debug)]
 struct Evidence {
     against: u32,
     needed: u32,
-    /// Checks in a row that found nothing.
+    /// Successful checks in a row.
     for_it: u32,
 }
 
@@ -49,7 +48,7 @@ impl Default for Evidence {
 }
 
 impl Evidence {
-    /// One more check; whether all must be listed anew.
+    /// Records a check and returns whether a new list is needed.
     fn weigh(&mut self, is_wrong: bool) -> bool {
         if !is_wrong {
             (self.against, self.for_it) = (0, self.for_it.saturating_add(1));
@@ -67,15 +66,15 @@ impl Evidence {
     }
 }
 
-/// From the least to the most.
+/// Minimum and maximum.
 type Range = (u64, u64);
 
-/// What a check found to be wrong.
+/// An inconsistency that a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Inconsistent {
-    /// The server's history is another than that which was watched.
+    /// The server's history is not the one that was watched.
     Rewound,
-    /// There are more or fewer objects than are known.
+    /// The server has more or fewer objects than the watch reported.
     Count,
 }
 
@@ -89,20 +88,20 @@ impl Inconsistent {
     }
 }
 
-/// What is known of one list by its watch, to be held against what the server answers.
+/// What the watch of one list reported, for comparison with the server's answers.
 #[derive(Debug)]
 pub(super) struct Consistency {
     hasher: Secret,
-    /// Hashes of the names of all objects; `None` where the server does not count what is watched, which is a part of the list.
+    /// Hashes of the names of all objects; `None` if only part of the list is watched, since the server does not count that part.
     names: Option<HashSet<u64>>,
-    /// The newest version that was seen; 0 before one was that is a number. Whoever asks the server reads it first.
+    /// The newest version that was seen; 0 before the first numeric version. Read before each request to the server.
     newest: Arc<AtomicU64>,
-    /// All objects were listed.
+    /// Whether the list is complete.
     is_listed: bool,
-    /// How many objects the watch knew of since the check before.
+    /// The numbers of objects that the watch has had since the previous check.
     seen: Range,
-    /// How many the server said there are, and how many the watch knew of until it said so. It is held against what the watch knows
-    /// by the next check: what was created or deleted at that moment is told by then.
+    /// The server's count at the previous check, and the numbers that the watch had until then. It is compared at the next check: by
+    /// then, the watch has reported objects that were created or deleted at that moment.
     said: Option<(u64, Range)>,
     counts: Evidence,
     versions: Evidence,
@@ -115,7 +114,7 @@ pub(super) struct Asked {
     metadata: AskedMeta,
     #[serde(default, deserialize_with = "nullable")]
     items: Items,
-    /// The newest version that the watch had told when the server was asked. Told later, one may be newer than the answer.
+    /// The newest version that the watch had reported before the request. A later one may be newer than the answer.
     #[serde(skip)]
     told: u64,
 }
@@ -130,7 +129,7 @@ struct AskedMeta {
     remaining_item_count: Option<u64>,
 }
 
-/// How many objects are in the answer.
+/// The number of objects in the answer.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(from = "Vec<IgnoredAny>")]
 struct Items(u64);
@@ -142,7 +141,7 @@ impl From<Vec<IgnoredAny>> for Items {
 }
 
 impl Asked {
-    /// How many objects there are. Absent: the server does not say.
+    /// The number of objects on the server. `None` if the answer does not contain it.
     fn count(&self) -> Option<u64> {
         match self.metadata.remaining_item_count {
             Some(remaining) => Some(self.items.0 + remaining),
@@ -152,7 +151,7 @@ impl Asked {
 }
 
 impl Consistency {
-    /// Of a list of which nothing is known yet; the server counts it, unless only a part of it is watched.
+    /// For a list without any events yet.
     pub(super) fn new(watched: Watched) -> Self {
         let names = (watched == Watched::All).then(HashSet::new);
         Self {
@@ -167,7 +166,7 @@ impl Consistency {
         }
     }
 
-    /// Takes note of what the watch told.
+    /// Records an event of the watch.
     pub(super) fn note<K: SeenKind>(&mut self, event: &Event<Seen<K>>) {
         match event {
             Event::Init => self.list_begins(),
@@ -184,20 +183,20 @@ impl Consistency {
         (self.is_listed, self.said) = (false, None);
     }
 
-    /// All were listed.
+    /// A list is complete.
     fn list_ends(&mut self) {
         self.is_listed = true;
         self.seen = (u64::MAX, 0);
         self.saw_so_many();
     }
 
-    /// Takes note of how many there are now.
+    /// Records the current number of objects.
     fn saw_so_many(&mut self) {
         let now = self.names.as_ref().map_or(0, |names| names.len() as u64);
         self.seen = (self.seen.0.min(now), self.seen.1.max(now));
     }
 
-    /// An object is there, as new or as changed.
+    /// An object was added or changed.
     fn there(&mut self, meta: &ObjectMeta) {
         let name = self.hash(meta);
         if let Some(names) = &mut self.names {
@@ -207,7 +206,7 @@ impl Consistency {
         self.saw(meta.resource_version.as_deref().unwrap_or_default());
     }
 
-    /// An object is gone.
+    /// An object was deleted.
     fn gone(&mut self, meta: &ObjectMeta) {
         let name = self.hash(meta);
         if let Some(names) = &mut self.names {
@@ -217,7 +216,7 @@ impl Consistency {
         self.saw(meta.resource_version.as_deref().unwrap_or_default());
     }
 
-    /// What is wrong by the server's answer; then all must be listed anew.
+    /// Compares with the server's answer; if the result is `Some`, the list must be fetched again.
     pub(super) fn check(&mut self, asked: &Asked) -> Option<Inconsistent> {
         if !self.is_listed {
             return None;
@@ -250,34 +249,35 @@ impl Consistency {
 /// How much of a list is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Watched {
-    /// All of it.
+    /// The whole list.
     All,
-    /// What a field selector chooses: of that the server does not say how many there are.
+    /// The objects that match a field selector: the server does not count these.
     Selected,
 }
 
-/// The server's answers, one each time that `every` has passed; none where it does not answer, which the watch itself finds out.
+/// The server's answers, one for each `every`. Without an answer there is no item; the watch itself notices such a failure.
 pub(super) fn answers(
     client: &Client,
-    source: Source,
+    listing: Listing,
     every: Duration,
     known: &Consistency,
 ) -> impl Stream<Item = Asked> + use<> {
-    let (url, newest) = (DynamicObject::url_path(&resource(source), None), Arc::clone(&known.newest));
+    let (url, newest) = (DynamicObject::url_path(&listing.resource(), None), Arc::clone(&known.newest));
+    let source = listing.source;
     stream::unfold((client.clone(), url, newest), move |(client, url, newest)| async move {
         loop {
             sleep(every).await;
             let told = newest.load(Relaxed);
             match timeout(every, ask(&client, &url)).await {
                 Ok(Ok(asked)) => return Some((Asked { told, ..asked }, (client, url, newest))),
-                Ok(Err(error)) => tracing::debug!(%source, %error, "it can't be asked whether the watch is right"),
-                Err(_) => tracing::debug!(%source, "no answer to whether the watch is right"),
+                Ok(Err(error)) => tracing::debug!(%source, %error, "the consistency check failed"),
+                Err(_) => tracing::debug!(%source, "the consistency check got no answer in time"),
             }
         }
     })
 }
 
-/// Of one object only, and of that no more than its metadata. Without a version the answer is of now, not from a cache of the past.
+/// Requests the metadata of one object. Without a resource version, the answer is current and not from a cache.
 async fn ask(client: &Client, url: &str) -> Result<Asked, kube::Error> {
     let request =
         Request::new(url).list_metadata(&ListParams::default().limit(1)).map_err(kube::Error::BuildRequest)?;
@@ -304,7 +304,7 @@ mod tests {
         serde_json::from_value(answer).unwrap()
     }
 
-    /// A list at that version of so many objects.
+    /// An answer with this version and number of objects.
     fn of(version: &str, count: u64) -> Asked {
         let (first, remaining) = (count.min(1), count.saturating_sub(1));
         let mut metadata = json!({ "resourceVersion": version });
@@ -340,7 +340,7 @@ mod tests {
             assert_eq!(check(&mut known, "101", 2), None);
             assert_eq!(check(&mut known, "500", 2), None, "versions count what happens to other kinds as well");
             assert_eq!(check(&mut known, "499", 2), Some(Inconsistent::Rewound));
-            // Listed anew it is the one that counts.
+            // After a new list, that list counts.
             list(&mut known, &["a"]);
             assert_eq!(check(&mut known, "120", 1), None);
         }
@@ -381,7 +381,7 @@ mod tests {
     fn objects_that_come_and_go_all_the_time_are_no_sign_however_late_they_are_told() {
         let mut known = listed(Watched::All, &["a"]);
         for at in 0..100_u64 {
-            // The server has what is told after it was asked, or no longer has what was told before.
+            // The server already has objects that the watch reports after the request, or no longer has objects that it reported before.
             assert_eq!(known.check(&of("900", if at % 2 == 0 { 2 } else { 1 })), None, "{at}");
             if at % 2 == 0 {
                 known.there(&meta("b", 200 + at));
@@ -454,7 +454,7 @@ mod tests {
         let client = Client::new(service, "default");
         let mut known = Consistency::new(Watched::Selected);
         known.there(&meta("p", 7));
-        let mut answers = pin!(answers(&client, Source::Pods, Duration::from_secs(10), &known));
+        let mut answers = pin!(answers(&client, Listing::PODS, Duration::from_secs(10), &known));
         let answer = answers.next().await.unwrap();
         assert_eq!((answer.count(), &*answer.metadata.resource_version, answer.told), (Some(5), "9", 7));
         for _ in 0..2 {

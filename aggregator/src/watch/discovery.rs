@@ -1,12 +1,11 @@
-//! Which groups and versions of AppWrappers the API server serves, asked again and again, with one watch on each that is.
+//! Discovers periodically which groups and versions of AppWrappers the API server serves, and watches each of them.
 //!
-//! An API server that starts answers before it has read its definitions, so that a kind is served no longer is believed when
-//! it is said for the second time. Its watch breaks meanwhile, and what it last said stands for as long as it does for every watch.
+//! A starting API server answers before it has read its definitions. So a version counts as no longer served only when it is missing
+//! from two answers in a row. Meanwhile its watch breaks, and its last state is used as long as for every broken watch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::{Client, runtime::watcher::Config};
-use mcad_accounting::cluster::Source;
 use mcad_accounting::object::Served;
 use tokio::{
     select,
@@ -15,30 +14,27 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Settings, Told, follow, seen::SeenAppWrapper};
-
-/// AppWrappers that are asked for at once. Each may be 1.5 MiB long, and an answer is in memory as a whole.
-const PAGE: u32 = 64;
+use super::{Settings, Told, follow, listing::Listing, seen::SeenAppWrapper};
 
 /// See the module's documentation.
 pub struct Discovery<'a> {
     client: &'a Client,
     settings: Settings,
     tell: &'a mpsc::Sender<Told>,
-    /// What was told last. Nothing, before the API server has answered for the first time.
+    /// The last message. `None` before the first answer of the API server.
     served: Option<BTreeSet<Served>>,
-    /// Those of it that were not in the last answer.
+    /// Those that were missing from the last answer.
     missing: BTreeSet<Served>,
 }
 
 impl<'a> Discovery<'a> {
-    /// A discovery that has asked nothing yet.
+    /// A discovery before its first request.
     pub(super) fn new(client: &'a Client, settings: Settings, tell: &'a mpsc::Sender<Told>) -> Self {
         Self { client, settings, tell, served: None, missing: BTreeSet::new() }
     }
 
-    /// Asks, tells and watches until nobody listens. The watches are tasks, so that a slow answer holds none of them up; they
-    /// end with this.
+    /// Discovers and watches until the receiver is dropped. The watches are tasks, so that a slow answer delays none of them; they
+    /// end when this ends.
     pub(super) async fn run(mut self) {
         let mut watches = JoinSet::new();
         let mut running: BTreeMap<Served, AbortHandle> = BTreeMap::new();
@@ -68,11 +64,10 @@ impl<'a> Discovery<'a> {
             });
             for version in &served {
                 running.entry(*version).or_insert_with(|| {
-                    let source = Source::AppWrappers(*version);
+                    let listing = Listing::appwrappers(*version);
                     let (client, settings, tell) = (self.client.clone(), self.settings, self.tell.clone());
                     watches.spawn(async move {
-                        follow::<SeenAppWrapper>(&client, source, Config::default().page_size(PAGE), settings, &tell)
-                            .await;
+                        follow::<SeenAppWrapper>(&client, listing, Config::default(), settings, &tell).await;
                     })
                 });
             }
@@ -80,7 +75,7 @@ impl<'a> Discovery<'a> {
         }
     }
 
-    /// The groups and versions served. Where the API server gives no clear answer, what it last said stands.
+    /// The served groups and versions. If the API server gives no clear answer, its last answer counts.
     async fn ask(&self) -> BTreeSet<Served> {
         let mut served = BTreeSet::new();
         for version in Served::ALL {
@@ -89,10 +84,10 @@ impl<'a> Discovery<'a> {
                     served.insert(version);
                 }
                 Ok(_) => {}
-                // An unknown group is answered in plain text, without a reason: the code decides.
+                // For an unknown group, the answer is plain text without a reason, so only the code is checked.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => {
-                    tracing::debug!(version = version.api_version(), %error, "can't tell whether it is served");
+                    tracing::debug!(version = version.api_version(), %error, "it is not known whether this version is served");
                     served.extend(self.served.iter().flatten().filter(|known| **known == version));
                 }
             }
@@ -101,12 +96,12 @@ impl<'a> Discovery<'a> {
     }
 }
 
-/// What an answer comes to after the others: a kind that was served is gone when it is missing for the second time in a row.
-fn believed(
-    known: Option<&BTreeSet<Served>>,
-    missing: &mut BTreeSet<Served>,
-    answer: &BTreeSet<Served>,
-) -> BTreeSet<Served> {
+/// What counts as served after an answer: a kind that was served is gone when it is missing from two answers in a row.
+pub(super) fn believed<T: Ord + Clone>(
+    known: Option<&BTreeSet<T>>,
+    missing: &mut BTreeSet<T>,
+    answer: &BTreeSet<T>,
+) -> BTreeSet<T> {
     let missing_now = known.map(|known| known - answer).unwrap_or_default();
     let missing_before = std::mem::replace(missing, missing_now);
     let doubted = &*missing - &missing_before;
@@ -126,7 +121,7 @@ mod tests {
             assert_eq!(served, expected.iter().copied().collect(), "{answer:?}");
             known = Some(served);
         };
-        // Nothing was known: there is nothing to hold on to.
+        // No earlier answer to keep.
         check(&[], &[]);
         check(&[old, mcad], &[old, mcad]);
         check(&[old], &[old, mcad]);

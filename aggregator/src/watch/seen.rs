@@ -1,5 +1,5 @@
-//! An object as a watch sees it: decoded at once to our own small type, or to the sentence why not. One bad object never ends
-//! a watch.
+//! An object as a watch receives it: decoded immediately to our own small type, or to the reason why not. One invalid object never
+//! ends a watch.
 
 use std::{borrow::Cow, fmt::Debug, marker::PhantomData};
 
@@ -11,45 +11,75 @@ use kube::{
 use mcad_accounting::object::{Kind, Object, decode, needed};
 use serde::{Deserialize, Deserializer};
 
-/// Which kind a type of [`Seen`] decodes.
+/// The kind that a type of [`Seen`] decodes.
 pub(crate) trait SeenKind: Clone + Debug + Send + Sync + 'static {
     /// The kind.
     const KIND: Kind;
 }
 
-/// Nodes.
-#[derive(Clone, Debug)]
-pub(crate) enum SeenNode {}
-/// Pods.
-#[derive(Clone, Debug)]
-pub(crate) enum SeenPod {}
-/// AppWrappers of any version.
-#[derive(Clone, Debug)]
-pub(crate) enum SeenAppWrapper {}
+macro_rules! kinds {
+    ($($(#[$what:meta])* $seen:ident: $kind:ident,)*) => {
+        $(
+            $(#[$what])*
+            #[derive(Clone, Debug)]
+            pub(crate) enum $seen {}
 
-impl SeenKind for SeenNode {
-    const KIND: Kind = Kind::Node;
+            impl SeenKind for $seen {
+                const KIND: Kind = Kind::$kind;
+            }
+        )*
+    };
 }
-impl SeenKind for SeenPod {
-    const KIND: Kind = Kind::Pod;
-}
-impl SeenKind for SeenAppWrapper {
-    const KIND: Kind = Kind::AppWrapper;
+
+kinds! {
+    /// Nodes.
+    SeenNode: Node,
+    /// Pods.
+    SeenPod: Pod,
+    /// AppWrappers of any version.
+    SeenAppWrapper: AppWrapper,
+    /// Devices that drivers offer.
+    SeenSlice: ResourceSlice,
+    /// Claims to devices.
+    SeenClaim: ResourceClaim,
+    /// Templates of claims.
+    SeenTemplate: ResourceClaimTemplate,
+    /// Classes of devices.
+    SeenClass: DeviceClass,
+    /// Rules that taint devices.
+    SeenTaintRule: DeviceTaintRule,
+    /// ClusterQueues.
+    SeenClusterQueue: ClusterQueue,
+    /// LocalQueues.
+    SeenLocalQueue: LocalQueue,
+    /// Cohorts.
+    SeenCohort: Cohort,
+    /// ResourceFlavors.
+    SeenFlavor: ResourceFlavor,
+    /// Workloads.
+    SeenWorkload: Workload,
 }
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
 pub(super) struct Seen<K> {
-    /// What kube's watcher goes by: name, namespace, resource version, and no more.
+    /// The metadata that kube's watcher needs: name, namespace, resource version.
     meta: ObjectMeta,
-    /// The object, or why it can't be one.
+    /// The object, or why it cannot be decoded.
     pub(super) object: Result<Object, String>,
     kind: PhantomData<K>,
 }
 
 impl<'de, K: SeenKind> Deserialize<'de> for Seen<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = needed(K::KIND, deserializer)?;
+        let mut value = needed(K::KIND, deserializer)?;
+        // Only one version is watched at a time, so the last event of an object counts and its version is dropped: events have it, but
+        // lists have it only for custom resources. It matters in dumps, where it decides which of two objects is newer.
+        if K::KIND.group().is_some()
+            && let Some(fields) = value.as_object_mut()
+        {
+            fields.remove("apiVersion");
+        }
         let text = |field: &str| value["metadata"][field].as_str().map(str::to_owned);
         let meta = ObjectMeta {
             name: text("name"),
@@ -65,7 +95,7 @@ impl<'de, K: SeenKind> Deserialize<'de> for Seen<K> {
     }
 }
 
-/// So much of a sentence is said: what is wrong is quoted in it, and may be as long as the object.
+/// The longest reason: it quotes the invalid value, which may be as long as the object.
 const SENTENCE_BYTES: usize = 1024;
 
 fn shortened(mut sentence: String) -> String {
@@ -107,6 +137,9 @@ impl<K: SeenKind> Resource for Seen<K> {
 
 #[cfg(test)]
 mod tests {
+    use mcad_accounting::cluster::{Cluster, Event, Source};
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn seen(json: &str) -> Seen<SeenPod> {
@@ -136,6 +169,33 @@ mod tests {
         for json in ["{}", r#"{"metadata": null}"#, r#"{"metadata": {"name": ""}}"#, "[]", "null", "1"] {
             assert!(seen(json).object.is_err(), "{json}");
         }
+    }
+
+    #[test]
+    fn of_a_slice_what_is_told_last_counts_whichever_version_says_so() {
+        let slice = |version: &str| {
+            let json = format!(r#"{{{version} "metadata": {{"name": "s"}}, "spec": {{"driver": "d"}}}}"#);
+            serde_json::from_str::<Seen<SeenSlice>>(&json).unwrap().object.unwrap()
+        };
+        let listed = slice("");
+        assert_eq!(slice(r#""apiVersion": "resource.k8s.io/v1","#), listed);
+        assert_eq!(slice(r#""apiVersion": "resource.k8s.io/v1beta1","#), listed);
+    }
+
+    #[test]
+    fn after_kueue_goes_back_to_an_older_version_the_objects_of_that_version_count() {
+        let queue = |version: &str, cohort: Value| {
+            let json =
+                json!({"apiVersion": format!("kueue.x-k8s.io/{version}"), "metadata": {"name": "q"}, "spec": cohort});
+            serde_json::from_value::<Seen<SeenClusterQueue>>(json).unwrap().object.unwrap()
+        };
+        let mut cluster = Cluster::watched();
+        let newer = queue("v1beta2", json!({"cohortName": "before"}));
+        cluster.apply(Event::Reset(Source::ClusterQueues, vec![newer]));
+        let older = queue("v1beta1", json!({"cohort": "after"}));
+        cluster.apply(Event::Reset(Source::ClusterQueues, vec![older]));
+        let cohorts: Vec<_> = cluster.cluster_queues().map(|queue| &*queue.cohort).collect();
+        assert_eq!(cohorts, ["after"]);
     }
 
     #[test]

@@ -1,16 +1,16 @@
-//! Clusters as `explain` and `/api/v1` see them, and the files that what they say is held against.
+//! Clusters as `explain` and `/api/v1` show them, and the golden files that their output is compared with.
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mcad_accounting::cluster::Cluster;
-use mcad_accounting::merge::{Ages, Snapshot};
+use mcad_accounting::merge::Ages;
 use mcad_accounting::now::Now;
 use mcad_accounting::object::Object;
 use mcad_accounting::options::Options;
+use mcad_accounting::snapshot::Snapshot;
 use mcad_aggregator::dump::Dump;
-use mcad_aggregator::kubernetes::Kubernetes;
+use mcad_aggregator::known::Known;
 use mcad_aggregator::receive;
-use mcad_aggregator::store::{Limits, Store};
 use mcad_wire::report::Report;
 use prost::Message as _;
 use serde_json::Value;
@@ -19,9 +19,9 @@ use crate::NOW_MS;
 use crate::build::object;
 use crate::golden::check_file;
 
-/// When snapshots are made.
+/// The time of the snapshots.
 pub const NOW: Now = Now { since_start: Duration::from_secs(100), unix_ms: NOW_MS as u64 };
-/// When answers are looked at.
+/// The time at which answers are read.
 pub const LATER: Now = Now { since_start: Duration::from_millis(100_250), unix_ms: NOW_MS as u64 + 250 };
 
 /// The aggregator's folder.
@@ -29,24 +29,22 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().into()
 }
 
-/// Holds a text against a file below `tests`.
+/// Compares a text with a golden file below `tests`.
 pub fn check_golden(file: &str, actual: &str) {
     check_file(&root().join("tests").join(file), actual);
 }
 
-/// The snapshot of a cluster and of reports that come in one after the other.
+/// The snapshot of a cluster and of reports that arrive one after another.
 pub fn snapshot_of(cluster: Cluster, reports: Vec<Report>) -> Snapshot {
-    let mut store = Store::new(Limits::REPLAY);
+    let known = Known::new(cluster, Options::default(), Ages::DoNot);
     for report in reports {
-        store.insert(&receive::check(&report.encode_to_vec()).unwrap(), NOW).unwrap();
+        known.replay(&receive::check(&report.encode_to_vec()).unwrap(), NOW).unwrap();
     }
-    let reports = store.reports(NOW);
-    let kubernetes = Kubernetes::new(cluster, Options::default(), Ages::DoNot);
-    kubernetes.refit(&reports, NOW);
-    kubernetes.snapshot(&reports, NOW)
+    known.refit(NOW);
+    known.snapshot(NOW)
 }
 
-/// The same of objects.
+/// The same from objects.
 pub fn snapshot(objects: &[Value], reports: Vec<Report>) -> Snapshot {
     snapshot_of(Cluster::from_objects(objects.iter().map(object)), reports)
 }
@@ -58,7 +56,7 @@ pub fn dumped(file: &str) -> Vec<Object> {
     dump.objects
 }
 
-/// The cluster of docs/api.md.
+/// The cluster that docs/api.md describes.
 pub fn example() -> Snapshot {
     let reports = std::fs::read_to_string(root().join("tests/explain/example.json")).unwrap();
     let reports = reports.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -1,14 +1,14 @@
-//! Random objects, as JSON, so that a test can read them by rules of its own. A strategy is a large value: those of objects are
-//! boxed, because several of them overflow the stack of a test.
+//! Random objects as JSON, so that a test can read them by its own rules. A strategy is a large value; the strategies for objects are
+//! boxed, because several of them would overflow the stack of a test.
 use mcad_wire::report::{Assignment, Assignments, Cgroup, Cgroups, Gpu, Gpus, Machine, Report};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-/// Spellings of cpu: text, and what it is in millicores, rounded up.
+/// Spellings of CPU amounts, and their value in millicores, rounded up.
 pub const CPU: &[(&str, i128)] =
     &[("0", 0), ("1", 1000), ("250m", 250), ("0.1", 100), ("1500u", 2), ("3e0", 3000), ("2.0005", 2001), ("8", 8000)];
-/// Spellings of memory, and bytes, rounded up.
+/// Spellings of memory amounts, and their value in bytes, rounded up.
 pub const MEMORY: &[(&str, i128)] = &[
     ("0", 0),
     ("1Gi", 1 << 30),
@@ -18,28 +18,28 @@ pub const MEMORY: &[(&str, i128)] = &[
     ("12345678", 12_345_678),
     ("16Gi", 16 << 30),
 ];
-/// Spellings of devices, and what Go's `AsInt64` answers, 0 where it fails.
+/// Spellings of device counts, and the result of Go's `AsInt64`, 0 if it fails.
 pub const DEVICES: &[(&str, i128)] = &[("0", 0), ("1", 1), ("2", 2), ("4000m", 0), ("4.0", 0), ("1e0", 1), ("8", 8)];
 
-/// What nodes have; so much that most are not overdrawn.
+/// The amounts of nodes: large enough that most nodes are not overcommitted.
 const LARGE_CPU: &[(&str, i128)] = &[("64", 64_000), ("31900m", 31_900), ("2", 2000), ("16.5", 16_500)];
 const LARGE_MEMORY: &[(&str, i128)] = &[("512Gi", 512 << 30), ("263429312Ki", 263_429_312 << 10), ("4Gi", 4 << 30)];
 const LARGE_DEVICES: &[(&str, i128)] = &[("8", 8), ("16", 16), ("1", 1), ("0", 0), ("4.0", 0)];
 
-/// What a spelling of `table` stands for.
+/// The value of a spelling in `table`.
 pub fn meaning(table: &[(&str, i128)], text: &str) -> i128 {
     let large = [LARGE_CPU, LARGE_MEMORY, LARGE_DEVICES].into_iter().flatten();
     table.iter().chain(large).find(|(spelled, _)| *spelled == text).unwrap().1
 }
 
-/// Names of nodes; the last of them exists in no cluster.
+/// Names of nodes; no cluster has the last of them.
 pub const NODES: &[&str] = &["n0", "n1", "n2", "n3", "n4", "nowhere"];
 
 fn one_of(table: &'static [(&'static str, i128)]) -> impl Strategy<Value = &'static str> + Clone {
     proptest::sample::select(table).prop_map(|(text, _)| text)
 }
 
-/// A list of quantities in which everything may be missing.
+/// A list of quantities in which every entry may be missing.
 pub fn quantities() -> impl Strategy<Value = Value> {
     listed(0.8, one_of(CPU), one_of(MEMORY), one_of(DEVICES))
 }
@@ -111,7 +111,7 @@ pub fn pod_spec() -> impl Strategy<Value = Value> {
         .boxed()
 }
 
-/// A pod of one of a few names.
+/// A pod with one of a few names.
 pub fn pod() -> impl Strategy<Value = Value> {
     let owner = prop_oneof![
         3 => Just(json!({})),
@@ -139,7 +139,7 @@ pub fn pod() -> impl Strategy<Value = Value> {
     .boxed()
 }
 
-/// A node of one of a few names.
+/// A node with one of a few names.
 pub fn node() -> impl Strategy<Value = Value> {
     let taints = prop_oneof![
         4 => Just(json!([])),
@@ -170,7 +170,7 @@ pub fn node() -> impl Strategy<Value = Value> {
         .boxed()
 }
 
-/// An AppWrapper of one of a few names, of any group and version.
+/// An AppWrapper with one of a few names, in any group and version.
 pub fn appwrapper() -> impl Strategy<Value = Value> {
     let v1 = (vec((0..4_u8, pod_spec()), 0..3), proptest::sample::select(&["", "Pending", "Running", "Completed"][..]));
     let v1 = (v1, any::<bool>(), proptest::bool::weighted(0.3)).prop_map(|((items, state), can_run, mcad)| {
@@ -205,7 +205,7 @@ pub fn appwrapper() -> impl Strategy<Value = Value> {
         .boxed()
 }
 
-/// A report of one of the nodes, which tells of any pods, also of some that are elsewhere or nowhere.
+/// A report of one of the nodes. It may contain any pods, including pods on other nodes and pods that do not exist.
 pub fn report() -> impl Strategy<Value = Report> {
     let cgroup = (0..10_u8, 0..2_u8, 0..20_u64, proptest::option::weighted(0.9, 0..5_000_u64)).prop_map(
         |(pod, life, cpu_s, memory_bytes)| Cgroup {
@@ -235,7 +235,7 @@ pub fn report() -> impl Strategy<Value = Report> {
             ..Assignment::default()
         },
     );
-    // Each once: a report that says a thing twice is refused.
+    // Each entry once: a report with duplicate entries is refused.
     let cgroups = vec(cgroup, 0..8).prop_map(|all| once(all, |cgroup| cgroup.id));
     let gpus = vec(gpu, 0..4).prop_map(|all| once(all, |gpu| gpu.uuid.clone()));
     let assigned = vec(assignment, 0..5).prop_map(|all| once(all, |a| (a.namespace.clone(), a.pod.clone())));
@@ -258,7 +258,7 @@ pub fn report() -> impl Strategy<Value = Report> {
         .boxed()
 }
 
-/// The last of each key.
+/// The last value of each key.
 fn once<T, K: Ord>(all: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     all.into_iter().map(|one| (key(&one), one)).collect::<std::collections::BTreeMap<_, _>>().into_values().collect()
 }
@@ -272,7 +272,7 @@ pub fn cluster() -> impl Strategy<Value = Vec<Value>> {
     })
 }
 
-/// What makes two objects the same place in the API.
+/// The identity of an object in the API: kind, version, namespace and name.
 pub fn key(object: &Value) -> String {
     let of = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let meta = &object["metadata"];

@@ -1,23 +1,25 @@
 //! Reports and instants for tests.
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use mcad_accounting::merge::{Snapshot, View, merge};
+use mcad_accounting::cluster::Cluster;
+use mcad_accounting::merge::{Ages, View, merge};
 use mcad_accounting::node_name::NodeName;
+use mcad_accounting::nodes::{Limits, Nodes, Outcome};
 use mcad_accounting::now::Now;
-use mcad_accounting::reported::Stored;
+use mcad_accounting::options::Options;
+use mcad_accounting::snapshot::Snapshot;
+use mcad_accounting::snapshot::verdict::Fits;
 use mcad_wire::reading;
 use mcad_wire::report::{Cgroup, Cgroups, Gpu, Gpus, Machine, MigInstance, REPORT_VERSION, Report};
 use prost::Message as _;
 
-/// Seconds after the clock's start.
+/// This many seconds after the clock's start.
 pub fn at(seconds: u64) -> Now {
     Now { since_start: Duration::from_secs(seconds), unix_ms: 1_700_000_000_000 + seconds * 1000 }
 }
 
-/// The `sequence`th report of a two-core node whose agent began to report 100 s after boot, once in ten seconds: one core
-/// busy, of 8 GiB 2 free and 1 in page cache.
+/// The `sequence`th report of a two-core node. Its agent started to report 100 s after boot, and reports every ten seconds: one core is
+/// busy; of 8 GiB of memory, 2 GiB are free and 1 GiB is page cache.
 pub fn report(node: &str, sequence: u64) -> Report {
     Report {
         version: REPORT_VERSION,
@@ -38,7 +40,7 @@ pub fn report(node: &str, sequence: u64) -> Report {
     }
 }
 
-/// Cgroups of the kernel's iterator with this many ns of CPU time, numbered from 1.
+/// Cgroups from the kernel's iterator with this much CPU time in ns, numbered from 1.
 pub fn cgroups(paths: &[(&str, u64)]) -> Cgroups {
     let cgroup = |(at, (path, cpu_ns)): (usize, &(&str, u64))| Cgroup {
         id: at as u64 + 1,
@@ -70,21 +72,26 @@ pub fn gpus(devices: Vec<Gpu>) -> Gpus {
     Gpus { driver_version: "550.1".into(), devices, ..Gpus::default() }
 }
 
-/// What is kept at `now` of nodes that sent these reports at these instants.
-pub fn stored(reports: Vec<(Report, Now)>) -> Vec<(NodeName, Arc<Stored>)> {
-    let mut kept: BTreeMap<NodeName, Arc<Stored>> = BTreeMap::new();
+/// The snapshot without Kubernetes at `now` after these reports. Each report must be new.
+pub fn snapshot(reports: Vec<(Report, Now)>, now: Now) -> Snapshot {
+    let mut cluster = Cluster::of_agents();
+    let mut nodes = Nodes::new(Limits::LOCAL, Options::without_kubernetes());
     for (report, received) in reports {
         let encoded = report.encode_to_vec();
         let reading = reading::Report::read(&encoded).unwrap();
         let name = NodeName::new(&report.node).unwrap();
-        let known = kept.get(&name).map(|known| &**known);
-        assert_eq!(known.and_then(|known| known.no_news(&reading)), None);
-        kept.insert(name, Arc::new(Stored::after(known, &reading, &encoded, received)));
+        let (outcome, _) = nodes.take(&cluster, (&name, &reading, &encoded), received).unwrap();
+        assert_eq!(outcome, Outcome::Taken);
     }
-    kept.into_iter().collect()
-}
-
-/// The local snapshot at `now` after these reports.
-pub fn snapshot(reports: Vec<(Report, Now)>, now: Now) -> Snapshot {
-    merge(View::Local, &stored(reports), now)
+    cluster.follow(nodes.reporting());
+    let view = View {
+        cluster: &cluster,
+        nodes: &mut nodes,
+        fits: &Fits::default(),
+        queues: None,
+        fitted: None,
+        ages: Ages::Count,
+        told_at_ms: None,
+    };
+    merge(view, now)
 }

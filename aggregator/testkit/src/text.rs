@@ -1,5 +1,6 @@
-//! From objects to the text of the metrics contract, as an operator sees it.
+//! Converts objects to the text of the metrics contract, as an operator sees it.
 use std::path::Path;
+use std::sync::Arc;
 
 use mcad_accounting::cluster::Cluster;
 use mcad_accounting::fit;
@@ -7,12 +8,12 @@ use mcad_accounting::merge::Ages;
 use mcad_accounting::now::Now;
 use mcad_accounting::object::Object;
 use mcad_accounting::options::Options;
+use mcad_accounting::queue::facts::Facts;
 use mcad_accounting::snapshot::Snapshot;
-use mcad_accounting::views::Views;
+use mcad_accounting::views::without_reports;
 use mcad_aggregator::dump::Dump;
-use mcad_aggregator::kubernetes::Kubernetes;
+use mcad_aggregator::known::Known;
 use mcad_aggregator::receive;
-use mcad_aggregator::store::{Limits, Store};
 use mcad_present::exposition::Exposition;
 use mcad_present::{families, metrics};
 use mcad_wire::report::Report;
@@ -36,10 +37,13 @@ pub fn snapshot(objects: Vec<Object>, options: &Options) -> Snapshot {
 
 /// The snapshot of a cluster.
 pub fn snapshot_of(cluster: &Cluster, options: &Options) -> Snapshot {
-    let views = Views::new(options.clone()).all(cluster, &[], |_| true);
-    let mut snapshot = Snapshot::new(cluster, views, NOW_MS, options);
+    let views = without_reports(cluster, options);
+    let mut snapshot = Snapshot::new(cluster, views, Now::default(), NOW_MS, options);
+    snapshot.with_offers(cluster);
     let fits = fit::fits(&snapshot);
     snapshot.with_fits(&fits);
+    let queues = Facts::of(cluster).map(|facts| Arc::new(snapshot.accounts(&facts, Some(NOW_MS))));
+    snapshot.with_queues(queues);
     snapshot
 }
 
@@ -52,29 +56,27 @@ pub fn text(snapshot: &Snapshot) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// The text of objects and of reports that come in one after the other.
+/// The text for objects and for reports that arrive one after another.
 pub fn print_with(objects: Vec<Object>, reports: Vec<Report>, options: &Options) -> String {
     print_cluster_with(Cluster::from_objects(objects), reports, options)
 }
 
-/// The same of a cluster.
+/// The same for a cluster.
 pub fn print_cluster_with(cluster: Cluster, reports: Vec<Report>, options: &Options) -> String {
     let now = Now { unix_ms: NOW_MS as u64, ..Now::default() };
-    let mut store = Store::new(Limits::REPLAY);
-    let kubernetes = Kubernetes::new(cluster, options.clone(), Ages::DoNot);
+    let known = Known::new(cluster, options.clone(), Ages::DoNot);
     for report in reports {
-        kubernetes.replay(&mut store, &receive::check(&report.encode_to_vec()).unwrap(), now).unwrap();
+        known.replay(&receive::check(&report.encode_to_vec()).unwrap(), now).unwrap();
     }
-    let reports = store.reports(now);
-    kubernetes.refit(&reports, now);
+    known.refit(now);
     let mut text = Vec::new();
     let mut out = Exposition::new(&mut text);
-    metrics::write(&kubernetes.snapshot(&reports, now), now, &mut out);
+    metrics::write(&known.snapshot(now), now, &mut out);
     out.finish().unwrap();
     String::from_utf8(text).unwrap()
 }
 
-/// Fails unless every line is there. A line that ends in `absent` must not begin any.
+/// Fails unless every line is present. A line that ends in `absent` is the beginning of a series that must not be present.
 pub fn check_lines(text: &str, lines: &[&str]) {
     for line in lines {
         let found = match line.strip_suffix(" absent") {
@@ -87,22 +89,22 @@ pub fn check_lines(text: &str, lines: &[&str]) {
     }
 }
 
-/// Objects in, lines out.
+/// Checks that these objects result in these lines.
 pub fn check(objects: &[Value], lines: &[&str]) {
     check_by(objects, &Options::default(), lines);
 }
 
-/// The same by other options.
+/// The same with other options.
 pub fn check_by(objects: &[Value], options: &Options, lines: &[&str]) {
     check_lines(&print(objects.iter().map(crate::build::object).collect(), options), lines);
 }
 
-/// Objects and reports in, lines out.
+/// Checks that these objects and reports result in these lines.
 pub fn check_with(objects: &[Value], reports: Vec<Report>, lines: &[&str]) {
     check_lines(&print_with(objects.iter().map(crate::build::object).collect(), reports, &Options::default()), lines);
 }
 
-/// The defaults, with one tolerated taint as `--tolerate-taint` takes it.
+/// The default options with one tolerated taint, as `--tolerate-taint` accepts it.
 pub fn tolerating(taint: &str) -> Options {
     Options { tolerated: [taint.parse().unwrap()].into_iter().collect(), ..Options::default() }
 }

@@ -1,8 +1,11 @@
-//! The page in a real browser: headless Chromium, driven by WebDriver. Where there is none, or no axe-core, it says that it is skipped.
+//! The page in a real browser: headless Chromium, driven by WebDriver. Without a browser or axe-core, these tests are skipped and say so.
 //!
 //! `cargo xtask test` brings both. With `MCAD_SCREENSHOTS=FOLDER` the last test writes the pictures of the README there.
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
 mod chromium;
+mod open;
+mod pools;
+mod queues;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -19,11 +22,10 @@ use mcad_accounting::merge::Ages;
 use mcad_accounting::now::Now;
 use mcad_accounting::options::Options;
 use mcad_aggregator::clock::Clock;
-use mcad_aggregator::kubernetes::Kubernetes;
-use mcad_aggregator::replica::{Mode, Replica};
+use mcad_aggregator::known::Known;
+use mcad_aggregator::replica::Replica;
 use mcad_aggregator::self_metrics::SelfMetrics;
 use mcad_aggregator::server::{self, Guard, Limits, Listeners};
-use mcad_aggregator::store::{self, Store};
 use mcad_aggregator::watch::Told;
 use mcad_testkit::NOW_MS;
 use mcad_testkit::build::object;
@@ -66,10 +68,8 @@ impl Live {
             let seconds = hand.load(Ordering::SeqCst);
             Now { since_start: Duration::from_secs(seconds), unix_ms: NOW_MS as u64 - 3_600_000 + seconds * 1000 }
         });
-        let kubernetes = Kubernetes::new(cluster, Options::default(), Ages::Count);
-        let mode = Mode::Kubernetes(Box::new(kubernetes));
-        let replica =
-            Arc::new(Replica::new(clock, mode, Store::new(store::Limits::KUBERNETES), SelfMetrics::new().unwrap()));
+        let known = Known::new(cluster, Options::default(), Ages::Count);
+        let replica = Arc::new(Replica::new(clock, known, SelfMetrics::new().unwrap()));
         let any = "127.0.0.1:0";
         let listeners = Listeners {
             report_runtime: tokio::runtime::Handle::current(),
@@ -95,6 +95,10 @@ impl Live {
     }
 }
 
+/// How many rows the tables of pools and of nodes have.
+const ROWS: &str =
+    "return ['pools', 'nodes'].map(table => document.querySelectorAll('.' + table + ' tbody tr').length)";
+
 /// What the agents of the scene report, the first and the second time.
 fn scene_reports() -> Vec<Report> {
     let text = std::fs::read_to_string(root().join("tests/scene/reports.json")).unwrap();
@@ -111,21 +115,17 @@ async fn every_kind_of_trouble_is_shown_in_both_themes_and_everybody_can_read_it
     let Some(browser) = Browser::start().await else { return };
     let axe = axe();
     let (_aggregator, url) = scene();
-    for theme in ["light", "dark"] {
-        browser.theme(theme).await;
-        for width in [1280, 360] {
-            browser.size(width, 900).await;
-            for path in ["/", "/node/gpu-14", "/node/gpu-17", "/docs/metrics", "/docs/figures"] {
-                let what = format!("{path}, {theme}, {width} px");
-                browser.open(&format!("{url}{path}")).await;
-                browser.check_fits(width.into(), &what).await;
-                browser.check_age_stays(&what).await;
-                if let Some(axe) = &axe {
-                    browser.check_accessible(axe, &what).await;
-                }
-            }
-        }
-    }
+    let paths = [
+        "/",
+        "/?search=gpu-1&appwrapper_sort=size",
+        "/node/gpu-14",
+        "/node/gpu-17",
+        "/node/gone",
+        "/docs/metrics",
+        "/docs/figures",
+        "/docs/gone",
+    ];
+    browser.check_everywhere(axe.as_deref(), &url, &paths).await;
     browser.open(&url).await;
     browser.check_text("69 GPUs advertised, 70 work, 40 held, 24.8 busy; 10 free, largest block 4.").await;
     for trouble in [
@@ -149,6 +149,31 @@ async fn every_kind_of_trouble_is_shown_in_both_themes_and_everybody_can_read_it
         "return [location.pathname, document.querySelector(location.hash).innerText.includes('mcad_cluster_free')]";
     assert_eq!(browser.ask(named).await, json!(["/docs/metrics", true]));
     browser.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_with_little_in_it_and_machines_without_kubernetes_are_for_everybody_to_read() {
+    let Some(browser) = Browser::start().await else { return };
+    let axe = axe();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dump.yaml");
+    std::fs::write(&path, mcad_testkit::build::v1beta2("w", json!([]), "Suspended").to_string()).unwrap();
+    let (_aggregator, url) = process(&path, None);
+    browser.check_everywhere(axe.as_deref(), &url, &["/", "/node/n"]).await;
+    browser.open(&url).await;
+    browser.check_text("The dump is incomplete").await;
+    browser.check_text("Nodes are not known.").await;
+
+    let live = Live::start(Cluster::of_agents(), 3600, Limits::default()).await;
+    for report in scene_reports() {
+        live.send(&report);
+        live.seconds.fetch_add(1, Ordering::SeqCst);
+    }
+    browser.check_everywhere(axe.as_deref(), &live.url, &["/", "/node/gpu-14"]).await;
+    browser.open(&live.url).await;
+    browser.check_text("Kubernetes is not used").await;
+    browser.end().await;
+    live.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -252,7 +277,8 @@ async fn ten_thousand_nodes_are_chosen_and_paged() {
         let amounts = json!({"cpu": "96", "memory": "1Ti", "nvidia.com/gpu": "8"});
         let ready = if at.is_multiple_of(97) { "False" } else { "True" };
         object(&json!({
-            "apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("gpu-{at:05}"), "uid": format!("n-{at}")},
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": format!("gpu-{at:05}"), "uid": format!("n-{at}"), "labels": {"nvidia.com/gpu.product": format!("GPU-{}", at % 3)}},
             "spec": {"unschedulable": at.is_multiple_of(31)},
             "status": {"capacity": amounts, "allocatable": amounts, "conditions": [{"type": "Ready", "status": ready}]},
         }))
@@ -261,14 +287,20 @@ async fn ten_thousand_nodes_are_chosen_and_paged() {
     for width in [1280, 360] {
         browser.size(width, 900).await;
         browser.open(&live.url).await;
+        browser.check_fits(width.into(), "10,000 nodes by pool").await;
+        assert_eq!(browser.ask(ROWS).await, json!([3, 0]));
+        let high = browser.ask("return document.getElementById('nodes').offsetHeight").await;
+        assert!(high.as_u64().unwrap() < 1100, "the nodes of the first view are {high} pixels high");
+        browser.open(&format!("{}/?show=all#nodes", live.url)).await;
         browser.check_fits(width.into(), "10,000 nodes").await;
-        assert_eq!(browser.ask("return document.querySelectorAll('.nodes tbody tr').length").await, json!(50));
+        assert_eq!(browser.ask(ROWS).await, json!([3, 50]));
     }
-    browser.check_text("104 of 10\u{202f}000 nodes in trouble.").await;
+    browser.check_text("104 of 10\u{202f}000 nodes have problems.").await;
     browser.ask("document.querySelector('.pages a[rel=next]').click()").await;
     browser.check_text("page 2 of 200").await;
-    browser.ask("document.querySelector('input[name=name]').value = 'gpu-09999'; document.querySelector('.filter').submit()").await;
-    assert_eq!(browser.ask("return document.querySelectorAll('.nodes tbody tr').length").await, json!(1));
+    browser.type_in("input[name=search]", "gpu-09999").await;
+    browser.until("document.getElementById('matches').innerText.startsWith('1 of 10\u{202f}000 nodes matches')").await;
+    assert_eq!(browser.ask(ROWS).await, json!([1, 1]));
     browser.end().await;
     live.end().await;
 }
@@ -288,9 +320,9 @@ async fn a_gpu_that_fails_appears_without_a_reload() {
         live.send(report);
     }
     live.seconds.fetch_add(10, Ordering::SeqCst);
-    browser.open(&format!("{}/?name=gpu-11#nodes", live.url)).await;
+    browser.open(&format!("{}/?search=gpu-11#nodes", live.url)).await;
     browser.check_text("70 work").await;
-    browser.ask("window.loadedOnce = true; document.querySelector('input[name=name]').value = 'typing'").await;
+    browser.ask("window.loadedOnce = true; document.querySelector('input[name=search]').value = 'typing'").await;
     let mut broken = later(reports.iter().rfind(|report| report.node == "gpu-11").unwrap(), 3);
     broken.gpus.as_mut().unwrap().devices[0].unhealthy_reasons = vec!["xid_48".to_owned()];
     live.send(&broken);
@@ -301,7 +333,7 @@ async fn a_gpu_that_fails_appears_without_a_reload() {
         }
     };
     tokio::time::timeout(Duration::from_mins(1), appears).await.unwrap();
-    let kept = "return [window.loadedOnce, document.querySelector('input[name=name]').value, document.querySelector('.nodes .tag').innerText]";
+    let kept = "return [window.loadedOnce, document.querySelector('input[name=search]').value, document.querySelector('.nodes .tag').innerText]";
     assert_eq!(browser.ask(kept).await, json!([true, "typing", "unhealthy"]));
     browser.end().await;
     live.end().await;

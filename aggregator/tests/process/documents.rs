@@ -11,6 +11,7 @@ use mcad_accounting::ladder::Reason;
 use mcad_accounting::reported::NoNews;
 use mcad_agent::sample::gpu::WorkerEnd;
 use mcad_agent::self_metrics::SendFailure;
+use mcad_aggregator::args::plugin::PluginArgs;
 use mcad_aggregator::receive::Refusal;
 use mcad_aggregator::self_metrics::{self, Closed};
 use mcad_present::exposition::Family;
@@ -27,6 +28,36 @@ fn documents() -> Vec<(String, String)> {
     let all = docs.chain([repository().join("README.md"), repository().join("deploy/README.md")]);
     let documents = all.filter(|path| path.extension().is_some_and(|end| end == "md"));
     documents.map(|path| (path.display().to_string(), std::fs::read_to_string(&path).unwrap())).collect()
+}
+
+/// Everything in docs, decisions included: the name, and the lines outside of code blocks with their numbers.
+fn pages() -> Vec<(String, Vec<(usize, String)>)> {
+    let folders = ["docs", "docs/decisions"].map(|folder| repository().join(folder));
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "md")).collect();
+    files.sort();
+    let lines = |path: &PathBuf| {
+        let mut is_code = false;
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines = text.lines().zip(1..).filter(|(line, _)| {
+            let is_fence = line.trim_start().starts_with("```");
+            is_code ^= is_fence;
+            !is_fence && !is_code
+        });
+        lines.map(|(line, number)| (number, line.to_owned())).collect()
+    };
+    files.iter().map(|path| (path.strip_prefix(repository()).unwrap().display().to_string(), lines(path))).collect()
+}
+
+/// What a line break may not divide: words, code spans, and links.
+fn unbreakable(line: &str) -> usize {
+    let (mut parts, mut is_code, mut is_target) = (0, false, false);
+    for word in line.split_whitespace() {
+        parts += usize::from(!is_code && !is_target);
+        is_code ^= word.matches('`').count() % 2 == 1;
+        is_target = !is_code && word.rfind("](").is_some_and(|at| !word[at..].contains(')'));
+    }
+    parts
 }
 
 /// The command lines of our two programs in a text: `cargo run --bin X -- …` is X, and a pipe ends it.
@@ -46,6 +77,11 @@ fn command_lines(text: &str) -> Vec<Vec<String>> {
                 (Some("mcad-agent" | "mcad-aggregator"), ..) if words.len() > 1 && is_given(&words[1]) => {
                     found.push(words);
                 }
+                (Some("kubectl"), ..)
+                    if words.get(1).is_some_and(|word| word == "mcad") && is_of_plugin(&words[2..]) =>
+                {
+                    found.push([vec!["kubectl-mcad".to_owned()], words[2..].to_vec()].concat());
+                }
                 _ => {}
             }
         }
@@ -58,10 +94,17 @@ fn is_given(word: &str) -> bool {
     word.starts_with("--") || ["explain", "status", "completions", "forget-gpus"].contains(&word)
 }
 
+/// The same of `kubectl mcad`.
+fn is_of_plugin(words: &[String]) -> bool {
+    let verbs = ["why", "nodes", "gpus", "completions"];
+    words.first().is_none_or(|word| word.starts_with('-') || verbs.contains(&word.as_str()))
+}
+
 fn refusal(words: &[String]) -> Option<String> {
     let error = match words[0].as_str() {
         "mcad-agent" => mcad_agent::args::Args::try_parse_from(words).err()?,
         "mcad-aggregator" => mcad_aggregator::args::Args::try_parse_from(words).err()?,
+        "kubectl-mcad" => PluginArgs::try_parse_from(words).err()?,
         other => return Some(format!("{other} is no program of ours")),
     };
     let asked = matches!(error.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion);
@@ -71,13 +114,17 @@ fn refusal(words: &[String]) -> Option<String> {
 #[test]
 fn every_command_that_documents_and_help_show_is_one() {
     let help = |command: clap::Command| {
-        let of = |command: &clap::Command| command.get_after_help().map(ToString::to_string);
-        let all: Vec<_> = of(&command).into_iter().chain(command.get_subcommands().filter_map(of)).collect();
+        let of = |command: &clap::Command| {
+            let both = [command.get_after_help(), command.get_after_long_help()].into_iter().flatten();
+            both.map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        };
+        let all: Vec<_> = [of(&command)].into_iter().chain(command.get_subcommands().map(of)).collect();
         (command.get_name().to_owned(), all.join("\n"))
     };
     let mut texts = documents();
     texts.push(help(mcad_agent::args::Args::command()));
     texts.push(help(mcad_aggregator::args::Args::command()));
+    texts.push(help(PluginArgs::command()));
     let lines: Vec<_> = texts
         .iter()
         .flat_map(|(name, text)| command_lines(text).into_iter().map(move |words| (name, words)))
@@ -85,6 +132,7 @@ fn every_command_that_documents_and_help_show_is_one() {
         .filter(|(_, words)| !words.iter().any(|word| word == "…" || word.contains("...")))
         .collect();
     assert!(lines.len() >= 15, "{lines:#?}");
+    assert!(lines.iter().filter(|(_, words)| words[0] == "kubectl-mcad").count() >= 12, "{lines:#?}");
     let wrong: Vec<_> = lines
         .iter()
         .filter_map(|(name, words)| Some(format!("{name}: {}: {}", words.join(" "), refusal(words)?)))
@@ -111,11 +159,15 @@ fn the_readme_explains_the_cluster_of_its_picture() {
 
 #[test]
 fn shells_understand_the_completions() {
-    for shell in ["bash", "zsh", "fish"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_mcad-aggregator")).args(["completions", shell]).output().unwrap();
+    let programs = [
+        (env!("CARGO_BIN_EXE_mcad-aggregator"), "operator-metrics"),
+        (env!("CARGO_BIN_EXE_kubectl-mcad"), "namespace"),
+    ];
+    for (shell, (program, flag)) in ["bash", "zsh", "fish"].iter().flat_map(|shell| programs.map(|of| (*shell, of))) {
+        let output = Command::new(program).args(["completions", shell]).output().unwrap();
         assert!(output.status.success());
         let script = String::from_utf8(output.stdout).unwrap();
-        assert!(script.contains("--operator-metrics") || script.contains("operator-metrics"), "{shell}: {script}");
+        assert!(script.contains(flag), "{shell}: {script}");
         let checked = Command::new(shell).arg("-n").stdin(Stdio::piped()).spawn();
         let Ok(mut checking) = checked else {
             // The others are optional on a machine; every one has bash.
@@ -125,6 +177,37 @@ fn shells_understand_the_completions() {
         checking.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
         assert!(checking.wait().unwrap().success(), "{shell} does not understand its completions");
     }
+}
+
+#[test]
+fn no_table_cell_is_longer_than_a_phrase() {
+    const PHRASE: usize = 200;
+    let mut long = Vec::new();
+    for (name, lines) in pages() {
+        for (number, line) in lines.iter().filter(|(_, line)| line.trim_start().starts_with('|')) {
+            let line = line.replace("\\|", "/");
+            for cell in line.split('|').map(str::trim).filter(|cell| cell.chars().count() > PHRASE) {
+                long.push(format!("{name}:{number}: {} characters: {cell}", cell.chars().count()));
+            }
+        }
+    }
+    assert!(long.is_empty(), "longer than {PHRASE} characters; put it below the table:\n{}", long.join("\n"));
+}
+
+#[test]
+fn prose_is_wrapped_at_100_columns() {
+    const COLUMNS: usize = 100;
+    let mut long = Vec::new();
+    for (name, lines) in pages() {
+        for (number, line) in &lines {
+            let prose = line.trim_start();
+            let item = prose.strip_prefix("- ").unwrap_or(prose);
+            if line.chars().count() > COLUMNS && !prose.starts_with('|') && unbreakable(item) > 1 {
+                long.push(format!("{name}:{number}: {line}"));
+            }
+        }
+    }
+    assert!(long.is_empty(), "longer than {COLUMNS} columns:\n{}", long.join("\n"));
 }
 
 /// A family's row of docs/metrics.md.

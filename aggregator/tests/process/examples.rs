@@ -12,9 +12,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use crate::support::apiserver::ApiServer;
-use crate::support::objects::{WORKLOAD, appwrapper, appwrappers, create, define, node, nodes, pod, pods};
+use crate::support::objects::{
+    WORKLOAD, appwrapper, appwrappers, appwrappers_in, create, define, make_namespace, node, nodes, pod, pods,
+};
 use crate::support::wait::PATIENCE;
 use clap::{CommandFactory as _, Parser as _};
+use mcad_aggregator::args::plugin::PluginArgs;
 use rustix::thread::UnshareFlags;
 use tempfile::TempDir;
 
@@ -54,9 +57,12 @@ fn document(path: &Path) -> Text {
 
 /// What stands four columns in, after what it is for.
 fn help(command: &clap::Command) -> Text {
-    let own = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    let all = command.get_subcommands().filter_map(|command| command.get_after_help()).map(ToString::to_string);
-    let text = [own].into_iter().chain(all).collect::<Vec<_>>().join("\n\n").replace("\\\n", " ");
+    // The examples of `-h` are among those of `--help`, where there are both.
+    let of = |command: &clap::Command| {
+        command.get_after_long_help().or_else(|| command.get_after_help()).map(ToString::to_string)
+    };
+    let all: Vec<_> = of(command).into_iter().chain(command.get_subcommands().filter_map(of)).collect();
+    let text = all.join("\n\n").replace("\\\n", " ");
     let commands =
         |lines: &str| lines.lines().filter_map(|line| line.strip_prefix("    ")).map(str::to_owned).collect();
     let paragraphs = text.split("\n\n").map(commands).filter(|commands: &Vec<_>| !commands.is_empty()).collect();
@@ -69,15 +75,14 @@ fn texts() -> Vec<Text> {
     paths.extend(["README.md", "deploy/README.md"].map(|path| repository().join(path)));
     paths.sort();
     let documents = paths.iter().map(|path| document(path)).filter(|text| !text.paragraphs.is_empty());
-    documents
-        .chain([mcad_agent::args::Args::command(), mcad_aggregator::args::Args::command()].iter().map(help))
-        .collect()
+    let commands = [mcad_agent::args::Args::command(), mcad_aggregator::args::Args::command(), PluginArgs::command()];
+    documents.chain(commands.iter().map(help)).collect()
 }
 
 /// The command with our programs by their names alone.
 fn as_run(command: &str) -> String {
     let mut command = command.to_owned();
-    for program in ["mcad-agent", "mcad-aggregator"] {
+    for program in ["mcad-agent", "mcad-aggregator", "kubectl-mcad"] {
         command = command.replace(&format!("cargo run --profile quick --bin {program} -- "), &format!("{program} "));
     }
     command
@@ -92,7 +97,7 @@ fn serves(command: &str) -> bool {
             mcad_agent::args::Args::try_parse_from(&words).is_ok_and(|args| args.command.is_none() && !args.once)
         }
         Some(&"mcad-aggregator") => mcad_aggregator::args::Args::try_parse_from(&words)
-            .is_ok_and(|args| args.command.is_none() && !args.figures.print_metrics),
+            .is_ok_and(|args| args.command.is_none() && !args.metrics.print_metrics),
         _ => false,
     }
 }
@@ -109,12 +114,16 @@ impl Place {
         let at = |name: &str| folder.path().join(name);
         fs::create_dir(at("bin")).unwrap();
         symlink(env!("CARGO_BIN_EXE_mcad-aggregator"), at("bin/mcad-aggregator")).unwrap();
+        symlink(env!("CARGO_BIN_EXE_kubectl-mcad"), at("bin/kubectl-mcad")).unwrap();
         symlink(agent, at("bin/mcad-agent")).unwrap();
         for name in ["aggregator", "deploy"] {
             symlink(repository().join(name), at(name)).unwrap();
         }
         let scene = repository().join("aggregator/tests/scene");
         fs::copy(scene.join("reports.json"), at("reports.json")).unwrap();
+        // Of no pods, so that it fits also where no node is ready.
+        let job = serde_json::json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "train"}, "spec": {"parallelism": 0}});
+        fs::write(at("job.yaml"), job.to_string()).unwrap();
         // `agg` stands for the reader's own aggregator: here it is this one.
         fs::write(at(".curlrc"), "connect-to = \"agg:10910:127.0.0.1:10910\"\n").unwrap();
         if server.is_none() || !is_there("kubectl") {
@@ -122,6 +131,7 @@ impl Place {
             let script = format!(
                 "#!/bin/sh\ncase \"$*\" in\n\
                  'get nodes,pods -A -o json') exec cat {} ;;\n\
+                 'mcad'*) shift; exec kubectl-mcad \"$@\" ;;\n\
                  'get appwrappers.'*' -A -o json') echo '{{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": []}}' ;;\n\
                  *) exit 1 ;;\nesac\n",
                 scene.join("cluster.yaml").display()
@@ -133,7 +143,8 @@ impl Place {
             // What `mcad-aggregator dump` would have written.
             fs::copy(scene.join("cluster.yaml"), at("dump.json")).unwrap();
         }
-        Self { kubeconfig: server.map(ApiServer::kubeconfig), folder }
+        let kubeconfig = server.map(|server| with_another_context(&server.kubeconfig(), &at("kubeconfig")));
+        Self { folder, kubeconfig }
     }
 
     fn shell(&self, line: &str) -> Command {
@@ -179,7 +190,7 @@ impl Place {
         let began = Instant::now();
         loop {
             let text = fs::read_to_string(&said).unwrap();
-            if ["listening metrics=", "reports arrive", "an exporter of this node alone"]
+            if ["listening metrics=", "reports arrive", "an exporter of this node, without an aggregator"]
                 .iter()
                 .any(|word| text.contains(word))
             {
@@ -227,6 +238,17 @@ impl Place {
     }
 }
 
+/// The kubeconfig with one more context, which examples name. Its namespace is that of an AppWrapper that they ask for.
+fn with_another_context(kubeconfig: &Path, to: &Path) -> PathBuf {
+    let mut config: serde_json::Value = serde_json::from_str(&fs::read_to_string(kubeconfig).unwrap()).unwrap();
+    let mut context = config["contexts"][0].clone();
+    context["name"] = "gpu-cluster".into();
+    context["context"]["namespace"] = "team-nlp".into();
+    config["contexts"].as_array_mut().unwrap().push(context);
+    fs::write(to, config.to_string()).unwrap();
+    to.to_owned()
+}
+
 /// A process that serves; killed if it was not asked to end.
 struct Serving(Child);
 
@@ -252,9 +274,11 @@ fn is_there(program: &str) -> bool {
 /// The agent of these sources; said aloud where there is none.
 fn agent() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_BIN_EXE_mcad-aggregator")).with_file_name("mcad-agent");
-    let examples = mcad_agent::args::Args::command().get_after_help().unwrap().to_string();
+    let examples = mcad_agent::args::Args::command().get_after_long_help().unwrap().to_string();
     let said = Command::new(&path).arg("--help").output().ok().map(|output| String::from_utf8(output.stdout).unwrap());
-    if said.is_some_and(|said| said.contains(&examples)) {
+    // Its prose is broken anew where it is printed.
+    let mut examples = examples.lines().filter(|line| line.starts_with("    "));
+    if said.is_some_and(|said| examples.all(|line| said.contains(line))) {
         return Some(path);
     }
     eprintln!("SKIPPED: no mcad-agent of these sources beside mcad-aggregator: cargo build -p mcad-agent");
@@ -291,6 +315,11 @@ async fn every_example_runs_as_it_is_written() {
         create(&nodes(&client), node("gpu-17")).await;
         create(&pods(&client), pod("runs", "gpu-17", &serde_json::json!({}))).await;
         create(&appwrappers(&client, WORKLOAD, "v1beta2"), appwrapper("waits")).await;
+        // Of the names that the cluster of the picture has.
+        for (namespace, name) in [("team-vision", "vit-huge"), ("team-nlp", "tune")] {
+            make_namespace(&client, namespace).await;
+            create(&appwrappers_in(&client, namespace, WORKLOAD, "v1beta2"), appwrapper(name)).await;
+        }
     }
     let place = Place::new(&agent, server.as_ref());
     let (mut ran, mut wrong) = (0, Vec::new());
@@ -309,7 +338,7 @@ async fn every_example_runs_as_it_is_written() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-    let least = if server.is_some() { 26 } else { 18 };
+    let least = if server.is_some() { 36 } else { 20 };
     assert!(ran >= least, "only {ran} examples were found");
     println!("{ran} examples ran");
 }
@@ -318,7 +347,7 @@ async fn every_example_runs_as_it_is_written() {
 fn needs_a_cluster(line: &str) -> bool {
     let command = as_run(line);
     command.starts_with("mcad-aggregator dump")
-        || command.starts_with("mcad-aggregator")
+        || ["mcad-aggregator", "kubectl mcad"].iter().any(|program| command.starts_with(program))
             && !command.contains("file:")
             && !command.contains("local")
             && !command.contains("--help")

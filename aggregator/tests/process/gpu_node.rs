@@ -1,5 +1,5 @@
 //! The worked example of docs/accounting.md §4 end to end: reports that the agent made through fake-nvml and fake-kubelet,
-//! beside what Kubernetes says of the node. `UPDATE_GOLDEN=1 cargo test -p mcad-agent golden` makes the reports.
+//! beside what Kubernetes says of the node. `MCAD_BLESS=1 cargo test -p mcad-agent golden` makes the reports.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 
@@ -9,12 +9,12 @@ use crate::support::aggregator::command;
 use mcad_accounting::cluster::{Cluster, Event};
 use mcad_accounting::measure::{NamedPods, Places, measure};
 use mcad_accounting::now::Now;
-use mcad_accounting::options::PodMetrics;
+use mcad_accounting::options::{Options, PodMetrics};
+use mcad_accounting::reported::Stored;
 use mcad_aggregator::receive;
-use mcad_aggregator::store::{Limits, Store};
 use mcad_testkit::build::{self, node_of, pod, with};
-use mcad_testkit::{NOW_MS, check_lines, check_with};
-use mcad_wire::report::Report;
+use mcad_testkit::{NOW_MS, check_lines, check_with, print_with};
+use mcad_wire::report::{Assignments, Report};
 use prost::Message as _;
 use serde_json::{Value, json};
 
@@ -137,6 +137,89 @@ fn a_sick_gpu_in_a_tray_of_eight_costs_one_gpu() {
     check_with(&cluster(8), vec![report], &lines.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
+/// Which device a name means is in the cluster's slices: without them what kubelet says of claims adds nothing to what is exported.
+#[test]
+fn devices_that_are_held_through_claims_are_of_no_resource() {
+    let with_claims = golden("report-gpu-claims.json");
+    let claimed = &with_claims.assignments.as_ref().unwrap().assigned;
+    assert_eq!(claimed.iter().filter(|one| one.resource.is_empty() && one.held_ns > Some(0)).count(), 3);
+    let without = Report { assignments: Some(Assignments::default()), ..with_claims.clone() };
+    let objects = [&cluster(7)[..], &[held("notebook", json!({}))]].concat();
+    let print = |report| print_with(objects.iter().map(build::object).collect(), vec![report], &Options::default());
+    let printed = print(with_claims);
+    assert_eq!(printed, print(without));
+    assert!(printed.contains("mcad_gpu_info{") && !printed.contains("resource=\"\""), "{printed}");
+}
+
+/// The slice of the node's four GPUs, and claims that hold them as kubelet's list in the recorded report says.
+fn claimed(train: bool) -> Vec<Value> {
+    let uuid = |at: usize| format!("GPU-fa4e0000-0000-4000-8000-00000000000{at}");
+    let device = |at| json!({"name": format!("gpu-{at}"), "attributes": {"uuid": {"string": uuid(at)}}});
+    let pool = json!({"name": "gpu-17", "generation": 1, "resourceSliceCount": 1});
+    let slice = json!({
+        "apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "gpu-17"},
+        "spec": {
+            "driver": "gpu.nvidia.com", "pool": pool, "nodeName": "gpu-17",
+            "devices": (0..4).map(device).collect::<Vec<_>>(),
+        },
+    });
+    let claim = |name: &str, pod: &str, devices: &[usize]| {
+        let result =
+            |at| json!({"request": "r", "driver": "gpu.nvidia.com", "pool": "gpu-17", "device": format!("gpu-{at}")});
+        let results: Vec<_> = devices.iter().map(result).collect();
+        json!({
+            "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": name, "namespace": "ml"},
+            "spec": {}, "status": {
+                "allocation": {"devices": {"results": results}},
+                "reservedFor": [{"resource": "pods", "name": pod, "uid": pod}],
+            },
+        })
+    };
+    let pod = |name: &str| with(held(name, json!({})), "/metadata/uid", json!(name));
+    let amounts = json!({"cpu": "2", "memory": "1Mi"});
+    let mut objects = vec![node_of("gpu-17", amounts.clone(), amounts), slice];
+    objects.extend([claim("shared", "notebook", &[2]), pod("notebook")]);
+    if train {
+        objects.extend([claim("train-0-gpus", "train-0", &[0, 1]), pod("train-0")]);
+    }
+    objects
+}
+
+#[test]
+fn a_gpu_that_broke_in_a_claims_hands_is_known_to_be_there_until_its_pod_has_ended() {
+    let mut report = golden("report-gpu-claims.json");
+    report.gpus.as_mut().unwrap().devices[0].unhealthy_reasons = vec!["xid".into()];
+    let ladder_of = |held, unhealthy, free| {
+        let rungs = [
+            ("installed", 4),
+            ("healthy", 3),
+            ("capacity", 4),
+            ("allocatable", 4),
+            ("requested owner=other", held),
+            ("withheld reason=unhealthy", unhealthy),
+            ("withheld reason=stranded", 0),
+            ("free", free),
+            ("phantom", 1),
+            ("overcommitted", 0),
+        ];
+        ladder("nvidia_com_gpu", &rungs)
+    };
+    let assigned = |at, pod, value| {
+        let gpu = format!("gpu=\"GPU-fa4e0000-0000-4000-8000-00000000000{at}\"");
+        format!("mcad_gpu_assigned{{container=\"main\",{gpu},namespace=\"ml\",node=\"gpu-17\",pod=\"{pod}\"}}{value}")
+    };
+    let mut lines = ladder_of(3, 0, 1);
+    lines.extend([assigned(0, "train-0", " 1"), assigned(1, "train-0", " 1"), assigned(2, "notebook", " 1")]);
+    let check = |train, lines: &[String]| {
+        check_with(&claimed(train), vec![report.clone()], &lines.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    check(true, &lines);
+    // Kubelet may list it for a while longer.
+    let mut lines = ladder_of(1, 1, 2);
+    lines.extend([assigned(0, "train-0", " absent"), assigned(2, "notebook", " 1")]);
+    check(false, &lines);
+}
+
 #[test]
 fn of_gpus_that_are_there_nothing_says_that_they_are_fake() {
     let mut real = broke_in_use();
@@ -219,15 +302,13 @@ fn the_program_shows_the_worked_example_of_a_dump_and_a_report() {
 #[test]
 fn after_a_pod_ends_its_gpus_are_unassigned_whatever_kubelet_still_lists() {
     let objects = cluster(7);
-    let mut store = Store::new(Limits::REPLAY);
     let now = Now { unix_ms: NOW_MS as u64, ..Now::default() };
-    store.insert(&receive::check(&broke_in_use().encode_to_vec()).unwrap(), now).unwrap();
-    let reports = store.reports(now);
-    let (_, stored) = &reports[0];
+    let encoded = broke_in_use().encode_to_vec();
+    let stored = Stored::after(None, &receive::check(&encoded).unwrap().report, &encoded, now);
     let holders = |cluster: &Cluster| {
         let report = stored.reading();
         let (node, named) = (cluster.node("gpu-17").unwrap(), NamedPods::find(cluster, &report, &Places::default()));
-        let (_, measured) = measure(cluster, node, (stored, &report), &named, Box::default(), PodMetrics::Off);
+        let (_, measured) = measure(cluster, node, (&stored, &report), &named, Box::default(), PodMetrics::Off);
         let device = measured.devices.iter().find(|device| *device.uuid == *BROKEN).unwrap();
         device.holders.as_ref().unwrap().len()
     };

@@ -75,7 +75,8 @@ const WAITING: &str = "mcad_appwrapper_waiting_seconds{";
 fn a_whole_dump_is_read_in_silence_and_its_instant_is_said_first() {
     let printed = explain(&whole());
     assert_eq!((printed.code, printed.errors.as_str()), (Some(0), ""));
-    let first = "A dump of 1 Node, 1 Pod and 1 AppWrapper, as of 2026-01-05T10:00:00Z (the newest time in it).\n\n";
+    let first =
+        "A dump of 1 Node, 1 Pod and 1 AppWrapper, as of 2026-01-05T10:00:00Z (the newest time in the dump).\n\n";
     assert!(printed.out.starts_with(first), "{}", printed.out);
     let printed = metrics(&whole(), &[]);
     assert_eq!((printed.code, printed.errors.as_str()), (Some(0), ""));
@@ -107,21 +108,15 @@ fn a_dump_is_read_whatever_it_was_saved_as() {
     }
     let printed = run(&["explain"], &[b"PK\x03\x04rest"], &[]);
     assert_eq!(printed.code, Some(1));
-    says(&printed.errors, "it is a zip archive: unpack it first");
+    says(&printed.errors, "the file is a zip archive: decompress it first");
 }
 
 #[test]
 fn what_is_missing_is_named_with_what_is_unknown_therefore_and_fails() {
     for (items, sentence) in [
-        (
-            &[POD, APPWRAPPER][..],
-            "Missing: no Nodes in the dump, so what the cluster has, what is free and what fits are unknown.",
-        ),
-        (
-            &[NODE, APPWRAPPER],
-            "Missing: no Pods in the dump, so what is requested, what is free and what fits are unknown.",
-        ),
-        (&[NODE, POD], "Missing: no AppWrappers in the dump, so which of them wait, and for what, is unknown."),
+        (&[POD, APPWRAPPER][..], "Missing: no Nodes in the dump, so installed and free amounts and fit are unknown."),
+        (&[NODE, APPWRAPPER], "Missing: no Pods in the dump, so requested and free amounts and fit are unknown."),
+        (&[NODE, POD], "Missing: no AppWrappers in the dump, so it is unknown which of them wait and why."),
     ] {
         let printed = explain(&list(items));
         assert_eq!(printed.code, Some(1), "{sentence}");
@@ -159,22 +154,22 @@ fn what_cannot_count_but_should_is_left_out_with_its_place() {
     for (item, sentence) in [
         (
             foreign,
-            "items[3], line 6: AppWrapper a/old: field `apiVersion`: `arbitrator.incubator.k8s.io/v1alpha1` is not known; known is workload",
+            "items[3], line 6: AppWrapper a/old: field `apiVersion`: `arbitrator.incubator.k8s.io/v1alpha1` is not supported; supported: workload",
         ),
         (
             r#"{"apiVersion":"v1beta1","kind":"Pod","metadata":{"name":"p"}}"#,
-            "Pod p: field `apiVersion`: `v1beta1` is not known; known is v1.",
+            "Pod p: field `apiVersion`: `v1beta1` is not supported; supported: v1.",
         ),
-        (r#"{"kind":"Node","metadata":{"name":"m"}}"#, "Node m: field `apiVersion`: `` is not known"),
+        (r#"{"kind":"Node","metadata":{"name":"m"}}"#, "Node m: field `apiVersion`: `` is not supported"),
         (r#"{"apiVersion":"v1","kind":"Pod","metadata":{}}"#, "Pod : field `metadata.name` is empty"),
-        (r#"{"apiVersion":"meta.k8s.io/v1","kind":"Table","rows":[]}"#, "kind `Table` is for people to look at"),
-        (names, "kind `PartialObjectMetadata` has names and labels only"),
-        (refused, "it is an error of the API server: pods is forbidden"),
+        (r#"{"apiVersion":"meta.k8s.io/v1","kind":"Table","rows":[]}"#, "kind `Table` is output for people"),
+        (names, "kind `PartialObjectMetadata` has only names and labels"),
+        (refused, "it is an error of the API server instead of an object: pods is forbidden"),
         (r#"{"metadata":{"name":"x"},"spec":{}}"#, "field `kind` is absent"),
-        ("3", "it is no object"),
+        ("3", "it is not an object"),
         (
             r#"{"apiVersion":"mcad-metrics/v2","kind":"Dump"}"#,
-            "Dump: field `apiVersion`: `mcad-metrics/v2` is not known",
+            "Dump: field `apiVersion`: `mcad-metrics/v2` is not supported",
         ),
     ] {
         let printed = metrics(&list(&[NODE, POD, APPWRAPPER, item]), &[]);
@@ -194,14 +189,14 @@ fn a_file_that_is_cut_off_is_said_to_be() {
     let text = whole();
     let printed = explain(&text[..text.len() - 20]);
     assert_eq!((printed.code, printed.out.as_str()), (Some(1), ""));
-    says(&printed.errors, "document 1 is not readable: line 6, column");
-    says(&printed.errors, "The file ends in the middle of an object: it was cut off, so make it again");
+    says(&printed.errors, "document 1 cannot be parsed: line 6, column");
+    says(&printed.errors, "The file ends in the middle of an object: it is truncated, so make the file again");
     // In YAML what is left may be well-formed: kubectl writes the list's kind last.
     let yaml = "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: Node\n  metadata: {name: n}\n";
     let printed = explain(yaml);
     assert_eq!(printed.code, Some(1));
-    says(&printed.out, "field `kind` of the list is absent: the file may be cut off");
-    assert!(!explain(&format!("{yaml}kind: List\n")).out.contains("cut off"));
+    says(&printed.out, "field `kind` of the list is absent: the file may be truncated");
+    assert!(!explain(&format!("{yaml}kind: List\n")).out.contains("truncated"));
 }
 
 #[test]
@@ -209,7 +204,7 @@ fn what_kubectl_says_beside_what_it_was_asked_for_is_no_part_of_a_dump() {
     let yaml = "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: Node\n  metadata: {name: n}\nkind: List\n";
     let printed = explain(&format!("error: the server doesn't have a resource type \"appwrappers\"\n{yaml}"));
     assert_eq!(printed.code, Some(1));
-    says(&printed.out, "`error: the server doesn't have a resource type \"appwrappers\"` is no field of an object");
+    says(&printed.out, "`error: the server doesn't have a resource type \"appwrappers\"` is not a field of an object");
     says(&printed.out, "\n1 node");
     for message in [
         "Error from server (Forbidden): pods is forbidden: no",
@@ -218,8 +213,8 @@ fn what_kubectl_says_beside_what_it_was_asked_for_is_no_part_of_a_dump() {
     ] {
         let printed = explain(&format!("{message}\n{yaml}"));
         assert_eq!((printed.code, printed.out.as_str()), (Some(1), ""), "{message}");
-        says(&printed.errors, "dump-0: document 1 is not readable: line ");
-        says(&printed.errors, "It begins with a message of kubectl: make the file without `2>&1`");
+        says(&printed.errors, "dump-0: document 1 cannot be parsed: line ");
+        says(&printed.errors, "The file begins with a message of kubectl: make the file again without `2>&1`");
     }
 }
 
@@ -231,7 +226,10 @@ fn an_object_that_is_there_twice_counts_once_as_it_is_last_and_is_said() {
     says(&printed.out, "mcad_node_free{node=\"n\",resource=\"cpu\",unit=\"core\"} 3.75\n");
     says(&printed.out, "mcad_nodes{state=\"admissible\"} 1\n");
     let printed = explain(&list(&[NODE, POD, APPWRAPPER, &smaller, NODE]));
-    says(&printed.out, "Note: 2 objects are in it more than once, such as Pod a/p: the last one counts.");
+    says(
+        &printed.out,
+        "Note: 2 objects are in the dump more than once, such as Pod a/p: the last copy of each counts.",
+    );
     // In two versions of a group it is one.
     let twice = APPWRAPPER.replace("v1beta2", "v1beta1");
     assert!(!explain(&list(&[NODE, POD, APPWRAPPER, &twice])).out.contains("more than once"));
@@ -307,11 +305,11 @@ fn ages_are_told_against_the_dumps_own_instant() {
     );
     says(
         &said(&[NODE, POD, APPWRAPPER], &["--at", "2026-01-05T09:00:30Z"]),
-        "as of 2026-01-05T09:00:30Z (given by --at).",
+        "as of 2026-01-05T09:00:30Z (given with --at).",
     );
     says(
         &said(&[&node, POD, &appwrapper], &[]),
-        "of an unknown time.\nNote: there is no time in it, so ages are unknown: give one with --at.\n",
+        "of an unknown time.\nNote: the dump contains no time, so ages are unknown: give a time with --at.\n",
     );
 }
 
@@ -335,7 +333,7 @@ fn a_record_says_what_could_not_be_listed_and_what_is_not_served() {
     let some = r#""objects":1,"state":"failed","error":"pods: pods is forbidden""#;
     let printed = metrics(&list(&[NODE, POD, &record(some, none)]), &[]);
     assert_eq!(printed.code, Some(1));
-    says(&printed.errors, "only 1 Pods in the dump, not all, so what is requested");
+    says(&printed.errors, "not all Pods are in the dump (only 1), so requested");
     says(&printed.errors, "They could not be listed: pods: pods is forbidden");
     assert!(!printed.out.contains("mcad_node_free{"), "{}", printed.out);
 }
@@ -345,7 +343,7 @@ fn several_files_are_one_cluster_and_each_is_named() {
     let printed = run(&["explain"], &[list(&[NODE, POD]).as_bytes(), APPWRAPPER.as_bytes(), b""], &[]);
     assert_eq!(printed.code, Some(1));
     says(&printed.out, "A dump of 1 Node, 1 Pod and 1 AppWrapper");
-    says(&printed.out, "dump-2: the file is empty, which is no empty cluster");
+    says(&printed.out, "dump-2: the file is empty, which does not mean an empty cluster");
     assert!(!printed.out.contains("Missing"), "{}", printed.out);
 }
 
@@ -363,9 +361,9 @@ fn aliases_are_read_across_items_and_what_grows_without_end_is_refused() {
     }
     let printed = explain(&laughs);
     assert_eq!(printed.code, Some(1));
-    says(&printed.errors, "its aliases stand for too much");
+    says(&printed.errors, "the aliases of the document expand to too much data");
     let printed = explain("apiVersion: v1\nkind: Node\nmetadata: *nothing\n");
-    says(&printed.errors, "line 3: the alias `*nothing` stands for nothing");
+    says(&printed.errors, "line 3: the alias `*nothing` has no anchor");
     let deep = format!("apiVersion: v1\nkind: Node\nspec: {}", "[".repeat(100_000));
     assert_eq!(explain(&deep).code, Some(1));
     assert_eq!(explain(&format!("{{\"kind\": {}", "[".repeat(100_000))).code, Some(1));

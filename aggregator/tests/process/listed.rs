@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use crate::support::accounts::{make_account, token};
 use crate::support::aggregator::command;
 use crate::support::apiserver::ApiServer;
+use crate::support::devices;
 use crate::support::objects::{
-    MCAD, WORKLOAD, appwrapper, appwrappers, create, define, definitions, mcad_appwrapper, node, nodes, pod, pods,
+    MCAD, WORKLOAD, appwrapper, appwrappers, create, define, definitions, grant, make_ready_node, mcad_appwrapper,
+    node, nodes, pod, pods,
 };
-use kube::api::DynamicObject;
-use kube::core::{ApiResource, GroupVersionKind};
-use kube::{Api, Client};
+use kube::Client;
+use mcad_accounting::object::Kind;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -81,7 +82,8 @@ async fn a_cluster_with_both_groups_is_dumped_whole_and_without_secrets() {
     assert!(!dumped.text.contains("s3cret") && !dumped.text.contains("managedFields"), "{}", dumped.text);
     assert!(dumped.said.contains("nodes: 1\npods: 1\n"), "{}", dumped.said);
     // The CRD of the workload group serves its one object as both versions.
-    assert_eq!(dumped.states(), ["listed 1", "listed 1", "listed 1", "listed 1", "listed 1"]);
+    let appwrappers_and_nothing_else = [&["listed 1"; 5][..], &["notServed 0"; 10]].concat();
+    assert_eq!(dumped.states(), appwrappers_and_nothing_else);
     let record = dumped.record();
     assert_eq!(record["clock"], "server");
     assert!(record["serverVersion"].as_str().unwrap().starts_with("v1."), "{record}");
@@ -108,7 +110,7 @@ async fn a_cluster_without_one_or_any_kind_of_appwrapper_is_dumped_whole() {
     fill(&client).await;
     let dumped = Dumped::by(&server.kubeconfig());
     assert_eq!(dumped.code, Some(0), "{}", dumped.said);
-    assert_eq!(dumped.states(), ["listed 1", "listed 1", "notServed 0", "notServed 0", "notServed 0"]);
+    assert_eq!(dumped.states(), [&["listed 1"; 2][..], &["notServed 0"; 13]].concat());
     let (code, said, errors) = dumped.read(&["explain"], &[]);
     assert_eq!((code, errors.as_str()), (Some(0), ""));
     assert!(said.contains("The API server serves no AppWrappers."), "{said}");
@@ -119,8 +121,53 @@ async fn a_cluster_without_one_or_any_kind_of_appwrapper_is_dumped_whole() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     let dumped = Dumped::by(&server.kubeconfig());
-    assert_eq!(dumped.states(), ["listed 1", "listed 1", "notServed 0", "notServed 0", "listed 0"]);
+    assert_eq!(dumped.states()[..5], ["listed 1", "listed 1", "notServed 0", "notServed 0", "listed 0"]);
     assert_eq!((dumped.code, dumped.read(&["explain"], &[]).0), (Some(0), Some(0)));
+}
+
+#[tokio::test]
+async fn devices_and_claims_are_dumped_in_their_newest_version_and_what_may_not_be_listed_of_them_is_said() {
+    let Some(server) = ApiServer::start().await else { return };
+    let client = server.client();
+    make_ready_node(&client, "n").await;
+    devices::define(&client, Kind::ResourceSlice, &["v1", "v1beta2"]).await;
+    for kind in [Kind::ResourceClaim, Kind::ResourceClaimTemplate, Kind::DeviceClass] {
+        devices::define(&client, kind, &["v1beta2"]).await;
+    }
+    let slices = devices::devices(&client, Kind::ResourceSlice, "v1");
+    create(&slices, devices::slice("v1", "n-gpus", "n", 0..4, (1, 1))).await;
+    let claims = devices::devices(&client, Kind::ResourceClaim, "v1beta2");
+    create(&claims, devices::claim("v1beta2", "one", "n", 0)).await;
+
+    let dumped = Dumped::by(&server.kubeconfig());
+    assert_eq!(dumped.code, Some(0), "{}", dumped.said);
+    assert_eq!(dumped.states()[5..10], ["listed 1", "listed 1", "listed 0", "listed 0", "notServed 0"]);
+    let versions: Vec<_> =
+        dumped.record()["lists"].as_array().unwrap()[5..10].iter().map(|list| list["apiVersion"].clone()).collect();
+    let [v1, v1beta2] = ["resource.k8s.io/v1", "resource.k8s.io/v1beta2"];
+    assert_eq!(versions, [v1, v1beta2, v1beta2, v1beta2, v1]);
+    let gpus = |name: &str, amount: u32| {
+        format!("mcad_node_{name}{{node=\"n\",resource=\"nvidia_com_gpu\",unit=\"integer\"}} {amount}\n")
+    };
+    let (code, shown, errors) = dumped.read(&[], &["--print-metrics"]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    assert!(shown.contains(&gpus("installed", 4)) && shown.contains(&gpus("free", 3)), "{shown}");
+
+    make_account(&client, "looks").await;
+    let of_nodes = json!({"apiGroups": [""], "resources": ["nodes", "pods"], "verbs": ["list"]});
+    let slices = json!({"apiGroups": ["resource.k8s.io"], "resources": ["resourceslices"], "verbs": ["list"]});
+    grant(&client, "looks", json!([of_nodes, slices])).await;
+    let token = token(&client, "looks", "https://kubernetes.default.svc", None).await;
+    let folder = TempDir::new().unwrap();
+    let dumped = Dumped::by(&kubeconfig(&folder, &server, &token));
+    assert_eq!(dumped.code, Some(1), "{}", dumped.said);
+    assert_eq!(dumped.states()[5..10], ["listed 1", "failed 0", "failed 0", "failed 0", "notServed 0"]);
+    let (code, shown, said) = dumped.read(&[], &["--print-metrics"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("no ResourceClaims in the dump") && said.contains("cannot list resource"), "{said}");
+    let has = |of: &str, resource: &str| shown.contains(&format!("mcad_{of}resource=\"{resource}\""));
+    assert!(has("node_installed{node=\"n\",", "cpu") && has("cluster_free{", "cpu"), "{shown}");
+    assert!(!has("node_installed{node=\"n\",", "nvidia_com_gpu") && !has("cluster_free{", "nvidia_com_gpu"), "{shown}");
 }
 
 #[tokio::test]
@@ -129,21 +176,7 @@ async fn what_an_account_may_not_list_is_missing_and_said() {
     let client = server.client();
     fill(&client).await;
     make_account(&client, "looks").await;
-    let rules = json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]);
-    create(
-        &cluster_wide(&client, "ClusterRole", "clusterroles"),
-        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-        "metadata": {"name": "looks"}, "rules": rules}),
-    )
-    .await;
-    create(
-        &cluster_wide(&client, "ClusterRoleBinding", "clusterrolebindings"),
-        json!({"apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding", "metadata": {"name": "looks"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "looks"},
-        "subjects": [{"kind": "ServiceAccount", "name": "looks", "namespace": "default"}]}),
-    )
-    .await;
+    grant(&client, "looks", json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}])).await;
     let token = token(&client, "looks", "https://kubernetes.default.svc", None).await;
     let folder = TempDir::new().unwrap();
     let kubeconfig = kubeconfig(&folder, &server, &token);
@@ -151,26 +184,17 @@ async fn what_an_account_may_not_list_is_missing_and_said() {
     let dumped = Dumped::by(&kubeconfig);
     assert_eq!(dumped.code, Some(1), "{}", dumped.said);
     let refused = "pods is forbidden: User \"system:serviceaccount:default:looks\" cannot list resource \"pods\"";
-    assert!(dumped.said.contains(refused) && dumped.said.contains("The dump is not whole"), "{}", dumped.said);
+    assert!(dumped.said.contains(refused) && dumped.said.contains("The dump is incomplete"), "{}", dumped.said);
     assert_eq!(dumped.states()[..2], ["listed 1", "failed 0"]);
     let (code, said, _) = dumped.read(&["explain"], &[]);
     assert_eq!(code, Some(1));
     assert!(said.contains("Missing: no Pods in the dump") && said.contains(refused), "{said}");
 }
 
-fn cluster_wide(client: &Client, kind: &str, plural: &str) -> Api<DynamicObject> {
-    let kind = GroupVersionKind::gvk("rbac.authorization.k8s.io", "v1", kind);
-    Api::all_with(client.clone(), &ApiResource::from_gvk_with_plural(&kind, plural))
-}
-
 fn kubeconfig(folder: &TempDir, server: &ApiServer, token: &str) -> PathBuf {
     let path = folder.path().join("kubeconfig");
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "other",
-        "clusters": [{"name": "test", "cluster": {"server": format!("https://127.0.0.1:{}", server.port()), "insecure-skip-tls-verify": true}}],
-        "users": [{"name": "looks", "user": {"token": token}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "looks"}}],
-    });
+    let mut config = server.kubeconfig_of(token);
+    config["current-context"] = "other".into();
     std::fs::write(&path, config.to_string()).unwrap();
     path
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::support::aggregator::Aggregator;
 use crate::support::prometheus::{Prometheus, promtool, said};
 use crate::support::wait::until_some;
-use mcad_testkit::build::{assigned, node, pod, report, spec, v1beta1, with};
+use mcad_testkit::build::{assigned, node, pod, report, spec, v1beta1, v1beta2, with};
 use mcad_wire::report::{Gpu, Gpus, Machine, Report};
 use serde_json::{Value, json};
 
@@ -41,6 +41,9 @@ fn alerts() -> Vec<String> {
     names.collect()
 }
 
+/// Where docs/alerts.md is on the web: Alertmanager and Grafana show `runbook_url` as a link, so it has to be absolute.
+const RUNBOOKS: &str = "https://github.com/project-codeflare/mcad-metrics/blob/main/docs/alerts.md";
+
 #[test]
 fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
     let rules = read("deploy/monitoring/rules.yaml");
@@ -48,7 +51,7 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
     let headings: Vec<&str> = runbooks.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     assert_eq!(headings, alerts());
     for alert in headings {
-        assert!(rules.contains(&format!("runbook: docs/alerts.md#{}\n", alert.to_lowercase())), "{alert}");
+        assert!(rules.contains(&format!("runbook_url: {RUNBOOKS}#{}\n", alert.to_lowercase())), "{alert}");
     }
 }
 
@@ -91,6 +94,28 @@ fn panels_have_names_of_their_own_a_sentence_and_do_not_overlap() {
     }
 }
 
+/// Kueue's objects: a quota of more GPUs than there are, a Workload that reserves two of them without pods, and an AppWrapper that
+/// nobody has queued.
+fn kueue() -> [Value; 5] {
+    let of_kueue = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": kind, "metadata": {"name": name, "namespace": "a"}, "spec": spec});
+    let quota = json!([{"name": "f", "resources": [{"name": "nvidia.com/gpu", "nominalQuota": 8}]}]);
+    let group = json!({"coveredResources": ["nvidia.com/gpu"], "flavors": quota});
+    let pods = json!({"name": "main", "count": 1, "template": {"spec": spec(json!({"nvidia.com/gpu": 2}))}});
+    let reserved = json!({"name": "main", "flavors": {"nvidia.com/gpu": "f"}, "resourceUsage": {"nvidia.com/gpu": 2}});
+    let status = json!({
+        "admission": {"clusterQueue": "q", "podSetAssignments": [reserved]},
+        "conditions": [{"type": "QuotaReserved", "status": "True"}],
+    });
+    let labels = json!({"kueue.x-k8s.io/queue-name": "none"});
+    [
+        of_kueue("ResourceFlavor", "f", json!({})),
+        of_kueue("ClusterQueue", "q", json!({"resourceGroups": [group]})),
+        of_kueue("LocalQueue", "q", json!({"clusterQueue": "q"})),
+        with(of_kueue("Workload", "w", json!({"queueName": "q", "podSets": [pods]})), "/status", status),
+        with(v1beta2("queued", json!([]), "Suspended"), "/metadata/labels", labels),
+    ]
+}
+
 /// A cluster in which every family has a line: GPUs, one of them broken and advertised, one AppWrapper that runs and one that waits.
 fn dump() -> String {
     let item = |gpus: u32| json!([{"generictemplate": {"apiVersion": "v1", "kind": "Pod", "spec": spec(json!({"cpu": "1", "nvidia.com/gpu": gpus}))}}]);
@@ -105,6 +130,7 @@ fn dump() -> String {
             json!({"state": "Pending", "controllerfirsttimestamp": "2026-01-05T10:00:00.000000Z"}),
         ),
     ];
+    let items: Vec<Value> = items.into_iter().chain(kueue()).collect();
     json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
 }
 
@@ -178,7 +204,7 @@ async fn a_real_prometheus_answers_every_query_of_the_dashboard_and_raises_the_a
             }
         }
     }
-    assert!(asked > 30, "{asked}");
+    assert!(asked > 40, "{asked}");
 
     // Of four installed and advertised one is broken, and two are held.
     for holds in [
@@ -186,6 +212,9 @@ async fn a_real_prometheus_answers_every_query_of_the_dashboard_and_raises_the_a
         "max(mcad:node_phantom:held{resource=\"nvidia_com_gpu\"}) == 1",
         "max(abs(mcad:cluster_unaccounted)) == 0",
         "count(ALERTS{alertname=~\"McadPhantomGpus|McadGpuLost\",alertstate=\"pending\"}) == 2",
+        // A quota of eight; three work, and a pod outside of quotas holds two of them.
+        "max(mcad_queue_unbacked{resource=\"nvidia_com_gpu\"}) == 7",
+        "count(ALERTS{alertname=~\"McadQuotaUnbacked|McadQuotaUnheld\",alertstate=\"pending\"}) == 2",
     ] {
         has_result(&prometheus, holds).await;
     }

@@ -14,10 +14,10 @@ use crate::support::wait::until;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use mcad_aggregator::peer::{self, FetchError};
-use mcad_aggregator::trust::certificate::Authority;
+use mcad_aggregator::trust::certificate::CertificateAuthority;
 use mcad_aggregator::trust::peers::Credentials;
 use mcad_aggregator::trust::verdict::AUDIENCE;
-use mcad_wire::seed::Seed;
+use mcad_wire::state_transfer::StateTransfer;
 use prost::Message as _;
 use tempfile::TempDir;
 
@@ -90,7 +90,7 @@ async fn a_replica_learns_the_past_by_tls_and_its_own_token_and_nobody_else_does
     let first = start(&kubeconfig, &mounted, &ours);
     // The folder is mounted before the bundle is there.
     world.file("ca.crt", &bundle(&world.client).await);
-    says(&first, "this replica speaks for the cluster").await;
+    says(&first, "this replica is the leader").await;
 
     let asked = |name: &'static str, bundle: PathBuf, token: Option<PathBuf>| {
         let credentials = Credentials::default().verify(bundle, name).unwrap();
@@ -100,7 +100,7 @@ async fn a_replica_learns_the_past_by_tls_and_its_own_token_and_nobody_else_does
     };
     let name = "reports.test.svc";
     let seed = asked(name, mounted.clone(), Some(ours.clone())).await.unwrap();
-    Seed::decode(seed).unwrap();
+    StateTransfer::decode(seed).unwrap();
 
     let status = |asked: Result<_, FetchError>| match asked {
         Err(FetchError::Refused(_, status)) => status.as_u16(),
@@ -114,9 +114,9 @@ async fn a_replica_learns_the_past_by_tls_and_its_own_token_and_nobody_else_does
 
     let handshake = |asked| matches!(asked, Err(FetchError::Handshake(..)));
     assert!(handshake(asked("else.test.svc", mounted.clone(), Some(ours.clone())).await));
-    let strange = world.file("strange.crt", &Authority::make(1_800_000_000).unwrap().certificate);
+    let strange = world.file("strange.crt", &CertificateAuthority::make(1_800_000_000).unwrap().certificate);
     assert!(handshake(asked(name, strange, Some(ours.clone())).await));
 
     let second = start(&kubeconfig, &mounted, &ours);
-    says(&second, "learnt of another replica what was before").await;
+    says(&second, "state transfer from another replica is complete").await;
 }

@@ -22,15 +22,15 @@ use kube::{Api, Client};
 use mcad_accounting::cluster::{Cluster, Event, Source};
 use mcad_accounting::merge::Ages;
 use mcad_accounting::node_name::NodeName;
+use mcad_accounting::nodes::Outcome;
 use mcad_accounting::now::Now;
 use mcad_accounting::options::Options;
 use mcad_aggregator::clock::Clock;
 use mcad_aggregator::clock::api::ApiClock;
-use mcad_aggregator::kubernetes::Kubernetes;
+use mcad_aggregator::known::Known;
 use mcad_aggregator::receive::Refusal;
-use mcad_aggregator::replica::{Mode, Replica};
+use mcad_aggregator::replica::Replica;
 use mcad_aggregator::self_metrics::SelfMetrics;
-use mcad_aggregator::store::{Limits, Outcome, Store};
 use mcad_aggregator::trust::authority::{Keeper, Places};
 use mcad_aggregator::trust::certificate::read_bundle;
 use mcad_aggregator::trust::identity::{self, Tokens};
@@ -85,9 +85,9 @@ impl Aggregator {
         let clock = Clock::system();
         let account = "system:serviceaccount:default:mcad-agent".to_owned();
         let tokens = Tokens::new(client, account, clock.clone(), identity::Limits::default());
-        let kubernetes = Kubernetes::new(Cluster::default(), Options::default(), Ages::Count);
-        let (mode, figures) = (Mode::Kubernetes(Box::new(kubernetes)), SelfMetrics::new().unwrap());
-        let replica = Arc::new(Replica::new(clock, mode, Store::new(Limits::KUBERNETES), figures));
+        let known = Known::new(Cluster::default(), Options::default(), Ages::Count);
+        let figures = SelfMetrics::new().unwrap();
+        let replica = Arc::new(Replica::new(clock, known, figures));
         Self { tokens, replica }
     }
 
@@ -127,7 +127,7 @@ impl Aggregator {
 
     fn has_heard_of(&self, node: &str) -> bool {
         let name = NodeName::new(node).unwrap();
-        self.replica.snapshot().nodes.iter().any(|node| node.name == name && node.agent.report_age.is_some())
+        self.replica.snapshot().agent(name.as_str()).is_some_and(|agent| agent.report_age.is_some())
     }
 }
 
@@ -360,7 +360,7 @@ async fn what_others_do_to_secret_and_config_map_is_made_good() {
 
     // A stranger's certificate in the bundle, then no bundle at all.
     let (patch, stranger) =
-        (PatchParams::default(), mcad_aggregator::trust::certificate::Authority::make(NOW_S).unwrap());
+        (PatchParams::default(), mcad_aggregator::trust::certificate::CertificateAuthority::make(NOW_S).unwrap());
     let strange = json!({"data": {"ca.crt": stranger.certificate}});
     maps.patch("bundle", &patch, &Patch::Merge(strange)).await.unwrap();
     replica.keeper.look().await.unwrap();
@@ -380,10 +380,10 @@ async fn what_others_do_to_secret_and_config_map_is_made_good() {
     replica.keeper.look().await.unwrap();
     assert_eq!(replica.certificates.not_after_s(), Some(NOW_S + 86_400 + LEAF_S));
 
-    // What is no authority is not written over: somebody put it there.
+    // Content that is no CA is not overwritten: somebody put it there.
     let broken = json!({"stringData": {"signing.crt": "x"}});
     secrets.patch("authority", &patch, &Patch::Merge(broken)).await.unwrap();
     let refusal = replica.keeper.look().await.unwrap_err().to_string();
-    assert!(refusal.contains("Secret default/authority holds no authority: delete it"), "{refusal}");
+    assert!(refusal.contains("Secret default/authority does not contain a valid CA: delete it"), "{refusal}");
     assert!(replica.certificates.config().is_some(), "what is shown is shown on");
 }

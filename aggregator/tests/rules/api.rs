@@ -6,11 +6,11 @@
 use std::fs;
 
 use mcad_accounting::cluster::Cluster;
-use mcad_accounting::merge::Snapshot;
+use mcad_accounting::snapshot::Snapshot;
 use mcad_present::api::{Refused, Wanted};
 use mcad_present::explain;
 use mcad_testkit::build::{node, node_of, v1beta1, with};
-use mcad_testkit::explained::{LATER, NOW, check_golden, example, root, snapshot, snapshot_of};
+use mcad_testkit::explained::{LATER, NOW, check_golden, dumped, example, root, snapshot, snapshot_of};
 use serde_json::{Value, json};
 
 fn ask(snapshot: &Snapshot, address: &str) -> Result<Value, Refused> {
@@ -23,17 +23,24 @@ fn refusal(address: &str) -> (u16, String) {
     (refused.status(), refused.to_string())
 }
 
+fn with_kueue() -> Snapshot {
+    snapshot_of(Cluster::from_objects(dumped("cases/queue-1.yaml")), Vec::new())
+}
+
 /// `### GET /path` and the JSON below it.
 #[test]
 fn docs_api_md_shows_what_is_answered() {
     let path = "../../docs/api.md";
     let page = fs::read_to_string(root().join("tests").join(path)).unwrap_or_default();
+    let (plain, queues, mut with_queues) = (example(), with_kueue(), false);
     let (mut written, mut rest) = (String::new(), page.as_str());
     let mut examples = 0;
     while let Some((before, behind)) = rest.split_once("```json\n") {
         let (_, after) = behind.split_once("```").unwrap();
         let address = before.lines().rev().find_map(|line| line.strip_prefix("    GET ")).expect("an address");
-        let answer = match ask(&example(), address) {
+        // The examples below the one on queues are of a cluster that has some.
+        with_queues |= address.starts_with("/api/v1/queues");
+        let answer = match ask(if with_queues { &queues } else { &plain }, address) {
             Ok(answer) => answer,
             Err(refused) => json!({"error": refused.to_string()}),
         };
@@ -62,6 +69,11 @@ fn every_field_is_documented() {
     for address in ["cluster", "nodes", "appwrappers"] {
         fields(&ask(&example(), &format!("/api/v1/{address}")).unwrap(), &mut all);
     }
+    for address in ["cluster", "appwrappers", "queues", "flavors"] {
+        fields(&ask(&with_kueue(), &format!("/api/v1/{address}")).unwrap(), &mut all);
+    }
+    // The name of a flavor.
+    all.remove("default-flavor");
     let page = fs::read_to_string(root().join("../docs/api.md")).unwrap();
     let missing: Vec<_> = all.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "docs/api.md does not say what these are: {missing:?}");
@@ -76,8 +88,8 @@ fn the_age_of_the_snapshot_is_in_each_answer() {
 
 #[test]
 fn what_is_not_there_is_said_in_a_sentence() {
-    assert_eq!(refusal("/api/v1/nodes/gpu-99"), (404, "no node is called gpu-99".into()));
-    let missing = (404, "no AppWrapper is called x in namespace team-a".into());
+    assert_eq!(refusal("/api/v1/nodes/gpu-99"), (404, "no node named gpu-99".into()));
+    let missing = (404, "no AppWrapper named x in namespace team-a".into());
     assert_eq!(refusal("/api/v1/appwrappers/team-a/x"), missing);
     assert_eq!(refusal("/api/v1/pods").0, 404);
     assert_eq!(refusal("/api/v1/cluster/").0, 404);

@@ -114,15 +114,15 @@ fn an_object_that_cannot_be_decoded_is_left_out_and_named_by_file_document_line_
 
 #[test]
 fn a_text_that_is_no_yaml_is_named_by_file_document_and_line() {
-    assert_eq!(failure(&format!("{NODE}---\na: [1\nb: }}\n"))[..43], *"dump.yaml: document 2 is not readable: line");
+    assert_eq!(failure(&format!("{NODE}---\na: [1\nb: }}\n"))[..44], *"dump.yaml: document 2 cannot be parsed: line");
     assert_eq!(
         failure("{\"kind\": "),
-        "dump.yaml: document 1 is not readable: line 1: EOF while parsing a value. The file ends in the middle of an object: it was \
-         cut off, so make it again"
+        "dump.yaml: document 1 cannot be parsed: line 1: EOF while parsing a value. The file ends in the middle of an object: it is \
+         truncated, so make the file again"
     );
     assert_eq!(
         failure("\n\njust text"),
-        "dump.yaml: document 1 is not readable: line 3: the text `just text` stands where an object or a list of objects should"
+        "dump.yaml: document 1 cannot be parsed: line 3: the text `just text` is not an object or a list of objects"
     );
 }
 

@@ -4,18 +4,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 
-use mcad_accounting::cluster::{Cluster, Event, Source};
-use mcad_accounting::merge::{self, Ages, Snapshot, View};
+use mcad_accounting::cluster::{Cluster, Event, Missing, Source};
+use mcad_accounting::merge::Ages;
 use mcad_accounting::object::Kind;
 use mcad_accounting::options::Options;
-use mcad_aggregator::kubernetes::Kubernetes;
-use mcad_aggregator::receive;
-use mcad_aggregator::store::{Limits, Store};
+use mcad_accounting::snapshot::Snapshot;
+use mcad_aggregator::known::Known;
+use mcad_present::explain::node::NodeEntry;
 use mcad_present::explain::{self, Answer, Subject, Unanswered};
+use mcad_present::tables::{self, Rules, View};
 use mcad_terminal::paint::Paint;
 use mcad_testkit::build::{advertised, assigned, gpu_report, gpus, node, object, pod, v1beta1, v1beta2, with};
 use mcad_testkit::explained::{NOW, check_golden, dumped, example, snapshot, snapshot_of};
-use prost::Message as _;
+use mcad_testkit::reports;
 use serde_json::{Value, json};
 
 fn text(snapshot: &Snapshot, subject: &Subject) -> String {
@@ -82,11 +83,56 @@ fn a_terminal_gets_colours_and_the_same_words() {
 }
 
 #[test]
+fn what_is_left_out_plays_no_tricks_with_the_terminal() {
+    let hostile = format!("w\u{1b}[31m\u{202e}{}", "x".repeat(400));
+    let said = cluster_text(&snapshot(&[v1beta2(&hostile, json!([]), "Suspended")], Vec::new()));
+    assert!(said.contains("w\\u{1b}[31m\\u{202e}xxx"), "{said}");
+    assert!(!said.contains(['\u{1b}', '\u{202e}']), "{said:?}");
+}
+
+#[test]
+fn gpus_that_are_simulated_are_called_so_of_the_cluster_and_of_the_node() {
+    let mut report = gpu_report("n", gpus(1));
+    report.gpus.as_mut().unwrap().fake = true;
+    let snapshot = snapshot(&[mcad_testkit::build::gpu_node("n", 1)], vec![report]);
+    for said in [cluster_text(&snapshot), node_text(&snapshot, "n")] {
+        assert!(said.contains("\nFAKE: the GPUs of n are simulated.\n") || said.starts_with("FAKE"), "{said}");
+    }
+}
+
+#[test]
+fn devices_that_are_not_known_are_unknown_in_the_tables_and_not_none() {
+    let slice = json!({
+        "apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "s"},
+        "spec": {"driver": "gpu.nvidia.com", "nodeName": "n", "pool": {"name": "n", "generation": 1, "resourceSliceCount": 1},
+                 "devices": [{"name": "gpu-0", "attributes": {"type": {"string": "gpu"}}}]},
+    });
+    let objects = [node("n", json!({"cpu": "4"})), slice];
+    let snapshot = known(&objects, &[Kind::Node, Kind::Pod, Kind::AppWrapper, Kind::ResourceSlice]);
+    assert!(snapshot.missing.contains(&Missing::Devices));
+    let nodes: Vec<_> = [NodeEntry::named("n", &snapshot).unwrap()].into();
+    let is_accelerator = |name: &str| snapshot.options.is_accelerator(name);
+    let view = View { width: None, paint: Paint::Plain };
+    let cells = |table: String| -> Vec<String> {
+        let line = table.lines().find(|line| line.starts_with("n ")).unwrap_or_else(|| panic!("{table}"));
+        line.split_whitespace().map(str::to_owned).collect()
+    };
+    let table =
+        |knows_devices| tables::nodes::nodes(&nodes, Rules { is_accelerator: &is_accelerator, knows_devices }, view);
+    assert_eq!(cells(table(false)), [&["n", "admissible"][..], &["unknown"; 5], &["4", "0", "unknown"]].concat());
+    assert_eq!(cells(table(true)), ["n", "admissible", "4", "0", "unknown"]);
+    let table =
+        |knows_devices| tables::gpus::gpus(&nodes, Rules { is_accelerator: &is_accelerator, knows_devices }, view);
+    assert_eq!(cells(table(false)), [&["n"][..], &["unknown"; 8]].concat());
+    assert!(table(true).starts_with("No node has a GPU"), "{}", table(true));
+}
+
+#[test]
 fn an_empty_cluster_has_no_nodes_and_no_appwrappers() {
     let said = cluster_text(&snapshot(&[], Vec::new()));
     assert_eq!(
         said,
-        "0 nodes\nMCAD's sum, what it believes it can hand out: 0 cores, 0 GiB and 0 GPUs.\n\nNo AppWrappers\n"
+        "0 nodes\nMCAD's sum, the capacity that MCAD assumes to be available: 0 cores, 0 GiB and 0 GPUs.\n\nNo AppWrappers\n"
     );
 }
 
@@ -153,9 +199,9 @@ fn why_one_waits_is_unknown_where_nodes_or_pods_are() {
         serde_json::to_value(answer).unwrap()["appwrappers"][0].clone()
     };
     let sentence = |kinds: &[Kind]| why(kinds)["waiting"]["why"].as_str().unwrap().to_owned();
-    assert_eq!(sentence(&[Kind::AppWrapper, Kind::Node]), "whether it fits is not known: Pods are missing");
-    assert_eq!(sentence(&[Kind::AppWrapper, Kind::Pod]), "whether it fits is not known: Nodes are missing");
-    assert_eq!(sentence(&[Kind::AppWrapper]), "whether it fits is not known: Nodes and Pods are missing");
+    assert_eq!(sentence(&[Kind::AppWrapper, Kind::Node]), "whether it fits is not known, because Pods are missing");
+    assert_eq!(sentence(&[Kind::AppWrapper, Kind::Pod]), "whether it fits is not known, because Nodes are missing");
+    assert_eq!(sentence(&[Kind::AppWrapper]), "whether it fits is not known, because Nodes and Pods are missing");
     let json = why(&[Kind::AppWrapper]);
     assert_eq!(
         (json.get("allocated"), json["waiting"].get("fits_sum"), json["waiting"].get("shortfall")),
@@ -169,7 +215,7 @@ fn pods_of_nodes_that_are_not_there_are_counted_with_what_they_request() {
     let said = cluster_text(&known(&pods, &[Kind::Pod]));
     assert!(
         said.contains(
-            "\n2 pods are bound to nodes that are not known, and request 6 GPUs. No figure of nodes or of the cluster counts that.\n"
+            "\n2 pods are bound to nodes that are not known, and request 6 GPUs. Node and cluster values do not include these requests.\n"
         ),
         "{said}"
     );
@@ -177,14 +223,14 @@ fn pods_of_nodes_that_are_not_there_are_counted_with_what_they_request() {
     let snapshot = known(&one, &Kind::ALL);
     let said = cluster_text(&snapshot);
     assert!(
-        said.starts_with("1 pod is bound to a node that is not there, and requests 4 GPUs and 1.5 cores. No figure"),
+        said.starts_with("1 pod is bound to a node that does not exist, and requests 4 GPUs and 1.5 cores. Node and"),
         "{said}"
     );
     let json = serde_json::to_value(Answer::on(&Subject::Cluster, &snapshot, NOW).unwrap()).unwrap();
     let requested = json!({"cpu_millicores": 1500, "memory_bytes": 0, "devices": {"nvidia.com/gpu": 4}});
     assert_eq!(json["cluster"]["orphans"], json!({"pods": 1, "requested": requested}));
     let idle = known(&[pod("p", "n1", json!({}))], &Kind::ALL);
-    assert!(cluster_text(&idle).starts_with("1 pod is bound to a node that is not there, and requests nothing."));
+    assert!(cluster_text(&idle).starts_with("1 pod is bound to a node that does not exist, and requests nothing."));
 }
 
 #[test]
@@ -195,7 +241,7 @@ fn where_no_appwrappers_are_served_that_is_said() {
     cluster.apply(Event::Reset(Source::Pods, Vec::new()));
     let said = cluster_text(&snapshot_of(cluster, Vec::new()));
     assert!(said.starts_with("The API server serves no AppWrappers.\n4 cores advertised"), "{said}");
-    assert!(said.ends_with("\nAppWrappers: none are served.\n"), "{said}");
+    assert!(said.ends_with("\nAppWrappers: not served by the API server.\n"), "{said}");
 }
 
 #[test]
@@ -236,8 +282,8 @@ fn slots_and_largest_block_are_told_of_every_accelerator() {
     let said = cluster_text(&snapshot);
     assert!(
         said.contains(
-            "\nPods by GPUs each that could start now: 2 of 1, 1 of 2, 0 of 4 and 0 of 8 GPUs; at most 2 GPUs free on one node.\n\
-             Pods by amd.com/gpu each that could start now: 5 of 1, 2 of 2, 1 of 4 and 0 of 8 amd.com/gpu; at most 5 amd.com/gpu free on one node.\n"
+            "\nPods that could start now, by GPUs per pod: 2 with 1, 1 with 2, 0 with 4 and 0 with 8; at most 2 GPUs free on one node.\n\
+             Pods that could start now, by amd.com/gpu per pod: 5 with 1, 2 with 2, 1 with 4 and 0 with 8; at most 5 amd.com/gpu free on one node.\n"
         ),
         "{said}"
     );
@@ -322,24 +368,22 @@ fn what_no_agent_measured_is_unknown_and_not_nothing() {
 
 #[test]
 fn without_kubernetes_only_what_agents_measured_is_told() {
-    let mut store = Store::new(Limits::LOCAL);
-    store.insert(&receive::check(&gpu_report("here", gpus(2)).encode_to_vec()).unwrap(), NOW).unwrap();
-    let local = merge::merge(View::Local, &store.reports(NOW), NOW);
+    let local = reports::snapshot(vec![(gpu_report("here", gpus(2)), NOW)], NOW);
     let said = cluster_text(&local);
-    assert!(said.contains("There is no Kubernetes") && !said.contains("AppWrappers"), "{said}");
+    assert!(said.contains("Without Kubernetes, only") && !said.contains("AppWrappers"), "{said}");
     assert!(
         said.contains("nvidia.com/gpu, in GPUs\n  installed        2\n  healthy          2\n  used       unknown"),
         "{said}"
     );
     assert!(!said.contains("free"), "{said}");
-    assert!(node_text(&local, "here").starts_with("Node here\nIts agent reported 0 s ago.\n"));
+    assert!(node_text(&local, "here").starts_with("Node here\nThe agent reported 0 s ago.\n"));
 }
 
 #[test]
 fn a_node_that_is_not_there_is_named() {
     let there = snapshot(&[node("n", json!({"cpu": "4"}))], Vec::new());
     let missing = Answer::on(&Subject::Node("m".into()), &there, NOW).unwrap_err();
-    assert_eq!(missing.to_string(), "no node is called m");
+    assert_eq!(missing.to_string(), "no node named m");
 }
 
 #[test]
@@ -441,7 +485,7 @@ mod why {
 
     #[test]
     fn what_fits_is_said_to_fit() {
-        check(&[ready("n", 64, 8), asks(2, json!({"nvidia.com/gpu": "4"}))], "fits MCAD's sum, and the nodes", &[]);
+        check(&[ready("n", 64, 8), asks(2, json!({"nvidia.com/gpu": "4"}))], "fits MCAD's sum and the nodes", &[]);
         let template =
             json!({"apiVersion": "v1", "kind": "Pod", "spec": mcad_testkit::build::spec(json!({"cpu": "1"}))});
         let queued = v1beta2("w", json!([{"template": template}]), "Suspended");
@@ -473,20 +517,21 @@ mod why {
             template["spec"]["replicas"] = replicas.into();
             v1beta1("w", json!([{"generictemplate": template}]), json!({"state": "Pending"}))
         };
-        let sentence = "needs 1 core; no node that takes pods is one that they are meant for (node selector, affinity); it fits MCAD's sum";
+        let sentence =
+            "needs 1 core; no node that accepts pods matches their node selector and affinity; it fits MCAD's sum";
         check(&[ready("n", 64, 0), asking(1)], sentence, &["labels"]);
         let meant = with(ready("m", 2, 0), "/metadata/labels/zone", json!("b"));
         let sentence = "needs 3 cores; 2 free on the 1 node its pods may use; it fits MCAD's sum";
         check(&[ready("n", 64, 0), meant.clone(), asking(3)], sentence, &["total"]);
         let tainted = with(meant, "/spec/taints", json!([{"key": "team", "effect": "NoSchedule"}]));
-        let sentence = "needs 3 cores; the node that its pods are meant for is tainted, which they do not tolerate; it fits MCAD's sum";
+        let sentence = "needs 3 cores; the node that matches its pods' node selector and affinity is tainted, and the pods do not tolerate the taints; it fits MCAD's sum";
         check(&[ready("n", 64, 0), tainted, asking(3)], sentence, &["taints"]);
     }
 
     #[test]
     fn without_a_node_that_takes_pods_nothing_fits() {
         let cordoned = with(ready("n", 64, 8), "/spec/unschedulable", json!(true));
-        let sentence = "needs 1 GPU more than MCAD's sum has; on the nodes: needs 1 GPU; no node takes new pods";
+        let sentence = "needs 1 GPU more than MCAD's sum has; on the nodes: needs 1 GPU; no node accepts new pods";
         check(&[cordoned, asks(1, json!({"nvidia.com/gpu": "1"}))], sentence, &["mcad_sum", "no_node"]);
     }
 
@@ -503,14 +548,14 @@ mod why {
     #[test]
     fn a_demand_that_cannot_be_read_is_no_small_one() {
         let asking = asks(1, json!({"cpu": "1", "memory": "lots"}));
-        let sentence = "fits MCAD's sum, and the nodes; 1 part of its demand can't be read";
+        let sentence = "fits MCAD's sum and the nodes; 1 part of its demand could not be parsed";
         check(&[ready("n", 64, 0), asking], sentence, &[]);
     }
 
     #[test]
     fn what_was_not_tried_yet_is_not_known() {
         let cluster = Cluster::from_objects([ready("n", 4, 0), asks(1, json!({"cpu": "1"}))].iter().map(object));
-        let untried = Kubernetes::new(cluster, Options::default(), Ages::DoNot).snapshot(&[], NOW);
+        let untried = Known::new(cluster, Options::default(), Ages::DoNot).snapshot(NOW);
         let answer = serde_json::to_value(Answer::on(&Subject::Cluster, &untried, NOW).unwrap()).unwrap();
         let waiting = &answer["appwrappers"][0]["waiting"];
         assert_eq!(waiting["why"], "fits MCAD's sum; whether it fits the nodes is not known yet");
@@ -541,7 +586,7 @@ mod why {
         let full = with(ready("n", 64, 8), "/status/allocatable/pods", json!("3"));
         let held = (0..3).map(|at| pod(&format!("p{at}"), "n", json!({})));
         let objects: Vec<_> = held.chain([full, one(json!({"nvidia.com/gpu": "1"}))]).collect();
-        check(&objects, "needs 1 pod; room for 0 more (`pods`)", &["total"]);
+        check(&objects, "needs 1 pod; there is room for 0 more (resource `pods`)", &["total"]);
     }
 
     #[test]
@@ -549,8 +594,7 @@ mod why {
         let spec =
             || with(mcad_testkit::build::spec(json!({"cpu": "1"})), "/containers/0/ports", json!([{"hostPort": 8080}]));
         let holding = with(pod("p", "n", json!({})), "/spec/containers/0/ports", json!([{"hostPort": 8080}]));
-        let sentence =
-            "needs host port 8080/TCP on 1 node, one for each pod; it is free on 0 of the 1 node with room for one";
+        let sentence = "needs host port 8080/TCP on 1 node, one for each pod; the port is free on 0 of the 1 node with room for a pod";
         check(&[ready("n", 64, 8), holding, one_with(spec())], sentence, &["host_ports"]);
     }
 
@@ -559,7 +603,7 @@ mod why {
         let of = |template: Value| v1beta2("w", json!([{"template": template}]), "Suspended");
         let unknown = of(json!({"apiVersion": "kubeflow.org/v2beta1", "kind": "MPIJob"}));
         check(&[ready("n", 64, 8), unknown], "its pods are not known: MPIJob without podSets", &[]);
-        check(&[ready("n", 64, 8), of(json!({"apiVersion": "v1", "kind": "Service"}))], "it asks for no pods", &[]);
+        check(&[ready("n", 64, 8), of(json!({"apiVersion": "v1", "kind": "Service"}))], "it requests no pods", &[]);
         let old = v1beta1("w", json!([{"generictemplate": {"kind": "MPIJob"}}]), json!({"state": "Pending"}));
         let sentence = "fits MCAD's sum; its pods are not known: MPIJob without custompodresources";
         check(&[ready("n", 64, 8), old], sentence, &[]);
@@ -597,9 +641,9 @@ mod why {
         let objects = [ready("a", 64, 8), ready("b", 64, 5), ready("c", 64, 3), own, running];
         let snapshot = snapshot(&objects, Vec::new());
         let said = cluster_text(&snapshot);
-        let title = "\n1 AppWrapper, none of them waits, 1 is placed in part\n";
+        let title = "\n1 AppWrapper, none waiting, 1 placed in part; queues are not known\n";
         let lack =
-            "asks for 16 GPUs, holds 8 GPUs; 1 pod lacks a node: needs 8 GPUs; 8 free, but at most 5 on one node\n";
+            "requests 16 GPUs, holds 8 GPUs; 1 pod lacks a node: needs 8 GPUs; 8 free, but at most 5 on one node\n";
         assert!(
             said.contains(title) && said.contains("a/w") && said.contains("1 of 2 pods") && said.contains(lack),
             "{said}"
@@ -616,10 +660,7 @@ mod why {
         );
         let fits = [&objects[..], &[ready("d", 64, 8)]].concat();
         let said = cluster_text(&explained_of(&fits));
-        assert!(
-            said.contains("there is room for them on the nodes; their scheduler has not placed them yet"),
-            "{said}"
-        );
+        assert!(said.contains("the nodes have room for these pods; the scheduler has not placed them yet"), "{said}");
     }
 
     fn explained_of(objects: &[Value]) -> Snapshot {

@@ -283,6 +283,38 @@ fn mig_instances_are_resources_by_profile_and_their_gpus_are_none() {
 }
 
 #[test]
+fn gpus_of_another_vendor_are_counted_under_the_names_that_their_report_gives() {
+    let reported = |resource: &str, part_prefix: &str| {
+        let mut report = gpu_report("n", vec![mig(0, &["cpx"; 2]), gpus(2).remove(1), broken(gpus(3).remove(2))]);
+        let gpus = report.gpus.as_mut().unwrap();
+        (gpus.resource, gpus.part_prefix) = (resource.into(), part_prefix.into());
+        report
+    };
+    let of = |figure: &str, resource: &str, amount: &str| {
+        format!("mcad_node_{figure}{{node=\"n\",resource=\"{resource}\",unit=\"integer\"}} {amount}")
+    };
+    let declared = json!({"amd.com/gpu": "3", "amd.com/part-cpx": "2"});
+    check_gpus(
+        &[node("n", declared.clone())],
+        vec![reported("amd.com/gpu", "amd.com/part-")],
+        &[
+            of("installed", "amd_com_gpu", "2"),
+            of("healthy", "amd_com_gpu", "1"),
+            of("phantom", "amd_com_gpu", "2"),
+            of("installed", "amd_com_part_cpx", "2"),
+            of("healthy", "amd_com_part_cpx", "2"),
+            "mcad_node_installed{node=\"n\",resource=\"nvidia_com_gpu\" absent".into(),
+        ],
+    );
+    // A report cannot make GPUs cores: a name without a domain is no extended resource.
+    check_gpus(
+        &[node("n", declared)],
+        vec![reported("cpu", "memory")],
+        &[gpu("installed", 2), "mcad_node_installed{node=\"n\",resource=\"cpu\",unit=\"core\"} 0".into()],
+    );
+}
+
+#[test]
 fn a_sick_parent_makes_its_instances_unhealthy() {
     check_gpus(
         &[node("n", json!({"nvidia.com/mig-1g.10gb": "2"}))],

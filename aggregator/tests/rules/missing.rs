@@ -3,9 +3,12 @@
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 
 use mcad_accounting::cluster::{Cluster, Event, Source};
+use mcad_accounting::now::Now;
 use mcad_accounting::object::{Kind, Served};
 use mcad_accounting::options::{Options, PodMetrics};
-use mcad_testkit::build::{advertised, assigned, gpu_report, gpus, node, object, pod, v1beta1, v1beta2, with};
+use mcad_testkit::build::{
+    advertised, assigned, gpu_report, gpus, node, object, pod, spec, v1beta1, v1beta2, waiting, with,
+};
 use mcad_testkit::{check, check_lines, print_cluster_with, snapshot_of, text};
 use mcad_wire::report::Report;
 use serde_json::{Value, json};
@@ -252,11 +255,15 @@ fn pods_that_are_lost_and_found_again_take_their_figures_with_them() {
     let mut cluster = known(&[&nodes()[..], &work()[..]].concat(), &Kind::ALL);
     let whole = text(&snapshot_of(&cluster, &Options::default()));
     let pods: Vec<_> = work().iter().filter(|object| of_kind("Pod")(object)).map(object).collect();
-    let mut views = mcad_accounting::views::Views::new(Options::default());
-    let mut print = |cluster: &Cluster| {
-        let views = views.all(cluster, &[], |_| true);
-        let mut snapshot =
-            mcad_accounting::snapshot::Snapshot::new(cluster, views, mcad_testkit::NOW_MS, &Options::default());
+    let print = |cluster: &Cluster| {
+        let views = mcad_accounting::views::without_reports(cluster, &Options::default());
+        let mut snapshot = mcad_accounting::snapshot::Snapshot::new(
+            cluster,
+            views,
+            Now::default(),
+            mcad_testkit::NOW_MS,
+            &Options::default(),
+        );
         // What was worked out before the loss is not said of now.
         let fits = mcad_accounting::fit::fits(&snapshot_of(
             &known(&[&nodes()[..], &work()[..]].concat(), &Kind::ALL),
@@ -325,4 +332,23 @@ fn a_node_that_comes_back_takes_its_orphans() {
     cluster.apply(Event::Apply(object(&n2)));
     let lines = ["mcad_orphaned_pods 0", "mcad_node_free{node=\"n2\",resource=\"nvidia_com_gpu\",unit=\"integer\"} 5"];
     check_lines(&text(&snapshot_of(&cluster, &Options::default())), &lines);
+}
+
+#[test]
+fn where_devices_are_not_known_claims_may_have_what_kubelet_has_not() {
+    let check_waiting = |nodes: &[Value], gpus: u32, lines: &[&str]| {
+        let waiting = waiting(&[(1, spec(json!({"cpu": "1", "nvidia.com/gpu": gpus})))]);
+        let objects: Vec<Value> = nodes.iter().cloned().chain([waiting]).collect();
+        let mut cluster = known(&objects, &[Kind::Node, Kind::Pod, Kind::AppWrapper]);
+        cluster.serve_devices([Kind::ResourceSlice, Kind::ResourceClaim].into());
+        check_lines(&text(&snapshot_of(&cluster, &Options::default())), lines);
+    };
+    let no_verdict = r#"mcad_appwrapper_fit{appwrapper="w",by="nodes" absent"#;
+    let bare = [node("n1", json!({"cpu": "64"}))];
+    check_waiting(&bare, 1, &[no_verdict, "mcad_gpu_slots absent", "mcad_gpu_largest_free_block absent"]);
+    let fits = r#"mcad_appwrapper_fit{appwrapper="w",by="nodes",namespace="a"} 1"#;
+    check_waiting(&nodes(), 8, &[fits, r#"mcad_gpu_slots{gpus="8"} 2"#]);
+    check_waiting(&nodes(), 9, &[no_verdict, "mcad_gpu_largest_free_block 8"]);
+    // Without GPUs devices do not matter.
+    check_waiting(&bare, 0, &[fits]);
 }

@@ -7,19 +7,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use mcad_accounting::merge::{View, merge};
 use mcad_accounting::now::Now;
 use mcad_accounting::options::Options;
 use mcad_agent::node_metrics::{self, Sampled};
-use mcad_aggregator::receive;
-use mcad_aggregator::store::{Limits, Store};
 use mcad_present::exposition::Exposition;
 use mcad_present::metrics;
 use mcad_testkit::build::{self, node_of};
 use mcad_testkit::print_with;
 use mcad_wire::report::{Cgroup, Cgroups, Gpu, Gpus, Machine, MigInstance, NvlinkErrors, Report, XidErrors};
 use proptest::prelude::*;
-use prost::Message as _;
 use serde_json::json;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -38,12 +34,8 @@ fn of_agent(reports: &[Report], age: Duration) -> String {
 fn of_aggregator(reports: &[Report], age: Duration) -> String {
     let received = Now { since_start: Duration::from_hours(1), unix_ms: 1_767_607_200_000 };
     let now = Now { since_start: received.since_start + age, unix_ms: received.unix_ms + age.as_millis() as u64 };
-    let mut store = Store::new(Limits::LOCAL);
-    for report in reports {
-        store.insert(&receive::check(&report.encode_to_vec()).unwrap(), received).unwrap();
-    }
-    let reports_of_nodes = store.reports(now);
-    let snapshot = merge(View::Local, &reports_of_nodes, now);
+    let received = reports.iter().map(|report| (report.clone(), received));
+    let snapshot = mcad_testkit::reports::snapshot(received.collect(), now);
     let mut local = Vec::new();
     let mut out = Exposition::new(&mut local);
     metrics::write(&snapshot, now, &mut out);
@@ -109,6 +101,7 @@ fn what_an_agent_exports_of_a_recorded_report_is_what_the_aggregator_does() {
         "report-all.json",
         "report-pods.json",
         "report-gpu-broke-in-use.json",
+        "report-gpu-claims.json",
         "report-gpu-mig.json",
         "report-gpu-sick-in-tray.json",
     ] {
@@ -180,8 +173,10 @@ fn gpu() -> impl Strategy<Value = Gpu> {
 }
 
 fn gpus() -> impl Strategy<Value = Gpus> {
-    let of = (text(), prop::collection::vec(gpu(), 0..4), texts(), prop::option::of(0..6_u32), any::<bool>());
-    of.prop_map(|(driver_version, mut devices, lost_bus_ids, remembered, fake)| {
+    let names =
+        prop::sample::select(vec![("", ""), ("amd.com/gpu", ""), ("amd.com/gpu", "amd.com/part-"), ("cpu", "memory")]);
+    let of = (text(), prop::collection::vec(gpu(), 0..4), texts(), prop::option::of(0..6_u32), any::<bool>(), names);
+    of.prop_map(|(driver_version, mut devices, lost_bus_ids, remembered, fake, names)| {
         // Each its own, and in no order.
         for (at, gpu) in devices.iter_mut().enumerate() {
             gpu.uuid = format!("GPU-{}", 9 - at);
@@ -189,7 +184,8 @@ fn gpus() -> impl Strategy<Value = Gpus> {
                 instance.uuid = format!("MIG-{}{slot}", at * 7 % 5);
             }
         }
-        Gpus { driver_version, devices, lost_bus_ids, remembered, fake }
+        let (resource, part_prefix) = (names.0.to_owned(), names.1.to_owned());
+        Gpus { driver_version, devices, lost_bus_ids, remembered, fake, resource, part_prefix }
     })
 }
 

@@ -1,19 +1,26 @@
 //! The page of whole clusters: what it says of every kind of trouble, and how large it gets.
 #![expect(clippy::unwrap_used, reason = "what a test can't go on without ends it")]
+#![expect(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 
-use mcad_accounting::cluster::Cluster;
-use mcad_accounting::merge::Snapshot;
+use std::collections::BTreeSet;
+
+use mcad_accounting::cluster::{Cluster, Event};
+use mcad_accounting::merge::Ages;
 use mcad_accounting::object::Kind;
+use mcad_accounting::options::Options;
+use mcad_accounting::snapshot::Snapshot;
+use mcad_aggregator::known::Known;
 use mcad_present::history::History;
-use mcad_present::page::wanted::Wanted;
-use mcad_present::page::{PER_PAGE, Shown, render};
+use mcad_present::page::query::PageQuery;
+use mcad_present::page::{PER_PAGE, Shown, render, renew};
 use mcad_testkit::build::{node, object, pod, spec, v1beta2, with};
 use mcad_testkit::explained::{LATER, NOW, dumped, root, snapshot, snapshot_of};
+use mcad_wire::report::{Machine, Report};
 use serde_json::json;
 
 fn page(snapshot: &Snapshot, path: &str, query: &str) -> String {
-    let wanted = Wanted::parse(path, query).unwrap().unwrap();
-    render(&wanted, &Shown { snapshot, history: &History::default() }, LATER).unwrap()
+    let query = PageQuery::parse(path, query).unwrap().unwrap();
+    render(&query, &Shown { snapshot, history: &History::default() }, LATER).unwrap()
 }
 
 /// What one reads of it, without tags.
@@ -35,9 +42,9 @@ fn scene() -> Snapshot {
 fn the_front_page_tells_where_the_gpus_are_and_why_who_waits() {
     let html = page(&scene(), "/", "");
     check(&html, "69 GPUs advertised, 70 work, 40 held, 24.8 busy; 10 free, largest block 4.");
-    check(&html, "1 phantom: declared to the scheduler, and no healthy hardware stands behind. gpu-13 (1)");
+    check(&html, "1 phantom: declared to the scheduler without healthy hardware behind it. gpu-13 (1)");
     check(&html, "vit-huge3 h 30 minneeds 8 GPUs; 10 free, but at most 4 on one node; it fits MCAD's sum");
-    check(&html, "6 of 11 nodes in trouble.");
+    check(&html, "6 of 11 nodes have problems.");
     assert!(!html.contains("does not add up"));
 }
 
@@ -50,7 +57,7 @@ fn one_that_runs_without_all_its_pods_is_shown_with_what_the_rest_lacks() {
     let running = v1beta2("w", json!([{"template": template}]), "Running");
     let objects = [node("m", gpus(8)), node("n", gpus(5)), own, running];
     let html = page(&snapshot(&objects, Vec::new()), "/", "");
-    check(&html, "1, of which 0 wait, and 1 is placed in part.");
+    check(&html, "1 AppWrapper: 0 wait, 1 is partly placed.");
     check(&html, "a/w1 of 2needs 8 GPUs; 5 free16 GPUs8 GPUs");
 }
 
@@ -66,10 +73,151 @@ fn nodes_with_trouble_come_first_and_can_be_chosen() {
     assert_eq!(names("")[..3], ["gpu-13", "gpu-14", "gpu-17"]);
     assert_eq!(names("show=cordoned"), ["gpu-15"]);
     assert_eq!(names("show=unadvertised"), ["gpu-19"]);
-    assert_eq!(names("name=cpu"), ["cpu-1"]);
+    assert_eq!(names("search=cpu"), ["cpu-1"]);
+    assert_eq!(names("search=GPU-1+h100+cordoned"), ["gpu-15"]);
+    assert_eq!(names("pool=-"), ["cpu-1", "gpu-20"]);
+    assert_eq!(names("pool=-&show=admissible&sort=name&search=20"), ["gpu-20"]);
     assert_eq!(names("sort=name")[0], "cpu-1");
     assert_eq!(names("sort=held")[..2], ["gpu-11", "gpu-12"]);
-    assert_eq!(names("name=nothing"), [] as [String; 0]);
+    assert_eq!(names("search=nothing"), [] as [String; 0]);
+    assert_eq!(names("pool=nothing"), [] as [String; 0]);
+    let html = page(&snapshot, "/", "search=nothing");
+    check(&html, "0 of 11 nodes match.");
+    check(&html, "No node matches.");
+    // A page beyond the last one is the last one.
+    assert_eq!(names("page=99").len(), 11);
+}
+
+/// Nodes of two kinds of GPU and without any: enough of them to be shown by pool.
+fn three_pools() -> Snapshot {
+    let node = |at: usize| {
+        let (pool, gpus) = [("NVIDIA-A100", 4), ("NVIDIA-H100", 8), ("", 0)][at % 3];
+        let amounts = json!({"cpu": "96", "memory": "1Ti", "nvidia.com/gpu": gpus.to_string()});
+        let labels = if pool.is_empty() { json!({}) } else { json!({"nvidia.com/gpu.product": pool}) };
+        let ready = if at == 4 { "False" } else { "True" };
+        json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("n-{at:02}"), "uid": format!("u-{at}"), "labels": labels},
+            "spec": {"unschedulable": at == 0},
+            "status": {"capacity": amounts, "allocatable": amounts, "conditions": [{"type": "Ready", "status": ready}]},
+        })
+    };
+    let objects: Vec<_> = (0..31).map(node).collect();
+    snapshot(&objects, Vec::new())
+}
+
+/// The rows of the first table of a class, as one reads them.
+fn rows(html: &str, class: &str) -> Vec<String> {
+    let table = html.split(&format!("<table class=\"{class}\">")).nth(1).unwrap_or_default();
+    let body = table.split("</table>").next().and_then(|table| table.split("<tbody>").nth(1)).unwrap_or_default();
+    let row = |row: &str| {
+        text(&format!("<tr{}", row.replace("</t", " </t"))).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    body.split("<tr").skip(1).map(row).collect()
+}
+
+#[test]
+fn a_large_cluster_is_shown_by_pool_first() {
+    let snapshot = three_pools();
+    let html = page(&snapshot, "/", "");
+    check(&html, "31 nodes in 3 pools.");
+    let pools = [
+        "NVIDIA-A100 11 10 admissible 1 cordoned 0 44 40",
+        "NVIDIA-H100 10 9 admissible 1 not ready 1 with problems 80 72",
+        "no pool label 10 10 admissible 0 0 0",
+    ];
+    assert_eq!(rows(&html, "pools"), pools);
+    assert_eq!(rows(&html, "nodes").len(), 0);
+    check(&html, "Show all 31 nodes one by one");
+    // Each number leads to those nodes.
+    let link = "href=\"/?pool=NVIDIA-H100&amp;show=not_ready#nodes\"";
+    assert!(html.contains(link), "{html}");
+    let html = page(&snapshot, "/", "pool=NVIDIA-H100&show=not_ready");
+    check(&html, "1 of 31 nodes matches.");
+    assert_eq!((rows(&html, "pools").len(), rows(&html, "nodes").len()), (3, 1));
+    assert_eq!(rows(&page(&snapshot, "/", "show=all"), "nodes").len(), 31);
+    assert_eq!(rows(&page(&snapshot, "/", "sort=name"), "nodes").len(), 31);
+    // A search leaves the pools in which nodes match.
+    let html = page(&snapshot, "/", "search=a100+cord");
+    assert_eq!(rows(&html, "pools"), ["NVIDIA-A100 1 1 cordoned 0 4 0"]);
+    assert_eq!(rows(&html, "nodes").len(), 1);
+}
+
+#[test]
+fn a_small_cluster_and_one_of_one_pool_are_lists_of_nodes() {
+    assert_eq!(rows(&page(&scene(), "/", ""), "pools").len(), 0);
+    let nodes: Vec<_> = (0..30).map(|at| node(&format!("n-{at}"), json!({"nvidia.com/gpu": "8"}))).collect();
+    let html = page(&snapshot(&nodes, Vec::new()), "/", "");
+    assert_eq!((rows(&html, "pools").len(), rows(&html, "nodes").len()), (0, 30));
+}
+
+#[test]
+fn any_number_of_pools_is_a_short_table() {
+    let node = |at: usize| {
+        with(
+            node(&format!("n-{at}"), json!({"nvidia.com/gpu": "8"})),
+            "/metadata/labels",
+            json!({"nvidia.com/gpu.product": format!("p-{at}")}),
+        )
+    };
+    let nodes: Vec<_> = (0..100).map(node).collect();
+    let snapshot = snapshot(&nodes, Vec::new());
+    let html = page(&snapshot, "/", "");
+    assert_eq!(rows(&html, "pools").len(), 20);
+    check(&html, "80 more pools with 80 nodes have no row.");
+    // Nodes without the label have no name to search for, so they always have a row and a choice.
+    let bare = (0..3).map(|at| self::node(&format!("bare-{at}"), json!({"nvidia.com/gpu": "8"})));
+    let with_bare = self::snapshot(&nodes.iter().cloned().chain(bare).collect::<Vec<_>>(), Vec::new());
+    let whole = page(&with_bare, "/", "");
+    assert_eq!(rows(&whole, "pools").len(), 21);
+    assert_eq!(rows(&whole, "pools")[20], "no pool label 3 3 admissible 0 24 24");
+    check(&whole, "80 more pools with 80 nodes have no row. A search for the name of a pool shows it.");
+    assert!(whole.contains("<option value=\"-\">no pool label</option>"), "{whole}");
+    // One without a row can be chosen, and the form knows it.
+    let html = page(&snapshot, "/", "pool=p-99");
+    assert_eq!(rows(&html, "nodes").len(), 1);
+    assert!(html.contains("<option value=\"p-99\" selected>"), "{html}");
+}
+
+#[test]
+fn appwrappers_sort_by_wait_size_and_namespace() {
+    let appwrapper = |namespace: &str, minutes: u64, gpus: u64| {
+        let requests = json!({"cpu": "1", "nvidia.com/gpu": gpus.to_string()});
+        json!({
+            "apiVersion": "workload.codeflare.dev/v1beta1", "kind": "AppWrapper",
+            "metadata": {"name": "w", "namespace": namespace, "uid": namespace, "creationTimestamp": format!("2026-01-05T08:{:02}:00Z", 50 - minutes)},
+            "spec": {"resources": {"GenericItems": [{"generictemplate": {}, "custompodresources": [{"replicas": 1, "requests": requests}]}]}},
+            "status": {"state": "Pending"},
+        })
+    };
+    let objects = [
+        appwrapper("a", 10, 4),
+        appwrapper("b", 30, 1),
+        appwrapper("c", 20, 9),
+        node("n", json!({"nvidia.com/gpu": "8"})),
+    ];
+    let snapshot = snapshot(&objects, Vec::new());
+    let namespaces = |query: &str| -> String {
+        rows(&page(&snapshot, "/", query), "waiting").iter().filter_map(|row| row.chars().next()).collect()
+    };
+    for (query, expected) in [
+        ("", "bca"),
+        ("appwrapper_sort=wait_ascending", "acb"),
+        ("appwrapper_sort=size", "cab"),
+        ("appwrapper_sort=size_ascending", "bac"),
+        ("appwrapper_sort=namespace", "abc"),
+        ("appwrapper_sort=namespace_descending", "cba"),
+    ] {
+        assert_eq!(namespaces(query), expected, "{query}");
+    }
+    let html = page(&snapshot, "/", "appwrapper_sort=size&search=x");
+    for head in [
+        "aria-sort=\"descending\"><a href=\"/?search=x&amp;appwrapper_sort=size_ascending#appwrappers\">Requests",
+        "aria-sort=\"none\"><a href=\"/?search=x#appwrappers\">Waiting for",
+        "aria-sort=\"none\"><a href=\"/?search=x&amp;appwrapper_sort=namespace#appwrappers\">Namespace / name",
+        "<input type=\"hidden\" name=\"appwrapper_sort\" value=\"size\">",
+    ] {
+        assert!(html.contains(head), "{head} is not in\n{html}");
+    }
 }
 
 #[test]
@@ -79,7 +227,7 @@ fn the_page_of_a_node_shows_its_devices() {
     check(&html, "xid_79");
     check(&html, "team-nlp/llama-sft-worker-2");
     let html = page(&scene(), "/node/gpu-17", "");
-    check(&html, "No agent reports: hardware is as kubelet declares it, and what is in use is unknown.");
+    check(&html, "No agent reports: hardware values are those declared by kubelet, and usage is unknown.");
     let html = page(&scene(), "/node/gpu-20", "");
     check(&html, "MIG 1g.10gb");
 }
@@ -110,13 +258,13 @@ fn what_is_missing_stands_before_every_figure() {
         "8 nvidia.com/gpu.shared advertised (8 shares of 2 GPUs), 8 work, unknown held, busy unknown; unknown free.";
     assert!(at("Pods are not known: what is requested") < at(sentence));
     assert!(at("AppWrappers are not known: how many") < at(sentence));
-    check(&html, "Pods are not known: what is held, withheld and free is unknown.");
+    check(&html, "Pods are not known, so what is held, withheld and free is unknown.");
     let html = page(&cluster(&Kind::ALL), "/", "");
     check(
         &html,
         "8 nvidia.com/gpu.shared advertised (8 shares of 2 GPUs), 8 work, 0 held, busy unknown; 8 free, largest block 8.",
     );
-    check(&html, "by nvidia.com/gpu.shared each: 0 of 1, 0 of 2, 0 of 4 and 0 of 8.");
+    check(&html, "by nvidia.com/gpu.shared per pod: 0 with 1, 0 with 2, 0 with 4 and 0 with 8.");
     check(&page(&cluster(&Kind::ALL), "/node/n", ""), "8 shares of 2 GPUs.");
 }
 
@@ -151,4 +299,384 @@ fn ten_thousand_nodes_are_a_page_of_half_a_megabyte_at_most() {
     check(&html, "475 more are at /api/v1/appwrappers.");
     check(&page(&snapshot, "/", "page=200"), "gpu-node-09999");
     assert!(NOW.since_start < LATER.since_start);
+}
+
+/// The ids of the parts of a page that updates replace.
+fn live_parts(html: &str) -> Vec<&str> {
+    let tags = html.split('<').filter_map(|piece| piece.split_once('>')).map(|(tag, _)| tag);
+    let live = tags.filter(|tag| tag.split(' ').any(|word| word == "data-live"));
+    live.map(|tag| tag.split("id=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap()).collect()
+}
+
+fn update(snapshot: &Snapshot, path: &str, query: &str) -> String {
+    let query = PageQuery::parse(path, query).unwrap().unwrap();
+    renew(&query, &Shown { snapshot, history: &History::default() }, LATER)
+}
+
+#[test]
+fn a_page_has_the_same_live_parts_whatever_there_is_to_show() {
+    let everything = scene();
+    let nothing = snapshot(&[], Vec::new());
+    let unknown = snapshot_of(Cluster::default(), Vec::new());
+    let queues = snapshot_of(Cluster::from_objects(dumped("cases/queue-2.yaml")), Vec::new());
+    let front = ["age", "standing", "truth", "resources", "waiting", "matches", "node-list"];
+    for snapshot in [&everything, &nothing, &unknown, &queues, &three_pools()] {
+        for query in ["", "search=x", "show=all", "resource=cpu"] {
+            assert_eq!(live_parts(&page(snapshot, "/", query)), front);
+            let html = update(snapshot, "/", query);
+            let mut parts = live_parts(&html);
+            parts[..2].reverse();
+            assert_eq!(parts, front);
+        }
+    }
+    // A node with devices, one without an agent, and one that does not exist.
+    let of_node = ["age", "standing", "truth", "resources", "devices"];
+    for node in ["/node/gpu-14", "/node/gpu-17", "/node/cpu-1"] {
+        assert_eq!(live_parts(&page(&everything, node, "")), of_node);
+    }
+    for snapshot in [&everything, &nothing, &unknown] {
+        let html = update(snapshot, "/node/gone", "");
+        let mut parts = live_parts(&html);
+        parts[..2].reverse();
+        assert_eq!(parts, of_node);
+    }
+}
+
+#[test]
+fn an_open_page_of_a_node_that_is_deleted_says_so() {
+    let there = object(&node("n", json!({"nvidia.com/gpu": "8"})));
+    let known = Known::new(Cluster::from_objects([there.clone()]), Options::default(), Ages::DoNot);
+    check(&update(&known.snapshot(NOW), "/node/n", ""), "GPUs");
+    known.apply(Event::Delete(there), NOW);
+    let html = update(&known.snapshot(NOW), "/node/n", "");
+    check(&html, "no node named n.");
+    check(&html, "snapshot 0 s old");
+    assert!(!text(&html).contains("GPUs"), "{html}");
+}
+
+#[test]
+fn devices_that_are_not_known_are_not_called_none() {
+    let objects = [node("a", json!({"nvidia.com/gpu": "8"})), node("b", json!({"cpu": "64"}))];
+    let amounts = |snapshot: &Snapshot| rows(&page(snapshot, "/", "resource=nvidia.com/gpu&sort=name"), "nodes");
+    let known = snapshot(&objects, Vec::new());
+    assert_eq!(amounts(&known), ["a admissible 8 8 0 unknown 8", "b admissible none none none none none"]);
+    // Slices may list GPUs of the node of which kubelet declares none.
+    let unknown = |objects: &[serde_json::Value]| {
+        let kinds: BTreeSet<Kind> = [Kind::Node, Kind::Pod, Kind::AppWrapper].into();
+        let mut cluster = Cluster::from_objects_known(objects.iter().map(object), &kinds);
+        cluster.serve_devices([Kind::ResourceSlice, Kind::ResourceClaim].into());
+        snapshot_of(cluster, Vec::new())
+    };
+    let expected = ["a admissible 8 8 0 unknown 8", "b admissible unknown unknown unknown unknown unknown"];
+    assert_eq!(amounts(&unknown(&objects)), expected);
+    // Nor is their sum with what is known of other nodes.
+    let of_pool = |at: usize, gpus: &str| {
+        let name = ["x", "y"][at % 2];
+        let labels = json!({"nvidia.com/gpu.product": name});
+        with(node(&format!("n-{at}"), json!({"cpu": "8", "nvidia.com/gpu": gpus})), "/metadata/labels", labels)
+    };
+    let mut nodes: Vec<_> = (0..30).map(|at| of_pool(at, "8")).collect();
+    nodes[0]["status"] = json!({"conditions": [{"type": "Ready", "status": "True"}], "capacity": {"cpu": "8"}});
+    let pools = rows(&page(&unknown(&nodes), "/", "resource=nvidia.com/gpu"), "pools");
+    assert_eq!(pools, ["x 15 15 admissible 0 unknown unknown", "y 15 15 admissible 0 120 120"]);
+}
+
+#[test]
+fn an_agent_that_did_not_look_for_gpus_did_not_find_none() {
+    let devices = |gpus| {
+        let report = Report { gpus, ..mcad_testkit::reports::report("n", 1) };
+        let objects = [node("n", json!({"nvidia.com/gpu": "8"}))];
+        page(&snapshot(&objects, vec![report]), "/node/n", "")
+    };
+    check(&devices(Some(mcad_testkit::reports::gpus(Vec::new()))), "The agent found none.");
+    check(&devices(None), "The devices are unknown, because the agent did not examine GPUs.");
+    let silent = page(&snapshot(&[node("n", json!({"nvidia.com/gpu": "8"}))], Vec::new()), "/node/n", "");
+    check(&silent, "The devices are unknown, because no agent reports.");
+}
+
+#[test]
+fn what_is_not_known_is_last_in_every_order() {
+    // The use of one node is measured, that of the other is not.
+    let objects = [node("a", json!({"cpu": "2"})), node("b", json!({"cpu": "2"})), node("c", json!({"cpu": "2"}))];
+    let report = |node: &str, sequence| Report {
+        cgroups: Some(mcad_testkit::reports::cgroups(&[])),
+        machine: Some(Machine {
+            cpu_busy_ns: Some(1_000_000_000),
+            ..mcad_testkit::reports::report(node, 1).machine.unwrap()
+        }),
+        ..mcad_testkit::reports::report(node, sequence)
+    };
+    let reports = vec![report("b", 1), report("c", 1), report("c", 2)];
+    let first = |snapshot: &Snapshot, query: &str| {
+        let rows = rows(&page(snapshot, "/", query), "nodes");
+        rows.iter().filter_map(|row| row.chars().next()).collect::<String>()
+    };
+    // Idle, which is known, is before unknown.
+    assert_eq!(first(&snapshot(&objects, reports), "resource=cpu&sort=busy"), "cab");
+
+    let waiting = |namespace: &str, created: serde_json::Value| {
+        json!({
+            "apiVersion": "workload.codeflare.dev/v1beta1", "kind": "AppWrapper",
+            "metadata": {"name": "w", "namespace": namespace, "uid": namespace, "creationTimestamp": created},
+            "spec": {"resources": {"GenericItems": [{"generictemplate": {}, "custompodresources": [{"replicas": 1, "requests": {"cpu": "1"}}]}]}},
+            "status": {"state": "Pending"},
+        })
+    };
+    let objects = [
+        waiting("a", json!(null)),
+        waiting("b", json!("2026-01-05T08:20:00Z")),
+        waiting("c", json!("2026-01-05T08:10:00Z")),
+    ];
+    let snapshot = snapshot(&objects, Vec::new());
+    for (query, expected) in [("", "cba"), ("appwrapper_sort=wait_ascending", "bca")] {
+        let rows = rows(&page(&snapshot, "/", query), "waiting");
+        assert_eq!(rows.iter().filter_map(|row| row.chars().next()).collect::<String>(), expected, "{query}");
+    }
+}
+
+/// A cluster with Kueue's objects.
+fn with_queues(case: usize) -> Snapshot {
+    snapshot_of(Cluster::from_objects(dumped(&format!("cases/queue-{case}.yaml"))), Vec::new())
+}
+
+/// The part of the page about one ClusterQueue, as one reads it.
+fn queue(html: &str, name: &str) -> String {
+    let part = html.split(&format!("<section class=\"queue\" id=\"queue-{name}\"")).nth(1).unwrap_or_default();
+    let words = part.split("</section>").next().unwrap_or_default().replace("</", " </");
+    text(&format!("<x{words}")).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn where_queues_promise_more_gpus_than_there_are_the_page_begins_with_that() {
+    // Quotas added up by hand; what stands behind them is what `cases/queue-N.prom` has not as unbacked.
+    for (case, expected) in [
+        (1, "Queues promise 48 GPUs; 29 stand behind them. "),
+        (2, "Queues promise 48 GPUs; 33 stand behind them. "),
+        (
+            3,
+            "Queues promise 7936 GPUs; 4 stand behind them. Queues promise 512 nvidia.com/mig-1g.10gb; 0 stand behind them. ",
+        ),
+        (
+            4,
+            "Queues promise 318 GPUs; 1 stands behind them. Queues promise 16 nvidia.com/mig-1g.10gb; 0 stand behind them. ",
+        ),
+    ] {
+        let html = page(&with_queues(case), "/", "");
+        let sentence = html.split("<p class=\"sentence\" role=\"status\">").nth(1).unwrap_or_default();
+        let sentence = text(&format!("<p>{}", sentence.split("</p>").next().unwrap_or_default()));
+        assert!(sentence.starts_with(expected), "{sentence}");
+        // The other sentences about the cluster follow.
+        assert!(sentence.contains(" advertised"), "{sentence}");
+    }
+    // Quotas that hardware stands behind, or that only promise CPU and memory, are no news.
+    let objects = |gpus: u32| {
+        let quota = json!([{"coveredResources": ["cpu", "nvidia.com/gpu"], "flavors": [{"name": "f", "resources": [
+            {"name": "cpu", "nominalQuota": "10k"}, {"name": "nvidia.com/gpu", "nominalQuota": gpus}]}]}]);
+        [
+            node("n", json!({"cpu": "8", "nvidia.com/gpu": "8"})),
+            of_kueue("ResourceFlavor", "f", json!({})),
+            of_kueue("ClusterQueue", "q", json!({"resourceGroups": quota})),
+        ]
+    };
+    let first = |gpus| {
+        let html = page(&snapshot(&objects(gpus), Vec::new()), "/", "");
+        let first = html.split("<p class=\"sentence\" role=\"status\">").nth(1).unwrap_or_default().to_owned();
+        text(&format!("<p>{}", first.split("</p>").next().unwrap_or_default()))
+    };
+    assert!(first(8).starts_with("8 GPUs advertised"), "{}", first(8));
+    assert!(first(9).starts_with("Queues promise 9 GPUs; 8 stand behind them. 8 GPUs advertised"), "{}", first(9));
+    let html = page(&snapshot(&objects(8), Vec::new()), "/", "");
+    check(&html, "Queues promise 10\u{202f}000 cores; 8 stand behind them.");
+    check(&page(&with_queues(1), "/", ""), "Queues promise 6144 GiB of memory; 3959 stand behind them.");
+}
+
+fn of_kueue(kind: &str, name: &str, spec: serde_json::Value) -> serde_json::Value {
+    json!({"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": kind, "metadata": {"name": name, "uid": name}, "spec": spec})
+}
+
+#[test]
+fn each_quota_has_a_bar_whose_text_says_all_that_it_shows() {
+    let html = page(&with_queues(1), "/", "");
+    let gpus = "35 of 16 reserved 17 held by pods of AppWrappers, 1 held by other pods and 17 reserved and held by no pod; \
+                19 of these are borrowed; 5 more can be borrowed; \
+                19 of the 48 that all quotas of this flavor promise have no hardware.";
+    assert!(queue(&html, "red-cluster-queue").contains(gpus), "{}", queue(&html, "red-cluster-queue"));
+    // What others have borrowed is not free.
+    let lent = "0 of 8 reserved 5 free and 3 not reserved, but in use by other queues of the cohort; 19 of the 48";
+    assert!(queue(&html, "blue-cluster-queue").contains(lent), "{}", queue(&html, "blue-cluster-queue"));
+    for case in 1..=4 {
+        let html = page(&with_queues(case), "/", "");
+        let bars = html.matches("<svg class=\"bar quota\"").count();
+        assert!(bars > 5, "{case}: {bars}");
+        // What the bar says and what one reads beside it is the same.
+        let labels = html.split("<svg class=\"bar quota\"").skip(1);
+        for label in labels.filter_map(|svg| svg.split("aria-label=\"").nth(1)?.split('"').next()) {
+            assert!(html.contains(&format!("<dd class=\"parts\" aria-hidden=\"true\">{label}</dd>")), "{label}");
+        }
+        assert!(!html.contains(" style="), "{case}");
+    }
+}
+
+#[test]
+fn queues_that_admit_nothing_say_why_and_cohorts_are_a_tree() {
+    let html = page(&with_queues(2), "/", "");
+    for (name, state) in [
+        ("prod", "prod stopped Cohort company"),
+        ("broken", "broken inactive: one of its ResourceFlavors does not exist Cohort company"),
+        ("round", "round inactive Cohort loop"),
+        ("strict-h100", "strict-h100 No cohort"),
+    ] {
+        assert!(queue(&html, name).contains(state), "{}", queue(&html, name));
+    }
+    let tree = html.split("<ul class=\"cohorts\"").nth(1).unwrap_or_default();
+    let tree = text(&format!("<ul{}", tree.split("<div class=\"queues\">").next().unwrap_or_default()));
+    let company = "Cohort company, quota of its own: 4 GPUs (a100), 64 cores (a100) and 512 GiB (a100)";
+    assert!(tree.contains(company), "{tree}");
+    let (research, vision) = (tree.find("Cohort research"), tree.find("vision"));
+    assert!(tree.find("prod") < research && research < vision, "{tree}");
+    assert!(tree.contains("one is above itself, so their queues admit nothing: loop."), "{tree}");
+}
+
+#[test]
+fn those_who_wait_stand_under_their_queue_in_order() {
+    let html = page(&with_queues(2), "/", "");
+    let speech = queue(&html, "speech");
+    let line = speech.split("in the order in which Kueue tries them:").nth(1).unwrap();
+    let (head, behind) = (line.find("head"), line.find("behind"));
+    assert!(head.is_some() && head < behind, "{speech}");
+    let vision = queue(&html, "vision");
+    assert!(vision.contains("not in line: a gate, a back-off, a stopped LocalQueue"), "{vision}");
+    // Whoever waits behind others is not the first, and of the AppWrappers whose turn it is one is the first of a strict queue.
+    for case in 1..=4 {
+        let snapshot = with_queues(case);
+        let lines = snapshot.lines.as_ref().unwrap();
+        for (name, line) in &lines.queues {
+            assert!(line.first.len() as u64 <= line.in_line, "{name}");
+            let places = line.first.iter().filter_map(|workload| workload.open.as_ref());
+            let places: Vec<_> = places.map(|open| (-open.priority, open.in_line_ms)).collect();
+            assert!(places.is_sorted(), "{name}: {places:?}");
+        }
+    }
+}
+
+#[test]
+fn a_line_is_by_priority_and_age_without_those_whom_kueue_does_not_try() {
+    let quota = json!([{"coveredResources": ["nvidia.com/gpu"], "flavors": [{"name": "f", "resources": [
+        {"name": "nvidia.com/gpu", "nominalQuota": 8}]}]}]);
+    let local = |name: &str, policy: &str| {
+        let spec = json!({"clusterQueue": "q", "stopPolicy": policy});
+        with(of_kueue("LocalQueue", name, spec), "/metadata/namespace", json!("a"))
+    };
+    let waiting = |name: &str, queue: &str, minute: u32, priority: i64| {
+        let template = json!({"spec": spec(json!({"nvidia.com/gpu": 2}))});
+        let sets = json!([{"name": "main", "count": 2, "template": template}]);
+        let created = json!(format!("2026-01-05T08:{minute:02}:00Z"));
+        let one = of_kueue("Workload", name, json!({"queueName": queue, "priority": priority, "podSets": sets}));
+        with(with(one, "/metadata/namespace", json!("a")), "/metadata/creationTimestamp", created)
+    };
+    let objects = [
+        of_kueue("ResourceFlavor", "f", json!({})),
+        of_kueue("ClusterQueue", "q", json!({"resourceGroups": quota})),
+        local("open", "None"),
+        local("closed", "Hold"),
+        waiting("young", "open", 30, 0),
+        waiting("old", "open", 0, 0),
+        waiting("urgent", "open", 40, 10),
+        waiting("stopped", "closed", 0, 10),
+        with(
+            waiting("backing-off", "open", 0, 10),
+            "/status",
+            json!({"requeueState": {"requeueAt": "2126-01-05T08:00:00Z"}}),
+        ),
+        with(
+            waiting("gated", "open", 0, 10),
+            "/metadata/annotations",
+            json!({"kueue.x-k8s.io/admission-gated-by": "x"}),
+        ),
+    ];
+    let html = page(&snapshot(&objects, Vec::new()), "/", "");
+    let line = "They wait, in the order in which Kueue tries them: a / urgent not of an AppWrapper : 4 GPUs, priority 10 \
+                a / old not of an AppWrapper : 4 GPUs a / young not of an AppWrapper : 4 GPUs 3 are not in line:";
+    let of_queue = queue(&html, "q");
+    assert!(of_queue.contains(line), "{of_queue}");
+    assert!(of_queue.contains("6 Workloads wait, 0 are admitted."), "{of_queue}");
+}
+
+#[test]
+fn without_kueue_nothing_of_queues_is_on_the_page() {
+    for snapshot in [scene(), snapshot_of(Cluster::default(), Vec::new()), three_pools()] {
+        let html = page(&snapshot, "/", "queue_page=2");
+        for mark in ["Queues", "ClusterQueue", "id=\"queues", "class=\"quotas", "Cohort", "of queues"] {
+            assert!(!html.contains(mark), "{mark} is in\n{html}");
+        }
+    }
+}
+
+#[test]
+fn what_stands_behind_queues_is_unknown_without_pods_or_nodes() {
+    let without = |kind: Kind| {
+        let known = Kind::ALL.into_iter().filter(|known| *known != kind).collect();
+        let objects = dumped("cases/queue-1.yaml").into_iter().filter(|object| object.kind() != kind);
+        page(&snapshot_of(Cluster::from_objects_known(objects, &known), Vec::new()), "/", "")
+    };
+    let html = without(Kind::Pod);
+    check(&html, "Pods are not known, so how much of the reserved quota pods hold");
+    let red = queue(&html, "red-cluster-queue");
+    assert!(red.contains("33 reserved by AppWrappers and 2 reserved by others; how much of it pods hold is unknown; 19 of these are borrowed"), "{red}");
+    assert!(!html.contains("stand behind them") && !red.contains("no hardware"), "{red}");
+    let html = without(Kind::Node);
+    check(&html, "Nodes are not known, so whether hardware stands behind the quotas is unknown.");
+    assert!(!html.contains("stand behind them"), "{html}");
+}
+
+#[test]
+fn any_number_of_queues_is_a_page_of_half_a_megabyte_at_most() {
+    let flavors: Vec<_> = (0..16).map(|at| of_kueue("ResourceFlavor", &format!("flavor-{at}"), json!({}))).collect();
+    let queue = |at: usize| {
+        let flavor = |at: usize| json!({"name": format!("flavor-{at}"), "resources": [{"name": "nvidia.com/gpu", "nominalQuota": 8}]});
+        let groups =
+            json!([{"coveredResources": ["nvidia.com/gpu"], "flavors": (0..16).map(flavor).collect::<Vec<_>>()}]);
+        let spec = json!({"cohortName": format!("cohort-{at}"), "resourceGroups": groups});
+        of_kueue("ClusterQueue", &format!("cluster-queue-of-team-{at:04}.research.example.com"), spec)
+    };
+    // A chain of Cohorts, one below the other.
+    let cohort =
+        |at: usize| of_kueue("Cohort", &format!("cohort-{at}"), json!({"parentName": format!("cohort-{}", at + 1)}));
+    let local = |at: usize| {
+        let spec = json!({"clusterQueue": format!("cluster-queue-of-team-{at:04}.research.example.com")});
+        with(of_kueue("LocalQueue", &format!("local-{at}"), spec), "/metadata/namespace", json!("a"))
+    };
+    let workload = |at: usize| {
+        let template = json!({"spec": spec(json!({"nvidia.com/gpu": 8, "cpu": 4}))});
+        let sets = json!([{"name": "main", "count": 2, "template": template}]);
+        let one = of_kueue(
+            "Workload",
+            &format!("workload-{at}"),
+            json!({"queueName": format!("local-{}", at % 100), "podSets": sets}),
+        );
+        with(one, "/metadata/namespace", json!("a"))
+    };
+    let objects: Vec<_> = (0..1000)
+        .flat_map(|at| [queue(at), cohort(at)])
+        .chain((0..100).map(local))
+        .chain((0..3000).map(workload))
+        .chain(flavors)
+        .chain((0..100).map(|at| node(&format!("n-{at}"), json!({"nvidia.com/gpu": "8"}))))
+        .collect();
+    let snapshot = snapshot(&objects, Vec::new());
+    let html = page(&snapshot, "/", "");
+    assert!(html.len() <= 500_000, "{} bytes", html.len());
+    assert_eq!(html.matches("<section class=\"queue\"").count(), 50);
+    check(&html, "1000 ClusterQueues of Kueue.");
+    check(&html, "page 1 of 20, 1000 queues");
+    check(&html, "10 more of its quotas are at /metrics");
+    check(&html, "25 more wait behind them.");
+    check(&html, "Cohorts further down are not shown.");
+    assert!(html.contains("href=\"/?queue_page=2#queues\""), "{html}");
+    let html = page(&snapshot, "/", "queue_page=99&search=x");
+    check(&html, "page 20 of 20, 1000 queues");
+    assert!(
+        html.contains("<input type=\"hidden\" name=\"queue_page\" value=\"99\">"),
+        "the search would show other queues"
+    );
 }

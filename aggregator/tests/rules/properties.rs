@@ -9,20 +9,17 @@ use std::time::Duration;
 use mcad_accounting::cluster::{Cluster, Event, Source};
 use mcad_accounting::hardware::{Facts, Found, Gpu, Gpus, Health};
 use mcad_accounting::ladder::Account;
-use mcad_accounting::measure::{MeasuredNode, NamedPods, Places};
+use mcad_accounting::measure::MeasuredNode;
 use mcad_accounting::merge::{Ages, View, merge};
-use mcad_accounting::node_name::NodeName;
+use mcad_accounting::nodes::{Limits, Nodes};
 use mcad_accounting::now::Now;
 use mcad_accounting::object::{Kind, Object, Served, decode, needed};
 use mcad_accounting::options::{Options, PodMetrics};
-use mcad_accounting::reported::Stored;
 use mcad_accounting::resource::Amounts;
 use mcad_accounting::snapshot::Snapshot;
 use mcad_accounting::snapshot::verdict::Fits;
-use mcad_accounting::totals::Totals;
-use mcad_accounting::views::{NodeView, Views};
+use mcad_accounting::views::NodeView;
 use mcad_aggregator::receive;
-use mcad_aggregator::store::{Limits, Store};
 use mcad_present::exposition::Exposition;
 use mcad_present::metrics;
 use mcad_testkit::random::{self, key};
@@ -87,20 +84,19 @@ fn steps_with_reports() -> impl Strategy<Value = Vec<(Result<Step, Report>, bool
 }
 
 /// All that is shown of an instant.
-fn merged(cluster: &Cluster, reports: &[(NodeName, Arc<Stored>)], views: &mut Views, now: Now) -> String {
-    let (fits, totals) = (Fits::new(), Totals::default());
-    let view = View::Kubernetes {
+fn merged(cluster: &Cluster, nodes: &mut Nodes, now: Now) -> String {
+    let view = View {
         cluster,
-        fits: &fits,
+        nodes,
+        fits: &Fits::new(),
         fitted: None,
-        totals: &totals,
-        views,
+        queues: None,
         ages: Ages::Count,
         told_at_ms: Some(now.unix_ms as i64),
     };
     let mut text = Vec::new();
     let mut out = Exposition::new(&mut text);
-    metrics::write(&merge(view, reports, now), now, &mut out);
+    metrics::write(&merge(view, now), now, &mut out);
     out.finish().unwrap();
     String::from_utf8(text).unwrap()
 }
@@ -120,9 +116,9 @@ proptest! {
         let options = Options::default();
         let views = cluster.nodes().map(|(node, held)| {
             let Some(facts) = seen.get(&*node.name) else { return NodeView::without_report(node, Some(held), &options) };
-            NodeView::new(node, Some(held), &Found::new(facts, node), Some(MeasuredNode::default()), &options)
+            NodeView::new(node, Some(held), &Found::new(facts, node), Some(MeasuredNode::default()), None, &options)
         });
-        let snapshot = Snapshot::new(&cluster, views.map(Arc::new).collect(), NOW_MS, &options);
+        let snapshot = Snapshot::new(&cluster, views.map(Arc::new).collect(), Now::default(), NOW_MS, &options);
         let (nodes, orphans) = (snapshot.nodes.unwrap(), snapshot.orphans.unwrap());
         // What pods request is on their node, whether that declares it or not, or their node is not there.
         let mut held = Amounts::default();
@@ -137,15 +133,16 @@ proptest! {
         let rungs = nodes.nodes.iter().flat_map(|view| &view.rungs).map(|(resource, rung)| (resource, rung));
         for (resource, rung) in rungs.chain(&nodes.sums) {
             let account = rung.account.as_ref().unwrap();
+            let (installed, healthy) = (rung.installed.unwrap(), rung.healthy.unwrap());
             prop_assert_eq!(
-                rung.installed + account.overcommitted,
+                installed + account.overcommitted,
                 account.requested_in_all() + account.free + account.withheld.total(),
                 "{:?}: {:?}", resource, rung
             );
             let amounts = account.withheld.iter().map(|(_, amount)| amount);
-            let amounts = amounts.chain([account.free, account.overcommitted, rung.healthy, rung.phantom.unwrap_or(0)]);
+            let amounts = amounts.chain([account.free, account.overcommitted, healthy, rung.phantom.unwrap_or(0)]);
             prop_assert!(amounts.into_iter().all(|amount| amount >= 0), "{:?}: {:?}", resource, rung);
-            prop_assert!(rung.healthy <= rung.installed);
+            prop_assert!(healthy <= installed);
         }
     }
 
@@ -187,8 +184,7 @@ proptest! {
     fn what_is_kept_of_nodes_makes_no_difference_whatever_comes_in_between(steps in steps_with_reports()) {
         let options = Options { pod_metrics: PodMetrics::On, ..Options::default() };
         let mut cluster = Cluster::from_objects([]);
-        let mut store = Store::new(Limits::KUBERNETES);
-        let mut kept = Views::new(options.clone());
+        let [mut kept, mut anew] = [(); 2].map(|()| Nodes::new(Limits::KUBERNETES, options.clone()));
         for (at, (step, shown)) in steps.into_iter().enumerate() {
             let now = Now { since_start: Duration::from_secs(7 * at as u64), unix_ms: NOW_MS as u64 };
             match step {
@@ -200,18 +196,14 @@ proptest! {
                 Err(report) => {
                     let encoded = report.encode_to_vec();
                     let received = receive::check(&encoded).unwrap();
-                    store.insert(&received, now).unwrap();
-                    // It may be no news.
-                    let stored = store.latest(&received.node).unwrap();
-                    let report = stored.reading();
-                    let named = NamedPods::find(&cluster, &report, kept.places(report.node).unwrap_or(&Places::default()));
-                    kept.take(&cluster, &stored, &report, &named);
+                    for nodes in [&mut kept, &mut anew] {
+                        nodes.take(&cluster, (&received.node, &received.report, received.encoded()), now).unwrap();
+                    }
                 }
             }
             if shown {
-                let reports = store.reports(now);
-                let shown = merged(&cluster, &reports, &mut kept, now);
-                prop_assert_eq!(shown, merged(&cluster, &reports, &mut Views::new(options.clone()), now));
+                anew.forget_views();
+                prop_assert_eq!(merged(&cluster, &mut kept, now), merged(&cluster, &mut anew, now));
             }
         }
     }
@@ -221,7 +213,7 @@ proptest! {
         let whole = shown(&Cluster::from_objects(objects.iter().map(object)));
         let whole: BTreeSet<&str> = whole.lines().collect();
         let known: BTreeSet<_> =
-            Kind::ALL.into_iter().enumerate().filter(|(at, _)| missing & (1 << at) == 0).map(|(_, kind)| kind).collect();
+            Kind::CORE.into_iter().enumerate().filter(|(at, _)| missing & (1 << at) == 0).map(|(_, kind)| kind).collect();
         let there = objects.iter().map(object).filter(|object| known.contains(&object.kind()));
         let shown = shown(&Cluster::from_objects_known(there, &known));
         for line in shown.lines() {
@@ -233,7 +225,7 @@ proptest! {
                 "mcad_node_free" | "mcad_cluster_requested" | "mcad_allocatable_capacity_gpu" | "mcad_gpu_slots"
                 | "mcad_orphaned_pods" => rests_on(&[Kind::Node, Kind::Pod]),
                 "mcad_appwrapper_allocated" => rests_on(&[Kind::Pod, Kind::AppWrapper]),
-                "mcad_appwrapper_fit" | "mcad_appwrapper_shortfall" => rests_on(&Kind::ALL),
+                "mcad_appwrapper_fit" | "mcad_appwrapper_shortfall" => rests_on(&Kind::CORE),
                 family if family.starts_with("mcad_appwrapper") => rests_on(&[Kind::AppWrapper]),
                 _ => true,
             };
@@ -284,7 +276,7 @@ fn found() -> impl Strategy<Value = BTreeMap<String, Facts<'static>>> {
     let ids = proptest::collection::vec(id, 0..5).prop_map(|ids| [("nvidia.com/gpu", ids)].into());
     let ids = || proptest::option::of(ids.clone());
     let gpus = (proptest::collection::vec(gpu, 0..4), 0..3_u32, proptest::option::of(0..9_u32));
-    let gpus = gpus.prop_map(|(devices, lost, remembered)| Gpus { devices, lost, remembered });
+    let gpus = gpus.prop_map(|(devices, lost, remembered)| Gpus { devices, lost, remembered, ..Gpus::default() });
     let memory = proptest::option::of(0..20_u64 << 30);
     let facts = (proptest::option::of(0..16_u32), memory, proptest::option::of(gpus), ids(), ids());
     let facts = facts.prop_map(|(cpus_online, memory_total_bytes, gpus, assigned, advertised)| Facts {

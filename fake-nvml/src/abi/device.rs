@@ -1,4 +1,4 @@
-//! Devices: found by index, UUID or bus id; what they are, how full and how busy.
+//! Devices: found by index, UUID or bus id; their properties, memory and utilisation.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong};
 
@@ -14,25 +14,25 @@ const SAMPLES_KEPT: u64 = 100;
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetCount_v2(count: *mut c_uint) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives room for one number.
+    // SAFETY: the caller provides room for one number.
     system_call("nvmlDeviceGetCount_v2", |view| unsafe {
-        put(count, view.told("nvmlDeviceGetCount_v2", view.count() as c_uint))
+        put(count, view.returned("nvmlDeviceGetCount_v2", view.count() as c_uint))
     })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, out: *mut nv::nvmlDevice_t) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives room for one handle.
+    // SAFETY: the caller provides room for one handle.
     system_call("nvmlDeviceGetHandleByIndex_v2", |view| unsafe { put(out, view.handle(index as usize)?.to_raw()) })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, out: *mut nv::nvmlDevice_t) -> nv::nvmlReturn_t {
     system_call("nvmlDeviceGetHandleByUUID", |view| {
-        // SAFETY: the caller gives a C string.
+        // SAFETY: the caller provides a C string.
         let uuid = unsafe { text(uuid) }?;
         let handle = view.find(|device| device.uuid == uuid).or_else(|_| instance_by_uuid(view, uuid))?;
-        // SAFETY: the caller gives room for one handle.
+        // SAFETY: the caller provides room for one handle.
         unsafe { put(out, handle.to_raw()) }
     })
 }
@@ -43,10 +43,10 @@ unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(
     out: *mut nv::nvmlDevice_t,
 ) -> nv::nvmlReturn_t {
     system_call("nvmlDeviceGetHandleByPciBusId_v2", |view| {
-        // SAFETY: the caller gives a C string.
+        // SAFETY: the caller provides a C string.
         let bus_id = unsafe { text(bus_id) }?;
         let handle = view.find(|device| device.bus_id.to_lowercase().ends_with(&bus_id.to_lowercase()))?;
-        // SAFETY: the caller gives room for one handle.
+        // SAFETY: the caller provides room for one handle.
         unsafe { put(out, handle.to_raw()) }
     })
 }
@@ -59,7 +59,7 @@ unsafe extern "C" fn nvmlDeviceGetName(raw: nv::nvmlDevice_t, out: *mut c_char, 
             Ok(instance) => format!("{model} MIG {}", instance.profile),
             Err(_) => model.to_owned(),
         };
-        // SAFETY: the caller gives `length` bytes of room.
+        // SAFETY: the caller provides `length` bytes of room.
         unsafe { put_text(out, length, &name) }
     })
 }
@@ -68,14 +68,14 @@ unsafe extern "C" fn nvmlDeviceGetName(raw: nv::nvmlDevice_t, out: *mut c_char, 
 unsafe extern "C" fn nvmlDeviceGetUUID(raw: nv::nvmlDevice_t, out: *mut c_char, length: c_uint) -> nv::nvmlReturn_t {
     device_call("nvmlDeviceGetUUID", raw, |view, handle, device| {
         let uuid = if handle.is_instance() { &view.instance(handle)?.uuid } else { &device.uuid };
-        // SAFETY: the caller gives `length` bytes of room.
+        // SAFETY: the caller provides `length` bytes of room.
         unsafe { put_text(out, length, uuid) }
     })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetSerial(raw: nv::nvmlDevice_t, out: *mut c_char, length: c_uint) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives `length` bytes of room.
+    // SAFETY: the caller provides `length` bytes of room.
     device_call("nvmlDeviceGetSerial", raw, |_, handle, _| unsafe {
         put_text(out, length, &format!("165{:010}", handle.index()))
     })
@@ -83,19 +83,19 @@ unsafe extern "C" fn nvmlDeviceGetSerial(raw: nv::nvmlDevice_t, out: *mut c_char
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetIndex(raw: nv::nvmlDevice_t, out: *mut c_uint) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives room for one number.
+    // SAFETY: the caller provides room for one number.
     device_call("nvmlDeviceGetIndex", raw, |_, handle, _| unsafe { put(out, handle.index()) })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetMinorNumber(raw: nv::nvmlDevice_t, out: *mut c_uint) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives room for one number.
+    // SAFETY: the caller provides room for one number.
     device_call("nvmlDeviceGetMinorNumber", raw, |_, handle, _| unsafe { put(out, handle.index()) })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetBrand(raw: nv::nvmlDevice_t, out: *mut nv::nvmlBrandType_t) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives room for one number.
+    // SAFETY: the caller provides room for one number.
     device_call("nvmlDeviceGetBrand", raw, |_, _, _| unsafe { put(out, nv::nvmlBrandType_enum_NVML_BRAND_NVIDIA) })
 }
 
@@ -107,7 +107,7 @@ unsafe extern "C" fn nvmlDeviceGetCudaComputeCapability(
 ) -> nv::nvmlReturn_t {
     device_call("nvmlDeviceGetCudaComputeCapability", raw, |_, _, device| {
         let (of_major, of_minor) = device.model().compute_capability;
-        // SAFETY: the caller gives room for two numbers.
+        // SAFETY: the caller provides room for two numbers.
         unsafe { put(major, of_major).and_then(|()| put(minor, of_minor)) }
     })
 }
@@ -128,7 +128,7 @@ unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(raw: nv::nvmlDevice_t, out: *mut nv
             pciSubSystemId: 0x16c1_10de,
             busId: buffer(&device.bus_id),
         };
-        // SAFETY: the caller gives room for one struct.
+        // SAFETY: the caller provides room for one struct.
         unsafe { put(out, info) }
     })
 }
@@ -137,7 +137,7 @@ unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(raw: nv::nvmlDevice_t, out: *mut nv
 unsafe extern "C" fn nvmlDeviceGetMemoryInfo(raw: nv::nvmlDevice_t, out: *mut nv::nvmlMemory_t) -> nv::nvmlReturn_t {
     device_call("nvmlDeviceGetMemoryInfo", raw, |view, handle, device| {
         let (total, reserved, used) = memory(view, handle, device)?;
-        // SAFETY: the caller gives room for one struct. The first version counts the driver's share as used.
+        // SAFETY: the caller provides room for one struct. The first version counts the driver's share as used.
         unsafe { put(out, nv::nvmlMemory_t { total, free: total - reserved - used, used: reserved + used }) }
     })
 }
@@ -148,7 +148,7 @@ unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
     out: *mut nv::nvmlMemory_v2_t,
 ) -> nv::nvmlReturn_t {
     device_call("nvmlDeviceGetMemoryInfo_v2", raw, |view, handle, device| {
-        // SAFETY: the caller gives a struct whose first word is its version.
+        // SAFETY: the caller provides a struct whose first word is its version.
         let version = unsafe { out.as_ref() }.ok_or(Code::INVALID_ARGUMENT)?.version;
         if version != struct_version::<nv::nvmlMemory_v2_t>(2) {
             return Err(Code::VERSION_MISMATCH);
@@ -169,7 +169,7 @@ unsafe extern "C" fn nvmlDeviceGetUtilizationRates(
         unpartitioned(handle, device)?;
         let used = device.memory_used_bytes() as f64 / device.model().memory_total_bytes as f64;
         let gpu = percent(&device.utilization, view.elapsed_s);
-        // SAFETY: the caller gives room for one struct.
+        // SAFETY: the caller provides room for one struct.
         unsafe { put(out, nv::nvmlUtilization_t { gpu, memory: (used * 100.0) as c_uint }) }
     })
 }
@@ -199,9 +199,9 @@ unsafe extern "C" fn nvmlDeviceGetSamples(
         if samples.is_empty() {
             return Err(Code::NOT_FOUND);
         }
-        // Asked how many there are, NVML answers with the size of its buffer.
+        // If the caller queries the number of samples, NVML returns the size of its buffer.
         let asked_for_size = out.is_null();
-        // SAFETY: the caller gives room for one number, and for `count` samples or none.
+        // SAFETY: the caller provides room for one number, and for `count` samples or none.
         unsafe {
             put(value_type, nv::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_INT)?;
             if asked_for_size { put(count, SAMPLES_KEPT as c_uint) } else { put_list(out, count, samples) }
@@ -209,28 +209,28 @@ unsafe extern "C" fn nvmlDeviceGetSamples(
     })
 }
 
-/// Instances have no such figure.
+/// Instances do not support this value.
 pub(super) fn whole(handle: Handle) -> Outcome {
     if handle.is_instance() { Err(Code::INVALID_ARGUMENT) } else { Ok(()) }
 }
 
-/// In MIG mode neither a device nor its instances have such a figure.
+/// In MIG mode neither a device nor its instances support this value.
 pub(super) fn unpartitioned(handle: Handle, device: &Device) -> Outcome {
     if handle.is_instance() || device.mig.is_some() { Err(Code::NOT_SUPPORTED) } else { Ok(()) }
 }
 
-/// As NVML gives it: whole percent.
+/// In whole percent, as NVML returns it.
 pub(super) fn percent(level: &Level, seconds: f64) -> c_uint {
     (level.at(seconds) * 100.0).round() as c_uint
 }
 
-/// Time stamp of the sample with this number.
+/// The timestamp of the sample with this number.
 pub(super) fn sample_us(sample: u64) -> u64 {
-    // Some time in 2023: stamps are never near 0.
+    // A time in 2023: timestamps are never near 0.
     1_700_000_000_000_000 + (sample as f64 / SAMPLES_PER_S * 1e6) as u64
 }
 
-/// Total, what the driver keeps, what is used.
+/// Total memory, what the driver reserves, and what is used.
 fn memory(view: &View, handle: Handle, device: &Device) -> Result<(u64, u64, u64), Code> {
     let model = device.model();
     if !handle.is_instance() {
@@ -251,11 +251,12 @@ fn instance_by_uuid(view: &View, uuid: &str) -> Result<Handle, Code> {
 }
 
 /// # Safety
+///
 /// `raw` is null or a C string that outlives the call.
 unsafe fn text<'call>(raw: *const c_char) -> Result<&'call str, Code> {
     if raw.is_null() {
         return Err(Code::INVALID_ARGUMENT);
     }
-    // SAFETY: not null, and the caller vouches for it.
+    // SAFETY: not null, and guaranteed by the caller.
     unsafe { CStr::from_ptr(raw) }.to_str().map_err(|_| Code::INVALID_ARGUMENT)
 }

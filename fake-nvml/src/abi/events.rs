@@ -1,7 +1,7 @@
-//! Events: sets of devices to listen to, and the Xid errors that reach them.
+//! Events: sets of devices to listen to, and the Xid errors delivered to them.
 //!
-//! NVML keeps no event from before a device was registered, and when several Xid errors wait, each is delivered with the
-//! code of the last: both are so here.
+//! NVML keeps no event from before a device was registered, and when several Xid errors wait, it delivers each with the
+//! code of the last one. This library does the same.
 
 use std::collections::BTreeMap;
 use std::ffi::{c_uint, c_ulonglong};
@@ -18,16 +18,16 @@ const SUPPORTED: u64 = (nv::nvmlEventTypeXidCriticalError
     | nv::nvmlEventTypeSingleBitEccError
     | nv::nvmlEventTypeDoubleBitEccError) as u64;
 
-/// Sets by number, each with the devices that listen for Xids.
+/// Sets by number, each with its registered devices.
 static SETS: Mutex<BTreeMap<usize, BTreeMap<String, Listener>>> = Mutex::new(BTreeMap::new());
 
 struct Listener {
     handle: Handle,
-    /// How many of the scenario's Xids of this device it has had, or missed.
+    /// How many of the scenario's Xids of this device were delivered or missed.
     had: usize,
 }
 
-// `Handle` holds numbers; the set's address is a number, too.
+// A handle is a number, and so is the address of the set.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlEventSetCreate(out: *mut nv::nvmlEventSet_t) -> nv::nvmlReturn_t {
     system_call("nvmlEventSetCreate", |_| {
@@ -36,7 +36,7 @@ unsafe extern "C" fn nvmlEventSetCreate(out: *mut nv::nvmlEventSet_t) -> nv::nvm
             sets.insert(number, BTreeMap::new());
             number
         });
-        // SAFETY: the caller gives room for one handle.
+        // SAFETY: the caller provides room for one handle.
         unsafe { put(out, std::ptr::without_provenance_mut(number)) }
     })
 }
@@ -52,7 +52,7 @@ unsafe extern "C" fn nvmlDeviceGetSupportedEventTypes(
     raw: nv::nvmlDevice_t,
     out: *mut c_ulonglong,
 ) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives room for one number.
+    // SAFETY: the caller provides room for one number.
     device_call("nvmlDeviceGetSupportedEventTypes", raw, |_, _, _| unsafe { put(out, SUPPORTED) })
 }
 
@@ -85,7 +85,7 @@ unsafe extern "C" fn nvmlEventSetWait_v2(
     library::enter(NAME, None);
     let waited = library::wait(Duration::from_millis(timeout_ms.into()), || next(NAME, set).transpose());
     let outcome: Outcome = waited.unwrap_or(Err(Code::TIMEOUT)).and_then(|event| {
-        // SAFETY: the caller gives room for one struct.
+        // SAFETY: the caller provides room for one struct.
         unsafe { put(out, event) }
     });
     code(outcome)

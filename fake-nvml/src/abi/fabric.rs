@@ -1,4 +1,4 @@
-//! NVLink: the place of a device in the fabric, its links and their errors.
+//! NVLink: the state of a device in the fabric, its links and their errors.
 
 use std::ffi::{c_uint, c_ulonglong};
 
@@ -9,7 +9,7 @@ use super::{device_call, put, struct_version};
 use crate::library::{Code, View};
 use crate::scenario::{Device, NvLink};
 
-/// The mask of a fabric of which all is known and nothing is wrong.
+/// The mask of a fabric in which everything is known and nothing is wrong.
 const WELL: u32 = nv::NVML_GPU_FABRIC_HEALTH_MASK_DEGRADED_BW_FALSE
     << nv::NVML_GPU_FABRIC_HEALTH_MASK_SHIFT_DEGRADED_BW
     | nv::NVML_GPU_FABRIC_HEALTH_MASK_ROUTE_RECOVERY_FALSE << nv::NVML_GPU_FABRIC_HEALTH_MASK_SHIFT_ROUTE_RECOVERY
@@ -27,7 +27,7 @@ unsafe extern "C" fn nvmlDeviceGetGpuFabricInfoV(
     device_call("nvmlDeviceGetGpuFabricInfoV", raw, |view, handle, device| {
         whole(handle)?;
         knows(view, 2)?;
-        // SAFETY: the caller gives a struct whose first word is its version.
+        // SAFETY: the caller provides a struct whose first word is its version.
         let version = if out.is_null() { 0 } else { unsafe { out.cast::<u32>().read() } };
         let second = struct_version::<nv::nvmlGpuFabricInfo_v2_t>(2);
         let third = struct_version::<nv::nvmlGpuFabricInfo_v3_t>(3);
@@ -43,7 +43,7 @@ unsafe extern "C" fn nvmlDeviceGetGpuFabricInfoV(
             state: state(device)?,
             healthMask: device.fabric_health.unwrap_or(WELL),
         };
-        // SAFETY: both versions begin with the fields of the second, and the version word said which one it is.
+        // SAFETY: both versions begin with the fields of the second, and the version word determines which one it is.
         unsafe {
             out.cast::<nv::nvmlGpuFabricInfo_v2_t>().write(info);
             if version == third {
@@ -64,7 +64,7 @@ unsafe extern "C" fn nvmlDeviceGetGpuFabricInfo(
         whole(handle)?;
         knows(view, 1)?;
         let (status, state) = (device.fabric_status, state(device)?);
-        // SAFETY: the caller gives room for one struct.
+        // SAFETY: the caller provides room for one struct.
         unsafe { put(out, nv::nvmlGpuFabricInfo_t { clusterUuid: [0; 16], status, cliqueId: 0, state }) }
     })
 }
@@ -77,7 +77,7 @@ unsafe extern "C" fn nvmlDeviceGetNvLinkState(
 ) -> nv::nvmlReturn_t {
     device_call("nvmlDeviceGetNvLinkState", raw, |_, handle, device| {
         whole(handle)?;
-        // SAFETY: the caller gives room for one number.
+        // SAFETY: the caller provides room for one number.
         unsafe { put(out, c_uint::from(!nvlink(device, link)?.inactive)) }
     })
 }
@@ -103,12 +103,12 @@ unsafe extern "C" fn nvmlDeviceGetNvLinkErrorCounter(
             nv::nvmlNvLinkErrorCounter_enum_NVML_NVLINK_ERROR_DL_ECC_DATA => link.ecc_data,
             _ => return Err(Code::INVALID_ARGUMENT),
         };
-        // SAFETY: the caller gives room for one number.
+        // SAFETY: the caller provides room for one number.
         unsafe { put(out, count) }
     })
 }
 
-/// A driver that does not have a function says so, or lacks its name.
+/// A driver without a function either returns an error, or lacks the symbol.
 fn knows(view: &View, fabric_info: u32) -> Result<(), Code> {
     if view.scenario.driver.fabric_info < fabric_info { Err(Code::FUNCTION_NOT_FOUND) } else { Ok(()) }
 }

@@ -11,7 +11,7 @@ use super::{Outcome, device_call, put, struct_version};
 use crate::library::Code;
 use crate::scenario::{Device, NvLink};
 
-/// How many fields NVML takes in one call.
+/// How many fields NVML accepts in one call.
 const FIELDS_AT_MOST: c_int = 512;
 
 #[unsafe(no_mangle)]
@@ -24,19 +24,19 @@ unsafe extern "C" fn nvmlDeviceGetFieldValues(
         if values.is_null() || !(1..=FIELDS_AT_MOST).contains(&count) {
             return Err(Code::INVALID_ARGUMENT);
         }
-        // SAFETY: the caller gives `count` structs, each with its field id filled in.
+        // SAFETY: the caller provides `count` structs, each with its field id set.
         let values = unsafe { std::slice::from_raw_parts_mut(values, count as usize) };
         for value in values {
             value.timestamp = (view.elapsed_s * 1e6) as i64;
             value.latencyUsec = 0;
             value.valueType = nv::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_INT;
             match field(device, value.fieldId) {
-                Ok(figure) => {
+                Ok(number) => {
                     value.nvmlReturn = nv::nvmlReturn_enum_NVML_SUCCESS;
                     if is_long(value.fieldId) {
                         value.valueType = nv::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_LONG_LONG;
                     }
-                    value.value = nv::nvmlValue_t { ullVal: figure };
+                    value.value = nv::nvmlValue_t { ullVal: number };
                 }
                 Err(code) => value.nvmlReturn = code.0,
             }
@@ -57,7 +57,7 @@ unsafe extern "C" fn nvmlDeviceGetRemappedRows(
         whole(handle)?;
         remaps(device)?;
         let rows = device.remapped_rows;
-        // SAFETY: the caller gives room for four numbers.
+        // SAFETY: the caller provides room for four numbers.
         unsafe {
             put(correctable, rows.correctable)?;
             put(uncorrectable, rows.uncorrectable)?;
@@ -76,7 +76,7 @@ unsafe extern "C" fn nvmlDeviceGetTotalEccErrors(
 ) -> nv::nvmlReturn_t {
     device_call("nvmlDeviceGetTotalEccErrors", raw, |_, handle, device| {
         whole(handle)?;
-        // SAFETY: the caller gives room for one number.
+        // SAFETY: the caller provides room for one number.
         unsafe { put(out, ecc(device, kind)?) }
     })
 }
@@ -94,7 +94,7 @@ unsafe extern "C" fn nvmlDeviceGetMemoryErrorCounter(
         if location != nv::nvmlMemoryLocation_enum_NVML_MEMORY_LOCATION_DRAM {
             return Err(Code::NOT_SUPPORTED);
         }
-        // SAFETY: the caller gives room for one number.
+        // SAFETY: the caller provides room for one number.
         unsafe { put(out, ecc(device, kind)?) }
     })
 }
@@ -106,17 +106,17 @@ unsafe extern "C" fn nvmlDeviceGetSramEccErrorStatus(
 ) -> nv::nvmlReturn_t {
     device_call("nvmlDeviceGetSramEccErrorStatus", raw, |_, handle, device| {
         whole(handle)?;
-        // SAFETY: the caller gives a struct whose first word is its version.
+        // SAFETY: the caller provides a struct whose first word is its version.
         let version = if out.is_null() { 0 } else { unsafe { out.cast::<u32>().read() } };
         if version != struct_version::<nv::nvmlEccSramErrorStatus_v1_t>(1) {
             return Err(Code::VERSION_MISMATCH);
         }
-        // As for rows: the models before have no such threshold.
+        // As for rows: older models have no such threshold.
         remaps(device)?;
         // SAFETY: plain numbers.
         let zero: nv::nvmlEccSramErrorStatus_t = unsafe { mem::zeroed() };
         let exceeded = c_uint::from(device.sram_threshold_exceeded);
-        // SAFETY: the version word said that there is room for this struct.
+        // SAFETY: the version word guarantees that there is room for this struct.
         unsafe { put(out, nv::nvmlEccSramErrorStatus_t { version, bThresholdExceeded: exceeded, ..zero }) }
     })
 }
@@ -127,7 +127,7 @@ unsafe extern "C" fn nvmlDeviceGetEccMode(
     current: *mut nv::nvmlEnableState_t,
     pending: *mut nv::nvmlEnableState_t,
 ) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives room for two numbers.
+    // SAFETY: the caller provides room for two numbers.
     device_call("nvmlDeviceGetEccMode", raw, |_, _, _| unsafe { put(current, 1).and_then(|()| put(pending, 1)) })
 }
 
@@ -154,7 +154,7 @@ fn field(device: &Device, id: c_uint) -> Result<u64, Code> {
     }
 }
 
-/// Counters have 64 bits, all else has 32.
+/// Counters have 64 bits, other values have 32.
 fn is_long(id: c_uint) -> bool {
     matches!(
         id,
@@ -167,7 +167,7 @@ fn is_long(id: c_uint) -> bool {
     )
 }
 
-/// What the links that are in use have counted.
+/// The sum over the links that are in use.
 fn over_links(device: &Device, count: impl Fn(&NvLink) -> u64) -> Result<u64, Code> {
     let links = device.nvlinks();
     if links.is_empty() {
@@ -176,7 +176,7 @@ fn over_links(device: &Device, count: impl Fn(&NvLink) -> u64) -> Result<u64, Co
     Ok(links.iter().filter(|link| !link.inactive).map(count).sum())
 }
 
-/// Rows are remapped from Ampere on; before, pages were retired.
+/// Rows are remapped since Ampere; before, pages were retired.
 fn remaps(device: &Device) -> Outcome {
     if device.model().compute_capability < (8, 0) { Err(Code::NOT_SUPPORTED) } else { Ok(()) }
 }

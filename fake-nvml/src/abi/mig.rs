@@ -1,4 +1,4 @@
-//! MIG: a device's mode, its instances and what they have.
+//! MIG: a device's mode, its instances and their properties.
 
 use std::ffi::c_uint;
 
@@ -19,7 +19,7 @@ unsafe extern "C" fn nvmlDeviceGetMigMode(
         whole(handle)?;
         capable(device)?;
         let mode = if device.mig.is_some() { nv::NVML_DEVICE_MIG_ENABLE } else { nv::NVML_DEVICE_MIG_DISABLE };
-        // SAFETY: the caller gives room for two numbers.
+        // SAFETY: the caller provides room for two numbers.
         unsafe { put(current, mode).and_then(|()| put(pending, mode)) }
     })
 }
@@ -28,8 +28,8 @@ unsafe extern "C" fn nvmlDeviceGetMigMode(
 unsafe extern "C" fn nvmlDeviceGetMaxMigDeviceCount(raw: nv::nvmlDevice_t, count: *mut c_uint) -> nv::nvmlReturn_t {
     device_call("nvmlDeviceGetMaxMigDeviceCount", raw, |view, handle, device| {
         whole(handle)?;
-        // SAFETY: the caller gives room for one number.
-        unsafe { put(count, view.told("nvmlDeviceGetMaxMigDeviceCount", device.model().mig_slices)) }
+        // SAFETY: the caller provides room for one number.
+        unsafe { put(count, view.returned("nvmlDeviceGetMaxMigDeviceCount", device.model().mig_slices)) }
     })
 }
 
@@ -46,14 +46,14 @@ unsafe extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex(
             return Err(Code::INVALID_ARGUMENT);
         }
         let instance = device.mig.as_ref().and_then(|all| all.get(index as usize)).ok_or(Code::NOT_FOUND)?;
-        // SAFETY: the caller gives room for one handle.
+        // SAFETY: the caller provides room for one handle.
         unsafe { put(out, handle.instance(instance).to_raw()) }
     })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceIsMigDeviceHandle(raw: nv::nvmlDevice_t, out: *mut c_uint) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives room for one number.
+    // SAFETY: the caller provides room for one number.
     device_call("nvmlDeviceIsMigDeviceHandle", raw, |_, handle, _| unsafe {
         put(out, c_uint::from(handle.is_instance()))
     })
@@ -65,20 +65,20 @@ unsafe extern "C" fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(
     out: *mut nv::nvmlDevice_t,
 ) -> nv::nvmlReturn_t {
     instance_call("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", raw, |_, handle, _, _| {
-        // SAFETY: the caller gives room for one handle.
+        // SAFETY: the caller provides room for one handle.
         unsafe { put(out, handle.parent().to_raw()) }
     })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetGpuInstanceId(raw: nv::nvmlDevice_t, out: *mut c_uint) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives room for one number.
+    // SAFETY: the caller provides room for one number.
     instance_call("nvmlDeviceGetGpuInstanceId", raw, |_, _, _, instance| unsafe { put(out, instance.gpu_instance) })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlDeviceGetComputeInstanceId(raw: nv::nvmlDevice_t, out: *mut c_uint) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives room for one number.
+    // SAFETY: the caller provides room for one number.
     instance_call("nvmlDeviceGetComputeInstanceId", raw, |_, _, _, instance| unsafe {
         put(out, instance.compute_instance)
     })
@@ -102,12 +102,12 @@ unsafe extern "C" fn nvmlDeviceGetAttributes_v2(
             computeInstanceSliceCount: instance.compute_slices(),
             memorySizeMB: instance.memory_total_bytes(model) >> 20,
         };
-        // SAFETY: the caller gives room for one struct.
+        // SAFETY: the caller provides room for one struct.
         unsafe { put(out, attributes) }
     })
 }
 
-/// A call that only instances answer.
+/// A call that only instances support.
 fn instance_call(
     name: &str,
     raw: nv::nvmlDevice_t,

@@ -1,6 +1,7 @@
-//! NVML's C functions: each checks its arguments as NVML does and answers from the scenario.
+//! NVML's C functions: each checks its arguments as NVML does and returns values of the scenario.
 //!
-//! The functions live in one file per noun; what they share is here. They have NVML's names, so snake case is off.
+//! The functions are in one file per noun; their common parts are here. They have NVML's names, so the snake case lint
+//! is off.
 #![allow(non_snake_case)]
 
 mod device;
@@ -20,7 +21,7 @@ use crate::scenario::Device;
 
 type Outcome = Result<(), Code>;
 
-/// A call that belongs to no device.
+/// A call without a device.
 fn system_call(name: &str, answer: impl FnOnce(&View) -> Outcome) -> nv::nvmlReturn_t {
     library::enter(name, None);
     code(library::view(name).and_then(|view| answer(&view)))
@@ -48,22 +49,24 @@ fn code(outcome: Outcome) -> nv::nvmlReturn_t {
     outcome.map_or_else(|code| code.0, |()| nv::nvmlReturn_enum_NVML_SUCCESS)
 }
 
-/// Writes one value where the caller wants it.
+/// Writes one value to the caller's memory.
 ///
 /// # Safety
+///
 /// `out` is null or room for one `T`.
 unsafe fn put<T>(out: *mut T, value: T) -> Outcome {
     if out.is_null() {
         return Err(Code::INVALID_ARGUMENT);
     }
-    // SAFETY: not null, and the caller vouches for the room.
+    // SAFETY: not null, and the caller guarantees the room.
     unsafe { out.write(value) };
     Ok(())
 }
 
-/// Writes a C string where the caller wants it.
+/// Writes a C string to the caller's memory.
 ///
 /// # Safety
+///
 /// `out` is null or room for `length` bytes.
 unsafe fn put_text(out: *mut c_char, length: u32, text: &str) -> Outcome {
     if out.is_null() {
@@ -72,7 +75,7 @@ unsafe fn put_text(out: *mut c_char, length: u32, text: &str) -> Outcome {
     if text.len() >= length as usize {
         return Err(Code::INSUFFICIENT_SIZE);
     }
-    // SAFETY: the text and its end fit into `length` bytes, for which the caller vouches.
+    // SAFETY: the text and its terminator fit into `length` bytes, which the caller guarantees.
     unsafe {
         out.cast::<u8>().copy_from_nonoverlapping(text.as_ptr(), text.len());
         out.add(text.len()).write(0);
@@ -80,15 +83,17 @@ unsafe fn put_text(out: *mut c_char, length: u32, text: &str) -> Outcome {
     Ok(())
 }
 
-/// Writes a list where the caller wants it, and its length; too little room is an error that says how much is needed.
+/// Writes a list and its length to the caller's memory. If there is too little room, returns an error and the required
+/// length.
 ///
 /// # Safety
-/// `count` is null or points to how many `T` there is room for at `out`, which may be null.
+///
+/// `count` is null or points to the number of `T` that fit at `out`, which may be null.
 unsafe fn put_list<T>(out: *mut T, count: *mut u32, values: Vec<T>) -> Outcome {
     if count.is_null() {
         return Err(Code::INVALID_ARGUMENT);
     }
-    // SAFETY: not null, and the caller vouches for it.
+    // SAFETY: not null, and guaranteed by the caller.
     let room = unsafe { count.replace(values.len() as u32) };
     if values.is_empty() {
         return Ok(());
@@ -103,7 +108,7 @@ unsafe fn put_list<T>(out: *mut T, count: *mut u32, values: Vec<T>) -> Outcome {
     Ok(())
 }
 
-/// The bytes of a C string buffer of fixed size; what does not fit is cut off.
+/// The bytes of a C string buffer with a fixed size; a longer text is cut off.
 fn buffer<const SIZE: usize>(text: &str) -> [c_char; SIZE] {
     let mut buffer = [0; SIZE];
     for (to, from) in buffer.iter_mut().zip(text.bytes().take(SIZE - 1)) {

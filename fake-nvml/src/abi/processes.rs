@@ -7,9 +7,9 @@ use nvml_wrapper_sys::bindings as nv;
 use super::device::{SAMPLES_PER_S, percent, sample_us, unpartitioned};
 use super::{device_call, put_list};
 use crate::library::{Code, Handle, View};
-use crate::scenario::{Device, Process};
+use crate::scenario::{Device, List, Process};
 
-/// NVML's word for an instance or a figure that is not there.
+/// NVML's value for a missing instance or a missing value.
 const NO_INSTANCE: u32 = u32::MAX;
 const NOT_AVAILABLE: u64 = u64::MAX;
 
@@ -19,16 +19,8 @@ unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
     count: *mut c_uint,
     out: *mut nv::nvmlProcessInfo_t,
 ) -> nv::nvmlReturn_t {
-    device_call("nvmlDeviceGetComputeRunningProcesses_v3", raw, |view, handle, device| {
-        let listed = processes(view, handle, device)?.into_iter().map(|process| nv::nvmlProcessInfo_t {
-            pid: process.pid,
-            usedGpuMemory: process.memory_bytes.unwrap_or(NOT_AVAILABLE),
-            gpuInstanceId: process.gpu_instance.unwrap_or(NO_INSTANCE),
-            computeInstanceId: process.compute_instance.unwrap_or(NO_INSTANCE),
-        });
-        // SAFETY: the caller gives a count and as much room as it says.
-        unsafe { put_list(out, count, listed.collect()) }
-    })
+    // SAFETY: the caller provides a count and room for that many.
+    unsafe { listed("nvmlDeviceGetComputeRunningProcesses_v3", List::Compute, raw, count, out) }
 }
 
 #[unsafe(no_mangle)]
@@ -37,8 +29,8 @@ unsafe extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v3(
     count: *mut c_uint,
     out: *mut nv::nvmlProcessInfo_t,
 ) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives a count and as much room as it says.
-    device_call("nvmlDeviceGetGraphicsRunningProcesses_v3", raw, |_, _, _| unsafe { put_list(out, count, Vec::new()) })
+    // SAFETY: the caller provides a count and room for that many.
+    unsafe { listed("nvmlDeviceGetGraphicsRunningProcesses_v3", List::Graphics, raw, count, out) }
 }
 
 #[unsafe(no_mangle)]
@@ -47,9 +39,30 @@ unsafe extern "C" fn nvmlDeviceGetMPSComputeRunningProcesses_v3(
     count: *mut c_uint,
     out: *mut nv::nvmlProcessInfo_t,
 ) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives a count and as much room as it says.
-    device_call("nvmlDeviceGetMPSComputeRunningProcesses_v3", raw, |_, _, _| unsafe {
-        put_list(out, count, Vec::new())
+    // SAFETY: the caller provides a count and room for that many.
+    unsafe { listed("nvmlDeviceGetMPSComputeRunningProcesses_v3", List::Mps, raw, count, out) }
+}
+
+/// # Safety
+///
+/// There is room for as many structs as `count` says.
+unsafe fn listed(
+    name: &'static str,
+    list: List,
+    raw: nv::nvmlDevice_t,
+    count: *mut c_uint,
+    out: *mut nv::nvmlProcessInfo_t,
+) -> nv::nvmlReturn_t {
+    device_call(name, raw, |view, handle, device| {
+        let of_list = processes(view, handle, device)?.into_iter().filter(|process| process.lists.contains(&list));
+        let of_list = of_list.map(|process| nv::nvmlProcessInfo_t {
+            pid: process.pid,
+            usedGpuMemory: process.memory_bytes.unwrap_or(NOT_AVAILABLE),
+            gpuInstanceId: process.gpu_instance.unwrap_or(NO_INSTANCE),
+            computeInstanceId: process.compute_instance.unwrap_or(NO_INSTANCE),
+        });
+        // SAFETY: guaranteed by the caller.
+        unsafe { put_list(out, count, of_list.collect()) }
     })
 }
 
@@ -82,12 +95,12 @@ unsafe extern "C" fn nvmlDeviceGetProcessUtilization(
         if samples.is_empty() {
             return Err(Code::NOT_FOUND);
         }
-        // SAFETY: the caller gives a count and as much room as it says.
+        // SAFETY: the caller provides a count and as much room as it says.
         unsafe { put_list(out, count, samples) }
     })
 }
 
-/// Of an instance, those that run in it.
+/// For an instance, the processes that run in it.
 fn processes<'view>(view: &View, handle: Handle, device: &'view Device) -> Result<Vec<&'view Process>, Code> {
     if !handle.is_instance() {
         return Ok(device.processes.iter().collect());

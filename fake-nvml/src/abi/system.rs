@@ -1,4 +1,4 @@
-//! The library and the driver: initialise, shut down, versions, error texts.
+//! The library and the driver: initialisation, shutdown, versions, error texts.
 
 use std::ffi::{c_char, c_int, c_uint};
 
@@ -31,7 +31,7 @@ extern "C" fn nvmlShutdown() -> nv::nvmlReturn_t {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlSystemGetDriverVersion(version: *mut c_char, length: c_uint) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives `length` bytes of room.
+    // SAFETY: the caller provides `length` bytes of room.
     system_call("nvmlSystemGetDriverVersion", |view| unsafe {
         put_text(version, length, &view.scenario.driver_version())
     })
@@ -39,7 +39,7 @@ unsafe extern "C" fn nvmlSystemGetDriverVersion(version: *mut c_char, length: c_
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlSystemGetNVMLVersion(version: *mut c_char, length: c_uint) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives `length` bytes of room.
+    // SAFETY: the caller provides `length` bytes of room.
     system_call("nvmlSystemGetNVMLVersion", |view| unsafe {
         put_text(version, length, &format!("13.{}", view.scenario.driver_version()))
     })
@@ -47,7 +47,7 @@ unsafe extern "C" fn nvmlSystemGetNVMLVersion(version: *mut c_char, length: c_ui
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn nvmlSystemGetCudaDriverVersion_v2(version: *mut c_int) -> nv::nvmlReturn_t {
-    // SAFETY: the caller gives room for one number.
+    // SAFETY: the caller provides room for one number.
     system_call("nvmlSystemGetCudaDriverVersion_v2", |_| unsafe { put(version, 13_000) })
 }
 
@@ -71,13 +71,13 @@ extern "C" fn nvmlErrorString(result: nv::nvmlReturn_t) -> *const c_char {
     text.as_ptr()
 }
 
-/// Not NVML's: how many calls the library has had.
+/// Not in NVML: how many calls the library has had.
 #[unsafe(no_mangle)]
 extern "C" fn fakeNvmlCalls() -> u64 {
     library::calls()
 }
 
-/// Not NVML's: how many calls have hung so far, those that hang now included.
+/// Not in NVML: how many calls have hung so far, including those that hang now.
 #[unsafe(no_mangle)]
 extern "C" fn fakeNvmlHung() -> u32 {
     library::hung()

@@ -1,11 +1,11 @@
-//! What Kubernetes' own objects come to, added up here once more, without a line of the aggregator's. Pure.
+//! Sums up the objects of Kubernetes a second time, independently of the aggregator's code. Pure.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::kubectl::items;
 
-/// Kubernetes' suffixes. None is another's end.
+/// Kubernetes' suffixes. None of them ends with another one.
 const UNITS: [(&str, f64); 12] = [
     ("Ki", 1024.0),
     ("Mi", 1_048_576.0),
@@ -21,26 +21,26 @@ const UNITS: [(&str, f64); 12] = [
     ("T", 1e12),
 ];
 
-/// An amount in the spellings that occur in clusters.
+/// Parses an amount in the formats that occur in clusters.
 pub(super) fn amount(text: &Value) -> Result<f64> {
-    let text = text.as_str().with_context(|| format!("{text} is no amount"))?;
+    let text = text.as_str().with_context(|| format!("{text} is not an amount"))?;
     let (digits, unit) =
         UNITS.iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit))).unwrap_or((text, 1.0));
-    Ok(digits.parse::<f64>().with_context(|| format!("{text} is no amount"))? * unit)
+    Ok(digits.parse::<f64>().with_context(|| format!("{text} is not an amount"))? * unit)
 }
 
-/// The same, and nothing where there is none.
+/// The same, and 0 for a missing value.
 fn amount_or_none(value: &Value) -> Result<f64> {
     if value.is_null() { Ok(0.0) } else { amount(value) }
 }
 
-/// A field of all nodes' status, `capacity` or `allocatable`, in cores, bytes or devices.
+/// The sum of a field of all nodes' status, `capacity` or `allocatable`, in cores, bytes or devices.
 pub(super) fn of_nodes(nodes: &Value, field: &str, resource: &str) -> Result<f64> {
     items(nodes).map(|node| amount_or_none(&node["status"][field][resource])).sum()
 }
 
-/// What MCAD takes for allocatable: of nodes that are not cordoned, what they declare less what the containers of their
-/// unfinished pods request, in cores, bytes or devices; nothing if they request more.
+/// What MCAD regards as allocatable: for nodes that are not cordoned, what they declare minus the requests of the
+/// containers of their unfinished pods, in cores, bytes or devices; 0 if they request more.
 pub(super) fn unrequested(nodes: &Value, pods: &Value, resource: &str) -> Result<f64> {
     let open: Vec<_> = items(nodes).filter(|node| node["spec"]["unschedulable"] != true).collect();
     let declared: f64 =
@@ -48,7 +48,7 @@ pub(super) fn unrequested(nodes: &Value, pods: &Value, resource: &str) -> Result
     let counts = |pod: &&Value| {
         let ended = ["Succeeded", "Failed"].iter().any(|phase| pod["status"]["phase"] == *phase);
         let open = open.iter().any(|node| node["metadata"]["name"] == pod["spec"]["nodeName"]);
-        // MCAD's own slip: a label that nothing sets.
+        // A mistake in MCAD: nothing sets this label.
         open && !ended && pod["metadata"]["labels"]["appwrappers.mcad.ibm.com"].is_null()
     };
     let containers = items(pods).filter(counts).filter_map(|pod| pod["spec"]["containers"].as_array());

@@ -1,4 +1,4 @@
-//! The node's API server: taken over from who started it, so that it writes an audit log and can be away for a while.
+//! The node's API server: restarted by this program, so that it writes an audit log and can be stopped for a while.
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::network::API_SERVER;
 use super::node;
 use super::wait::until;
 
-/// Who asks for what, and nothing of what was answered. The first stage of each request says nothing more than the others.
+/// Records who requests what, without the responses. The first stage of each request adds no information.
 const POLICY: &str =
     "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
 
@@ -24,7 +24,7 @@ pub(super) struct ApiServer {
 }
 
 impl ApiServer {
-    /// Ends the one that runs, and starts it again with an audit log.
+    /// Ends the running API server, and starts it again with an audit log.
     pub(super) fn take_over(work: &Path) -> Result<Self> {
         let running =
             node::processes().find(|process| process.words.first().is_some_and(|it| it.ends_with("kube-apiserver")));
@@ -34,11 +34,11 @@ impl ApiServer {
         let mut words = running.words;
         words.push(format!("--audit-policy-file={}", policy.display()));
         words.push(format!("--audit-log-path={}", Self::audit_log(work).display()));
-        let pid = Pid::from_raw(running.pid).context("it has no id")?;
+        let pid = Pid::from_raw(running.pid).context("the process has no id")?;
         kill_process(pid, Signal::KILL).context("cannot end the API server")?;
         until("the API server ended", 30, || {
-            // It is its starter's to be waited for: that its port is free is what shows it here.
-            ensure!(TcpStream::connect(API_SERVER).is_err(), "it listens");
+            // The process is reaped by its own parent, so a free port shows that it ended.
+            ensure!(TcpStream::connect(API_SERVER).is_err(), "the API server still listens");
             Ok(())
         })?;
         let mut server = Self { words, log: work.join("api-server.log"), child: None };
@@ -46,12 +46,12 @@ impl ApiServer {
         Ok(server)
     }
 
-    /// Where requests are written down.
+    /// The file of the audit log.
     pub(super) fn audit_log(work: &Path) -> PathBuf {
         work.join("audit.log")
     }
 
-    /// Without a word to anybody.
+    /// Kills it.
     pub(super) fn kill(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {
             child.kill().context("cannot end the API server")?;

@@ -1,4 +1,4 @@
-//! What deploy/base is called in a cluster.
+//! Names that deploy/base uses in a cluster.
 
-/// The namespace that everything is in.
+/// The namespace of the installation.
 pub(super) const NAMESPACE: &str = "mcad-metrics";

@@ -1,4 +1,4 @@
-//! The whole chain, from the kernel and kubelet to PromQL: sections A to E and G of docs/metrics.md with their values.
+//! Checks everything from the kernel and kubelet to PromQL: sections A to E and G of docs/metrics.md with their values.
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -8,17 +8,18 @@ use super::prometheus::Prometheus;
 use super::wait::until;
 use super::workload::{ASKED, LATER, NOTEBOOK, TRAIN, WAITS, burning, cgroup, unrequested};
 
-/// Figures are some seconds old, and rates look back over 20; a container that is started again may have to wait for 20 more, and gets little of a busy machine.
+/// Values are some seconds old, and rates use the last 20 s; a restarted container may have to wait for 20 s more, and
+/// gets little CPU on a busy machine.
 const LIMIT_S: u64 = 150;
 
-/// What is true when all is well and all of the work is there.
+/// What must hold when everything is healthy and all workloads run.
 pub(super) fn holds(prometheus: &Prometheus) -> Result<()> {
-    prometheus.holds("the chain is right", LIMIT_S, &expected()?)?;
+    prometheus.holds("all metrics have the expected values", LIMIT_S, &expected()?)?;
     let conserved = "max(abs(mcad:cluster_unaccounted)) < 1e-6".to_owned();
-    prometheus.holds("all is accounted for", 20, &[conserved])
+    prometheus.holds("the amounts of the ladder add up", 20, &[conserved])
 }
 
-/// That many GPUs, of that kind, in cluster and node alike.
+/// Expressions for this many GPUs of this kind, in the cluster and on the node.
 pub(super) fn gpus(name: &str, labels: &str, count: f64) -> [String; 2] {
     ["cluster", "node"].map(|whose| {
         format!("sum(mcad_{whose}_{name}{{resource=\"nvidia_com_gpu\",unit=\"integer\"{labels}}}) == {count}")
@@ -28,13 +29,13 @@ pub(super) fn gpus(name: &str, labels: &str, count: f64) -> [String; 2] {
 fn expected() -> Result<Vec<String>> {
     let [train, notebook, waits] = ASKED.map(|(_, gpus)| gpus as f64);
     let left = GPUS as f64 - train - notebook;
-    let processors = std::thread::available_parallelism().context("how many processors?")?.get();
+    let processors = std::thread::available_parallelism().context("cannot determine the number of CPUs")?.get();
     let memory = std::fs::read_to_string("/proc/meminfo")?;
     let memory = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).context("no MemTotal")?;
     let memory_bytes = memory.trim().trim_end_matches(" kB").parse::<u64>()? * 1024;
     let millicores = (unrequested("cpu")? * 1000.0).round();
 
-    // A: what the dispatcher believes.
+    // A: the view of the dispatcher.
     let mut expected = vec![
         format!("mcad_allocatable_capacity_gpu == {left}"),
         format!("mcad_allocatable_capacity_cpu == {millicores}"),
@@ -99,7 +100,7 @@ fn expected() -> Result<Vec<String>> {
         format!("abs(rate(mcad_appwrapper_gpu_held_seconds_total{}[20s]) - {train}) < 0.3", of(TRAIN, "")),
         format!("abs(rate(mcad_appwrapper_gpu_busy_seconds_total{}[20s]) - {}) < 0.3", of(TRAIN, ""), train * BUSY),
     ]);
-    // D: the shape of what is free. E: devices.
+    // D: the distribution of free GPUs. E: devices.
     expected.extend([
         format!("mcad_gpu_slots{{gpus=\"1\"}} == {left}"),
         "mcad_gpu_slots{gpus=\"2\"} == 0".to_owned(),
@@ -114,7 +115,7 @@ fn expected() -> Result<Vec<String>> {
         format!("sum(mcad_gpu_assigned{{namespace=\"default\",pod=\"{TRAIN}\"}}) == {train}"),
         format!("sum(mcad_gpu_assigned{{namespace=\"default\",pod=\"{NOTEBOOK}\"}}) == {notebook}"),
     ]);
-    // G: freshness, and both about themselves.
+    // G: freshness, and self-metrics.
     expected.extend([
         "mcad_node_agent_up{node=\"localhost\"} == 1".to_owned(),
         "mcad_node_report_age_seconds{node=\"localhost\"} < 10".to_owned(),
@@ -131,14 +132,14 @@ fn expected() -> Result<Vec<String>> {
     Ok(expected)
 }
 
-/// What was not measured is absent: where memory is counted by cgroup v1, the agent has nothing of it.
+/// What is not measured is absent: if memory is in cgroup v1, the agent has no values of it.
 fn oom_kills(labels: &str) -> String {
     let total = format!("mcad_appwrapper_oom_kills_total{labels}");
     if node::counts_memory() { format!("{total} == 0") } else { format!("absent({total})") }
 }
 
-/// Processor seconds by owner are those of the cgroups' own counters. Both pods are stopped for it, so that there is one
-/// instant at which the counter and the figure can be read, however late either is; twice, with some seconds of work between.
+/// Compares CPU seconds by owner with the cgroups' own counters. Both pods are stopped for it, so that the counter and
+/// the metric can be read at the same state, however old either is; twice, with some seconds of work in between.
 pub(super) fn cpu_by_owner(prometheus: &Prometheus) -> Result<()> {
     let of_train = format!("mcad_appwrapper_cpu_seconds_total{{namespace=\"default\",appwrapper=\"{TRAIN}\"}}");
     let of_notebook = format!("mcad_pod_cpu_seconds_total{{namespace=\"default\",pod=\"{NOTEBOOK}\"}}");
@@ -150,15 +151,18 @@ pub(super) fn cpu_by_owner(prometheus: &Prometheus) -> Result<()> {
         }
         for ((pod, figure), before) in pods.iter().zip(&mut before) {
             let cgroup = cgroup(pod)?;
-            // Until a report from after the stop has arrived, it still rises.
+            // It still increases until a report from after the stop has arrived.
             let still = format!("changes({figure}[8s]) == 0 and count_over_time({figure}[8s]) >= 6");
-            prometheus.holds("the figure stands still", 60, &[still])?;
+            prometheus.holds("the metric no longer changes", 60, &[still])?;
             let (counted, shown) = (cpu_seconds(&cgroup)?, prometheus.value(figure)?);
-            ensure!((shown / counted - 1.0).abs() <= 0.01, "{pod}: {shown} shown, {counted} counted");
-            println!("e2e:   {pod}: {shown:.3} s shown, {counted:.3} s in its cgroup's cpu.stat");
+            ensure!((shown / counted - 1.0).abs() <= 0.01, "{pod}: exported {shown}, counted {counted}");
+            println!("e2e:   {pod}: {shown:.3} s exported, {counted:.3} s in its cgroup's cpu.stat");
             if let Some((counted_before, shown_before)) = before.replace((counted, shown)) {
                 let ratio = (shown - shown_before) / (counted - counted_before);
-                ensure!((ratio - 1.0).abs() <= 0.01, "{pod}: between the two {ratio} of what its cgroup counted");
+                ensure!(
+                    (ratio - 1.0).abs() <= 0.01,
+                    "{pod}: between the two readings, exported {ratio} of what its cgroup counted"
+                );
             }
         }
         for process in burning()? {
@@ -166,9 +170,9 @@ pub(super) fn cpu_by_owner(prometheus: &Prometheus) -> Result<()> {
         }
         for ((pod, _), before) in pods.iter().zip(before) {
             let cgroup = cgroup(pod)?;
-            until("it worked for some seconds more", 120, || {
+            until("the pod used more than 1.5 s of CPU time again", 120, || {
                 let worked = cpu_seconds(&cgroup)? - before.map_or(0.0, |(counted, _)| counted);
-                ensure!(worked > 1.5, "{pod}: {worked} s");
+                ensure!(worked > 1.5, "{pod} used {worked} s");
                 Ok(())
             })?;
         }

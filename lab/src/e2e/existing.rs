@@ -1,5 +1,5 @@
-//! An existing cluster, which is nobody's to break: what of the installation can be shown there. Owns that nothing which was there
-//! is touched, that nothing stays, and that what is left out is said.
+//! Checks the installation on an existing cluster, where nothing may be broken: existing objects are not changed,
+//! nothing remains, and what is left out is printed.
 
 use std::path::PathBuf;
 
@@ -13,62 +13,62 @@ use super::prometheus::{Pace, Prometheus};
 use super::rights;
 use super::wait::until;
 
-mod figures;
+mod expected;
 mod forward;
 
 use forward::Forwards;
 
-/// What only a node of our own is good for.
+/// What can only be tested on our own node.
 const LEFT_OUT: [&str; 5] = [
     "killing the agent, the leader and the API server, breaking a GPU, draining a node, deleting an AppWrapper",
-    "which alerts fire then: those that fire of themselves are named, and fail nothing",
-    "work of its own: no AppWrapper and no pod that burns or holds GPUs is created, and no definition of a kind",
-    "processor seconds against the cgroups' own counters, as nobody here sees the nodes' cgroups",
-    "the API server's audit log: that no right is granted in vain",
+    "which alerts fire after such failures: alerts that fire without them are printed, and are not failures",
+    "workloads: no AppWrappers, no pods that use CPU or hold GPUs, and no CRDs are created",
+    "CPU seconds against the cgroups' own counters, because the nodes' cgroups cannot be read from here",
+    "the API server's audit log, which shows unused rights",
 ];
 
-/// Images are to be pulled, however far away from the nodes they lie.
+/// Images may have to be pulled from a distant registry.
 const START_S: u64 = 300;
-/// A minute until kubelet has mounted the aggregator's certificate, an interval, a scrape or two.
+/// A minute until kubelet has mounted the aggregator's certificate, an interval, and a scrape or two.
 const REPORTS_S: u64 = 180;
-/// A leader waits for one more scrape before it ends, a minute at most.
+/// A leader that shuts down waits for one more scrape, a minute at most.
 const REMOVAL: &str = "--timeout=180s";
 
-/// What is installed, and where.
+/// What to install, and where.
 pub(super) struct Existing {
     pub(super) context: String,
     pub(super) overlay: PathBuf,
-    /// The agent's and the aggregator's, where not the overlay's.
+    /// The agent's and the aggregator's image, if not the overlay's.
     pub(super) images: [Option<String>; 2],
     pub(super) pace: Pace,
-    /// For what is written here; nothing of it is needed later.
+    /// A folder for files; none of them is needed afterwards.
     pub(super) work: PathBuf,
 }
 
 impl Existing {
-    /// With every time as it is shipped.
+    /// With all times as they are shipped.
     pub(super) fn as_shipped(context: String, overlay: PathBuf, images: [Option<String>; 2], work: PathBuf) -> Self {
         Self { context, overlay, images, pace: Pace::Shipped, work }
     }
 }
 
-/// Installs, looks, removes. It removes in any case, once it has begun.
+/// Installs, checks, removes. Once it has begun to install, it removes in any case.
 pub(super) fn run(existing: &Existing, progress: &mut dyn FnMut(&str)) -> Result<()> {
     let cluster = Cluster::of_context(existing.context.clone());
     for left_out in LEFT_OUT {
-        println!("e2e:   left out: {left_out}");
+        println!("e2e:   not tested: {left_out}");
     }
-    progress("nothing of it is there yet");
+    progress("checking that nothing of the installation exists");
     let overlay = overlay(existing)?;
     refuse(&cluster, &overlay)?;
     progress("kubectl apply -k");
-    println!("e2e:   should this be killed: kubectl --context {} delete -k {overlay}", existing.context);
+    println!("e2e:   if this process is killed, run: kubectl --context {} delete -k {overlay}", existing.context);
     let mut watching = None;
     let outcome = installed(existing, &cluster, &overlay, progress, &mut watching);
     if outcome.is_err() {
         let words = existing.work.join("pods.log");
-        println!("e2e:   what its pods said is in {}", words.display());
-        let _full_disk = std::fs::write(&words, last_words(&cluster));
+        println!("e2e:   the logs of its pods are in {}", words.display());
+        let _full_disk = std::fs::write(&words, last_lines(&cluster));
     }
     progress("kubectl delete -k");
     let removed = remove(&cluster, &overlay);
@@ -86,37 +86,42 @@ fn overlay(existing: &Existing) -> Result<String> {
     install::write_overlay(&existing.work.join("overlay"), &existing.overlay, &patches.collect())
 }
 
-/// Unless all of it is new, and in a namespace of its own.
+/// Refuses, unless all objects are new, and in a namespace of their own.
 fn refuse(cluster: &Cluster, overlay: &str) -> Result<()> {
     let there = present(cluster, overlay)?;
-    ensure!(there.is_empty(), "it is installed there already, or some of it; nothing was done: {}", there.join(", "));
+    ensure!(
+        there.is_empty(),
+        "these objects of the installation exist already, so nothing was done: {}",
+        there.join(", ")
+    );
     let rendered = cluster.kubectl(&["apply", "--dry-run=client", "-k", overlay, "-o", "json"])?;
-    check_namespaces(&serde_json::from_str(&rendered).context("kubectl's answer is no JSON")?)
+    check_namespaces(&serde_json::from_str(&rendered).context("the output of kubectl is not JSON")?)
 }
 
-/// What is deleted with the namespace is known to be ours alone.
+/// Everything that is deleted with the namespace must be ours.
 fn check_namespaces(objects: &Value) -> Result<()> {
     let named = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
     let elsewhere: Vec<_> = items(objects)
         .filter(|object| object["metadata"]["namespace"].as_str().is_some_and(|namespace| namespace != NAMESPACE))
         .map(named)
         .collect();
-    ensure!(elsewhere.is_empty(), "the overlay puts something outside of {NAMESPACE}: {}", elsewhere.join(", "));
+    ensure!(elsewhere.is_empty(), "the overlay has objects outside of namespace {NAMESPACE}: {}", elsewhere.join(", "));
     let brings_its_own = |object: &Value| object["kind"] == "Namespace" && object["metadata"]["name"] == NAMESPACE;
-    ensure!(items(objects).any(brings_its_own), "the overlay does not bring the namespace {NAMESPACE}");
+    ensure!(items(objects).any(brings_its_own), "the overlay does not contain the namespace {NAMESPACE}");
     Ok(())
 }
 
-/// Those of the overlay's objects that there are.
+/// The objects of the overlay that exist.
 fn present(cluster: &Cluster, overlay: &str) -> Result<Vec<String>> {
     let names = cluster.kubectl(&["get", "-k", overlay, "--ignore-not-found", "-o", "name"])?;
     Ok(names.lines().map(str::to_owned).collect())
 }
 
-/// Who scrapes: until it is removed, as a leader that ends waits for one more scrape.
+/// The scraping processes. They run until the removal is complete, because a leader that shuts down waits for one more
+/// scrape.
 type Watching = (Forwards, Prometheus);
 
-/// From the first object to the last figure.
+/// From the first object to the last check.
 fn installed(
     existing: &Existing,
     cluster: &Cluster,
@@ -126,7 +131,7 @@ fn installed(
 ) -> Result<()> {
     cluster.kubectl(&["apply", "-k", overlay])?;
     until("all of its pods run", START_S, || all_run(cluster))?;
-    // kubelet looks at a mounted ConfigMap once a minute or so, and when something of the pod changes.
+    // kubelet updates a mounted ConfigMap about once a minute, and when the pod changes.
     let agents = "app.kubernetes.io/name=mcad-agent";
     cluster.kubectl(&["annotate", "pods", "-n", NAMESPACE, "-l", agents, "e2e/look=now"])?;
 
@@ -137,13 +142,13 @@ fn installed(
     let (forwards, prometheus) = watching.insert((forwards, prometheus));
     until("every node's agent reports", REPORTS_S, || {
         forwards.check()?;
-        figures::every_node_reports(cluster, prometheus)
+        expected::every_node_reports(cluster, prometheus)
     })?;
-    figures::say_sources(prometheus)?;
-    progress("figures A to C and G by PromQL, against what kubectl says");
-    until("the figures are right", REPORTS_S, || {
+    expected::say_sources(prometheus)?;
+    progress("metrics of sections A to C and G in PromQL, compared with kubectl");
+    until("the metrics have the expected values", REPORTS_S, || {
         forwards.check()?;
-        figures::hold(cluster, prometheus)
+        expected::hold(cluster, prometheus)
     })?;
     until("every rule can be evaluated", 60, || {
         let sick = prometheus.sick_rules()?;
@@ -153,18 +158,20 @@ fn installed(
     let firing = prometheus.firing()?;
     println!("e2e:   alerts that fire: {firing:?}");
 
-    progress("rights, as they were admitted");
+    progress("the admitted rights");
     rights::admitted(cluster)?;
     match rights::agent_of(cluster)? {
         Some(agent) => rights::check(cluster, &agent)?,
-        None => println!("e2e:   left out: rights seen from inside, as no node of it is this machine"),
+        None => println!(
+            "e2e:   not tested: rights of the agent's process, because this machine is not a node of the cluster"
+        ),
     }
     progress("kubectl apply -k, again");
     install::again(cluster, overlay)
 }
 
-/// Or what its pods wait for. Whether they do what they are for is asked of their figures: kubelet's word on readiness may be a minute
-/// late where it is old.
+/// Whether all pods run, or what they wait for. Whether they work is checked by their metrics: the readiness that an
+/// old kubelet reports may be a minute late.
 fn all_run(cluster: &Cluster) -> Result<()> {
     let sets = cluster.get(&["daemonsets,deployments", "-n", NAMESPACE])?;
     ensure!(items(&sets).count() > 1, "{NAMESPACE} has no DaemonSet and Deployment yet");
@@ -180,7 +187,7 @@ fn all_run(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Which pods wait, and for what.
+/// The waiting pods, and their reasons.
 fn waiting(pods: &Value) -> String {
     let of_pod = |pod: &Value| {
         let containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
@@ -197,8 +204,8 @@ fn waiting(pods: &Value) -> String {
     if waiting.is_empty() { "none of its containers waits".to_owned() } else { waiting.join("; ") }
 }
 
-/// For whoever looks why it went wrong.
-fn last_words(cluster: &Cluster) -> String {
+/// The pods' logs, for finding the cause of a failure.
+fn last_lines(cluster: &Cluster) -> String {
     let ours = "app.kubernetes.io/part-of=mcad-metrics";
     let asked: [&[&str]; 3] = [
         &["get", "all", "-n", NAMESPACE, "-o", "wide"],
@@ -208,11 +215,12 @@ fn last_words(cluster: &Cluster) -> String {
     asked.iter().map(|words| cluster.kubectl(words).unwrap_or_else(|error| format!("{error:#}\n"))).collect()
 }
 
-/// Removes it, and looks for what is left. The namespace takes with it what was made in it meanwhile.
+/// Removes the installation, and checks what is left. Deleting the namespace also deletes objects that were created in
+/// it meanwhile.
 fn remove(cluster: &Cluster, overlay: &str) -> Result<()> {
     cluster
         .kubectl(&["delete", "-k", overlay, "--ignore-not-found", "--wait=true", REMOVAL])
-        .with_context(|| format!("some of it may be left; `kubectl delete -k {overlay}` removes it"))?;
+        .with_context(|| format!("objects may be left; `kubectl delete -k {overlay}` removes them"))?;
     until("nothing is left", 60, || {
         let left = present(cluster, overlay)?;
         ensure!(left.is_empty(), "left: {}", left.join(", "));

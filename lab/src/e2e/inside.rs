@@ -1,4 +1,4 @@
-//! On the node, from the first object to the last: the order of it all.
+//! The sequence of tests on the node, from the first object to the last.
 
 use std::path::Path;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use super::node::Gpus;
 use super::prometheus::{Pace, Prometheus};
 use super::{audit, chain, disturbances, install, network, rights, workload};
 
-/// Prints the time and what comes now.
+/// Prints the elapsed time and the next step.
 struct Progress(Instant);
 
 impl Progress {
@@ -22,15 +22,15 @@ impl Progress {
     }
 }
 
-/// Everything, in this work folder.
+/// Runs everything, in this work folder.
 pub(super) fn run(work: &Path) -> Result<()> {
-    // Whatever is waited for ends then.
+    // An interrupt ends all waiting.
     let _interrupts = Interrupts::take_over()?;
     let progress = Progress(Instant::now());
     let targets = work.join("targets");
     std::fs::create_dir_all(&targets)?;
 
-    progress.now("network, API server with an audit log, AppWrappers' definitions");
+    progress.now("network, API server with an audit log, CRDs of AppWrappers");
     network::route(&work.join("node"))?;
     let mut api_server = ApiServer::take_over(work)?;
     network::serve(targets.clone())?;
@@ -41,18 +41,18 @@ pub(super) fn run(work: &Path) -> Result<()> {
     progress.now("kubectl apply -k");
     let overlay = install::install(work)?;
     let granted = audit::granted()?;
-    let prometheus = Prometheus::start(work, &targets, Pace::Hurried)?;
+    let prometheus = Prometheus::start(work, &targets, Pace::Shortened)?;
     let reports = ["mcad_node_agent_up{node=\"localhost\"} == 1".to_owned()];
     prometheus.holds("the agent reports", install::START_S, &reports)?;
 
-    progress.now("GPUs and work");
+    progress.now("GPUs and workloads");
     gpus.advertise(work)?;
     workload::create()?;
-    progress.now("the whole chain, by PromQL");
+    progress.now("all metrics, in PromQL");
     chain::holds(&prometheus)?;
-    progress.now("processor time by owner against the cgroups' own counters");
+    progress.now("CPU time by owner against the cgroups' own counters");
     chain::cpu_by_owner(&prometheus)?;
-    progress.now("rights of the agent, seen from inside");
+    progress.now("rights of the agent's process");
     rights::check(&Cluster::default(), &rights::agent()?)?;
     progress.now("kubectl apply -k, again");
     install::again(&Cluster::default(), &overlay)?;
@@ -64,11 +64,11 @@ pub(super) fn run(work: &Path) -> Result<()> {
     disturbances::leader(&prometheus)?;
     progress.now("a GPU breaks");
     disturbances::gpu(&prometheus, &gpus)?;
-    progress.now("the API server is away");
+    progress.now("the API server is stopped");
     disturbances::api_server(&prometheus, &mut api_server)?;
-    progress.now("the authority of certificates is deleted");
+    progress.now("the CA is deleted");
     disturbances::authority(&prometheus)?;
-    progress.now("an AppWrapper is deleted half way");
+    progress.now("an AppWrapper is deleted while its pod runs");
     disturbances::appwrapper(&prometheus)?;
     progress.now("the node is drained");
     disturbances::drain(&prometheus)?;
@@ -81,17 +81,17 @@ pub(super) fn run(work: &Path) -> Result<()> {
     workload::delete_all()?;
     install::remove(&overlay, &before)?;
 
-    progress.now("the same as on a cluster that was there before, with `--context`");
+    progress.now("the same as on an existing cluster, with `--context`");
     workload::create_waiting()?;
     existing::run(&existing_like(work)?, &mut |what| progress.now(what))?;
     workload::delete_all()?;
-    progress.now("all of it holds");
+    progress.now("all checks passed");
     Ok(())
 }
 
-/// This node once more, as one that somebody else has started: by the name of its context, with an overlay of somebody's own.
+/// This node as an existing cluster: by the name of its context, with a separate overlay.
 fn existing_like(work: &Path) -> Result<Existing> {
     let context = kubectl(&["config", "current-context"])?.trim().to_owned();
-    let overlay = install::hurried(&work.join("overlay-of-somebody"))?;
-    Ok(Existing { context, overlay, images: [None, None], pace: Pace::Hurried, work: work.join("existing") })
+    let overlay = install::shortened(&work.join("overlay-of-somebody"))?;
+    Ok(Existing { context, overlay, images: [None, None], pace: Pace::Shortened, work: work.join("existing") })
 }

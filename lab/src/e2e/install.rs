@@ -1,5 +1,5 @@
-//! Installing and removing, as people do it: `kubectl apply -k`, twice, and `kubectl delete -k`. Owns the overlay that this node
-//! needs.
+//! Installs and removes as users do: `kubectl apply -k`, twice, and `kubectl delete -k`. Also writes the overlay that
+//! this node needs.
 
 use std::path::{Path, PathBuf};
 
@@ -13,15 +13,15 @@ use super::network::SERVICE;
 use super::node::Gpus;
 use super::wait::until;
 
-/// Longer than kubelet's minute between two looks at a ConfigMap, on a busy machine.
+/// Longer than the minute between two updates of a ConfigMap by kubelet, for a busy machine.
 pub(super) const START_S: u64 = 150;
 
-/// Writes a kustomization over another one into a folder, and answers its name.
+/// Writes a kustomization on top of another one into a folder, and returns its name.
 pub(super) fn write_overlay(folder: &Path, base: &Path, patches: &Value) -> Result<String> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let real = |path: &Path| std::fs::canonicalize(path).with_context(|| format!("there is no {}", path.display()));
     let (folder, base) = (real(folder)?, real(base)?);
-    // kustomize takes folders by a relative path alone.
+    // kustomize accepts folders only by a relative path.
     let base = format!("{}{}", "../".repeat(folder.components().count() - 1), base.strip_prefix("/")?.display());
     let kustomization = json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": [base], "patches": patches,
@@ -30,10 +30,10 @@ pub(super) fn write_overlay(folder: &Path, base: &Path, patches: &Value) -> Resu
     Ok(folder.display().to_string())
 }
 
-/// What this node lacks, and the pace: a fifth of each time that is shipped. By kind: the agent's patches, the aggregator's.
+/// What this node needs, and shorter times: a fifth of each shipped time. The agent's patches, then the aggregator's.
 fn of_this_node() -> [Vec<Value>; 2] {
     let agent = vec![
-        // Names are answered by `network`: kubelet here has no cluster DNS to tell pods of.
+        // `network` resolves names: kubelet has no cluster DNS here.
         json!({"op": "add", "path": "/spec/template/spec/dnsPolicy", "value": "None"}),
         json!({"op": "add", "path": "/spec/template/spec/dnsConfig", "value": {"nameservers": [SERVICE]}}),
         argument("--interval=2s"),
@@ -41,7 +41,7 @@ fn of_this_node() -> [Vec<Value>; 2] {
     [agent, ["--lease-duration=6", "--handover=6"].map(argument).into()]
 }
 
-/// One more word on a container's command line.
+/// Adds an argument to a container's command line.
 fn argument(word: &str) -> Value {
     json!({"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": word})
 }
@@ -54,28 +54,29 @@ fn overlay_of(folder: &Path, [agent, aggregator]: [Vec<Value>; 2]) -> Result<Str
     write_overlay(folder, &workspace::root().join("deploy/base"), &patches)
 }
 
-/// The base, hurried, and nothing else.
-pub(super) fn hurried(folder: &Path) -> Result<PathBuf> {
+/// The base with shorter times, and nothing else.
+pub(super) fn shortened(folder: &Path) -> Result<PathBuf> {
     overlay_of(folder, of_this_node()).map(PathBuf::from)
 }
 
-/// Writes the overlay. It changes no right, mount, token or Service of the base: only what this node lacks, and the pace.
+/// Writes the overlay. It changes no right, mount, token or Service of the base: only what this node needs, and the
+/// times.
 fn overlay(work: &Path) -> Result<String> {
     let [mut agent, mut aggregator] = of_this_node();
     agent.extend([
-        // The stand-in for NVML, which on a real node the runtime mounts.
+        // fake-nvml, which replaces the library that the container runtime mounts on a real node.
         json!({"op": "add", "path": "/spec/template/spec/volumes/-",
          "value": {"name": "nvml", "hostPath": {"path": Gpus::folder(work), "type": "Directory"}}}),
         json!({"op": "add", "path": "/spec/template/spec/containers/0/volumeMounts/-",
          "value": {"name": "nvml", "mountPath": "/host/nvml", "readOnly": true}}),
         argument("--nvml=/host/nvml/libnvidia-ml.so.1"),
     ]);
-    // One by one, so that each can be compared with its cgroup.
+    // Each pod separately, so that it can be compared with its cgroup.
     aggregator.push(argument("--pod-metrics"));
     overlay_of(&work.join("overlay"), [agent, aggregator])
 }
 
-/// Applies it, and waits until every agent has its aggregator's certificate.
+/// Applies it, and waits until every agent has the CA certificate of its aggregator.
 pub(super) fn install(work: &Path) -> Result<String> {
     let overlay = overlay(work)?;
     kubectl(&["apply", "-k", &overlay])?;
@@ -87,21 +88,21 @@ pub(super) fn install(work: &Path) -> Result<String> {
         ensure!(bundle["data"]["ca.crt"].is_string(), "there is no bundle yet");
         Ok(())
     })?;
-    // kubelet looks at a mounted ConfigMap once a minute or so, and when something of the pod changes.
+    // kubelet updates a mounted ConfigMap about once a minute, and when the pod changes.
     kubectl(&["annotate", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=mcad-agent", "e2e/look=now"])?;
     Ok(overlay)
 }
 
-/// The same once more changes nothing.
+/// Checks that applying it again changes nothing.
 pub(super) fn again(cluster: &Cluster, overlay: &str) -> Result<()> {
     let said = cluster.kubectl(&["apply", "-k", overlay])?;
     let changed: Vec<_> = said.lines().filter(|line| !line.ends_with(" unchanged")).collect();
-    ensure!(changed.is_empty(), "applied a second time, it changes {}", changed.join(", "));
-    ensure!(said.lines().count() > 15, "it applied nothing: {said}");
+    ensure!(changed.is_empty(), "applying the overlay again changes {}", changed.join(", "));
+    ensure!(said.lines().count() > 15, "kubectl apply lists too few objects: {said}");
     Ok(())
 }
 
-/// Removes it, and looks for anything that is left.
+/// Removes it, and checks that nothing is left.
 pub(super) fn remove(overlay: &str, before: &[String]) -> Result<()> {
     kubectl(&["delete", "-k", overlay, "--wait=true", "--timeout=120s"])?;
     until("nothing is left", 60, || {
@@ -110,10 +111,10 @@ pub(super) fn remove(overlay: &str, before: &[String]) -> Result<()> {
     })
 }
 
-/// What kubelet makes of itself, be it sooner or later.
+/// Objects that kubelet creates by itself, at any time.
 const OF_KUBELET: [&str; 2] = ["Lease/kube-node-lease/", "CSINode//"];
 
-/// Every object of every kind that can be listed, but events and kubelet's own, as kind, namespace and name.
+/// Every object of every kind that can be listed, except events and kubelet's own, as kind, namespace and name.
 pub(super) fn everything() -> Result<Vec<String>> {
     let kinds = kubectl(&["api-resources", "--verbs=list", "-o", "name"])?;
     let kinds: Vec<_> =

@@ -1,4 +1,4 @@
-//! kubectl, as a person runs it. Owns its processes and their answers.
+//! Runs kubectl as a user does.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// A cluster, by what kubectl calls a context: none is the one that is current.
+/// A cluster, by its kubectl context; `None` is the current one.
 #[derive(Clone, Default)]
 pub(super) struct Cluster {
     context: Option<String>,
@@ -17,14 +17,14 @@ impl Cluster {
         Self { context: Some(name) }
     }
 
-    /// kubectl with these words, for whoever runs it otherwise.
+    /// kubectl with these arguments, for callers that run it themselves.
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
         command.args(self.context.iter().flat_map(|name| ["--context", name])).args(arguments);
         command
     }
 
-    /// Runs it, and answers what it prints.
+    /// Runs it, and returns its output.
     pub(super) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let output = self.command(arguments).stdin(Stdio::null()).output().context("cannot start kubectl")?;
         let said = String::from_utf8_lossy(&output.stderr);
@@ -35,21 +35,21 @@ impl Cluster {
     /// `kubectl get … -o json`.
     pub(super) fn get(&self, arguments: &[&str]) -> Result<Value> {
         let text = self.kubectl(&[&["get", "-o", "json"], arguments].concat())?;
-        serde_json::from_str(&text).context("kubectl's answer is no JSON")
+        serde_json::from_str(&text).context("the output of kubectl is not JSON")
     }
 }
 
-/// The same of the node that was started here.
+/// The same for the node that was started here.
 pub(super) fn kubectl(arguments: &[&str]) -> Result<String> {
     Cluster::default().kubectl(arguments)
 }
 
-/// Likewise.
+/// The same for `get`.
 pub(super) fn get(arguments: &[&str]) -> Result<Value> {
     Cluster::default().get(arguments)
 }
 
-/// Objects of such a list.
+/// The objects of a list.
 pub(super) fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list["items"].as_array().into_iter().flatten()
 }
@@ -62,6 +62,6 @@ pub(super) fn apply(objects: &[Value]) -> Result<()> {
     let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
     child.stdin.take().context("kubectl has no standard input")?.write_all(list.to_string().as_bytes())?;
     let status = child.wait()?;
-    ensure!(status.success(), "kubectl apply ended with {status}");
+    ensure!(status.success(), "kubectl apply exited with {status}");
     Ok(())
 }

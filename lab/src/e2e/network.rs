@@ -1,5 +1,6 @@
-//! What kube-proxy and the cluster's DNS do elsewhere, as far as the pods need it: the API server at its Service's address, and
-//! the names of headless Services. Also whom Prometheus scrapes, since Debian's is built without Kubernetes' discovery.
+//! Replaces kube-proxy and the cluster's DNS as far as the pods need them: the API server at its Service's address, and
+//! the names of headless Services. Also writes the targets of Prometheus, because Debian's is built without Kubernetes
+//! discovery.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -20,13 +21,13 @@ use super::kubectl::{get, items};
 pub(super) const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// Where the kit's API server listens.
 pub(super) const API_SERVER: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 16443);
-/// How often endpoints and pods are looked at.
+/// How often endpoints and pods are read.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Addresses by the Service's name, as last heard of.
+/// Addresses by the Service's name, as last read.
 type Names = Arc<Mutex<BTreeMap<String, Vec<Ipv4Addr>>>>;
 
-/// Pods of this node can reach addresses outside of their own network, through it. To be called before there are pods.
+/// Lets pods of this node reach addresses outside their own network. Must be called before there are pods.
 pub(super) fn route(node: &Path) -> Result<()> {
     let path = node.join("cni/10-net.conflist");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -36,12 +37,12 @@ pub(super) fn route(node: &Path) -> Result<()> {
     workspace::run(Command::new("ip").args(["addr", "add", &format!("{SERVICE}/32"), "dev", "lo"]))
 }
 
-/// Serves both until the process ends, and keeps the files of targets in `targets`.
+/// Serves both until the process ends, and updates the target files in `targets`.
 pub(super) fn serve(targets: PathBuf) -> Result<()> {
     let listener = TcpListener::bind((SERVICE, 443)).context("cannot listen at the Service's address")?;
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            // Refused as by kube-proxy, where the server is away.
+            // If the server is stopped, the connection is refused, as with kube-proxy.
             if let Ok(server) = TcpStream::connect(API_SERVER) {
                 join(client, server);
             }
@@ -61,7 +62,7 @@ pub(super) fn serve(targets: PathBuf) -> Result<()> {
     });
     std::thread::spawn(move || {
         loop {
-            // While the API server is away, what was is what is.
+            // While the API server is stopped, the last state is kept.
             if let Err(error) = look(&names, &targets) {
                 let _full_disk = std::fs::write(targets.join("error.log"), format!("{error:#}\n"));
             }
@@ -71,7 +72,7 @@ pub(super) fn serve(targets: PathBuf) -> Result<()> {
     Ok(())
 }
 
-/// Two connections are one, until either ends.
+/// Joins two connections until either ends.
 fn join(client: TcpStream, server: TcpStream) {
     let (Ok(client_too), Ok(server_too)) = (client.try_clone(), server.try_clone()) else { return };
     for (mut from, mut to) in [(client, server), (server_too, client_too)] {
@@ -87,7 +88,7 @@ fn join(client: TcpStream, server: TcpStream) {
     }
 }
 
-/// The answer to a question about addresses of version 4 (RFC 1035); to others, that there is none.
+/// The response to a query for IPv4 addresses (RFC 1035); for other types, that there is none.
 fn answer(question: &[u8], names: &BTreeMap<String, Vec<Ipv4Addr>>) -> Option<Vec<u8>> {
     let mut labels = Vec::new();
     let mut at = 12;
@@ -101,7 +102,7 @@ fn answer(question: &[u8], names: &BTreeMap<String, Vec<Ipv4Addr>>) -> Option<Ve
     let service = labels.get(..3).filter(|name| name[1..] == [NAMESPACE, "svc"]).map(|name| name[0].to_owned());
     let found = service.and_then(|service| names.get(&service));
     let addresses = found.filter(|_| kind == [0, 1]).map_or(&[][..], Vec::as_slice);
-    // An answer with authority, to a recursive question; 3: no such name.
+    // An authoritative response to a recursive query; 3 means that there is no such name.
     let flags: u16 = if found.is_some() { 0x8580 } else { 0x8583 };
     let mut answer = question[..2].to_vec();
     for number in [flags, 1, u16::try_from(addresses.len()).ok()?, 0, 0] {
@@ -109,14 +110,14 @@ fn answer(question: &[u8], names: &BTreeMap<String, Vec<Ipv4Addr>>) -> Option<Ve
     }
     answer.extend(question.get(12..question_end)?);
     for address in addresses {
-        // The name asked for, type A, class IN, five seconds, four bytes.
+        // The requested name, type A, class IN, five seconds, four bytes.
         answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 5, 0, 4]);
         answer.extend(address.octets());
     }
     Some(answer)
 }
 
-/// Asks the API server for endpoints and pods, and writes down what follows.
+/// Reads endpoints and pods from the API server, and writes the results.
 fn look(names: &Names, targets: &Path) -> Result<()> {
     let endpoints = get(&["endpoints", "-n", NAMESPACE])?;
     let pods = get(&["pods", "-n", NAMESPACE])?;
@@ -145,7 +146,7 @@ fn look(names: &Names, targets: &Path) -> Result<()> {
     write(&targets.join("pod.json"), &pods.into())
 }
 
-/// As Prometheus' role `pod` tells of one.
+/// Targets as Prometheus' role `pod` creates them.
 fn pod_targets(pod: &Value) -> Vec<Value> {
     let Some(ip) = pod["status"]["podIP"].as_str() else { return Vec::new() };
     let ports = pod["spec"]["containers"].as_array().into_iter().flatten();
@@ -159,7 +160,7 @@ fn pod_targets(pod: &Value) -> Vec<Value> {
     ports.map(target).collect()
 }
 
-/// All at once, as Prometheus may read it meanwhile.
+/// Written atomically, because Prometheus may read it at the same time.
 fn write(path: &Path, value: &Value) -> Result<()> {
     let next = path.with_extension("next");
     std::fs::write(&next, value.to_string()).with_context(|| format!("cannot write {}", next.display()))?;

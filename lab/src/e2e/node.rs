@@ -1,4 +1,4 @@
-//! The node as root sees it: processes, cgroups, pretended GPUs.
+//! The node as root sees it: processes, cgroups, fake GPUs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,11 +10,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use xtask::child::Child;
 use xtask::workspace;
 
-/// How many GPUs the node pretends to have.
+/// How many fake GPUs the node has.
 pub(super) const GPUS: usize = 4;
 /// How busy each of them is.
 pub(super) const BUSY: f64 = 0.8;
-/// Where kubelet's plugins register.
+/// The folder where kubelet's plugins register.
 const PLUGINS: &str = "/var/lib/kubelet/device-plugins";
 
 /// One process of the node.
@@ -29,14 +29,14 @@ impl Process {
         kill_process(pid, signal).with_context(|| format!("cannot signal {:?}", self.words))
     }
 
-    /// A file of its folder in /proc.
+    /// A file in its folder in /proc.
     pub(super) fn file(&self, name: &str) -> Result<String> {
         let path = format!("/proc/{}/{name}", self.pid);
         std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
     }
 }
 
-/// All of them that have a command line: not those that ended and were not waited for.
+/// All processes with a command line, which excludes zombies.
 pub(super) fn processes() -> impl Iterator<Item = Process> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| {
@@ -47,9 +47,9 @@ pub(super) fn processes() -> impl Iterator<Item = Process> {
     })
 }
 
-/// Those of a container, by a word of their command line.
+/// Processes in containers with a word in their command line that has this prefix.
 pub(super) fn with_word(prefix: &str) -> Vec<Process> {
-    // Not the runtime's own, nor a shell that has the word in a script.
+    // Not those of the runtime, nor a shell that has the word in a script.
     processes().filter(|process| process.words.iter().skip(1).any(|word| word.starts_with(prefix))).collect()
 }
 
@@ -73,13 +73,13 @@ pub(super) fn pod_cgroup(uid: &str) -> Result<PathBuf> {
     anyhow::bail!("pod {uid} has no cgroup")
 }
 
-/// Whether the tree of cgroup v2 has memory in it.
+/// Whether the cgroup v2 tree has the memory controller.
 pub(super) fn counts_memory() -> bool {
     let controllers = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
     controllers.split_whitespace().any(|controller| controller == "memory")
 }
 
-/// Processor seconds of a cgroup and all below it, by the kernel's own count.
+/// CPU seconds of a cgroup including its descendants, from the kernel's own counter.
 pub(super) fn cpu_seconds(cgroup: &Path) -> Result<f64> {
     let path = cgroup.join("cpu.stat");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -87,15 +87,15 @@ pub(super) fn cpu_seconds(cgroup: &Path) -> Result<f64> {
     Ok(usec.parse::<f64>()? / 1e6)
 }
 
-/// Pretended GPUs: what the agent's NVML says, what the device plugin says, each by a file of its own, so that either can know
-/// less than the other.
+/// Fake GPUs: one scenario file for the agent's NVML and one for the device plugin, so that either can know less than
+/// the other.
 pub(super) struct Gpus {
     nvml: Installation,
     plugin_scenario: PathBuf,
     plugin: Option<Child>,
 }
 
-/// Whether kubelet hears of it.
+/// Whether kubelet is notified.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plugin {
     Notices,
@@ -103,12 +103,12 @@ pub(super) enum Plugin {
 }
 
 impl Gpus {
-    /// The folder with the library, which the agent gets to see.
+    /// The folder with the library, which is mounted for the agent.
     pub(super) fn folder(work: &Path) -> PathBuf {
         work.join("nvml")
     }
 
-    /// Puts the library in place. Kubelet does not know of the GPUs yet.
+    /// Installs the library. Kubelet does not know the GPUs yet.
     pub(super) fn prepare(work: &Path) -> Result<Self> {
         let folder = Self::folder(work);
         std::fs::create_dir_all(&folder)?;
@@ -142,7 +142,7 @@ impl Gpus {
         scenario
     }
 
-    /// The GPU of this UUID falls off the bus.
+    /// Makes the GPU with this UUID fall off the bus.
     pub(super) fn lose(&self, uuid: &str, plugin: Plugin) -> Result<()> {
         let mut scenario = Self::healthy();
         let device = scenario.devices.iter_mut().find(|device| device.uuid == uuid);
@@ -150,7 +150,7 @@ impl Gpus {
         self.set(&scenario, plugin)
     }
 
-    /// All of them work. What fell off the bus is back when the driver is loaded anew, and not before.
+    /// Repairs all GPUs. A GPU that fell off the bus comes back only when the driver is reloaded.
     pub(super) fn mend(&self) -> Result<()> {
         let mut scenario = Self::healthy();
         scenario.driver.generation += 1;

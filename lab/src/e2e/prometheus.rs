@@ -1,5 +1,5 @@
-//! A real Prometheus with the shipped scrape configuration and rules; in a hurry, what the files say of time is divided. Owns
-//! its process and what is asked of it.
+//! A real Prometheus with the shipped scrape configuration and rules, optionally with shorter times. Runs its process
+//! and queries it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -16,17 +16,17 @@ use xtask::{test, workspace};
 
 use super::wait::until;
 
-/// By how much every `for` and every range of the rules is shorter here: 3 minutes are 12 seconds. A Lease is shorter by 5
-/// ([`super::install`]), so that a fail-over still takes less than what is waited for before it is an alert.
+/// The factor by which every `for` and every range of the rules is shortened: 3 minutes become 12 seconds. A Lease is
+/// shortened by 5 ([`super::install`]), so that a fail-over still takes less time than an alert.
 const HURRY: u64 = 15;
 
-/// Whether it can be waited for what the files say of time.
+/// Whether the times in the files are used as shipped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
-    /// All of it as it is shipped.
+    /// All times as they are shipped.
     Shipped,
     /// A scrape each second, and the rules' times divided.
-    Hurried,
+    Shortened,
 }
 
 /// A running Prometheus.
@@ -36,7 +36,7 @@ pub(super) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it; whom it scrapes is in files in `targets`.
+    /// Starts it. Its targets are read from files in `targets`.
     pub(super) fn start(work: &Path, targets: &Path, pace: Pace) -> Result<Self> {
         let read = |name: &str| {
             let path = workspace::root().join("deploy/monitoring").join(name);
@@ -45,8 +45,8 @@ impl Prometheus {
         let config = work.join("prometheus.yaml");
         std::fs::write(&config, by_files(&read("prometheus.yaml")?, targets, pace))?;
         let rules = read("rules.yaml")?;
-        std::fs::write(work.join("rules.yaml"), if pace == Pace::Hurried { hastened(&rules)? } else { rules })?;
-        // Free when asked for, which on a machine of one's own is enough.
+        std::fs::write(work.join("rules.yaml"), if pace == Pace::Shortened { shorten(&rules)? } else { rules })?;
+        // The port is free now, which is sufficient on a machine without other users.
         let port =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|it| it.local_addr()).context("no free port")?.port();
         let mut command = Command::new("prometheus");
@@ -58,7 +58,7 @@ impl Prometheus {
         }
         let child = Child::start("prometheus", command, work).context("Debian has it in `prometheus`")?;
         let mut started = Self { child, port };
-        until("Prometheus answers", 60, || {
+        until("Prometheus responds", 60, || {
             started.child.check()?;
             started.query("vector(1)")
         })?;
@@ -72,12 +72,12 @@ impl Prometheus {
         ensure!(answer["status"] == "success", "{expression}: {answer}");
         let samples = answer["data"]["result"].as_array().into_iter().flatten().map(|sample| {
             let value = sample["value"][1].as_str().and_then(|value| value.parse().ok());
-            Ok(Sample { labels: sample["metric"].clone(), value: value.context("no number")? })
+            Ok(Sample { labels: sample["metric"].clone(), value: value.context("the value is not a number")? })
         });
         samples.collect()
     }
 
-    /// The one value of an expression.
+    /// The single value of an expression.
     pub(super) fn value(&self, expression: &str) -> Result<f64> {
         match self.query(expression)?.as_slice() {
             [sample] => Ok(sample.value),
@@ -85,7 +85,7 @@ impl Prometheus {
         }
     }
 
-    /// Waits until each of these expressions has a result: comparisons that hold.
+    /// Waits until each of these expressions, which are comparisons, has a result.
     pub(super) fn holds(&self, what: &str, limit_s: u64, expressions: &[String]) -> Result<()> {
         until(what, limit_s, || {
             for expression in expressions {
@@ -93,7 +93,7 @@ impl Prometheus {
                     let left = expression.split(" == ").next().unwrap_or_default();
                     let found: Vec<_> =
                         self.query(left)?.iter().map(|it| format!("{} {}", it.labels, it.value)).collect();
-                    bail!("{expression}; there is {}", found.join("; "));
+                    bail!("{expression} does not hold; the values are {}", found.join("; "));
                 }
             }
             Ok(())
@@ -103,7 +103,7 @@ impl Prometheus {
     /// The alerts that fire now.
     pub(super) fn firing(&self) -> Result<BTreeSet<String>> {
         let answer = self.get("/api/v1/alerts")?;
-        let alerts = answer["data"]["alerts"].as_array().context("no alerts in the answer")?.iter();
+        let alerts = answer["data"]["alerts"].as_array().context("the response has no alerts")?.iter();
         let firing = alerts.filter(|alert| alert["state"] == "firing");
         Ok(firing.map(|alert| alert["labels"]["alertname"].as_str().unwrap_or_default().to_owned()).collect())
     }
@@ -114,10 +114,10 @@ impl Prometheus {
         Ok(samples.iter().map(|it| it.labels["alertname"].as_str().unwrap_or_default().to_owned()).collect())
     }
 
-    /// The rules that could not be evaluated, each with its error, and those that were not yet.
+    /// The rules that failed, each with its error, and those that were not evaluated yet.
     pub(super) fn sick_rules(&self) -> Result<Vec<String>> {
         let answer = self.get("/api/v1/rules")?;
-        let groups = answer["data"]["groups"].as_array().context("no groups of rules in the answer")?.iter();
+        let groups = answer["data"]["groups"].as_array().context("the response has no groups of rules")?.iter();
         let rules = groups.flat_map(|group| group["rules"].as_array().into_iter().flatten());
         let sick = rules.filter(|rule| rule["health"] != "ok");
         Ok(sick.map(|rule| format!("{} ({} {})", rule["name"], rule["health"], rule["lastError"])).collect())
@@ -129,27 +129,28 @@ impl Prometheus {
         stream.write_all(format!("GET {path} HTTP/1.0\r\nhost: prometheus\r\n\r\n").as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("no answer of Prometheus")?;
-        serde_json::from_str(body).context("Prometheus' answer is no JSON")
+        let (_, body) = answer.split_once("\r\n\r\n").context("Prometheus did not respond")?;
+        serde_json::from_str(body).context("the response of Prometheus is not JSON")
     }
 }
 
-/// One line of an answer.
+/// One series of a result.
 pub(super) struct Sample {
     pub(super) labels: Value,
     pub(super) value: f64,
 }
 
-/// The shipped configuration with files that say what Kubernetes' discovery would; in a hurry with every scrape each second.
+/// The shipped configuration with target files instead of Kubernetes discovery; if the times are shortened, with a
+/// scrape each second.
 fn by_files(config: &str, targets: &Path, pace: Pace) -> String {
     let lines = config.lines().filter(|line| !line.trim_start().starts_with("namespaces:")).map(|line| {
         if let Some(role) = line.strip_prefix("  - role: ") {
             return format!("  - files: [{}]", targets.join(format!("{role}.json")).display());
         }
         let line = line.replace("kubernetes_sd_configs:", "file_sd_configs:");
-        let hurried = ["scrape_interval:", "scrape_timeout:", "evaluation_interval:"];
+        let shortened = ["scrape_interval:", "scrape_timeout:", "evaluation_interval:"];
         match line.split_once(": ") {
-            Some((key, _)) if pace == Pace::Hurried && hurried.contains(&format!("{}:", key.trim()).as_str()) => {
+            Some((key, _)) if pace == Pace::Shortened && shortened.contains(&format!("{}:", key.trim()).as_str()) => {
                 format!("{key}: 1s")
             }
             _ => line,
@@ -158,8 +159,8 @@ fn by_files(config: &str, targets: &Path, pace: Pace) -> String {
     lines.map(|line| line + "\n").collect()
 }
 
-/// The shipped rules with every `for` and every range shorter.
-fn hastened(rules: &str) -> Result<String> {
+/// The shipped rules with every `for` and every range shortened.
+fn shorten(rules: &str) -> Result<String> {
     let mut text = String::new();
     for line in rules.lines() {
         match line.split_once("for: ") {
@@ -197,8 +198,8 @@ mod tests {
     fn times_of_the_rules_are_shorter_and_nothing_else_changes() {
         let rules = "        expr: rate(x[15m]) > 0 and y[1h]\n        for: 3m\n      # for: ever\n";
         let expected = "        expr: rate(x[60s]) > 0 and y[240s]\n        for: 12s\n      # for: ever\n";
-        assert_eq!(hastened(rules).unwrap(), expected);
-        assert!(hastened("for: 3d").is_err());
+        assert_eq!(shorten(rules).unwrap(), expected);
+        assert!(shorten("for: 3d").is_err());
     }
 
     #[test]
@@ -206,7 +207,7 @@ mod tests {
         let config =
             "global:\n  scrape_interval: 15s\n  kubernetes_sd_configs:\n  - role: pod\n    namespaces: {names: [x]}\n";
         let expected = "global:\n  scrape_interval: 1s\n  file_sd_configs:\n  - files: [/t/pod.json]\n";
-        assert_eq!(by_files(config, Path::new("/t"), Pace::Hurried), expected);
+        assert_eq!(by_files(config, Path::new("/t"), Pace::Shortened), expected);
         assert_eq!(by_files(config, Path::new("/t"), Pace::Shipped), expected.replace(" 1s", " 15s"));
     }
 }

@@ -1,4 +1,4 @@
-//! What the agent may do, seen from inside: the kernel's word on its process against the manifest as it was applied.
+//! Compares the rights of the agent's process, as the kernel reports them, with the applied manifest.
 
 use std::collections::BTreeMap;
 
@@ -16,23 +16,23 @@ const OF_THE_RUNTIME: [&str; 7] =
 /// The agent's process.
 pub(super) fn agent() -> Result<Process> {
     let mut found = node::with_word("--state-dir=/host/state");
-    ensure!(found.len() == 1, "{} processes are the agent", found.len());
+    ensure!(found.len() == 1, "there are {} processes of the agent", found.len());
     found.pop().context("there is no agent")
 }
 
-/// One of the cluster's agents, if this machine is its node and shows it.
+/// One of the cluster's agents, if this machine is its node and its process can be inspected.
 pub(super) fn agent_of(cluster: &Cluster) -> Result<Option<Process>> {
     let pods = cluster.get(&["pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=mcad-agent"])?;
     let uids: Vec<_> = items(&pods).filter_map(|pod| pod["metadata"]["uid"].as_str()).collect();
     let is_its = |process: &Process| {
         let cgroup = process.file("cgroup").unwrap_or_default().replace('_', "-");
-        // Its mounts are root's to see.
+        // Only root can read its mounts.
         uids.iter().any(|uid| cgroup.contains(uid)) && process.file("mountinfo").is_ok()
     };
     Ok(node::with_word("--state-dir=/host/state").into_iter().find(is_its))
 }
 
-/// Pods have the rights of the templates that they were made from: nothing on the way has given them more.
+/// Checks that pods have the rights of their templates: admission must not have added any.
 pub(super) fn admitted(cluster: &Cluster) -> Result<()> {
     let (sets, pods) =
         (cluster.get(&["daemonsets,replicasets", "-n", NAMESPACE])?, cluster.get(&["pods", "-n", NAMESPACE])?);
@@ -41,7 +41,7 @@ pub(super) fn admitted(cluster: &Cluster) -> Result<()> {
         let name = &pod["metadata"]["name"];
         let owner = &pod["metadata"]["ownerReferences"][0]["uid"];
         let set = items(&sets).find(|set| set["metadata"]["uid"] == *owner && !owner.is_null());
-        let template = &set.with_context(|| format!("pod {name} is nobody's"))?["spec"]["template"]["spec"];
+        let template = &set.with_context(|| format!("pod {name} has no owner"))?["spec"]["template"]["spec"];
         let changed = changed_rights(template, &pod["spec"]);
         ensure!(changed.is_empty(), "admission gave pod {name} other rights than its template: {}", changed.join(", "));
         compared += 1;
@@ -51,7 +51,7 @@ pub(super) fn admitted(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// What a pod may otherwise than its template says.
+/// The rights in which a pod differs from its template.
 fn changed_rights(template: &Value, pod: &Value) -> Vec<String> {
     let mut changed = Vec::new();
     let differs = |one: &Value, other: &Value| one != other && !(one.is_null() && *other == false);
@@ -73,7 +73,7 @@ fn changed_rights(template: &Value, pod: &Value) -> Vec<String> {
         }
         let mounts = |container: &Value| {
             let mounts = container["volumeMounts"].as_array().into_iter().flatten();
-            // The account's token, where the template asks for it.
+            // The account's token, if the template requests it.
             let path = |mount: &Value| mount["mountPath"].as_str().unwrap_or_default().to_owned();
             let own = mounts.filter(|mount| !path(mount).starts_with("/var/run/secrets/"));
             own.map(|mount| (path(mount), mount["readOnly"] == true)).collect::<BTreeMap<_, _>>()
@@ -85,7 +85,7 @@ fn changed_rights(template: &Value, pod: &Value) -> Vec<String> {
     changed
 }
 
-/// Compares.
+/// Compares the rights.
 pub(super) fn check(cluster: &Cluster, agent: &Process) -> Result<()> {
     let set = cluster.get(&["daemonset", "mcad-agent", "-n", NAMESPACE])?;
     let spec = &set["spec"]["template"]["spec"];
@@ -93,29 +93,38 @@ pub(super) fn check(cluster: &Cluster, agent: &Process) -> Result<()> {
     let status = agent.file("status")?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.map(str::trim).with_context(|| format!("no {name} in its status"))
+        line.map(str::trim).with_context(|| format!("/proc/PID/status of the agent has no {name}"))
     };
-    // What it could have had is what the manifest adds; what it has is nothing, as it gave all up once its programs were there.
-    let added = container["securityContext"]["capabilities"]["add"].as_array().context("no capability is added")?;
+    // Its bounding set is what the manifest adds; its other sets are empty, because it dropped all capabilities after
+    // loading its programs.
+    let added =
+        container["securityContext"]["capabilities"]["add"].as_array().context("the manifest adds no capability")?;
     let bounding = added.iter().try_fold(0_u64, |set, name| Some(set | 1 << capability(name.as_str()?)?));
-    let bounding = bounding.with_context(|| format!("one of {added:?} is not known here"))?;
-    ensure!(field("CapBnd")? == format!("{bounding:016x}"), "CapBnd {}, and not {bounding:016x}", field("CapBnd")?);
+    let bounding = bounding.with_context(|| format!("{added:?} contains an unknown capability"))?;
+    ensure!(
+        field("CapBnd")? == format!("{bounding:016x}"),
+        "CapBnd of the agent is {} instead of {bounding:016x}",
+        field("CapBnd")?
+    );
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
         ensure!(field(set)?.trim_matches('0').is_empty(), "{set} {}", field(set)?);
     }
-    ensure!(field("NoNewPrivs")? == "1", "it could get rights back");
-    // 2: filters, the runtime's and its own.
+    ensure!(field("NoNewPrivs")? == "1", "NoNewPrivs is not set");
+    // 2: filters, the runtime's and the agent's own.
     ensure!(field("Seccomp")? == "2", "Seccomp {}", field("Seccomp")?);
     ensure!(field("Uid")? == "0\t0\t0\t0", "Uid {}", field("Uid")?);
 
     let own = |name: &str| std::fs::read_link(format!("/proc/self/ns/{name}"));
     let its = |name: &str| std::fs::read_link(format!("/proc/{}/ns/{name}", agent.pid));
     let sees_host = own("pid")? == its("pid")?;
-    ensure!((spec["hostPID"] == true) == sees_host, "it sees the host's processes: {sees_host}");
-    ensure!(own("net")? != its("net")?, "it is in the host's network");
-    ensure!(own("mnt")? != its("mnt")?, "it sees the host's files");
+    ensure!(
+        (spec["hostPID"] == true) == sees_host,
+        "the agent sees the host's processes: {sees_host}, unlike hostPID in the manifest"
+    );
+    ensure!(own("net")? != its("net")?, "the agent is in the host's network namespace");
+    ensure!(own("mnt")? != its("mnt")?, "the agent is in the host's mount namespace");
     mounts(container, &agent.file("mountinfo")?)?;
-    println!("e2e:   seen from inside, the agent has the manifest's capabilities, filter, namespaces and mounts");
+    println!("e2e:   the agent's process has the manifest's capabilities, filter, namespaces and mounts");
     Ok(())
 }
 
@@ -123,7 +132,7 @@ fn mounts(container: &Value, mountinfo: &str) -> Result<()> {
     let mut wanted: BTreeMap<String, bool> = [("/".to_owned(), true)].into();
     for mount in container["volumeMounts"].as_array().into_iter().flatten() {
         let path = mount["mountPath"].as_str().context("a mount without a path")?;
-        // /var/run is /run in no image of ours.
+        // In our images, /var/run is not a link to /run.
         wanted.insert(path.to_owned(), mount["readOnly"] == true);
     }
     let mut found = BTreeMap::new();
@@ -132,17 +141,17 @@ fn mounts(container: &Value, mountinfo: &str) -> Result<()> {
         let (Some(point), Some(options)) = (fields.get(4), fields.get(5)) else { continue };
         let below =
             |folder: &str| point.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        // A bound tree brings what is mounted in it: the hierarchies of cgroup v1 are mounts of their own.
+        // A bind mount includes what is mounted in it: the hierarchies of cgroup v1 are separate mounts.
         let brought = wanted.keys().any(|path| path != "/" && below(path) && path != point);
         if !brought && !OF_THE_RUNTIME.iter().any(|folder| below(folder)) {
             found.insert((*point).to_owned(), options.split(',').any(|option| option == "ro"));
         }
     }
-    ensure!(found == wanted, "mounted are (path, read-only) {found:?}, and the manifest has {wanted:?}");
+    ensure!(found == wanted, "the mounts (path, read-only) are {found:?}, but the manifest has {wanted:?}");
     Ok(())
 }
 
-/// Its number, by linux/capability.h.
+/// The number of a capability in linux/capability.h.
 fn capability(name: &str) -> Option<u32> {
     match name {
         "PERFMON" => Some(38),
@@ -163,7 +172,7 @@ mod tests {
         let template = json!({"hostPID": true, "containers": [container("BPF", "/a")]});
         let check = |pod: &Value| changed_rights(&template, pod).join(" ");
         assert_eq!(check(&template), "");
-        // Said is the same as not said.
+        // An explicit default is the same as an absent value.
         assert_eq!(check(&json!({"hostPID": true, "hostIPC": false, "containers": [container("BPF", "/a")]})), "");
         assert_eq!(
             check(&json!({"hostPID": true, "containers": [container("SYS_ADMIN", "/b")]})),

@@ -1,15 +1,15 @@
-//! Waiting for something on the node: how often, how long, and what ends it.
+//! Waits for a condition on the node: how often it is checked, how long, and what ends the wait.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use xtask::interrupts;
 
-/// Between two looks at what is waited for.
+/// The time between two checks.
 pub(super) const PAUSE: Duration = Duration::from_millis(250);
 
-/// Looks again and again, until there is something, the time is up, or somebody interrupts. What `look` says of why there is
-/// nothing yet is the error in the end.
+/// Checks repeatedly until there is a result, the time is up, or there is an interrupt. The last error of `look` is
+/// returned at the end.
 pub(super) fn until<T>(what: &str, limit_s: u64, mut look: impl FnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + Duration::from_secs(limit_s);
     loop {
@@ -21,7 +21,7 @@ pub(super) fn until<T>(what: &str, limit_s: u64, mut look: impl FnMut() -> Resul
             bail!("interrupted");
         }
         if Instant::now() >= deadline {
-            return Err(error.context(format!("within {limit_s} s: {what}")));
+            return Err(error.context(format!("not reached within {limit_s} s: {what}")));
         }
         std::thread::sleep(PAUSE);
     }

@@ -1,4 +1,4 @@
-//! The cluster's work: AppWrappers of both groups and generations, and pods that burn processor time and hold GPUs.
+//! The cluster's workloads: AppWrappers of both groups and generations, and pods that use CPU time and hold GPUs.
 
 use std::path::PathBuf;
 
@@ -13,20 +13,20 @@ use super::{amounts, node};
 
 /// The image of the pods that burn CPU time.
 pub(super) const BURN: &str = "docker.io/mcad-metrics-e2e/burn:1";
-/// The AppWrapper that runs, and its pod's processor time in percent.
+/// The AppWrapper that runs, and its pod's CPU time in percent.
 pub(super) const TRAIN: &str = "train";
 const TRAIN_PERCENT: u32 = 30;
-/// The pod that is no AppWrapper's.
+/// The pod without an AppWrapper.
 pub(super) const NOTEBOOK: &str = "notebook";
 const NOTEBOOK_PERCENT: u32 = 15;
-/// The AppWrapper that waits: it fits neither the sum nor a node.
+/// The AppWrapper that waits: it fits neither into the sum nor on a node.
 pub(super) const WAITS: &str = "waits";
-/// The successor's AppWrapper.
+/// The AppWrapper of the successor project.
 pub(super) const LATER: &str = "later";
-/// How many GPUs each of the first three asks for: of four, one is left.
+/// How many GPUs each of the first three requests: of four, one remains.
 pub(super) const ASKED: [(&str, usize); 3] = [(TRAIN, 2), (NOTEBOOK, 1), (WAITS, 3)];
 
-/// A pod that burns.
+/// A pod that uses CPU.
 fn pod(name: &str, percent: u32, gpus: usize, labels: &Value) -> Value {
     let amounts = json!({"cpu": "100m", "memory": "32Mi", "nvidia.com/gpu": gpus.to_string()});
     json!({
@@ -46,13 +46,13 @@ fn v1beta1(group: &str, name: &str, pod: &Value) -> Value {
            "metadata": {"name": name, "namespace": "default"}, "spec": {"priority": 3, "resources": {"GenericItems": items}}})
 }
 
-/// What the dispatcher, which does not run here, would have written.
+/// Sets the status that the dispatcher, which does not run here, would set.
 fn set_status(resource: &str, name: &str, status: &Value) -> Result<()> {
     let patch = json!({"status": status}).to_string();
     kubectl(&["patch", resource, name, "--subresource=status", "--type=merge", "-p", &patch]).map(drop)
 }
 
-/// Kinds first, since the aggregator looks for them when it starts and again when they come.
+/// Creates the CRDs first, because the aggregator looks for them when it starts and again when they are created.
 pub(super) fn define() -> Result<()> {
     for file in ["mcad.ibm.com.yaml", "workload.codeflare.dev.yaml"] {
         let path = workspace::root().join("aggregator/tests/crds").join(file);
@@ -65,12 +65,12 @@ pub(super) fn define() -> Result<()> {
     Ok(())
 }
 
-/// Creates all of it, and waits until the pods run.
+/// Creates all workloads, and waits until the pods run.
 pub(super) fn create() -> Result<()> {
     until("the node advertises its GPUs", 60, || {
         let node = get(&["node", "localhost"])?;
         let gpus = &node["status"]["allocatable"]["nvidia.com/gpu"];
-        ensure!(*gpus == json!(GPUS.to_string()), "it advertises {gpus}");
+        ensure!(*gpus == json!(GPUS.to_string()), "the node advertises {gpus} GPUs");
         Ok(())
     })?;
     let gpus = |of: &str| ASKED.iter().find(|(name, _)| *name == of).map_or(0, |(_, gpus)| *gpus);
@@ -99,13 +99,13 @@ pub(super) fn create() -> Result<()> {
     kubectl(&["wait", "--for=condition=Ready", "pod", TRAIN, NOTEBOOK, "--timeout=60s"]).map(drop)
 }
 
-/// Creates one that waits, alone: there is nothing that runs.
+/// Creates only one that waits; nothing runs.
 pub(super) fn create_waiting() -> Result<()> {
     apply(&[v1beta1("mcad.ibm.com", WAITS, &pod(WAITS, 1, 1, &json!({})))])?;
     set_status("appwrappers.v1beta1.mcad.ibm.com", WAITS, &json!({"state": "Pending"}))
 }
 
-/// Deletes whatever is queued.
+/// Deletes all AppWrappers.
 pub(super) fn delete_all() -> Result<()> {
     for group in ["mcad.ibm.com", "workload.codeflare.dev"] {
         kubectl(&["delete", &format!("appwrappers.{group}"), "--all"])?;
@@ -113,13 +113,13 @@ pub(super) fn delete_all() -> Result<()> {
     Ok(())
 }
 
-/// The processes that burn in both pods.
+/// The processes that use CPU in both pods.
 pub(super) fn burning() -> Result<Vec<node::Process>> {
     let percents = [TRAIN_PERCENT.to_string(), NOTEBOOK_PERCENT.to_string()];
     let burning: Vec<_> = node::processes()
         .filter(|process| matches!(process.words.as_slice(), [_, percent] if percents.contains(percent)))
         .collect();
-    ensure!(burning.len() == 2, "{} processes burn, and not 2", burning.len());
+    ensure!(burning.len() == 2, "{} processes of the workloads use CPU instead of 2", burning.len());
     Ok(burning)
 }
 
@@ -129,7 +129,7 @@ pub(super) fn cgroup(pod: &str) -> Result<PathBuf> {
     node::pod_cgroup(object["metadata"]["uid"].as_str().context("the pod has no UID")?)
 }
 
-/// What the node's own objects come to: allocatable less the requests of its pods, in cores, or bytes.
+/// Allocatable minus the requests of the node's pods, in cores or bytes.
 pub(super) fn unrequested(resource: &str) -> Result<f64> {
     amounts::unrequested(&get(&["nodes"])?, &get(&["pods", "-A"])?, resource)
 }

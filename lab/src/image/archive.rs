@@ -1,5 +1,5 @@
-//! An image as one file: an OCI image layout in a tar, with Docker's own list beside it. `ctr images import`, `docker load`, `podman
-//! load` and `skopeo` read it. Bytes in, bytes out.
+//! An image as one file: an OCI image layout in a tar file, with Docker's own list in it. `ctr images import`, `docker
+//! load`, `podman load` and `skopeo` read it. Bytes in, bytes out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -21,13 +21,13 @@ use super::tree::{Entry, Rights, Tree, append, gzip};
 
 /// An image, ready to be written.
 pub(crate) struct Archive {
-    /// The digest of its manifest, by which registries and nodes know it.
+    /// The digest of its manifest, which identifies the image in registries and on nodes.
     pub(crate) digest: Digest,
     /// The whole file.
     pub(crate) bytes: Vec<u8>,
 }
 
-/// One layer: what it holds, for people, and its files.
+/// One layer: a title for display, and its files.
 pub(crate) struct Layer {
     pub(crate) title: &'static str,
     pub(crate) tree: Tree,
@@ -46,7 +46,7 @@ impl Blobs {
     }
 }
 
-/// Docker's list of what is in the archive: an engine without OCI layouts reads this one.
+/// Docker's list of the archive's contents, for engines without support for OCI layouts.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct DockerImage {
@@ -55,7 +55,7 @@ struct DockerImage {
     layers: Vec<String>,
 }
 
-/// Puts the layers together, the lowest first.
+/// Combines the layers, the lowest first.
 pub(crate) fn archive(program: Program, sources: &Sources, layers: &[Layer]) -> Result<Archive> {
     let mut blobs = Blobs::default();
     let (mut descriptors, mut diff_ids) = (Vec::new(), Vec::new());
@@ -78,7 +78,7 @@ pub(crate) fn archive(program: Program, sources: &Sources, layers: &[Layer]) -> 
 
     let name = format!("{}:{}", program.repository(), sources.version);
     manifest.set_platform(Some(PlatformBuilder::default().architecture(architecture()).os(Os::Linux).build()?));
-    // The whole name for containerd; the tag alone for the others, as `docker save` writes them.
+    // The full name for containerd; only the tag for the others, as `docker save` writes it.
     manifest.set_annotations(Some(HashMap::from([
         ("io.containerd.image.name".to_owned(), name.clone()),
         ("org.opencontainers.image.ref.name".to_owned(), sources.version.clone()),
@@ -99,7 +99,7 @@ pub(crate) fn archive(program: Program, sources: &Sources, layers: &[Layer]) -> 
     Ok(Archive { digest, bytes })
 }
 
-/// What a container of this image starts with.
+/// The configuration that a container of this image starts with.
 fn configuration<'a>(
     program: Program,
     sources: &Sources,
@@ -130,7 +130,7 @@ fn configuration<'a>(
         .build()?)
 }
 
-/// This machine's processor, as Go spells it: images are made where their programs can run.
+/// This machine's architecture in Go's spelling: images are built for the architecture they are built on.
 fn architecture() -> Arch {
     match std::env::consts::ARCH {
         "x86_64" => Arch::Amd64,
@@ -142,17 +142,17 @@ fn architecture() -> Arch {
 fn digest(bytes: &[u8]) -> Result<Digest> {
     let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16));
     let hex: String = Sha256::digest(bytes).iter().flat_map(digits).flatten().collect();
-    format!("sha256:{hex}").parse().context("a digest is none")
+    format!("sha256:{hex}").parse().context("the digest is not valid")
 }
 
 fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm(), digest.digest())
 }
 
-/// With its keys in order: the crate keeps some maps that have none.
+/// JSON with sorted keys, because some maps of the crate have no order.
 fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut value = serde_json::to_value(value).context("cannot be written as JSON")?;
-    // Sorted by itself only where no other crate asks serde_json to keep the order that things come in.
+    // Maps are sorted by default only if no other crate enables serde_json's `preserve_order`.
     value.sort_all_objects();
     serde_json::to_vec(&value).context("cannot be written as JSON")
 }

@@ -1,4 +1,4 @@
-//! The program of an image: how cargo is asked for it, and what it must be, looked at afterwards.
+//! The program of an image: how cargo builds it, and the checks of the result.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -17,37 +17,38 @@ pub(crate) struct Binary {
     pub(crate) elf: Elf,
 }
 
-/// Builds a program by a profile of cargo's, and checks what came out.
+/// Builds a program with a cargo profile, and checks the result.
 pub(crate) fn build(program: Program, profile: &str, sources: &Sources) -> Result<Binary> {
     let target = workspace::target().join("image");
     workspace::run(&mut command(program, profile, &target, &sources.revision))
-        .with_context(|| format!("{} does not compile; its errors are above", program.name()))?;
+        .with_context(|| format!("{} does not compile; the errors are above", program.name()))?;
     refuse_test_crates(program)?;
     let path = target.join(triple()).join(workspace::folder(profile)).join(program.name());
-    read(program, &path, sources).with_context(|| format!("{} may not go into an image", path.display()))
+    read(program, &path, sources).with_context(|| format!("{} cannot be used in an image", path.display()))
 }
 
-/// What the image's program is compiled for: this machine's processor, and glibc.
+/// The target of the image's program: this machine's architecture, and glibc.
 fn triple() -> String {
     format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
 }
 
-/// In a folder apart from a developer's builds, because its flags are others; with a target named, so that they do not reach macros and
-/// build scripts, which both programs then share.
+/// Built in a folder separate from a developer's builds, because its flags differ. With an explicit target, so that the
+/// flags do not apply to macros and build scripts, which both programs then share.
 fn command(program: Program, profile: &str, target: &Path, revision: &str) -> Command {
     let mut command = workspace::cargo(&["build", "--locked", "--profile", profile, "--target", &triple()]);
     command.args(["--package", program.name(), "--bin", program.name(), "--target-dir"]).arg(target);
-    // Cargo's own spelling of a profile in a variable's name.
+    // Cargo's spelling of a profile in the name of a variable.
     let variable = profile.to_uppercase().replace('-', "_");
     command
         .env("CARGO_ENCODED_RUSTFLAGS", flags(program))
-        // Names of functions stay, for a backtrace; files and lines of other machines go.
+        // Names of functions are kept for backtraces; files and lines of other machines are removed.
         .env(format!("CARGO_PROFILE_{variable}_STRIP"), "debuginfo")
         .env("MCAD_REVISION", revision);
     command
 }
 
-/// Cargo's home and the sources are not named in it; neither is where cargo builds, which lies in the sources.
+/// Cargo's home and the folder of the sources must not occur in the program; neither must cargo's target folder, which
+/// is in the sources.
 fn flags(program: Program) -> OsString {
     let mut flags = workspace::remap_flags();
     if program == Program::Aggregator {
@@ -56,10 +57,10 @@ fn flags(program: Program) -> OsString {
     flags.join(OsStr::new("\x1f"))
 }
 
-/// What stands in for hardware in tests is in no program that anybody installs.
+/// Refuses crates that replace hardware in tests: no installed program may contain them.
 fn refuse_test_crates(program: Program) -> Result<()> {
     let words = ["tree", "--locked", "--edges", "normal", "--prefix", "none", "--package", program.name()];
-    let tree = workspace::output(&mut workspace::cargo(&words)).context("`cargo tree` does not say what is in it")?;
+    let tree = workspace::output(&mut workspace::cargo(&words)).context("`cargo tree` failed")?;
     for test_crate in ["fake-nvml", "fake-kubelet"] {
         ensure!(
             !tree.lines().any(|line| line.split(' ').next() == Some(test_crate)),
@@ -70,16 +71,16 @@ fn refuse_test_crates(program: Program) -> Result<()> {
     Ok(())
 }
 
-/// Reads a program and says what is wrong with it.
+/// Reads a program and checks it.
 fn read(program: Program, path: &Path, sources: &Sources) -> Result<Binary> {
-    let bytes = std::fs::read(path).context("it can't be read")?;
+    let bytes = std::fs::read(path).context("the program can't be read")?;
     let elf = Elf::read(&bytes)?;
     check_kind(program, &elf)?;
     if let Some(folder) =
         named(&bytes, &folders(workspace::root(), &workspace::target(), workspace::cargo_home().as_deref()))
     {
         bail!(
-            "it names {folder}, a folder of this machine: built elsewhere it would be another one. --remap-path-prefix"
+            "it contains {folder}, a folder of this machine, so builds on other machines would differ; see --remap-path-prefix"
         );
     }
     let said = workspace::output(Command::new(path).arg("--version")).context("`--version` fails")?;
@@ -87,11 +88,12 @@ fn read(program: Program, path: &Path, sources: &Sources) -> Result<Binary> {
     Ok(Binary { bytes, elf })
 }
 
-/// What would be found in a program that names a folder of the machine which built it: where sources of ours, crates, and what build
-/// scripts write lie. With some of what lies below, as a folder's name alone may be short enough to stand in any program.
+/// Texts that occur in a program which contains folders of the machine that built it: the folders of our sources, of
+/// crates, and of what build scripts write. With some of their subfolders, because a folder's name alone may be so
+/// short that it occurs in any program.
 fn folders(root: &Path, target: &Path, cargo_home: Option<&Path>) -> Vec<String> {
     let below = |folder: &Path, names: &[&str]| {
-        // A folder that is called as ours are called afterwards can't be told from them, and tells nothing.
+        // A folder whose name equals its replacement can't be distinguished from it, and reveals nothing.
         let names = if REMAPPED.iter().any(|name| folder == Path::new(name)) { &[] } else { names };
         names.iter().map(|name| folder.join(name).display().to_string()).collect::<Vec<_>>()
     };
@@ -110,7 +112,7 @@ fn folders(root: &Path, target: &Path, cargo_home: Option<&Path>) -> Vec<String>
     [sources, crates, below(target, &["image/"])].concat()
 }
 
-/// The first of these that is in it.
+/// The first of these texts that occurs in it.
 fn named<'a>(bytes: &[u8], folders: &'a [String]) -> Option<&'a str> {
     let text = String::from_utf8_lossy(bytes);
     folders.iter().find(|folder| text.contains(folder.as_str())).map(String::as_str)
@@ -118,32 +120,35 @@ fn named<'a>(bytes: &[u8], folders: &'a [String]) -> Option<&'a str> {
 
 fn check_kind(program: Program, elf: &Elf) -> Result<()> {
     if let Some(function) = &elf.nvml_function {
-        bail!("it has {function} of its own: fake-nvml is in it, whose GPUs are not there. Build it without");
+        bail!("it defines {function}, so it contains fake-nvml, whose GPUs do not exist; build it without fake-nvml");
     }
     match (program, &elf.interpreter) {
         (Program::Agent, None) => {
-            bail!("it is linked statically, and can't open the driver's libnvidia-ml.so.1: leave out crt-static")
+            bail!("it is linked statically and can't open the driver's libnvidia-ml.so.1; build it without crt-static")
         }
         (Program::Aggregator, Some(loader)) => {
-            bail!("it needs {loader}, and its image has no libraries: it is to be built with crt-static")
+            bail!("it needs {loader}, but its image has no libraries; build it with crt-static")
         }
         (Program::Aggregator, None) => {
-            ensure!(elf.needed.is_empty(), "it needs {}, and its image has no libraries", elf.needed.join(", "));
+            ensure!(elf.needed.is_empty(), "it needs {}, but its image has no libraries", elf.needed.join(", "));
         }
         (Program::Agent, Some(_)) => {}
     }
     Ok(())
 }
 
-/// The line is the program's own, `version::text` of either.
+/// Checks the version line, which `version::text` of either program prints.
 fn check_version(program: Program, said: &str, Sources { version, revision, .. }: &Sources) -> Result<()> {
     let expected = format!("{} {version} ({revision}", program.name());
-    ensure!(said.starts_with(&expected), "it says {said:?}, and not {expected:?}: it is an old one; build it anew");
+    ensure!(
+        said.starts_with(&expected),
+        "it prints {said:?} instead of {expected:?}, so it is an old one; build it again"
+    );
     if program == Program::Agent {
         ensure!(
             said.ends_with(", probes embedded)"),
-            "there are no probes in it, and an agent in an image is to have them: `cargo xtask build-ebpf` builds them, and \
-             MCAD_PROBES must not name something else"
+            "it contains no probes, which the agent of an image needs: `cargo xtask build-ebpf` builds them, and \
+             MCAD_PROBES must not name another object"
         );
     }
     Ok(())
@@ -173,7 +178,7 @@ mod tests {
         let check = |said: &str| check_version(Program::Aggregator, said, &sources());
         check("mcad-aggregator 1.2.3 (0123456789ab)").unwrap();
         for said in ["mcad-aggregator 1.2.2 (0123456789ab)", "mcad-aggregator 1.2.3 (unknown)", "mcad-agent 1.2.3"] {
-            assert!(refusal(check(said)).contains("build it anew"), "{said}");
+            assert!(refusal(check(said)).contains("build it again"), "{said}");
         }
     }
 
@@ -182,7 +187,7 @@ mod tests {
         let library = fake_nvml::Installation::built_for_this_test().unwrap();
         let elf = Elf::read(&std::fs::read(library).unwrap()).unwrap();
         for program in [Program::Agent, Program::Aggregator] {
-            assert!(refusal(check_kind(program, &elf)).contains("fake-nvml is in it"));
+            assert!(refusal(check_kind(program, &elf)).contains("it contains fake-nvml"));
             refuse_test_crates(program).unwrap();
         }
     }
@@ -196,7 +201,7 @@ mod tests {
         let written = "/elsewhere/t/image/x86_64/release/build/x/out/y.rs";
         assert_eq!(found(written).as_deref(), Some("/elsewhere/t/image/"));
         assert_eq!(found("/mcad-metrics/agent/src/main.rs, /cargo/registry/src/index-1/tokio, x/s/agent"), None);
-        // Where they lie as they are called.
+        // The folders by their replaced names.
         let [root, home] = REMAPPED.map(Path::new);
         let text = format!("{}/wire/src {}/registry/src", root.display(), home.display());
         assert_eq!(named(text.as_bytes(), &super::folders(root, Path::new("/t"), Some(home))), None);

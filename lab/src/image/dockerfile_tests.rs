@@ -1,4 +1,5 @@
-//! `deploy/Dockerfile` says what `cargo xtask image` writes. Read line by line: it is plain enough for that, and stays so.
+//! Checks that `deploy/Dockerfile` builds what `cargo xtask image` writes. It is read line by line, and must stay
+//! simple enough for that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +28,7 @@ impl Stage {
         one
     }
 
-    /// The arguments with the defaults of the stage's own ARGs put in.
+    /// The arguments, with the defaults of the stage's own ARGs inserted.
     fn resolved(&self, kind: &str) -> String {
         let defaults = self.all("ARG").into_iter().filter_map(|argument| argument.split_once('='));
         defaults.fold(self.one(kind).to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value))
@@ -54,7 +55,7 @@ fn stages(dockerfile: &str) -> BTreeMap<String, Stage> {
     stages
 }
 
-/// `key="value" other="value"`, or without quotes where there is no space.
+/// `key="value" other="value"`, or without quotes if there is no space.
 fn pairs(text: &str) -> BTreeMap<String, String> {
     let mut pairs = BTreeMap::new();
     let mut rest = text.trim();
@@ -100,7 +101,7 @@ fn the_dockerfile_sets_what_the_images_have() {
         let ports: BTreeSet<_> = stage.all("EXPOSE").into_iter().flat_map(|ports| ports.split(' ')).collect();
         let ours: Vec<_> = program.ports().iter().map(|port| format!("{port}/tcp")).collect();
         assert_eq!(ports, ours.iter().map(String::as_str).collect());
-        // The files are those that the verb writes, all of them and no others.
+        // Exactly the files that the verb writes.
         assert_eq!(stage.one("COPY"), format!("--from=build-{name} /images/{}/ /", program.name()));
         assert_eq!(
             stages[&format!("build-{name}")].one("RUN"),

@@ -1,4 +1,5 @@
-//! What an ELF file says of itself: its loader, the libraries that it needs, whether it is a stand-in for NVML. It reads bytes, and no files.
+//! Reads from an ELF file: its loader, the libraries that it needs, and whether it is fake-nvml. It reads bytes, and no
+//! files.
 
 use anyhow::{Context as _, Result};
 use object::Endianness;
@@ -6,24 +7,24 @@ use object::elf::FileHeader64;
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use object::read::{Object as _, ObjectSymbol as _};
 
-/// The parts of an ELF file that an image is made by.
+/// The parts of an ELF file that matter for an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Elf {
-    /// For which processor it is, by ELF's number.
+    /// Its architecture, by ELF's number.
     pub(crate) machine: u16,
-    /// The path of its loader; `None` where it needs none.
+    /// The path of its loader; `None` if it needs none.
     pub(crate) interpreter: Option<String>,
     /// The libraries that it names (DT_NEEDED).
     pub(crate) needed: Vec<String>,
-    /// A function of NVML that it *has*, where programs only look for it in the driver's library.
+    /// A function of NVML that it *defines*; other programs only look it up in the driver's library.
     pub(crate) nvml_function: Option<String>,
 }
 
 impl Elf {
     /// Reads a 64-bit file.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self> {
-        let header = FileHeader64::<Endianness>::parse(bytes).context("it is no 64-bit ELF file")?;
-        let endian = header.endian().context("its byte order is none")?;
+        let header = FileHeader64::<Endianness>::parse(bytes).context("it is not a 64-bit ELF file")?;
+        let endian = header.endian().context("its byte order is not valid")?;
         let mut interpreter = None;
         for segment in header.program_headers(endian, bytes).context("its segments can't be read")? {
             if let Some(path) = segment.interpreter(endian, bytes).context("its loader can't be read")? {
@@ -46,7 +47,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A function that is defined under NVML's plain name, or one of fake-nvml's own.
+/// A function that is defined with NVML's plain name, or one of fake-nvml's own.
 fn nvml_function(bytes: &[u8]) -> Result<Option<String>> {
     let file = object::File::parse(bytes).context("its symbols can't be read")?;
     let mut defined = file.symbols().chain(file.dynamic_symbols()).filter(|symbol| !symbol.is_undefined());
@@ -54,7 +55,8 @@ fn nvml_function(bytes: &[u8]) -> Result<Option<String>> {
     Ok(found)
 }
 
-/// `nvmlInit_v2`, `fakeNvmlHung`. Rust's own names are mangled, so a binding's type is none of them.
+/// Whether it is a name such as `nvmlInit_v2` or `fakeNvmlHung`. Rust's own names are mangled, so the types of a
+/// binding do not match.
 fn is_nvml(name: &str) -> bool {
     let capital = |rest: &str| rest.starts_with(|first: char| first.is_ascii_uppercase());
     name.strip_prefix("nvml").is_some_and(capital) || name.strip_prefix("fakeNvml").is_some_and(capital)

@@ -1,4 +1,4 @@
-//! From which sources an image is made, asked of git, or of whoever builds without it.
+//! The version of the sources of an image, from git, or from variables if there is no git history.
 
 use std::process::Command;
 
@@ -7,12 +7,12 @@ use xtask::workspace;
 
 use super::recipe::Sources;
 
-/// Names the commit where there is no history: a source archive, a build in a container.
+/// Sets the commit if there is no history: a source archive, a build in a container.
 const REVISION: &str = "MCAD_REVISION";
-/// The custom of reproducible builds for when the sources were written, in seconds since the Unix epoch.
+/// The usual variable of reproducible builds for the time of the sources, in seconds since the Unix epoch.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
-/// The present sources.
+/// The current sources.
 pub(crate) fn sources() -> Result<Sources> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let written = variable(EPOCH).or_else(|| git(&["log", "--max-count=1", "--format=%ct"]));
@@ -20,19 +20,22 @@ pub(crate) fn sources() -> Result<Sources> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         revision: variable(REVISION).or_else(revision).unwrap_or_else(|| "unknown".to_owned()),
         written_s: match written {
-            Some(seconds) => seconds.parse().with_context(|| format!("{EPOCH}={seconds} is no number of seconds"))?,
-            // Without a history: the same wherever it is built.
+            Some(seconds) => {
+                seconds.parse().with_context(|| format!("{EPOCH}={seconds} is not a number of seconds"))?
+            }
+            // Without a history: the same value on every machine.
             None => 0,
         },
     })
 }
 
-/// The commit's first twelve digits, `-dirty` behind if a file that git knows was changed: then it is not that commit.
+/// The commit's first twelve digits, with `-dirty` appended if a tracked file was changed, because then it is not that
+/// commit.
 fn revision() -> Option<String> {
     git(&["describe", "--always", "--abbrev=12", "--exclude=*", "--dirty"])
 }
 
-/// What git answers, if these sources are its own: a source archive may lie within somebody else's checkout.
+/// The output of git, if these sources are its root: a source archive may be inside another checkout.
 fn git(words: &[&str]) -> Option<String> {
     let run = |words: &[&str]| workspace::output(Command::new("git").args(words).current_dir(workspace::root()));
     let top = run(&["rev-parse", "--show-toplevel"])?;

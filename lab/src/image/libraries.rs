@@ -1,4 +1,5 @@
-//! Which of this machine's libraries a program needs to run where there are none, and where its loader will look for them.
+//! Finds which libraries of this machine a program needs in an image without libraries, and where its loader looks for
+//! them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,15 +8,17 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::elf::Elf;
 
-/// What the driver's `libnvidia-ml.so.1` and what it loads need; the agent opens it while it runs, so no file says so.
+/// What the driver's `libnvidia-ml.so.1` and the libraries it loads need. The agent opens it at run time, so no file
+/// lists them.
 ///
-/// Beside libc it names libm, libdl and libpthread; some versions librt. libgcc_s is what glibc opens to unwind a thread's stack.
+/// Besides libc it needs libm, libdl and libpthread; some versions librt. glibc opens libgcc_s to unwind a thread's
+/// stack.
 const FOR_NVML: [&str; 6] = ["libc.so.6", "libdl.so.2", "libgcc_s.so.1", "libm.so.6", "libpthread.so.0", "librt.so.1"];
 
-/// Notices that go with the files of these packages, where Debian put them.
+/// Notices that belong to the files of these packages, at Debian's paths.
 const NOTICES: [&str; 2] = ["/usr/share/doc/libc6/copyright", "/usr/share/doc/libgcc-s1/copyright"];
 
-/// The folders in which a loader looks without being told to, in this order: Debian's, then everyone else's.
+/// The default folders of a loader, in this order: Debian's, then those of others.
 fn folders() -> Vec<PathBuf> {
     let of_debian = format!("{}-linux-gnu", std::env::consts::ARCH);
     let folders = [format!("/lib/{of_debian}"), format!("/usr/lib/{of_debian}")].map(PathBuf::from).into_iter();
@@ -25,10 +28,10 @@ fn folders() -> Vec<PathBuf> {
 /// Files by their paths from the root.
 pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
-/// The loader of `program`, which is in the file `binary`, and the libraries that it and the driver's library need.
+/// The loader of `program`, and the libraries that it and the driver's library need.
 pub(crate) fn of(program: &Elf) -> Result<Files> {
     let Some(loader) = &program.interpreter else {
-        bail!("it is linked statically, and such a program can't open the driver's libnvidia-ml.so.1")
+        bail!("it is linked statically, so it can't open the driver's libnvidia-ml.so.1")
     };
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let mut files = Files::from([(from_root(loader), read(Path::new(loader))?)]);
@@ -39,7 +42,7 @@ pub(crate) fn of(program: &Elf) -> Result<Files> {
         if seen.contains(&name) {
             continue;
         }
-        ensure!(!name.starts_with("libnvidia"), "{name} comes from the node's driver, and never from an image");
+        ensure!(!name.starts_with("libnvidia"), "{name} must come from the node's driver, not from an image");
         let path = find(&name, &folders(), program.machine)?;
         let bytes = read(&path)?;
         let library = Elf::read(&bytes).with_context(|| path.display().to_string())?;
@@ -57,7 +60,8 @@ fn from_root(path: &str) -> String {
     path.trim_start_matches('/').to_owned()
 }
 
-/// The library of that name for that processor. Its path stays as it is, so that the loader finds it where it did here.
+/// The library with that name for that architecture. Its path is kept, so that the loader finds it where it is on this
+/// machine.
 fn find(name: &str, folders: &[PathBuf], machine: u16) -> Result<PathBuf> {
     let is_ours = |path: &PathBuf| {
         let bytes = std::fs::read(path).unwrap_or_default();
@@ -65,7 +69,7 @@ fn find(name: &str, folders: &[PathBuf], machine: u16) -> Result<PathBuf> {
     };
     folders.iter().map(|folder| folder.join(name)).find(is_ours).with_context(|| {
         let folders: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
-        format!("{name} is needed, and in none of {}: is it in another place on this system?", folders.join(", "))
+        format!("{name} is needed, but is in none of these folders: {}", folders.join(", "))
     })
 }
 

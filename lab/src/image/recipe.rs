@@ -1,5 +1,5 @@
-//! What each image is to be, apart from its files: its name, who runs in it, what it says of itself. Values only; the Dockerfile in
-//! `deploy/` says the same, and a test compares them.
+//! The properties of each image apart from its files: its name, its user, its labels. Values only; the Dockerfile in
+//! `deploy/` has the same, and a test compares them.
 
 use std::collections::BTreeMap;
 
@@ -8,28 +8,28 @@ use clap::ValueEnum;
 /// A program that has an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Program {
-    /// What runs on each node
+    /// The program that runs on each node
     Agent,
-    /// What runs once a cluster, twice
+    /// The program that runs once per cluster, with two replicas
     Aggregator,
 }
 
-/// From which sources an image is made.
+/// The version of the sources of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sources {
     /// The workspace's version.
     pub(crate) version: String,
-    /// Their commit, or that it is unknown.
+    /// Their commit, or "unknown".
     pub(crate) revision: String,
-    /// When they were written: the time of everything in the image, in seconds since the Unix epoch.
+    /// The time of the sources, which is the time of everything in the image, in seconds since the Unix epoch.
     pub(crate) written_s: u64,
 }
 
-/// Where the program lies in its image.
+/// The program's folder in its image.
 const FOLDER: &str = "usr/bin";
 
 impl Program {
-    /// As its package and its binary are called.
+    /// The name of its package and its binary.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Agent => "mcad-agent",
@@ -37,9 +37,9 @@ impl Program {
         }
     }
 
-    /// The name that engines and manifests know the image by, without the version.
+    /// The image's name in engines and manifests, without the version.
     ///
-    /// No registry of ours stands behind it: docker.io is what engines read where a name says none.
+    /// There is no registry behind it: docker.io is the default of engines.
     pub(crate) fn repository(self) -> &'static str {
         match self {
             Self::Agent => "docker.io/mcad-metrics/agent",
@@ -49,12 +49,14 @@ impl Program {
 
     pub(crate) fn description(self) -> &'static str {
         match self {
-            Self::Agent => "What one node really has and does: cgroups by eBPF, GPUs by NVML, one report",
-            Self::Aggregator => "The cluster accounted for by reason: reports and API server in, metrics out",
+            Self::Agent => "Measures what a node really has and uses: cgroups through eBPF, GPUs through NVML",
+            Self::Aggregator => {
+                "Accounts for a cluster's resources by reason, from agents' reports and the API server, as metrics"
+            }
         }
     }
 
-    /// Under which licences its files may be handed on.
+    /// The licences of its files.
     pub(crate) fn licenses(self) -> &'static str {
         match self {
             // glibc's loader and libraries, and libgcc_s, beside it.
@@ -64,11 +66,11 @@ impl Program {
         }
     }
 
-    /// Who it runs as.
+    /// The user it runs as.
     ///
-    /// The agent is root: only root gets the two capabilities of decision 0005 from a container engine without more ado, and kubelet's
-    /// socket and the state directory are root's. It gives up every capability once its probes are attached. The aggregator needs
-    /// nothing of the machine that it runs on.
+    /// The agent is root: only root gets the two capabilities of decision 0005 from a container engine without further
+    /// settings, and kubelet's socket and the state directory belong to root. It drops every capability once its probes
+    /// are attached. The aggregator needs nothing of the machine that it runs on.
     pub(crate) fn user(self) -> &'static str {
         match self {
             Self::Agent => "0:0",
@@ -78,14 +80,14 @@ impl Program {
 
     pub(crate) fn environment(self) -> &'static [&'static str] {
         match self {
-            // The NVIDIA container runtime takes these for: the library and the devices of all GPUs, to look at and not to compute
-            // with. No GPU is requested.
+            // With these variables the NVIDIA container runtime mounts the library and the devices of all GPUs, for
+            // monitoring and not for computing. No GPU is requested.
             Self::Agent => &["NVIDIA_DRIVER_CAPABILITIES=utility", "NVIDIA_VISIBLE_DEVICES=all", "PATH=/usr/bin"],
             Self::Aggregator => &["PATH=/usr/bin"],
         }
     }
 
-    /// The ports that it opens unless told otherwise, all TCP. The agent opens none.
+    /// The ports that it opens by default, all TCP. The agent opens none.
     pub(crate) fn ports(self) -> &'static [u16] {
         match self {
             Self::Agent => &[],
@@ -93,7 +95,7 @@ impl Program {
         }
     }
 
-    /// Where its binary lies, from the image's root.
+    /// The path of its binary from the image's root.
     pub(crate) fn path(self) -> String {
         format!("{FOLDER}/{}", self.name())
     }
@@ -102,7 +104,7 @@ impl Program {
         format!("/{}", self.path())
     }
 
-    /// Its users, as `etc/passwd` and `etc/group` have them. Nobody logs in: there is no shell.
+    /// Its users, as in `etc/passwd` and `etc/group`. There is no shell, so nobody can log in.
     pub(crate) fn users(self) -> [(&'static str, &'static str); 2] {
         match self {
             Self::Agent => [("etc/group", "root:x:0:\n"), ("etc/passwd", "root:x:0:0:root:/:/sbin/nologin\n")],
@@ -113,7 +115,7 @@ impl Program {
         }
     }
 
-    /// What the image says of itself, by OCI's keys.
+    /// The labels of the image, with OCI's keys.
     pub(crate) fn labels(self, sources: &Sources) -> BTreeMap<String, String> {
         let labels = [
             ("title", self.name()),

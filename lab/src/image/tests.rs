@@ -1,4 +1,4 @@
-//! Images, taken apart again: what is in the archive, and what of it runs where nothing else is.
+//! Tests of the built images: what is in the archive, and whether the programs run without anything else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -19,7 +19,7 @@ fn sources() -> Sources {
     Sources { version: "1.2.3".to_owned(), revision: "0123456789ab".to_owned(), written_s: 1_767_225_600 }
 }
 
-/// An image of something that needs no building, with the libraries that this test would need.
+/// An image that needs no build, with the libraries that this test would need.
 fn stand_in(program: Program) -> Made {
     let elf = Elf::read(&std::fs::read(std::env::current_exe().unwrap()).unwrap()).unwrap();
     compose(program, &sources(), Binary { bytes: b"a program".into(), elf }).unwrap()
@@ -93,7 +93,7 @@ fn every_digest_and_size_is_that_of_what_it_names() {
         for descriptor in &named {
             assert_eq!(blobs[descriptor.digest().digest()].len() as u64, descriptor.size());
         }
-        // And nothing else lies in it.
+        // Nothing else is in it.
         let expected: BTreeSet<_> = named.iter().map(|descriptor| descriptor.digest().digest()).collect();
         assert_eq!(expected, blobs.keys().copied().collect());
         let diff_ids: Vec<_> = read.layers.iter().map(|layer| format!("sha256:{}", sha256(layer))).collect();
@@ -174,8 +174,8 @@ fn files_are_roots_nobody_else_may_write_them_and_there_is_no_shell() {
     }
 }
 
-/// The image of a program that was built for it, and runs. By the profile that is sooner done: that of images if there were some
-/// before, as in CI. Once for all tests.
+/// The image of a program that was built for it, and runs. With the profile of images if it was built before, as in CI;
+/// else with one that builds faster. Built once for all tests.
 fn built(program: Program) -> &'static Made {
     static AGENT: OnceLock<Made> = OnceLock::new();
     static AGGREGATOR: OnceLock<Made> = OnceLock::new();
@@ -188,13 +188,14 @@ fn built(program: Program) -> &'static Made {
     made.get_or_init(|| make(program, profile, present_sources()).unwrap())
 }
 
-/// What `built` is made of. Asked of git once: a commit made meanwhile is not what was built.
+/// The sources that `built` uses. Read from git once, because a later commit is not what was built.
 fn present_sources() -> &'static Sources {
     static SOURCES: OnceLock<Sources> = OnceLock::new();
     SOURCES.get_or_init(|| history::sources().unwrap())
 }
 
-/// The image's layers, unpacked over each other as an engine does. `None`, said aloud, where nobody can be locked into them.
+/// The image's layers, unpacked over each other as an engine does. `None`, with a message, if the root directory cannot
+/// be changed.
 fn unpacked(program: Program) -> Option<tempfile::TempDir> {
     if !workspace::is_root() {
         eprintln!("SKIPPED: changing the root directory needs root");
@@ -210,9 +211,9 @@ fn unpacked(program: Program) -> Option<tempfile::TempDir> {
     Some(root)
 }
 
-/// Runs the image's program where nothing but the image is to be seen, and the machine's /proc and /sys.
+/// Runs the image's program with only the image and the machine's /proc and /sys.
 ///
-/// In mounts of its own, which vanish with it.
+/// In a mount namespace of its own, which ends with the program.
 fn run(root: &Path, program: Program, words: &[&str]) -> Output {
     const SCRIPT: &str = r#"set -e
         mkdir -p "$0/proc" "$0/sys"
@@ -222,7 +223,7 @@ fn run(root: &Path, program: Program, words: &[&str]) -> Output {
         exec chroot --userspec="$1" "$0" "${@:2}""#;
     let mut command = Command::new("unshare");
     command.args(["--mount", "bash", "-c", SCRIPT]).arg(root).args([program.user(), &program.entrypoint()]);
-    // Every container has it; the aggregator does without.
+    // Every container has it; the aggregator does not need it.
     let devices = if program == Program::Agent { "null" } else { "" };
     // Only what the image and Kubernetes would set.
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -263,7 +264,7 @@ fn the_agent_finds_the_drivers_library_where_the_container_runtime_puts_it() {
     let libc = files(&Read::of(built(Program::Agent)).layers[0]).into_keys().find(|path| path.ends_with("/libc.so.6"));
     let library = Installation::built_for_this_test().unwrap();
     let scenario = Scenario::of(2, "H100 80GB HBM3");
-    // Beside libc is where the loader looks; of the others the agent knows itself.
+    // The loader looks beside libc; the agent knows the other folders itself.
     for folder in [libc.unwrap().trim_end_matches("libc.so.6"), "usr/lib64", "usr/local/nvidia/lib64"] {
         let folder = root.path().join(folder);
         std::fs::create_dir_all(&folder).unwrap();
@@ -277,8 +278,8 @@ fn the_agent_finds_the_drivers_library_where_the_container_runtime_puts_it() {
     }
 }
 
-/// A whole cluster, as small as one can be: a dump that lacks a kind is said to be in part, and ends with another status. The figures
-/// themselves are the aggregator's tests' business.
+/// A minimal complete cluster: a dump that lacks a kind is reported as partial, with another exit status. The
+/// aggregator's tests check the metrics.
 const DUMP: &str = r#"{"kind": "List", "apiVersion": "v1", "items": [
     {"kind": "Node", "apiVersion": "v1", "metadata": {"name": "n1", "uid": "u1"},
         "status": {"capacity": {"cpu": "4"}, "allocatable": {"cpu": "3"}}},
@@ -306,8 +307,8 @@ fn the_aggregator_runs_with_nothing_but_itself_as_nobody() {
     }
 }
 
-/// Somebody's certificate, in base64: without one named, the client asks for the system's, and the image has none. In a pod the
-/// ServiceAccount brings it.
+/// A CA certificate in base64: without one, the client requires the system's, which the image does not have. In a pod
+/// the ServiceAccount provides it.
 const AUTHORITY: &str = "\
     LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJrVENDQVRlZ0F3SUJBZ0lVS0ZGRWVUQ0tQbVduVU5mNFkzRDRCei9pOGJBd0NnWUlLb1\
     pJemowRUF3SXcKSFRFYk1Ca0dBMVVFQXd3U2JtOWliMlI1SjNNZ1lYVjBhRzl5YVhSNU1DQVhEVEkyTVRFeU1qSXpNakV3TUZvWQpEekl4TWpZ\
@@ -332,7 +333,7 @@ fn names_are_looked_up_in_a_static_program_too() {
             "users": [{{"name": "u", "user": {{}}}}]}}"#
     );
     std::fs::write(root.path().join("kubeconfig"), kubeconfig).unwrap();
-    // Nobody answers, so it fails; but it has called, and the call waits to be taken.
+    // Nothing responds, so it fails; but it has connected, and the connection can be accepted.
     let output = run(root.path(), Program::Aggregator, &["explain", "--wait", "1"]);
     assert!(!output.status.success());
     listener.set_nonblocking(true).unwrap();

@@ -1,4 +1,5 @@
-//! The files of one layer: in order, with the same owner, times and rights wherever they are made. It reads nothing from disk.
+//! The files of one layer: sorted, with the same owner, times and permissions on every machine. It reads nothing from
+//! disk.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -7,12 +8,12 @@ use std::path::Path;
 use flate2::{Compression, GzBuilder};
 use tar::{EntryType, Header};
 
-/// Who may do what with a file. Nobody but the owner may write, and everything is root's: whoever runs can't change what runs.
+/// The permissions of a file. Only the owner may write, and root owns everything, so a program cannot change itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rights {
-    /// All may read it.
+    /// Everybody may read it.
     Read,
-    /// All may read and start it, or look into it.
+    /// Everybody may read and execute it, or list it.
     Execute,
 }
 
@@ -31,12 +32,12 @@ enum Node {
     File(Vec<u8>, Rights),
 }
 
-/// Files by their paths from the image's root, without a leading `/`. A folder stands before what is in it.
+/// Files by their paths from the image's root, without a leading `/`. A folder comes before its contents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tree(BTreeMap<String, Node>);
 
 impl Tree {
-    /// Adds a file, and the folders that it is in.
+    /// Adds a file, and its folders.
     pub(crate) fn add(&mut self, path: &str, bytes: impl Into<Vec<u8>>, rights: Rights) {
         for (slash, _) in path.match_indices('/') {
             self.0.entry(path[..slash].to_owned()).or_insert(Node::Folder);
@@ -44,13 +45,13 @@ impl Tree {
         self.0.insert(path.to_owned(), Node::File(bytes.into(), rights));
     }
 
-    /// The bytes of all files, added up.
+    /// The total size of all files.
     pub(crate) fn bytes(&self) -> usize {
         let size = |node: &Node| if let Node::File(bytes, _) = node { bytes.len() } else { 0 };
         self.0.values().map(size).sum()
     }
 
-    /// As an archive, everything in it written at `written_s`.
+    /// The tree as an archive with this time for all entries.
     pub(crate) fn tar(&self, written_s: u64) -> io::Result<Vec<u8>> {
         let mut archive = tar::Builder::new(Vec::new());
         for (path, node) in &self.0 {
@@ -63,7 +64,7 @@ impl Tree {
         archive.into_inner()
     }
 
-    /// Writes the files under a folder that is there already.
+    /// Writes the files to an existing folder.
     pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
         use std::os::unix::fs::PermissionsExt as _;
         for (path, node) in &self.0 {
@@ -78,14 +79,14 @@ impl Tree {
                     *rights
                 }
             };
-            // Whatever the umask says.
+            // Independent of the umask.
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(rights.mode()))?;
         }
         Ok(())
     }
 }
 
-/// What of an entry of an archive is neither its name nor its bytes.
+/// The properties of an archive's entry besides its name and bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {
     pub(crate) kind: EntryType,
@@ -93,7 +94,7 @@ pub(crate) struct Entry {
     pub(crate) written_s: u64,
 }
 
-/// Appends an entry that is root's, by number and without a name.
+/// Appends an entry that belongs to root, by id and without a name.
 pub(crate) fn append<W: io::Write>(
     archive: &mut tar::Builder<W>,
     path: &str,
@@ -110,9 +111,9 @@ pub(crate) fn append<W: io::Write>(
     archive.append_data(&mut header, path, bytes)
 }
 
-/// Compressed, with nothing in it of when and where.
+/// Compressed, without a time or the name of a system.
 pub(crate) fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    // 255 is "unknown" for the operating system; the library's default is the one it runs on.
+    // 255 means that the operating system is unknown; the library's default is the one it runs on.
     let mut encoder = GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::default());
     encoder.write_all(bytes)?;
     encoder.finish()

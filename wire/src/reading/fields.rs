@@ -1,49 +1,49 @@
-//! The fields of a protobuf message, one after the other, as they lie in its bytes. Owns what is no protobuf; knows no meaning.
+//! Iterates over the fields of a protobuf message in its bytes. Checks the encoding only; does not know what the fields
+//! mean.
 use std::error::Error;
 use std::fmt;
 
-/// Why bytes are no message.
+/// Why bytes are not a valid message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// They end before a field of theirs does.
+    /// The bytes end in the middle of a field.
     Cut,
-    /// They never were one.
+    /// The bytes are not a report, for this reason.
     Wrong(&'static str),
 }
 
-/// The fields of one message that are still to come.
+/// The fields of one message that have not been read yet.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     rest: &'a [u8],
 }
 
-/// What a field holds.
+/// The value of a field, by wire type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// A whole number, or a choice.
+    /// An integer or a boolean.
     Varint(u64),
     /// Eight bytes.
     Fixed64(u64),
     /// Four bytes.
     Fixed32(u32),
-    /// A text, or a message.
+    /// A string or a message.
     Bytes(&'a [u8]),
 }
 
 impl<'a> Fields<'a> {
-    /// Those of this message.
+    /// The fields of this message.
     pub fn of(message: &'a [u8]) -> Self {
         Self { rest: message }
     }
 
-    /// The number of the next field, and what it holds.
+    /// Reads the next field: its number and its value. `None` at the end of the message.
     #[inline]
     pub fn next_field(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let key =
-            u32::try_from(self.varint()?).map_err(|_| Malformed::Wrong("a field's number of more than 29 bits"))?;
+        let key = u32::try_from(self.varint()?).map_err(|_| Malformed::Wrong("a field number of more than 29 bits"))?;
         if key >> 3 == 0 {
             return Err(Malformed::Wrong("field 0"));
         }
@@ -55,15 +55,15 @@ impl<'a> Fields<'a> {
                 Value::Bytes(self.bytes(length)?)
             }
             5 => Value::Fixed32(u32::from_le_bytes(self.array()?)),
-            // 3 and 4 are groups, which a report never had; 6 and 7 are nothing.
-            _ => return Err(Malformed::Wrong("a wire type that no report has")),
+            // 3 and 4 are groups, which no report ever had; 6 and 7 are not defined.
+            _ => return Err(Malformed::Wrong("a wire type that reports do not use")),
         };
         Ok(Some((key >> 3, value)))
     }
 
     #[inline]
     fn varint(&mut self) -> Result<u64, Malformed> {
-        // Keys, lengths and small numbers, which is most of a report.
+        // The common case: keys, lengths and small numbers take one byte.
         if let [byte @ ..0x80, rest @ ..] = self.rest {
             self.rest = rest;
             return Ok(u64::from(*byte));
@@ -101,10 +101,21 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Appends the numbers of a packed list.
+pub(super) fn packed(list: &[u8], numbers: &mut Vec<u64>) -> Result<(), Malformed> {
+    // The last byte of each number has its highest bit clear.
+    numbers.reserve(list.iter().filter(|byte| **byte < 0x80).count());
+    let mut fields = Fields::of(list);
+    while !fields.rest.is_empty() {
+        numbers.push(fields.varint()?);
+    }
+    Ok(())
+}
+
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Cut => "a length beyond its message",
+            Self::Cut => "a field that is longer than its message",
             Self::Wrong(what) => what,
         })
     }

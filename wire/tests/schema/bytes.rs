@@ -1,4 +1,4 @@
-//! Reports made by the schema alone, and what the structs and the reader make of their bytes and of their JSON.
+//! Reports that are built from the schema alone, and how the structs and the reader read their bytes and JSON.
 use mcad_wire::{reading, report};
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value};
@@ -9,7 +9,7 @@ fn schema() -> MessageDescriptor {
     message(&compiled(SCHEMA), "Report")
 }
 
-/// A value that no other field has, and that no smaller type can hold.
+/// A value that no other field has and that no smaller type can hold.
 fn distinct(kind: &Kind, number: &mut u32) -> Value {
     *number += 1;
     match kind {
@@ -25,7 +25,7 @@ fn distinct(kind: &Kind, number: &mut u32) -> Value {
     }
 }
 
-/// With every field set, lists to two elements.
+/// A message with every field set, and two elements in each list.
 fn filled(descriptor: &MessageDescriptor, number: &mut u32) -> DynamicMessage {
     let mut message = DynamicMessage::new(descriptor.clone());
     for field in descriptor.fields() {
@@ -39,11 +39,11 @@ fn set(message: &mut DynamicMessage, field: &FieldDescriptor, mut value: impl Fn
     message.set_field(field, value);
 }
 
-fn full() -> DynamicMessage {
+pub(crate) fn full() -> DynamicMessage {
     filled(&schema(), &mut 0)
 }
 
-/// Every field of every message, as the fields that lead to it.
+/// Every field of every message, as the path of fields that leads to it.
 fn paths(descriptor: &MessageDescriptor) -> Vec<Vec<FieldDescriptor>> {
     let below = |field: FieldDescriptor| {
         let below = match field.kind() {
@@ -57,7 +57,7 @@ fn paths(descriptor: &MessageDescriptor) -> Vec<Vec<FieldDescriptor>> {
     descriptor.fields().flat_map(below).collect()
 }
 
-/// A report with one field alone, and with the messages that lead to it.
+/// A report that contains only one field, and the messages that lead to it.
 fn alone(path: &[FieldDescriptor], value: &Value) -> DynamicMessage {
     let mut message = DynamicMessage::new(path[0].parent_message().clone());
     let value = if path.len() == 1 { value.clone() } else { Value::Message(alone(&path[1..], value)) };
@@ -65,7 +65,8 @@ fn alone(path: &[FieldDescriptor], value: &Value) -> DynamicMessage {
     message
 }
 
-/// Structs and reader read the same of it as the schema says, by both encodings, and write it again as it was.
+/// Checks that the structs and the reader read what the schema describes, from both encodings, and that the structs
+/// write it back unchanged.
 #[track_caller]
 fn check(report: &DynamicMessage, what: &str) -> report::Report {
     let bytes = report.encode_to_vec();
@@ -80,7 +81,7 @@ fn check(report: &DynamicMessage, what: &str) -> report::Report {
     read
 }
 
-/// The fields that still have their type's default, as `{:#?}` shows them.
+/// The fields that have their type's default, as `{:#?}` prints them.
 fn empty(shown: &str) -> Vec<&str> {
     let empty = [": None,", ": [],", ": 0,", ": 0.0,", ": \"\",", ": false,"];
     shown.lines().filter(|line| empty.iter().any(|end| line.ends_with(end))).collect()
@@ -89,12 +90,12 @@ fn empty(shown: &str) -> Vec<&str> {
 #[test]
 fn all_that_the_schema_has_is_read_and_written_and_there_is_no_more() {
     let report = full();
-    let read = check(&report, "with everything");
+    let read = check(&report, "with every field");
     let bytes = report.encode_to_vec();
     for shown in [format!("{read:#?}"), format!("{:#?}", reading::Report::read(&bytes).unwrap())] {
         assert_eq!(empty(&shown), Vec::<&str>::new(), "fields that report.proto does not have");
     }
-    assert!(!empty(&format!("{:#?}", report::Report::default())).is_empty(), "what is empty is shown otherwise");
+    assert!(!empty(&format!("{:#?}", report::Report::default())).is_empty(), "empty fields are printed differently");
 }
 
 #[test]
@@ -104,7 +105,7 @@ fn every_field_is_read_and_written_alone() {
     for path in paths {
         let field = path.last().unwrap();
         let value = match field.kind() {
-            // There, and nothing in it.
+            // Present and empty.
             Kind::Message(message) => Value::Message(DynamicMessage::new(message)),
             scalar => distinct(&scalar, &mut 0),
         };
@@ -125,14 +126,14 @@ fn a_zero_that_was_measured_is_read_and_written_everywhere() {
     }
 }
 
-/// The schema of tomorrow: every message has a field more of each kind on the wire.
+/// The schema of a later version: every message has an additional field of each wire type.
 fn newer() -> String {
     let fields = "uint64 later_number = 1001; fixed64 later_eight = 1002; fixed32 later_four = 1003; \
                   string later_text = 1004; repeated Absence later_parts = 1005;";
     SCHEMA.replace(" {\n", &format!(" {{ {fields}\n"))
 }
 
-/// Sets what only the newer schema has, everywhere.
+/// Sets every field that only the later schema has.
 fn add_later(message: &mut DynamicMessage) {
     for field in message.descriptor().fields() {
         if field.name().starts_with("later_") {
@@ -153,7 +154,7 @@ fn add_later(message: &mut DynamicMessage) {
 
 #[test]
 fn what_a_newer_schema_adds_is_passed_over_in_every_message() {
-    let old = check(&full(), "with everything");
+    let old = check(&full(), "with every field");
     let newer = message(&compiled(&newer()), "Report");
     let mut report = DynamicMessage::decode(newer, &*full().encode_to_vec()).unwrap();
     add_later(&mut report);

@@ -1,4 +1,4 @@
-//! Connections by TLS to a real server: whom the agent trusts, and what it sends to be trusted.
+//! TLS connections to a real server: which servers the agent trusts, and what it sends to authenticate itself.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ impl Shown<'_> {
     }
 }
 
-/// Answers every report with 204 and gives the heads of the requests, until the client leaves.
+/// Responds to every report with 204 and returns the heads of the requests when the client has closed the connection.
 async fn serve(listener: &TcpListener, config: ServerConfig) -> Vec<String> {
     let (stream, _) = listener.accept().await.unwrap();
     let Ok(mut stream) = TlsAcceptor::from(Arc::new(config)).accept(stream).await else { return Vec::new() };
@@ -73,7 +73,7 @@ impl Agent {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target: Target = format!("https://localhost:{}", listener.local_addr().unwrap().port()).parse().unwrap();
         let credentials = Credentials::new(Some(folder.path().join("ca.crt")), Some(folder.path().join("token")));
-        // Not ::1, where nobody listens.
+        // Not ::1, where nothing listens.
         let target = target.trusting(credentials).unwrap().at(listener.local_addr().unwrap());
         let agent = Self { folder, target, listener };
         agent.write("token", "one\n");
@@ -84,7 +84,7 @@ impl Agent {
         std::fs::write(Path::join(self.folder.path(), file), text).unwrap();
     }
 
-    /// One report on a connection of its own: the failure's reason, or what the server read.
+    /// Sends one report on a new connection. Returns the reason of the failure, or what the server read.
     async fn send(&self, shown: &Shown<'_>) -> Result<Vec<String>, &'static str> {
         let exchange = async {
             let mut connection = Connection::open(&self.target).await?;
@@ -160,7 +160,7 @@ async fn without_its_files_nothing_is_sent() {
     agent.write("ca.crt", &authority.pem());
     for token in ["", "two\nlines"] {
         agent.write("token", token);
-        // Those attempts left their connections behind.
+        // Accepts the connections that those attempts left behind.
         while tokio::time::timeout(std::time::Duration::ZERO, agent.listener.accept()).await.is_ok() {}
         assert_eq!(agent.send(&good(&authority)).await, Err("credentials"), "{token:?}");
     }

@@ -1,8 +1,8 @@
-//! One device of one initialisation, and the calls that a round makes of it.
+//! One device in one initialisation of NVML, and the calls that a round makes for it.
 //!
-//! A round makes at most 8 calls a device, 3 more a MIG instance, and 3 once for an instance not seen before; a list
-//! that grew meanwhile costs up to 2 more. A device that is lost costs 2. What changes seldom is read of one device a round: 2
-//! calls, or more where the driver does not add up over NVLinks (`nvlink.rs`).
+//! A round makes at most 10 calls per device, 3 more per MIG instance, and 3 once for a new instance; a list that grew
+//! meanwhile needs up to 2 more. A lost device needs 2 calls. Values that change seldom are read for one device per
+//! round: 2 calls, or more if the driver has no sums over all NVLinks (`nvlink.rs`).
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use nvml_wrapper::structs::device::FieldId;
 use nvml_wrapper_sys::bindings::field_id;
 
 use super::nvlink::Nvlinks;
-use super::raw::{self, FabricCall, Room};
-use super::reading::{DeviceReading, FabricReading, Fault, HealthReading, InstanceReading, Memory};
+use super::raw::{self, FabricCall, ProcessList, Room};
+use super::reading::{DeviceReading, FabricReading, Fault, HealthReading, InstanceReading, Memory, ProcessReading};
 
-/// A device has 7 at most today. A library that claims more is not asked for all of them.
+/// A device has at most 7 today. If a library claims more than this limit, the rest is not queried.
 const MIG_INSTANCES_AT_MOST: u32 = 32;
 
-/// Asked for in one call.
+/// Fields that are read in one call.
 const FIELDS: [u32; 4] = [
     field_id::NVML_FI_DEV_ECC_DBE_VOL_TOTAL,
     field_id::NVML_FI_DEV_REMAPPED_PENDING,
@@ -27,35 +27,42 @@ const FIELDS: [u32; 4] = [
     field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION,
 ];
 
-/// A device and what does not change about it.
-pub(super) struct Held<'nvml> {
+/// A device, and what does not change about it.
+pub(super) struct OpenDevice<'nvml> {
     device: Device<'nvml>,
     uuid: Arc<str>,
     model: Arc<str>,
     bus_id: Arc<str>,
     /// How many MIG instances it can have.
     mig_slots: u32,
-    /// What it has said that it does not support. That does not change either.
+    /// What the device has reported as not supported, which does not change either.
     lacks: Lacks,
-    /// How its driver is asked for its place in the fabric. Absent: the driver or the device knows of none.
+    /// How to query the driver for the device's state in the fabric. `None` if the driver or the device does not
+    /// support it.
     fabric: Option<FabricCall>,
-    /// As they last were: not every round reads them.
+    /// The last known values: not every round reads them.
     sram_threshold_exceeded: Option<bool>,
     nvlinks: Nvlinks,
-    /// Mode and instances as they last were: those of a device that no longer answers are not gone, but broken.
+    /// The last known mode and instances: the instances of a device that no longer responds are not gone, but broken.
     mig_mode: Option<bool>,
     instances: Vec<InstanceReading>,
     samples_seen_us: u64,
     ratios_seen_us: u64,
+    /// Whether the last round listed processes.
+    had_processes: bool,
 }
 
 #[derive(Default)]
 struct Lacks {
     mig: bool,
     sram: bool,
+    /// In the order of [`ProcessList::ALL`].
+    lists: [bool; ProcessList::ALL.len()],
+    /// Whether the driver does not have the function that lists those that compute, so that they are never known.
+    compute: bool,
 }
 
-/// What the answers of one device say about itself.
+/// What the results of all calls on a device mean for the device as a whole.
 #[derive(Default)]
 struct Answers {
     some: bool,
@@ -63,15 +70,15 @@ struct Answers {
     reset: bool,
 }
 
-impl<'nvml> Held<'nvml> {
-    /// Asks the device who it is.
+impl<'nvml> OpenDevice<'nvml> {
+    /// Queries what identifies the device.
     pub(super) fn new(device: Device<'nvml>, calls: &mut u32) -> Result<Self, NvmlError> {
         *calls += 4;
         let pci = device.pci_info()?;
         Ok(Self {
             uuid: device.uuid()?.into(),
             model: device.name()?.into(),
-            // As sysfs spells it.
+            // In the format of sysfs.
             bus_id: format!("{:04x}:{:02x}:{:02x}.0", pci.domain, pci.bus, pci.device).into(),
             mig_slots: device.mig_device_count().unwrap_or(0).min(MIG_INSTANCES_AT_MOST),
             lacks: Lacks::default(),
@@ -82,6 +89,7 @@ impl<'nvml> Held<'nvml> {
             instances: Vec::new(),
             samples_seen_us: 0,
             ratios_seen_us: 0,
+            had_processes: false,
             device,
         })
     }
@@ -101,6 +109,7 @@ impl<'nvml> Held<'nvml> {
         let memory = answers.of(self.device.memory_info()).map(|info| memory(&info));
         let health = answers.of(self.device.field_values_for(&FIELDS.map(FieldId)));
         let mut reading = DeviceReading::of(&self.uuid, &self.model, &self.bus_id);
+        reading.lists_failed = answers.lost;
         reading.memory = memory;
         reading.health = health.map_or_else(HealthReading::default, |values| fields(&values));
         if !answers.lost {
@@ -119,9 +128,9 @@ impl<'nvml> Held<'nvml> {
         reading
     }
 
-    /// Reads what changes seldom; the rounds have it from then on. A device passes the threshold of SRAM errors once in its life,
-    /// and each error that counts towards it raises an Xid at once. NVLinks have many counters, of which a rate over minutes is
-    /// asked for. A device that gives no answer keeps what it had.
+    /// Reads values that change seldom; later rounds use them. A device exceeds the threshold of SRAM errors at most
+    /// once in its life, and each error that counts towards it raises an Xid at once. NVLinks have many counters, whose
+    /// rates are used over minutes. If the device does not respond, the previous values are kept.
     pub(super) fn read_seldom(&mut self, calls: &mut u32) {
         self.nvlinks.read(&self.device, calls);
         if !self.lacks.sram {
@@ -136,15 +145,23 @@ impl<'nvml> Held<'nvml> {
         if !self.lacks.mig {
             *calls += 1;
             let mode = answers.of(not_supported(self.device.mig_mode(), &mut self.lacks.mig));
-            reading.mig_mode = mode.map(|mode| mode.current == 1);
+            reading.mig_mode = match mode {
+                Some(mode) => Some(mode.current == 1),
+                None if self.lacks.mig => None,
+                // It is what it was, as far as is known.
+                None => {
+                    reading.lists_failed = true;
+                    self.mig_mode
+                }
+            };
         }
         if reading.mig_mode == Some(true) {
-            reading.instances = self.read_instances(answers, calls);
+            self.read_instances(reading, answers, calls);
         }
         reading.health.fabric = self.read_fabric(answers, calls);
     }
 
-    /// In the newest way that the driver knows, which is found once.
+    /// Uses the newest call that the driver supports, which is determined once.
     fn read_fabric(&mut self, answers: &mut Answers, calls: &mut u32) -> Option<FabricReading> {
         while let Some(ask) = self.fabric {
             *calls += 1;
@@ -160,15 +177,21 @@ impl<'nvml> Held<'nvml> {
         None
     }
 
-    /// Slots may be empty: an instance keeps its own while others come and go.
-    fn read_instances(&self, answers: &mut Answers, calls: &mut u32) -> Vec<InstanceReading> {
-        let mut instances = Vec::new();
+    /// Slots may be empty: an instance keeps its slot while others are created and removed. If a call fails for another
+    /// reason, the known instances stay.
+    fn read_instances(&self, reading: &mut DeviceReading, answers: &mut Answers, calls: &mut u32) {
+        let mut instances: Vec<InstanceReading> = Vec::new();
+        let mut has_failed = false;
         for slot in 0..self.mig_slots {
             *calls += 1;
-            let Some(instance) = answers.of(self.device.mig_device_by_index(slot)) else { continue };
+            let instance = self.device.mig_device_by_index(slot);
+            has_failed |= instance.as_ref().is_err_and(|error| !is_gone(error));
+            let Some(instance) = answers.of(instance) else { continue };
             *calls += 2;
-            // Gone between two calls, perhaps: then it is not there.
-            let Some(uuid) = answers.of(instance.uuid()) else { continue };
+            // The instance may have been removed between two calls; then it is left out.
+            let uuid = instance.uuid();
+            has_failed |= uuid.as_ref().is_err_and(|error| !is_gone(error));
+            let Some(uuid) = answers.of(uuid) else { continue };
             let memory = answers.of(instance.memory_info()).map(|info| memory(&info));
             let known = self.instances.iter().find(|known| *known.uuid == *uuid);
             instances.push(match known {
@@ -176,14 +199,18 @@ impl<'nvml> Held<'nvml> {
                 None => InstanceReading { memory, ..new_instance(&instance, &uuid, answers, calls) },
             });
         }
-        instances
+        if has_failed {
+            let is_missing = |known: &&InstanceReading| instances.iter().all(|read| read.uuid != known.uuid);
+            let missing: Vec<_> = self.instances.iter().filter(is_missing).cloned().collect();
+            instances.extend(missing.into_iter().map(|known| InstanceReading { memory: None, ..known }));
+            reading.lists_failed = true;
+        }
+        reading.instances = instances;
     }
 
     /// Utilisation and processes.
     fn read_use(&mut self, reading: &mut DeviceReading, answers: &mut Answers, room: &mut Room, calls: &mut u32) {
-        let (took, processes) = room.processes(&self.device);
-        *calls += took;
-        reading.processes = answers.of(processes).unwrap_or_default();
+        self.read_processes(reading, answers, room, calls);
         if reading.mig_mode == Some(true) {
             return;
         }
@@ -193,11 +220,41 @@ impl<'nvml> Held<'nvml> {
         let (took, mean) = room.mean_ratio(&self.device, &mut self.samples_seen_us);
         *calls += took;
         reading.mean_ratio = answers.of(mean).flatten();
-        if !reading.processes.is_empty() {
+        // Also of processes that have ended since the last round.
+        let has_processes = !reading.processes.is_empty();
+        if has_processes || self.had_processes {
             let (took, ratios) = room.process_ratios(&self.device, &mut self.ratios_seen_us);
             *calls += took;
             reading.process_ratios = answers.of(ratios);
         }
+        self.had_processes = has_processes;
+    }
+}
+
+impl OpenDevice<'_> {
+    /// All lists together, each process once, in MIG mode once for each instance. A list that the device does not support is
+    /// empty; without the function that lists those that compute, nothing is known.
+    fn read_processes(&mut self, reading: &mut DeviceReading, answers: &mut Answers, room: &mut Room, calls: &mut u32) {
+        for (list, lacks) in ProcessList::ALL.into_iter().zip(&mut self.lacks.lists) {
+            if *lacks {
+                continue;
+            }
+            let (took, processes) = room.processes(&self.device, list);
+            *calls += took;
+            self.lacks.compute |=
+                list == ProcessList::Compute && processes.as_ref().is_err_and(raw::is_unknown_to_driver);
+            match answers.of(not_supported(processes, lacks)) {
+                Some(processes) => reading.processes.extend(processes),
+                None => reading.lists_failed |= !*lacks,
+            }
+        }
+        reading.lists_failed |= self.lacks.compute;
+        let is_mig = reading.mig_mode == Some(true);
+        let instances = |process: &ProcessReading| (process.gpu_instance, process.compute_instance);
+        let key = |process: &ProcessReading| (process.pid, is_mig.then(|| instances(process)));
+        // Stable: the list of those that compute has the memory.
+        reading.processes.sort_by_key(key);
+        reading.processes.dedup_by_key(|process| key(process));
     }
 }
 
@@ -208,7 +265,7 @@ impl Answers {
                 self.some = true;
                 return Some(value);
             }
-            // These are answers, too.
+            // These errors show that the device responds.
             Err(NvmlError::NotSupported | NvmlError::NotFound | NvmlError::InvalidArg) => self.some = true,
             Err(NvmlError::GpuLost) => self.lost = true,
             Err(NvmlError::ResetRequired) => self.reset = true,
@@ -227,7 +284,12 @@ impl Answers {
     }
 }
 
-/// Notes when a device says that it will never answer this.
+/// Whether this is the answer for an empty slot.
+fn is_gone(error: &NvmlError) -> bool {
+    matches!(error, NvmlError::NotFound | NvmlError::InvalidArg | NvmlError::NotSupported)
+}
+
+/// Records when a device reports that it will never support this call.
 fn not_supported<T>(answer: Result<T, NvmlError>, lacks: &mut bool) -> Result<T, NvmlError> {
     *lacks = answer
         .as_ref()
@@ -235,7 +297,7 @@ fn not_supported<T>(answer: Result<T, NvmlError>, lacks: &mut bool) -> Result<T,
     answer
 }
 
-/// What does not change about an instance.
+/// Queries what does not change about an instance.
 fn new_instance(instance: &Device<'_>, uuid: &str, answers: &mut Answers, calls: &mut u32) -> InstanceReading {
     *calls += 3;
     InstanceReading {
@@ -252,20 +314,20 @@ fn memory(memory: &MemoryInfo) -> Memory {
 }
 
 fn fields(values: &[Result<FieldValueSample, NvmlError>]) -> HealthReading {
-    let figure = |id: u32| super::fields::figure(values, id);
+    let count = |id: u32| super::fields::count(values, id);
     HealthReading {
         fault: None,
-        ecc_uncorrected: figure(field_id::NVML_FI_DEV_ECC_DBE_VOL_TOTAL),
-        row_remap_pending: figure(field_id::NVML_FI_DEV_REMAPPED_PENDING).map(|value| value != 0),
-        row_remap_failed: figure(field_id::NVML_FI_DEV_REMAPPED_FAILURE).map(|value| value != 0),
-        recovery_action: figure(field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION).and_then(|v| u32::try_from(v).ok()),
+        ecc_uncorrected: count(field_id::NVML_FI_DEV_ECC_DBE_VOL_TOTAL),
+        row_remap_pending: count(field_id::NVML_FI_DEV_REMAPPED_PENDING).map(|value| value != 0),
+        row_remap_failed: count(field_id::NVML_FI_DEV_REMAPPED_FAILURE).map(|value| value != 0),
+        recovery_action: count(field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION).and_then(|v| u32::try_from(v).ok()),
         sram_threshold_exceeded: None,
         fabric: None,
     }
 }
 
-/// The profile in an instance's name, as the device plugin spells it: `1g.10gb`, and `1g.10gb.me` for NVML's
-/// `1g.10gb+me`, since a resource's name has no plus.
+/// The profile in an instance's name, in the spelling of the device plugin: `1g.10gb`, and `1g.10gb.me` for NVML's
+/// `1g.10gb+me`, because a resource's name cannot contain a plus.
 fn profile(name: &str) -> String {
     name.rsplit_once(" MIG ").map_or_else(String::new, |(_, profile)| profile.trim().replace('+', "."))
 }

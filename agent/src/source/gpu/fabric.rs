@@ -1,19 +1,19 @@
-//! What a device's place in the NVLink fabric says of the device: why it should not be used, and what is only a warning. No
-//! calls.
+//! Derives from a device's state in the NVLink fabric why it should not be used, and its warnings. It makes no calls.
 
 use nvml_wrapper_sys::bindings as nv;
 
 use super::reading::FabricReading;
 use crate::sample::gpu::{Unhealthy, Warning};
 
-/// One condition of the health mask that either holds or does not: where it stands in the mask. The header calls its widths
-/// masks, too: they cut the condition out once it is shifted down.
+/// A condition of the health mask that is either true or false, and its position in the mask. NVML's header calls the
+/// width of a condition a mask, too: it is applied after shifting.
 struct Condition {
     shift: u32,
     mask: u32,
 }
 
-/// `NVML_GPU_FABRIC_HEALTH_MASK_*_TRUE` is the same for every such condition; 0 is "not supported", and 2 is "false".
+/// `NVML_GPU_FABRIC_HEALTH_MASK_*_TRUE` has the same value for every such condition; 0 is "not supported", and 2 is
+/// "false".
 const TRUE: u32 = 1;
 
 const DEGRADED_BANDWIDTH: Condition = Condition {
@@ -33,7 +33,7 @@ const ACCESS_TIMEOUT: Condition = Condition {
     mask: nv::NVML_GPU_FABRIC_HEALTH_MASK_WIDTH_ACCESS_TIMEOUT_RECOVERY,
 };
 
-/// Names a fault of the configuration, of which there is one at a time.
+/// The faults of the configuration, of which at most one is reported at a time.
 const CONFIGURATION: Condition = Condition {
     shift: nv::NVML_GPU_FABRIC_HEALTH_MASK_SHIFT_INCORRECT_CONFIGURATION,
     mask: nv::NVML_GPU_FABRIC_HEALTH_MASK_WIDTH_INCORRECT_CONFIGURATION,
@@ -46,7 +46,7 @@ impl FabricReading {
             nv::NVML_GPU_FABRIC_STATE_NOT_STARTED | nv::NVML_GPU_FABRIC_STATE_IN_PROGRESS => {
                 Some(Unhealthy::FabricNotReady)
             }
-            // Before that the status says nothing.
+            // In other states the status has no meaning.
             nv::NVML_GPU_FABRIC_STATE_COMPLETED if self.status != nv::nvmlReturn_enum_NVML_SUCCESS => {
                 Some(Unhealthy::FabricFailed)
             }
@@ -70,11 +70,11 @@ impl FabricReading {
         [of_state, route, timeout, of_configuration].into_iter().flatten()
     }
 
-    /// What is wrong although the device works.
+    /// Problems of a device that works nevertheless.
     pub(super) fn warnings(&self) -> impl Iterator<Item = Warning> {
         let has = |condition, warning| self.holds(condition).then_some(warning);
         let bandwidth = has(&DEGRADED_BANDWIDTH, Warning::FabricDegradedBandwidth);
-        // Traffic is held up for the moment; what can't be recovered is an unhealthy route.
+        // Traffic is only delayed; a route that can't be recovered is reported as unhealthy.
         let recovery = has(&ROUTE_RECOVERY, Warning::FabricRouteRecovery);
         [bandwidth, recovery].into_iter().flatten()
     }
@@ -83,7 +83,7 @@ impl FabricReading {
         self.of_mask(condition) == Some(TRUE)
     }
 
-    /// A device that is in no fabric has no health in it either, whatever the bits are.
+    /// A device that is in no fabric has no health there, whatever the bits are.
     fn of_mask(&self, condition: &Condition) -> Option<u32> {
         let is_known = u32::from(self.state) != nv::NVML_GPU_FABRIC_STATE_NOT_SUPPORTED;
         self.health_mask.filter(|_| is_known).map(|mask| mask >> condition.shift & condition.mask)
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     const COMPLETED: FabricReading = FabricReading { state: 3, status: 0, health_mask: None };
-    /// Nothing is wrong, and all is known: each of the four is 2, and the configuration 1.
+    /// Everything is known and nothing is wrong: each of the four conditions is 2, and the configuration is 1.
     const WELL: u32 = 0x1aa;
 
     #[track_caller]
@@ -117,7 +117,7 @@ mod tests {
         for state in [1, 2] {
             check(with(state, 999), &[Unhealthy::FabricNotReady], &[]);
         }
-        // In no fabric, and a state of the future.
+        // Not in a fabric, and an unknown state.
         for state in [0, 4] {
             check(with(state, 999), &[], &[]);
         }
@@ -133,11 +133,11 @@ mod tests {
         check(with_mask(0x19a), &[Unhealthy::FabricRouteUnhealthy], &[]);
         check(with_mask(0x16a), &[Unhealthy::FabricAccessTimeout], &[]);
         check(with_mask(0x4aa), &[Unhealthy::FabricNoPartition], &[]);
-        // Serial numbers of the system and the chassis, too few NVLinks, firmware, location, and what nobody has named yet.
+        // Serial numbers of the system and the chassis, too few NVLinks, firmware, location, and an unknown fault.
         for fault in [2, 3, 5, 6, 7, 15] {
             check(with_mask(fault << 8 | 0xaa), &[Unhealthy::FabricMisconfigured], &[]);
         }
-        // Bits above are of later drivers.
+        // Higher bits belong to later drivers.
         check(with_mask(0xffff_f000 | WELL), &[], &[]);
     }
 

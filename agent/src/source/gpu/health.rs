@@ -1,4 +1,5 @@
-//! Whether a device is well: from what NVML says of it now, and from the Xid events of the past. No calls, no clock.
+//! Decides whether a device is healthy, from its present state in NVML and from past Xid events. It makes no calls and
+//! has no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,14 +7,15 @@ use std::sync::Arc;
 use super::reading::{DeviceReading, FabricReading, Fault, HealthReading, Reading, XidEvent};
 use crate::sample::gpu::Unhealthy;
 
-/// Xids that an application brings upon itself, and that say nothing about the device. The list of NVIDIA's device
-/// plugin (`internal/rm/health.go`).
+/// Xids that are caused by applications and do not indicate a problem of the device. The list of NVIDIA's device plugin
+/// (`internal/rm/health.go`).
 pub const IGNORED_XIDS: [u64; 6] = [13, 31, 43, 45, 68, 109];
 
-/// A device after whose Xid the driver asks for no action (field 230) is well again when this long nothing came after it.
+/// If the driver requests no action after an Xid (field 230), the device is healthy again after this time without
+/// another Xid.
 const QUIET_NS: u64 = 5 * 60 * 1_000_000_000;
 
-/// Different codes counted of one device: NVIDIA documents some 170, and a node sees a handful.
+/// Limit of different codes counted per device: NVIDIA documents some 170, and a node sees a handful.
 const CODES_AT_MOST: usize = 64;
 
 /// The Xids of a node's devices.
@@ -26,17 +28,17 @@ pub(super) struct Xids {
 #[derive(Debug, Default)]
 struct DeviceXids {
     counts: BTreeMap<u64, u64>,
-    /// The device as a whole is under suspicion.
+    /// Whether an Xid makes the device as a whole unhealthy.
     whole: Option<Suspicion>,
-    /// GPU instances of it are, each by itself.
+    /// The GPU instances of it that an Xid makes unhealthy.
     instances: BTreeMap<u32, Suspicion>,
 }
 
-/// After an Xid, until there is a sign of recovery.
+/// An Xid without a sign of recovery so far.
 #[derive(Clone, Copy, Debug)]
 struct Suspicion {
     since_ns: u64,
-    /// Since then the device was away or asked for action. If it no longer does, it was seen to.
+    /// Whether the device was away or requested an action since then. When that is no longer the case, it was repaired.
     was_down: bool,
 }
 
@@ -45,7 +47,7 @@ impl Xids {
         Self { ignored: ignored.into_iter().collect(), devices: BTreeMap::new() }
     }
 
-    /// Counts the events of one round, and lets suspicions go of which the round shows the end.
+    /// Counts the events of one round, and removes suspicions that the round shows to be over.
     pub(super) fn note(&mut self, reading: &Reading, now_ns: u64) {
         for (uuid, device) in &mut self.devices {
             let health = reading.devices.iter().find(|listed| listed.uuid == *uuid).map(|listed| &listed.health);
@@ -63,7 +65,7 @@ impl Xids {
         }
     }
 
-    /// The driver was away: what comes back was reset.
+    /// The driver was unloaded: the devices that come back were reset.
     pub(super) fn driver_was_away(&mut self) {
         for device in self.devices.values_mut() {
             let suspicions = device.whole.iter_mut().chain(device.instances.values_mut());
@@ -83,7 +85,7 @@ impl Xids {
         reasons(&device.health, suspected)
     }
 
-    /// Why an instance should not be used, given what its parent has.
+    /// Why an instance should not be used, including the reasons of its parent.
     pub(super) fn of_instance(
         &self,
         parent: &DeviceReading,
@@ -117,7 +119,8 @@ impl Xids {
 }
 
 impl Suspicion {
-    /// What is left of it after a round that showed this of the device; nothing: the device was not listed.
+    /// What remains of the suspicion after a round with this health. `None` as health means that the device was not
+    /// listed.
     fn after(self, health: Option<&HealthReading>, now_ns: u64) -> Option<Self> {
         let Some(health) = health else { return Some(Self { was_down: true, ..self }) };
         let acts = health.recovery_action.is_some_and(|action| action != 0);
@@ -154,7 +157,7 @@ fn reasons(health: &HealthReading, suspected: bool) -> Vec<Unhealthy> {
         has(health.sram_threshold_exceeded == Some(true), Unhealthy::SramThresholdExceeded),
     ];
     let of_fabric = health.fabric.iter().flat_map(FabricReading::unhealthy);
-    // In order, and each once: a device may ask for a reset in two ways.
+    // Sorted, each once: a device may request a reset in two ways.
     found.into_iter().flatten().chain(of_fabric).collect::<BTreeSet<_>>().into_iter().collect()
 }
 

@@ -1,19 +1,18 @@
-//! Totals over time: how long each device was busy, and how much of that each container had of it.
+//! Totals over time: how long each device was busy, and how much of that time belongs to each container.
 //!
-//! A total grows only over time that was seen: from one round to the next. What happened while a call hung is not made
-//! up, so a total is never above the truth. Totals of containers that ended stay for an hour.
+//! A total grows only by time that was observed: from one round to the next. Time while a call hangs is not estimated,
+//! so a total is never above the true value. Totals of containers that ended are kept for an hour.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::reading::{DeviceReading, InstanceReading};
 use super::users::Users;
+use crate::retention::{KEPT_NS, drop_oldest};
 use crate::sample::gpu::{GpuUse, GpuUser};
 
-/// How long totals of what is gone are kept, so that an aggregator that was away has them.
-const KEPT_NS: u64 = 3600 * 1_000_000_000;
-
-/// Containers on all devices, ended ones included. Beyond, those that ended longest ago are dropped.
+/// Limit of containers on all devices, including ended ones. If there are more, those that ended longest ago are
+/// dropped.
 const USES_AT_MOST: usize = 8192;
 
 /// The totals.
@@ -34,12 +33,14 @@ struct Busy {
 #[derive(Debug, Default)]
 struct Use {
     processes: u32,
+    daemons: u32,
     memory_bytes: Option<u64>,
+    percent: Option<u64>,
     busy_ns: Option<u64>,
     seen_ns: u64,
 }
 
-/// The time from the last round to this one; none if the last one failed.
+/// The time from the last round to this one. `None` if the last round failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Elapsed {
     pub(super) now_ns: u64,
@@ -47,28 +48,24 @@ pub(super) struct Elapsed {
 }
 
 impl Ledger {
-    /// Begins a round: nobody is seen yet, and who was gone for long is dropped.
+    /// Begins a round: marks everything as not seen, and drops what has been gone for too long.
     pub(super) fn begin_round(&mut self, now_ns: u64) {
         self.busy.retain(|_, busy| now_ns.saturating_sub(busy.seen_ns) <= KEPT_NS);
         self.uses.retain(|_, entry| {
-            (entry.processes, entry.memory_bytes) = (0, None);
+            (entry.processes, entry.daemons, entry.memory_bytes, entry.percent) = (0, 0, None, None);
             now_ns.saturating_sub(entry.seen_ns) <= KEPT_NS
         });
-        while self.uses.len() > USES_AT_MOST {
-            let oldest = self.uses.iter().min_by_key(|(_, entry)| entry.seen_ns).map(|(key, _)| key.clone());
-            let Some(oldest) = oldest else { break };
-            self.uses.remove(&oldest);
-        }
+        drop_oldest(&mut self.uses, USES_AT_MOST, |entry| entry.seen_ns);
     }
 
-    /// Adds this round's share, and tells the total. Absent: the device has never told its utilisation.
+    /// Adds this round's share and returns the total. `None` if the device has never reported its utilisation.
     pub(super) fn busy(&mut self, device: &DeviceReading, elapsed: Elapsed) -> Option<u64> {
-        let ratio = device.mean_ratio.or(device.utilization_ratio);
-        if ratio.is_none() && !self.busy.contains_key(&device.uuid) {
+        let gain = gain(device, elapsed);
+        if gain.is_none() && !self.busy.contains_key(&device.uuid) {
             return None;
         }
         let busy = self.busy.entry(Arc::clone(&device.uuid)).or_default();
-        busy.ns += share(ratio.unwrap_or(0.0), elapsed);
+        busy.ns += gain.unwrap_or(0);
         busy.seen_ns = elapsed.now_ns;
         Some(busy.ns)
     }
@@ -82,15 +79,16 @@ impl Ledger {
                         && instance.gpu_instance == process.gpu_instance
                         && process.compute_instance.is_none_or(|id| instance.compute_instance == Some(id))
                 };
-                // A process in an instance that is gone by now is gone, too.
+                // If the instance is gone by now, so is its process.
                 let Some(instance) = device.instances.iter().find(of) else { continue };
                 &instance.uuid
             } else {
                 &device.uuid
             };
-            let key = (Arc::clone(here), users.of(process.pid).clone());
-            let entry = self.uses.entry(key).or_default();
+            let Some(found) = users.of(process.pid) else { continue };
+            let entry = self.uses.entry((Arc::clone(here), found.user.clone())).or_default();
             entry.processes += 1;
+            entry.daemons += u32::from(found.is_daemon);
             entry.seen_ns = elapsed.now_ns;
             if let Some(bytes) = process.memory_bytes {
                 entry.memory_bytes = Some(entry.memory_bytes.unwrap_or(0).saturating_add(bytes));
@@ -100,25 +98,41 @@ impl Ledger {
                 entry.busy_ns = Some(entry.busy_ns.unwrap_or(0) + share(ratio, elapsed));
             }
         }
+        // Also of processes that have ended since the last round.
+        for (pid, ratio) in device.process_ratios.iter().flatten() {
+            let Some(process) = users.lately(*pid).filter(|process| !process.is_daemon) else { continue };
+            let key = (Arc::clone(&device.uuid), process.user.clone());
+            if let Some(entry) = self.uses.get_mut(&key) {
+                entry.percent = Some(entry.percent.unwrap_or(0) + (ratio * 100.0).round() as u64);
+            }
+        }
     }
 
-    /// Who uses this device or instance, or did within the last hour.
+    /// Who uses this device or instance, or did so within the last hour.
     pub(super) fn uses(&self, uuid: &Arc<str>) -> Vec<GpuUse> {
         let first = (Arc::clone(uuid), GpuUser::default());
         let of_device = self.uses.range(first..).take_while(|((device, _), _)| device == uuid);
         let of_device = of_device.map(|((_, user), entry)| GpuUse {
             user: user.clone(),
             processes: entry.processes,
+            daemons: entry.daemons,
             memory_used_bytes: entry.memory_bytes,
             busy_ns: entry.busy_ns,
+            percent: entry.percent,
+            parts: None,
         });
         of_device.collect()
     }
 }
 
-/// That part of the time, in ns.
+/// How long a device was busy in this round. `None` if it does not say.
+pub(super) fn gain(device: &DeviceReading, elapsed: Elapsed) -> Option<u64> {
+    device.mean_ratio.or(device.utilization_ratio).map(|ratio| share(ratio, elapsed))
+}
+
+/// This fraction of the elapsed time, in ns.
 fn share(ratio: f64, elapsed: Elapsed) -> u64 {
-    // Far below 2^53 ns (104 days) between two rounds: exact enough.
+    // Two rounds are far less than 2^53 ns (104 days) apart, so this is exact enough.
     (elapsed.since_last_ns.unwrap_or(0) as f64 * ratio.clamp(0.0, 1.0)) as u64
 }
 
@@ -152,30 +166,36 @@ mod tests {
         assert_eq!(ledger.busy(&device(None, None, &[]), after(0, None)), None);
         assert_eq!(ledger.busy(&device(Some(1.0), Some(1.0), &[]), after(10, None)), Some(0));
         assert_eq!(ledger.busy(&device(Some(0.25), Some(1.0), &[]), after(20, Some(10))), Some(2_500_000_000));
-        // Without samples the last period stands for all of it.
+        // Without samples, the last period counts for the whole time.
         assert_eq!(ledger.busy(&device(None, Some(0.5), &[]), after(30, Some(10))), Some(7_500_000_000));
-        // A round that failed before this one leaves a hole.
+        // After a failed round, the time in between is not counted.
         assert_eq!(ledger.busy(&device(Some(1.0), Some(1.0), &[]), after(90, None)), Some(7_500_000_000));
-        // A device that does not tell now keeps what it had.
+        // A device that reports no utilisation now keeps its total.
         assert_eq!(ledger.busy(&device(None, None, &[]), after(100, Some(10))), Some(7_500_000_000));
     }
 
     #[test]
     fn processes_of_one_container_add_up_and_stay_an_hour_after_their_end() {
         let mut ledger = Ledger::default();
-        let mut users = Users::new(Path::new("/nonexistent"));
+        let mut users = Users::new(Path::new("/nonexistent"), &[]);
         let mut two = device(None, None, &[1, 2]);
         two.process_ratios = Some(vec![(1, 0.5), (2, 0.25), (9, 1.0)]);
         ledger.processes(&two, &mut users, after(10, Some(10)));
         let expected = GpuUse {
-            user: GpuUser::default(),
+            user: GpuUser { unreadable: true, ..GpuUser::default() },
             processes: 2,
+            daemons: 0,
             memory_used_bytes: Some(10),
             busy_ns: Some(7_500_000_000),
+            percent: Some(75),
+            parts: None,
         };
         assert_eq!(ledger.uses(&two.uuid), std::slice::from_ref(&expected));
         ledger.begin_round(3610 * SECOND);
-        assert_eq!(ledger.uses(&two.uuid), [GpuUse { processes: 0, memory_used_bytes: None, ..expected }]);
+        assert_eq!(
+            ledger.uses(&two.uuid),
+            [GpuUse { processes: 0, memory_used_bytes: None, percent: None, ..expected }]
+        );
         ledger.begin_round(3611 * SECOND);
         assert_eq!(ledger.uses(&two.uuid), []);
         assert_eq!(ledger.uses(&"other".into()), []);
@@ -186,7 +206,7 @@ mod tests {
         let mut ledger = Ledger::default();
         let user = |at: usize| GpuUser { container_id: format!("{at:05}"), ..GpuUser::default() };
         for at in 0..=USES_AT_MOST {
-            // Those of the highest names ended first.
+            // Those with the highest names ended first.
             let seen_ns = (USES_AT_MOST - at) as u64;
             ledger.uses.insert(("g".into(), user(at)), Use { seen_ns, ..Use::default() });
         }
@@ -200,7 +220,7 @@ mod tests {
     #[test]
     fn in_mig_mode_a_process_is_on_its_instance_and_on_no_other() {
         let mut ledger = Ledger::default();
-        let mut users = Users::new(Path::new("/nonexistent"));
+        let mut users = Users::new(Path::new("/nonexistent"), &[]);
         let mut parent = device(None, None, &[1, 2]);
         parent.mig_mode = Some(true);
         let instance = |uuid: &str, gpu_instance| InstanceReading {

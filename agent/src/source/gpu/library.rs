@@ -1,18 +1,19 @@
-//! Where a node keeps NVML's library.
+//! Where nodes keep the NVML library.
 
 use std::path::{Path, PathBuf};
 
-use crate::driver_folders::DRIVER_FOLDERS;
+use crate::vendor::{HOSTS_FOLDERS, NVIDIA};
 
-/// By this name the loader finds it where the container runtime put it.
+/// With this name the loader finds the library where the container runtime mounted it.
 const NAME: &str = "libnvidia-ml.so.1";
 
-/// What to try, in this order. A path that was given is the only one.
+/// The paths to try, in this order. If a path is given, only that one.
 pub(super) fn candidates(given: Option<&Path>) -> Vec<PathBuf> {
     if let Some(path) = given {
         return vec![path.to_owned()];
     }
-    let kept = DRIVER_FOLDERS.iter().map(|directory| Path::new(directory).join(NAME)).filter(|path| path.exists());
+    let folders = NVIDIA.library_folders.iter().chain(&HOSTS_FOLDERS);
+    let kept = folders.map(|folder| Path::new(folder).join(NAME)).filter(|path| path.exists());
     std::iter::once(PathBuf::from(NAME)).chain(kept).collect()
 }
 

@@ -1,5 +1,6 @@
-//! What crosses the socket between the agent and its process for NVML: questions one way, answers the other, each behind its
-//! length. Every length and every text has a bound, since who answers is a library of somebody else.
+//! The messages on the socket between the agent and its process for NVML: requests in one direction, responses in the
+//! other, each with its length first. Every length and every text is bounded, because the responses depend on a
+//! third-party library.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
@@ -13,35 +14,36 @@ use serde::{Deserialize, Serialize};
 
 use super::reading::Reading;
 
-/// One message. Ten thousand processes take as much; what is longer is not taken. What is decoded takes twenty times that at worst.
+/// Limit of one message, enough for ten thousand processes; a longer one is rejected. Decoding takes at most twenty
+/// times this.
 const BYTES_AT_MOST: usize = 256 << 10;
 
-/// What is kept of room between two messages: eight GPUs with some processes each take a tenth of it.
+/// How much buffer is kept between two messages: eight GPUs with some processes each take a tenth of it.
 const ROOM_KEPT: usize = 32 << 10;
 
-/// Of what NVML or the loader said, as much as helps a person.
+/// Limit of the text of an error of NVML or the loader: enough to be helpful.
 const DETAIL_BYTES_AT_MOST: usize = 512;
 
-/// What is asked.
+/// The requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Question {
     /// A round of calls.
     Read,
-    /// The same, after initialising anew: devices may have come back.
+    /// The same after initialising NVML again: devices may have come back.
     ReadAnew,
 }
 
-/// A question and its number.
+/// A request and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Asked {
     pub(super) number: u64,
     pub(super) question: Question,
 }
 
-/// What is answered.
+/// The response to a request.
 pub(super) type Answer = Result<Reading, Failure>;
 
-/// An answer and the number of its question.
+/// A response and the number of its request.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Answered {
     pub(super) number: u64,
@@ -52,18 +54,18 @@ pub(super) struct Answered {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Failure {
     pub(super) cause: Cause,
-    /// For people.
+    /// A text for the log.
     pub(super) detail: String,
 }
 
-/// What lies behind it.
+/// The kind of the failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Cause {
-    /// There is no library, or not one for this machine.
+    /// There is no library, or none for this architecture.
     NoLibrary,
-    /// The library finds no driver, or not its own.
+    /// The library finds no driver, or one of another version.
     NoDriver,
-    /// The driver refuses.
+    /// The driver denies access.
     NotPermitted,
     /// Any other error.
     Driver,
@@ -79,17 +81,17 @@ impl Failure {
 /// Why there is no message.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LineError {
-    /// The other side is gone.
+    /// The other side has closed the socket.
     #[error("the other side has closed the socket")]
     Closed,
-    /// What came is no message.
-    #[error("what came is no message")]
+    /// The received bytes are not a message.
+    #[error("the received bytes are not a message")]
     Nonsense,
-    /// The message would be longer than the other side takes.
-    #[error("more than {BYTES_AT_MOST} bytes in one message")]
+    /// The message is longer than the limit.
+    #[error("a message has more than {BYTES_AT_MOST} bytes")]
     TooLong,
-    /// The kernel refused.
-    #[error("use the socket")]
+    /// The kernel returned an error.
+    #[error("cannot use the socket")]
     Io(#[source] io::Error),
 }
 
@@ -97,7 +99,7 @@ pub(super) enum LineError {
 #[derive(Debug)]
 pub(super) struct Line {
     stream: UnixStream,
-    /// What came and is not yet a whole message.
+    /// Received bytes that are not a whole message yet.
     came: Vec<u8>,
 }
 
@@ -106,7 +108,7 @@ impl Line {
         Self { stream, came: Vec::new() }
     }
 
-    /// Sends one message. On a socket that must not block, one that finds no room is an error.
+    /// Sends one message. On a non-blocking socket, a message that does not fit into the buffer is an error.
     pub(super) fn send(&mut self, message: &impl Serialize) -> Result<(), LineError> {
         let body = postcard::to_allocvec(message).map_err(|error| LineError::Io(io::Error::other(error)))?;
         if body.len() > BYTES_AT_MOST {
@@ -118,8 +120,8 @@ impl Line {
         self.stream.write_all(&framed).map_err(closed)
     }
 
-    /// Takes one message, and waits for it this long; without a time for as long as the other side is there. `None`: the time
-    /// is over.
+    /// Receives one message and waits at most this long for it; without a time, as long as the other side exists.
+    /// `None` if the time is over.
     pub(super) fn receive<T: DeserializeOwned>(&mut self, wait: Option<Duration>) -> Result<Option<T>, LineError> {
         let begun = Instant::now();
         let mut chunk = [0; 4096];
@@ -137,13 +139,13 @@ impl Line {
         }
     }
 
-    /// Ends it for both sides.
+    /// Closes the socket for both sides.
     pub(super) fn close(&self) {
         // An error means that it is closed.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    /// A whole message out of what came.
+    /// Takes a whole message out of the received bytes.
     fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, LineError> {
         let Some((length, rest)) = self.came.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
@@ -160,7 +162,7 @@ impl Line {
         Ok(Some(message))
     }
 
-    /// Whether there is something to read, or the end.
+    /// Whether there is something to read, including the end.
     fn is_readable(&self, wait: Option<Duration>) -> Result<bool, LineError> {
         let wait = wait.map(|wait| Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() });
         loop {

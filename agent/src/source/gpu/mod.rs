@@ -1,11 +1,10 @@
-//! The GPUs of a node, through NVML: what is there, what is well, who uses it.
+//! The GPUs of a node, read through NVML: which devices exist, which are healthy, and who uses them.
 //!
-//! Calls happen in a process of their own (`worker`, `session`, `device`, `nvlink`, `raw`), which `watchdog` asks, ends and starts
-//! (`process`, `restarts`), and come back as plain values (`message`, `reading`). What follows from them over time, or from beside
-//! NVML, is found on the sampler's thread: `bus`, `remembered`, `fabric`, `health`, `users`, `ledger`. nvml-wrapper is named in no
-//! other part of the agent.
+//! Calls are made in a process of their own (`worker`, `session`, `device`, `nvlink`, `raw`), which `watchdog` queries,
+//! ends and starts (`process`, `restarts`), and return as plain values (`message`, `reading`). On the sampler's thread,
+//! further modules derive values over time or from other sources than NVML: `pci_bus` for all vendors, `remembered`,
+//! `fabric`, `health`, `users`, `ledger`. Only these modules of the agent use nvml-wrapper.
 
-mod bus;
 mod device;
 mod fabric;
 mod fields;
@@ -33,9 +32,9 @@ use std::time::Duration;
 
 pub use health::IGNORED_XIDS;
 pub use remembered::forget;
+pub use users::DAEMONS;
 pub use worker::{WorkerError, serve_agent};
 
-use self::bus::PciBus;
 use self::health::Xids;
 use self::ledger::{Elapsed, Ledger};
 use self::message::{Cause, Failure, Question};
@@ -44,45 +43,49 @@ use self::reading::{DeviceReading, FabricReading, Fault, Memory, Reading};
 use self::remembered::Remembered;
 use self::users::Users;
 use self::watchdog::Watchdog;
+use super::pci_bus::PciBus;
 use super::{ReadGpus, SourceError};
 use crate::sample::gpu::{Gpu, GpuSample, Load, MigInstance, WorkerEnd, WorkerEnds};
 use crate::sample::{Moment, Reason};
 use crate::sandbox::Sandbox;
+use crate::vendor::NVIDIA;
 
-/// Where things are, and how patient to be.
+/// Paths and time limits.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The program whose subcommand `nvml-worker` calls NVML. Absent: this one.
+    /// The program whose subcommand `nvml-worker` calls NVML. `None` means this program.
     pub program: Option<PathBuf>,
-    /// Whether that program confines itself.
+    /// Whether that program restricts itself.
     pub sandbox: Sandbox,
-    /// NVML's library. Absent: searched where nodes keep it.
+    /// Path of the NVML library. `None`: it is searched in the usual places.
     pub library: Option<PathBuf>,
     /// The host's `/proc`.
     pub proc_root: PathBuf,
     /// The host's `/sys`.
     pub sys_root: PathBuf,
-    /// Where the most GPUs that there were are remembered. Absent: in this process alone.
+    /// Where the largest number of GPUs is remembered. `None`: only in this process.
     pub state_dir: Option<PathBuf>,
-    /// Xids that say nothing about health.
+    /// Xids that do not affect health.
     pub ignored_xids: Vec<u64>,
-    /// How long an answer is waited for.
+    /// Names of processes that serve other processes on a GPU or observe them, and so do not use it themselves.
+    pub daemons: Vec<String>,
+    /// How long to wait for a response.
     pub deadline: Duration,
-    /// How long a question may stay without an answer before the process that was asked is replaced.
+    /// How long a request may stay without a response before the process is replaced.
     pub patience: Duration,
-    /// How long one wait for events lasts, and so how long a question may wait for its turn.
+    /// How long one wait for events lasts, which is also how long a request may have to wait.
     pub listen: Duration,
 }
 
-/// [`Settings::listen`] of an agent: ten times a second the process wakes, some 10 µs each time.
+/// [`Settings::listen`] of an agent: the process wakes ten times a second, for some 10 µs each time.
 pub const LISTEN: Duration = Duration::from_millis(100);
 
-/// When a lost device may be looked for again by initialising NVML anew, which wakes every GPU and takes seconds: a
-/// minute after it was first missed, then each time twice as long, to an hour.
+/// When to search for a lost device by initialising NVML again, which wakes every GPU and takes seconds: a minute after
+/// it was first missed, then after twice the time, up to an hour.
 const SEARCH_FIRST_NS: u64 = 60 * 1_000_000_000;
 const SEARCH_AT_MOST_NS: u64 = 3600 * 1_000_000_000;
 
-/// What fake-nvml has in its driver version, and no driver has.
+/// A part of the driver version of fake-nvml, which no real driver has.
 const FAKE: &str = "fake";
 
 /// Reads the GPUs.
@@ -94,16 +97,16 @@ pub struct NvmlGpus {
     users: Users,
     ledger: Ledger,
     asked: Option<(Moment, Question)>,
-    /// When the last round was, if it was answered.
+    /// When the last round was, if it succeeded.
     last_ns: Option<u64>,
-    /// The driver, not our patience or the process that calls it, failed since the last answer.
+    /// Whether the driver failed since the last response; neither a timeout nor a failure of the process counts.
     driver_failed: bool,
     search: Option<Search>,
-    /// What was on the bus in the last round that was answered.
+    /// Addresses on the bus in the last successful round.
     on_bus: BTreeSet<String>,
 }
 
-/// Devices are missing.
+/// A search for missing devices.
 #[derive(Clone, Copy, Debug)]
 struct Search {
     due_ns: u64,
@@ -120,38 +123,38 @@ impl Search {
 /// Why the GPUs could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
-    /// A call takes too long, or never ends.
-    #[error("NVML does not answer in time")]
+    /// A call takes too long or hangs.
+    #[error("NVML does not respond in time")]
     Timeout,
-    /// There is no process that calls NVML, or no more.
+    /// The process that calls NVML is not running.
     #[error("the process that calls NVML {detail}")]
     Worker {
-        /// What became of it.
+        /// How it ended.
         end: WorkerEnd,
-        /// The same for people, and more.
+        /// Details for the log.
         detail: String,
     },
     /// NVML gave no reading.
     #[error("{detail}")]
     Nvml {
-        /// Which kind of reason there is.
+        /// The kind of the failure.
         reason: Reason,
-        /// What NVML or the loader said.
+        /// The message of NVML or the loader.
         detail: String,
     },
-    /// The PCI bus can't be looked at.
-    #[error("list {}", path.display())]
+    /// The PCI bus can't be read.
+    #[error("cannot list {}", path.display())]
     Bus {
         /// The directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
 }
 
 impl GpuError {
-    /// The bounded reason that reports and metrics carry.
+    /// The reason in reports and metrics, from a bounded set.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Timeout | Self::Worker { end: WorkerEnd::Hung, .. } => Reason::Timeout,
@@ -177,7 +180,7 @@ impl From<Failure> for GpuError {
 }
 
 impl NvmlGpus {
-    /// GPUs read with these settings. Nothing is called or started yet.
+    /// A source with these settings. It makes no calls and starts nothing yet.
     pub fn new(settings: &Settings) -> Self {
         let launch = Launch {
             program: settings.program.clone(),
@@ -187,10 +190,10 @@ impl NvmlGpus {
         };
         Self {
             watchdog: Watchdog::new(launch, settings.deadline, settings.patience),
-            bus: PciBus::new(&settings.sys_root),
+            bus: PciBus::new(&NVIDIA, &settings.sys_root),
             remembered: Remembered::new(settings.state_dir.as_deref(), &settings.sys_root),
             xids: Xids::new(settings.ignored_xids.iter().copied()),
-            users: Users::new(&settings.proc_root),
+            users: Users::new(&settings.proc_root, &settings.daemons),
             ledger: Ledger::default(),
             asked: None,
             last_ns: None,
@@ -200,7 +203,7 @@ impl NvmlGpus {
         }
     }
 
-    /// No library or no driver, and nothing on the bus that would need one: a node without GPUs, as far as it goes.
+    /// If there is no library or no driver, and no GPU on the bus would need one, this is a node without GPUs.
     fn without(&mut self, error: GpuError) -> Result<GpuSample, GpuError> {
         if !matches!(error.reason(), Reason::NoLibrary | Reason::NoDriver) || !self.look_at_bus()?.is_empty() {
             return Err(error);
@@ -212,14 +215,14 @@ impl NvmlGpus {
         self.bus.gpus().map_err(|(path, source)| GpuError::Bus { path, source })
     }
 
-    /// What follows from one round.
+    /// Processes the results of one round.
     fn account(&mut self, at: Moment, question: Question, reading: Reading) -> Result<GpuSample, GpuError> {
         let on_bus = self.look_at_bus()?;
         let fake = reading.driver_version.contains(FAKE);
         if fake && reading.initialised {
-            tracing::warn!("these are not GPUs: the library is fake-nvml");
+            tracing::warn!("these GPUs are fake: the library is fake-nvml");
         }
-        // It answered before and was not asked to begin again, and yet it did: the driver was loaded anew beneath us.
+        // The process initialised NVML without being asked to: the driver was reloaded.
         let reloaded = reading.initialised && question == Question::Read && self.last_ns.is_some();
         if reloaded || self.driver_failed {
             self.xids.driver_was_away();
@@ -243,10 +246,13 @@ impl NvmlGpus {
             lost_bus_ids,
             remembered,
             calls: reading.calls,
+            since_last_ns,
+            resource: NVIDIA.gpu,
+            part_prefix: NVIDIA.part_prefix,
         })
     }
 
-    /// When to look for lost devices again: at once where the bus has changed.
+    /// Plans the next search for lost devices: at once if the bus has changed.
     fn plan_search(&mut self, missing: bool, now_ns: u64, question: Question, on_bus: BTreeSet<String>) {
         let bus_changed = self.last_ns.is_some() && self.on_bus != on_bus;
         self.on_bus = on_bus;
@@ -257,7 +263,7 @@ impl NvmlGpus {
             }
             _ if bus_changed => 0,
             None => SEARCH_FIRST_NS,
-            // This round was the search, and in vain.
+            // This round was a search and found nothing.
             Some(search) if question == Question::ReadAnew => search.next_wait_ns(),
             Some(_) => return,
         };
@@ -279,6 +285,7 @@ impl NvmlGpus {
         let load = Load {
             utilization_ratio: device.utilization_ratio,
             busy_ns: self.ledger.busy(device, elapsed),
+            busy_gain_ns: ledger::gain(device, elapsed),
             uses: self.ledger.uses(&device.uuid),
             ..with_memory(device.memory)
         };
@@ -291,6 +298,7 @@ impl NvmlGpus {
             unhealthy,
             warnings: device.health.fabric.iter().flat_map(FabricReading::warnings).collect(),
             load,
+            lists_failed: device.lists_failed,
             xid_errors: self.xids.counts(&device.uuid),
             nvlink_errors: device.nvlink_errors,
         }
@@ -306,14 +314,15 @@ impl ReadGpus for NvmlGpus {
     }
 
     fn answer(&mut self) -> Result<GpuSample, SourceError> {
-        // Who was not asked has no answer.
+        // Without a request there is no response.
         let Some((at, question)) = self.asked.take() else { return Err(GpuError::Timeout.into()) };
         let sample = match self.watchdog.answer() {
             Ok(reading) => self.account(at, question, reading),
             Err(error) => {
                 self.driver_failed |= matches!(error, GpuError::Nvml { .. });
                 self.last_ns = None;
-                // A search that takes longer than we wait is over all the same: the next question gets what it found, and must not begin another.
+                // A search that takes longer than the deadline counts as done: the next request gets its result, and
+                // must not start another.
                 if let Some(search) = self.search.filter(|_| question == Question::ReadAnew) {
                     let wait_ns = search.next_wait_ns();
                     self.search = Some(Search { due_ns: at.uptime_ns + wait_ns, wait_ns });
@@ -331,7 +340,7 @@ impl ReadGpus for NvmlGpus {
     }
 }
 
-/// A device that fell off the bus while NVML had it is listed, and says itself that it is lost.
+/// A device that fell off the bus while NVML had it open is listed, and reports itself as lost.
 fn lists(reading: &Reading, address: &str) -> bool {
     reading.devices.iter().any(|device| *device.bus_id == *address)
 }

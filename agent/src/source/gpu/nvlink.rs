@@ -12,10 +12,10 @@ use nvml_wrapper_sys::bindings::{self as nv, field_id};
 use super::raw;
 use crate::sample::gpu::NvlinkErrors;
 
-/// No device has more. A driver may always say that there is one more.
+/// No device has more. A driver may always claim that there is one more.
 const LINKS_AT_MOST: u32 = nv::NVML_NVLINK_MAX_LINKS;
 
-/// The kinds, as a field that adds up over all links and as a counter of one link.
+/// The kinds: the field with the sum over all links, and the counter of one link.
 const KINDS: [(u32, nv::nvmlNvLinkErrorCounter_t); 5] = [
     (
         field_id::NVML_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL,
@@ -46,31 +46,32 @@ type Counts = [Option<u64>; KINDS.len()];
 #[derive(Default)]
 pub(super) struct Nvlinks {
     way: Way,
-    /// As they last were.
+    /// The last known counters.
     last: Option<NvlinkErrors>,
 }
 
 /// How a device's counters are read.
 #[derive(Default)]
 enum Way {
-    /// The device was not queried yet, or gave no answer.
+    /// The device was not queried yet, or did not respond.
     #[default]
     Unknown,
-    /// The driver adds up.
+    /// The driver has sums over all links.
     Totals,
-    /// Link by link, as far as they were ever seen: the errors of a link that goes out of use are not undone.
+    /// Link by link. Holds the last values of each link, because the errors of a link that is no longer in use still
+    /// count.
     ByLink(Vec<Counts>),
     /// It has no links, or no counters.
     Never,
 }
 
 impl Nvlinks {
-    /// As they last were.
+    /// The last known counters.
     pub(super) fn last(&self) -> Option<NvlinkErrors> {
         self.last
     }
 
-    /// Reads them anew, if the device has any. One that gives no answer keeps what it had.
+    /// Reads the counters, if the device has any. If it does not respond, the previous values are kept.
     pub(super) fn read(&mut self, device: &Device<'_>, calls: &mut u32) {
         if matches!(self.way, Way::Never) {
             return;
@@ -83,7 +84,7 @@ impl Nvlinks {
                     self.last = Some(named(counts));
                     return;
                 }
-                // A device that was never added up for is queried link by link, if that is what it says.
+                // If the driver never had sums for this device, each link is queried.
                 Ok(None) if matches!(self.way, Way::Unknown) => {}
                 Err(error) if matches!(self.way, Way::Unknown) && lacks(&error) => {}
                 Ok(None) | Err(_) => return,
@@ -100,26 +101,26 @@ impl Nvlinks {
         }
         self.way = match read {
             Err(error) if lacks(&error) => Way::Never,
-            // All links may be out of use for now, and the device may answer next time.
+            // All links may be out of use at the moment, and the device may respond next time.
             Ok(()) | Err(_) => Way::ByLink(links),
         };
     }
 }
 
-/// What the driver has added up. Absent: it does not.
+/// The driver's sums over all links. `None` if it has none.
 fn totals(device: &Device<'_>) -> Result<Option<Counts>, NvmlError> {
     let values = device.field_values_for(&KINDS.map(|(field, _)| FieldId(field)))?;
-    let counts = KINDS.map(|(field, _)| super::fields::figure(&values, field));
+    let counts = KINDS.map(|(field, _)| super::fields::count(&values, field));
     Ok(counts.iter().any(Option::is_some).then_some(counts))
 }
 
-/// Reads each link that is in use. An error says why there was none at all.
+/// Reads each link that is in use. An error if no link could be read.
 fn by_link(device: &Device<'_>, links: &mut Vec<Counts>, calls: &mut u32) -> Result<(), NvmlError> {
     for link in 0..LINKS_AT_MOST {
         *calls += 1;
         let is_active = match raw::nvlink_is_active(device, link) {
             Ok(is_active) => is_active,
-            // So many there are.
+            // The previous link was the last one.
             Err(NvmlError::InvalidArg) if link > 0 => break,
             Err(error) if link == 0 => return Err(error),
             Err(_) => continue,
@@ -139,12 +140,12 @@ fn by_link(device: &Device<'_>, links: &mut Vec<Counts>, calls: &mut u32) -> Res
     Ok(())
 }
 
-/// Whether a device says that it will never have links.
+/// Whether a device reports that it will never have links.
 fn lacks(error: &NvmlError) -> bool {
     matches!(error, NvmlError::NotSupported | NvmlError::InvalidArg) || raw::is_unknown_to_driver(error)
 }
 
-/// Over all links; absent where none has that counter.
+/// Sums over all links. `None` if no link has that counter.
 fn sums(links: &[Counts]) -> Counts {
     let mut sums = Counts::default();
     for counts in links {

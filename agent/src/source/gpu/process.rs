@@ -1,4 +1,4 @@
-//! One process that calls NVML, seen from the agent: how it is started, how it is ended, and what became of it.
+//! One process that calls NVML, as the agent sees it: how it is started and killed, and how it ended.
 
 use std::convert::Infallible;
 use std::io;
@@ -17,29 +17,29 @@ use super::message::Line;
 use crate::sample::gpu::WorkerEnd;
 use crate::sandbox::Sandbox;
 
-/// This program, also where its file was replaced since it was started.
+/// This program, even if its file was replaced since the start.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// A process that has closed its socket, or was killed, is about to end. How long the kernel may take to say how.
+/// How long the kernel may take to report how a process ended that has closed its socket or was killed.
 const LAST_BREATH: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// It starts a process and waits.
+/// The thread starts a process and waits.
 const KEEPER_STACK_BYTES: usize = 256 * 1024;
 
 /// How processes that call NVML are started.
 #[derive(Clone, Debug)]
 pub(super) struct Launch {
-    /// Whose subcommand `nvml-worker` it is. Absent: this program's.
+    /// The program whose subcommand `nvml-worker` is started. `None` means this program.
     pub(super) program: Option<PathBuf>,
-    /// Whether it confines itself.
+    /// Whether it restricts itself.
     pub(super) sandbox: Sandbox,
-    /// NVML's library. Absent: searched where nodes keep it.
+    /// Path of the NVML library. `None`: it is searched in the usual places.
     pub(super) library: Option<PathBuf>,
     /// How long one wait for events lasts.
     pub(super) events: Duration,
 }
 
-/// A process, and our end of the socket to it. Dropping it ends the process.
+/// A process, and this side of the socket to it. Dropping it ends the process.
 pub(super) struct Process {
     pub(super) line: Line,
     life: Life,
@@ -48,20 +48,20 @@ pub(super) struct Process {
 enum Life {
     Child {
         child: Child,
-        /// Without it the thread that started the process ends, and with that the process.
+        /// When this is dropped, the thread that started the process ends, and with it the process.
         keeper: Option<SyncSender<Infallible>>,
     },
-    /// Unit tests have no agent at hand: there a thread takes the process's place. It can't be killed, as a process can't be whose
-    /// call hangs in the kernel.
+    /// Unit tests have no agent binary, so a thread replaces the process. It can't be killed, like a process whose call
+    /// hangs in the kernel.
     #[cfg(test)]
     Thread(std::thread::JoinHandle<()>),
 }
 
 impl Launch {
-    /// Starts one.
+    /// Starts a process.
     pub(super) fn start(&self) -> io::Result<Process> {
         let (ours, theirs) = UnixStream::pair()?;
-        // Who does not read must not hold us up.
+        // A process that does not read must not block the agent.
         ours.set_nonblocking(true)?;
         let life = self.life(theirs)?;
         Ok(Process { line: Line::new(ours), life })
@@ -93,22 +93,22 @@ impl Launch {
             command.args(["--sandbox", "off"]);
         }
         command.arg("nvml-worker").arg("--events").arg(format!("{}ms", self.events.as_millis()));
-        // The library's own words are not the report that `--once` prints.
+        // Output of the library must not mix with the report that `--once` prints.
         command.stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs))).stdout(Stdio::null());
-        // Ctrl-C ends the agent, and the agent ends this one after its last report.
+        // Ctrl-C ends the agent, and the agent ends this process after its last report.
         command.process_group(0);
         kept(command)
     }
 }
 
 impl Process {
-    /// Kills it, without waiting until it is gone: one whose call hangs in the kernel may never be.
+    /// Kills it without waiting: a process whose call hangs in the kernel may never end.
     pub(super) fn kill(&mut self) {
         self.line.close();
         match &mut self.life {
             Life::Child { child, keeper } => {
                 drop(keeper.take());
-                // Where signals to others are refused (`sandbox`) this is, too.
+                // If the sandbox denies signals to other processes, dropping the keeper kills it.
                 drop(child.kill());
             }
             #[cfg(test)]
@@ -116,7 +116,7 @@ impl Process {
         }
     }
 
-    /// Whether it is gone, and leaves nothing behind.
+    /// Whether the process has ended completely.
     pub(super) fn is_gone(&mut self) -> bool {
         match &mut self.life {
             Life::Child { child, .. } => !matches!(child.try_wait(), Ok(None)),
@@ -125,12 +125,12 @@ impl Process {
         }
     }
 
-    /// What became of one that has closed its socket.
+    /// How a process that has closed its socket ended.
     pub(super) fn end(&mut self) -> (WorkerEnd, String) {
         match &mut self.life {
             Life::Child { child, .. } => match status(child) {
                 Some(status) => of_status(status),
-                None => (WorkerEnd::Nonsense, "has closed its socket and does not end".to_owned()),
+                None => (WorkerEnd::Nonsense, "has closed its socket but does not exit".to_owned()),
             },
             #[cfg(test)]
             Life::Thread(_) => (WorkerEnd::Exited, "ended".to_owned()),
@@ -144,8 +144,8 @@ impl Drop for Process {
         if self.is_gone() {
             return;
         }
-        // Who drops it may end at once, and is the only one who looks after it: it would stay as a zombie. One whose call hangs in the kernel
-        // is not waited for any longer.
+        // The agent may exit right after this, and only the agent reaps this process, which would then stay a zombie: so
+        // wait for it here. A process whose call hangs in the kernel is not waited for any longer.
         match &mut self.life {
             Life::Child { child, .. } => drop(status(child)),
             #[cfg(test)]
@@ -154,17 +154,17 @@ impl Drop for Process {
     }
 }
 
-/// Starts it from a thread of its own, which waits until nobody wants the process any more. The process asks the kernel to be killed when
-/// that thread ends (`worker.rs`): so it can be ended by an agent that may send no signal.
+/// Starts the process from a thread of its own, which waits until the process is no longer needed. The process asks the
+/// kernel to be killed when that thread ends (`worker.rs`), so that an agent that may not send signals can end it.
 fn kept(mut command: Command) -> io::Result<Life> {
     let (keeper, wanted) = mpsc::sync_channel::<Infallible>(1);
     let (started, start) = mpsc::sync_channel(1);
     thread::Builder::new().name("nvml-keeper".to_owned()).stack_size(KEEPER_STACK_BYTES).spawn(move || {
         let child = command.spawn();
-        // It holds the process's end of the socket, which must close with the process.
+        // It holds the process's side of the socket, which must be closed when the process ends.
         drop(command);
         if started.send(child).is_ok() {
-            // Ends with an error, when the other end is dropped.
+            // Returns an error when the sender is dropped.
             let _ = wanted.recv();
         }
     })?;
@@ -172,9 +172,9 @@ fn kept(mut command: Command) -> io::Result<Life> {
     Ok(Life::Child { child, keeper: Some(keeper) })
 }
 
-/// How it ended, once it has.
+/// How it ended, once it has ended.
 fn status(child: &mut Child) -> Option<ExitStatus> {
-    // A kernel or a sandbox without pidfd: then it is known a round later, if it is.
+    // If the kernel or a sandbox denies pidfd, the status may become known one round later.
     if let Ok(process) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) {
         let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&LAST_BREATH));
     }
@@ -183,7 +183,7 @@ fn status(child: &mut Child) -> Option<ExitStatus> {
 
 fn of_status(status: ExitStatus) -> (WorkerEnd, String) {
     match (status.signal(), status.code()) {
-        (Some(signal), _) => (WorkerEnd::Signal, format!("was ended by signal {signal}")),
-        (None, code) => (WorkerEnd::Exited, format!("ended itself with status {}", code.unwrap_or(-1))),
+        (Some(signal), _) => (WorkerEnd::Signal, format!("was killed by signal {signal}")),
+        (None, code) => (WorkerEnd::Exited, format!("exited with status {}", code.unwrap_or(-1))),
     }
 }

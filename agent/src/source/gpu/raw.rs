@@ -1,5 +1,5 @@
-//! NVML calls that nvml-wrapper lacks, or for which it calls twice and allocates each time. All `unsafe` of the GPU
-//! source is here.
+//! NVML calls that nvml-wrapper lacks, or for which it calls twice and allocates each time. It contains all `unsafe`
+//! code of the GPU source.
 
 use std::mem;
 
@@ -9,25 +9,25 @@ use nvml_wrapper_sys::bindings as nv;
 
 use super::reading::{FabricReading, ProcessReading};
 
-/// How often a list is asked for again because it grew between the answer "so many" and the next call.
+/// How often a list is read again because it grew between the call that returns its length and the next one.
 const ATTEMPTS: usize = 3;
 
-/// More than any device has processes; what says more is not to be believed, and not to be allocated for.
+/// No device has more processes; a larger number is wrong, and no memory is allocated for it.
 const LIST_AT_MOST: u32 = 65_536;
 
-/// How a driver is asked for a device's place in the NVLink fabric, the newest way first.
+/// The calls that return a device's state in the NVLink fabric, the newest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FabricCall {
-    /// The struct's third version: new drivers alone.
+    /// The third version of the struct: new drivers only.
     Third,
-    /// The struct's second version, the first with the health: drivers from 535 on.
+    /// The second version of the struct, the first with the health: drivers since 535.
     Second,
-    /// The function without a version, and without the health.
+    /// The function without a version and without the health.
     First,
 }
 
 impl FabricCall {
-    /// The way to ask a driver that does not know this one. Absent: there is none.
+    /// The call for drivers that do not support this one. `None` if there is none.
     pub(super) fn older(self) -> Option<Self> {
         match self {
             Self::Third => Some(Self::Second),
@@ -37,7 +37,22 @@ impl FabricCall {
     }
 }
 
-/// Whether the driver lacks the function, or knows only other versions of its struct.
+/// NVML's lists of the processes on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProcessList {
+    /// Those that compute.
+    Compute,
+    /// Those that draw.
+    Graphics,
+    /// Clients of MPS, which computes for them.
+    Mps,
+}
+
+impl ProcessList {
+    pub(super) const ALL: [Self; 3] = [Self::Compute, Self::Graphics, Self::Mps];
+}
+
+/// Whether the driver lacks the function, or supports only other versions of its struct.
 pub(super) fn is_unknown_to_driver(error: &NvmlError) -> bool {
     // nvml-wrapper has no name for that code.
     const VERSION_MISMATCH: u32 = nv::nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
@@ -47,7 +62,7 @@ pub(super) fn is_unknown_to_driver(error: &NvmlError) -> bool {
     )
 }
 
-/// Room that is kept from call to call, so that a steady node costs one call a list and no allocation.
+/// Buffers that are kept between calls, so that each list takes one call and no allocation while nothing changes.
 #[derive(Default)]
 pub(super) struct Room {
     processes: Vec<nv::nvmlProcessInfo_t>,
@@ -55,7 +70,7 @@ pub(super) struct Room {
     samples: Vec<nv::nvmlSample_t>,
 }
 
-/// One Xid as NVML delivers it.
+/// An Xid event as NVML delivers it.
 pub(super) struct RawEvent<'nvml> {
     pub(super) device: Device<'nvml>,
     pub(super) xid: Option<u64>,
@@ -63,16 +78,26 @@ pub(super) struct RawEvent<'nvml> {
 }
 
 impl Room {
-    /// Processes that compute on a device, in MIG mode on all its instances. Also says how many calls it took.
-    pub(super) fn processes(&mut self, device: &Device<'_>) -> (u32, Result<Vec<ProcessReading>, NvmlError>) {
-        let call = match nvml_sym(device.nvml().lib().nvmlDeviceGetComputeRunningProcesses_v3.as_ref()) {
+    /// The processes of one list of a device, in MIG mode of all its instances. Also returns the number of calls.
+    pub(super) fn processes(
+        &mut self,
+        device: &Device<'_>,
+        which: ProcessList,
+    ) -> (u32, Result<Vec<ProcessReading>, NvmlError>) {
+        let library = device.nvml().lib();
+        let call = match which {
+            ProcessList::Compute => nvml_sym(library.nvmlDeviceGetComputeRunningProcesses_v3.as_ref()),
+            ProcessList::Graphics => nvml_sym(library.nvmlDeviceGetGraphicsRunningProcesses_v3.as_ref()),
+            ProcessList::Mps => nvml_sym(library.nvmlDeviceGetMPSComputeRunningProcesses_v3.as_ref()),
+        };
+        let call = match call {
             Ok(call) => *call,
             Err(error) => return (0, Err(error)),
         };
         // SAFETY: plain numbers.
         let zero = unsafe { mem::zeroed() };
         let (calls, listed) = list(&mut self.processes, 64, zero, |count, room| {
-            // SAFETY: the handle is the device's own; `count` says how many structs there is room for.
+            // SAFETY: the handle is the device's own; `count` is the number of structs that fit.
             unsafe { call(device.handle(), count, room) }
         });
         let known = |id: u32| (id != u32::MAX).then_some(id);
@@ -85,7 +110,8 @@ impl Room {
         (calls, listed.map(|count| self.processes[..count].iter().map(reading).collect()))
     }
 
-    /// Share of the device's time by process, newest sample each, of those after `last_seen_us`, which moves on.
+    /// Fraction of the device's time by process, from each process's newest sample after `last_seen_us`, which is
+    /// updated.
     pub(super) fn process_ratios(
         &mut self,
         device: &Device<'_>,
@@ -99,17 +125,17 @@ impl Room {
         let zero = unsafe { mem::zeroed() };
         let since = *last_seen_us;
         let (calls, listed) = list(&mut self.shares, 64, zero, |count, room| {
-            // SAFETY: the handle is the device's own; `count` says how many structs there is room for.
+            // SAFETY: the handle is the device's own; `count` is the number of structs that fit.
             unsafe { call(device.handle(), room, count, since) }
         });
         let count = match listed {
-            // Nothing new.
+            // There are no new samples.
             Err(NvmlError::NotFound) => 0,
             Err(error) => return (calls, Err(error)),
             Ok(count) => count,
         };
         let mut newest: Vec<(u32, u64, u32)> = Vec::new();
-        // Stamps of 0 and pids of 0 are slots that the driver did not fill.
+        // Entries with a timestamp or pid of 0 were not filled by the driver.
         for sample in self.shares[..count].iter().filter(|s| s.timeStamp > since && s.pid != 0 && s.smUtil <= 100) {
             *last_seen_us = (*last_seen_us).max(sample.timeStamp);
             newest.push((sample.pid, sample.timeStamp, sample.smUtil));
@@ -119,7 +145,7 @@ impl Room {
         (calls, Ok(newest.into_iter().map(|(pid, _, percent)| (pid, f64::from(percent) / 100.0)).collect()))
     }
 
-    /// Mean utilisation of the samples after `last_seen_us`, which moves on; absent when there is none.
+    /// Mean utilisation of the samples after `last_seen_us`, which is updated. `None` if there are none.
     pub(super) fn mean_ratio(
         &mut self,
         device: &Device<'_>,
@@ -134,7 +160,7 @@ impl Room {
         let mut value_type = nv::nvmlValueType_enum_NVML_VALUE_TYPE_COUNT;
         let zero = nv::nvmlSample_t { timeStamp: 0, sampleValue: nv::nvmlValue_t { ullVal: 0 } };
         let (calls, listed) = list(&mut self.samples, 128, zero, |count, room| {
-            // SAFETY: the handle is the device's own; `count` says how many structs there is room for.
+            // SAFETY: the handle is the device's own; `count` is the number of structs that fit.
             unsafe { call(device.handle(), kind, since, &raw mut value_type, count, room) }
         });
         let count = match listed {
@@ -148,7 +174,7 @@ impl Room {
         let (mut sum, mut seen) = (0_u64, 0_u64);
         for sample in self.samples[..count].iter().filter(|sample| sample.timeStamp > since) {
             *last_seen_us = (*last_seen_us).max(sample.timeStamp);
-            // SAFETY: the driver said that the values are unsigned ints, and any bits are one.
+            // SAFETY: the driver returned that the values are unsigned ints, for which all bits are valid.
             let percent = unsafe { sample.sampleValue.uiVal };
             if percent <= 100 {
                 sum += u64::from(percent);
@@ -177,7 +203,7 @@ pub(super) fn compute_instance(device: &Device<'_>) -> Result<u32, NvmlError> {
     Ok(id)
 }
 
-/// A device's place in the NVLink fabric.
+/// A device's state in the NVLink fabric.
 pub(super) fn fabric(device: &Device<'_>, ask: FabricCall) -> Result<FabricReading, NvmlError> {
     let version = match ask {
         FabricCall::Third => size_of::<nv::nvmlGpuFabricInfo_v3_t>() as u32 | 3 << 24,
@@ -189,7 +215,7 @@ pub(super) fn fabric(device: &Device<'_>, ask: FabricCall) -> Result<FabricReadi
     // SAFETY: plain numbers.
     let mut info: nv::nvmlGpuFabricInfoV_t = unsafe { mem::zeroed() };
     info.version = version;
-    // SAFETY: the handle is the device's own; the version says which part of the struct may be written.
+    // SAFETY: the handle is the device's own; the version determines which part of the struct may be written.
     unsafe { nvml_try(call(device.handle(), &raw mut info))? };
     Ok(FabricReading { state: info.state, status: info.status, health_mask: Some(info.healthMask) })
 }
@@ -203,14 +229,14 @@ fn first_fabric(device: &Device<'_>) -> Result<FabricReading, NvmlError> {
     Ok(FabricReading { state: info.state, status: info.status, health_mask: None })
 }
 
-/// Whether a device has had more uncorrectable errors of its SRAM than it should.
+/// Whether the number of uncorrectable errors of a device's SRAM exceeded the threshold.
 pub(super) fn sram_threshold_exceeded(device: &Device<'_>) -> Result<bool, NvmlError> {
     let call = nvml_sym(device.nvml().lib().nvmlDeviceGetSramEccErrorStatus.as_ref())?;
     // SAFETY: plain numbers.
     let mut status: nv::nvmlEccSramErrorStatus_v1_t = unsafe { mem::zeroed() };
-    // The only version that there is.
+    // The only version so far.
     status.version = size_of::<nv::nvmlEccSramErrorStatus_v1_t>() as u32 | 1 << 24;
-    // SAFETY: the handle is the device's own; the version says how large the struct is.
+    // SAFETY: the handle is the device's own; the version determines the size of the struct.
     unsafe { nvml_try(call(device.handle(), &raw mut status))? };
     Ok(status.bThresholdExceeded != 0)
 }
@@ -233,36 +259,36 @@ pub(super) fn nvlink_errors(device: &Device<'_>, link: u32, kind: u32) -> Result
     Ok(count)
 }
 
-/// The next event of a set, waiting this long for it. nvml-wrapper's own leaves out the instance.
+/// The next event of a set, with a time limit. nvml-wrapper's own function leaves out the instance.
 pub(super) fn wait<'nvml>(set: &EventSet<'nvml>, timeout_ms: u32) -> Result<RawEvent<'nvml>, NvmlError> {
     let call = nvml_sym(set.nvml.lib().nvmlEventSetWait_v2.as_ref())?;
-    // SAFETY: plain numbers and a handle that is only used once NVML has filled it in.
+    // SAFETY: plain numbers and a handle that is only used after NVML has set it.
     let mut event: nv::nvmlEventData_t = unsafe { mem::zeroed() };
     // SAFETY: the set is alive; there is room for one event.
     unsafe { nvml_try(call(set.handle(), &raw mut event, timeout_ms))? };
     let is_xid = event.eventType & u64::from(nv::nvmlEventTypeXidCriticalError) != 0;
     Ok(RawEvent {
-        // SAFETY: NVML filled in the handle of a device that was registered with this set.
+        // SAFETY: NVML set the handle of a device that was registered with this set.
         device: unsafe { Device::new(event.device, set.nvml) },
         xid: is_xid.then_some(event.eventData),
         gpu_instance: (event.gpuInstanceId != u32::MAX).then_some(event.gpuInstanceId),
     })
 }
 
-/// Registers a device's Xid events with a set. nvml-wrapper's own takes the whole set away when one device fails.
+/// Registers a device's Xid events with a set. nvml-wrapper's own function consumes the whole set if one device fails.
 pub(super) fn register_xids(device: &Device<'_>, set: &EventSet<'_>) -> Result<(), NvmlError> {
     let call = nvml_sym(device.nvml().lib().nvmlDeviceRegisterEvents.as_ref())?;
     // SAFETY: both handles are alive.
     unsafe { nvml_try(call(device.handle(), nv::nvmlEventTypeXidCriticalError.into(), set.handle())) }
 }
 
-/// Two handles of the same device.
+/// Whether two handles are of the same device.
 pub(super) fn same(a: &Device<'_>, b: &Device<'_>) -> bool {
     // SAFETY: the handles are only compared.
     unsafe { a.handle() == b.handle() }
 }
 
-/// Asks for a list with the room there is, and again with as much as is needed. How many calls, and how many entries.
+/// Reads a list into the buffer, and again with a larger one if needed. Returns the number of calls and of entries.
 fn list<T: Copy>(
     room: &mut Vec<T>,
     at_first: usize,
@@ -279,7 +305,7 @@ fn list<T: Copy>(
             nv::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE
                 if count as usize > room.len() && count <= LIST_AT_MOST =>
             {
-                // Half as much again: processes come in bursts.
+                // Half as much again, because processes come in bursts.
                 room.resize(count as usize + count as usize / 2, zero);
             }
             other => return (attempt as u32, Err(other.into())),
@@ -297,7 +323,7 @@ mod tests {
         let ask = |entries: u32| {
             let mut room = Vec::new();
             let asked = list(&mut room, 4, 0_u8, |count, _| {
-                // SAFETY: `list` hands out a number of its own.
+                // SAFETY: `list` passes a pointer to its own variable.
                 let count = unsafe { &mut *count };
                 let fits = *count >= entries;
                 *count = entries;

@@ -1,4 +1,4 @@
-//! What one round of NVML calls said: plain values, as they cross from the process that calls to the one that samples.
+//! The results of one round of NVML calls: plain values, sent from the process that makes the calls to the agent.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::sample::gpu::NvlinkErrors;
 pub(super) struct Reading {
     pub(super) driver_version: String,
     pub(super) devices: Vec<DeviceReading>,
-    /// Xid events since the last round, in the order they came.
+    /// Xid events since the last round, in the order they occurred.
     pub(super) xids: Vec<XidEvent>,
-    /// NVML was initialised for this round: what was latched before says nothing of now.
+    /// Whether NVML was initialised for this round: what was latched before says nothing about the present.
     pub(super) initialised: bool,
-    /// How many calls it took; the waits for events between rounds are not among them.
+    /// Number of calls. The waits for events between rounds do not count.
     pub(super) calls: u32,
 }
 
@@ -33,15 +33,17 @@ pub(super) struct DeviceReading {
     /// Mean since the last round.
     pub(super) mean_ratio: Option<f64>,
     pub(super) health: HealthReading,
-    /// As they last were: not every round reads them.
+    /// The last known values: not every round reads them.
     pub(super) nvlink_errors: Option<NvlinkErrors>,
     pub(super) processes: Vec<ProcessReading>,
-    /// Processes whose share of the device's time is known, each once. Absent: the driver does not tell.
+    /// Whether a list of processes could not be read, so that some may be missing.
+    pub(super) lists_failed: bool,
+    /// Processes whose share of the device's time is known, each once. `None` if the driver does not report it.
     pub(super) process_ratios: Option<Vec<(u32, f64)>>,
 }
 
 impl DeviceReading {
-    /// A device that has said nothing but who it is.
+    /// A device of which only the identification was read.
     pub(super) fn of(uuid: &Arc<str>, model: &Arc<str>, bus_id: &Arc<str>) -> Self {
         Self {
             uuid: Arc::clone(uuid),
@@ -55,6 +57,7 @@ impl DeviceReading {
             health: HealthReading::default(),
             nvlink_errors: None,
             processes: Vec::new(),
+            lists_failed: false,
             process_ratios: None,
         }
     }
@@ -77,7 +80,7 @@ pub(super) struct Memory {
     pub(super) total_bytes: u64,
 }
 
-/// What tells whether a device is well. What it does not tell is absent.
+/// What determines whether a device is healthy. A value that the device does not report is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HealthReading {
     pub(super) fault: Option<Fault>,
@@ -86,23 +89,23 @@ pub(super) struct HealthReading {
     pub(super) row_remap_failed: Option<bool>,
     /// Field 230.
     pub(super) recovery_action: Option<u32>,
-    /// As it last was: not every round reads it.
+    /// The last known value: not every round reads it.
     pub(super) sram_threshold_exceeded: Option<bool>,
     pub(super) fabric: Option<FabricReading>,
 }
 
-/// A device's place in the NVLink fabric.
+/// A device's state in the NVLink fabric.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FabricReading {
     /// `NVML_GPU_FABRIC_STATE_*`.
     pub(super) state: u8,
-    /// What became of it, as a return code of NVML. It says something only once the state is "completed".
+    /// The result of joining the fabric, as a return code of NVML. It has a meaning only in the state "completed".
     pub(super) status: u32,
-    /// `NVML_GPU_FABRIC_HEALTH_MASK_*`. Absent: the driver is too old to tell.
+    /// `NVML_GPU_FABRIC_HEALTH_MASK_*`. `None` if the driver is too old to report it.
     pub(super) health_mask: Option<u32>,
 }
 
-/// Why a device gives no answers.
+/// Why a device does not respond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Fault {
     Lost,
@@ -124,6 +127,6 @@ pub(super) struct ProcessReading {
 pub(super) struct XidEvent {
     pub(super) uuid: Arc<str>,
     pub(super) xid: u64,
-    /// The GPU instance it concerns. Absent: the whole device.
+    /// The affected GPU instance. `None` if it is the whole device.
     pub(super) gpu_instance: Option<u32>,
 }

@@ -1,10 +1,11 @@
-//! The most GPUs that this node is known to have had at once, by UUID, kept in a file of the host: after a reboot that
-//! hides three of eight, five are not the whole truth.
+//! Remembers in a file of the host the largest set of GPUs that this node is known to have had at once, by UUID. So if
+//! three of eight GPUs are missing after a reboot, the node does not count as a complete node with five.
 //!
-//! More devices than remembered, or as many others (one was replaced), take the memory's place. Fewer never do, not even
-//! if not one of them is remembered: a virtual machine that was started on another host has other devices, and may miss
-//! some. A file that came from another machine, by what the firmware calls it, is as good as none, and so is a damaged
-//! one, which is kept under another name. Who removes the file (`mcad-agent forget-gpus`) makes the present devices the memory.
+//! The file is replaced if there are more devices than remembered, or as many but others (one was replaced). It is
+//! never replaced by fewer devices, even if none of them is remembered: a virtual machine that was started on another
+//! host has other devices, and may lack some. A file of another machine, as identified by the firmware, is ignored. A
+//! damaged file is ignored, too, and kept under another name. Removing the file (`mcad-agent forget-gpus`) makes the
+//! agent remember the devices that are present.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -17,44 +18,44 @@ use crate::state_file::{self, Durability, StateFile};
 
 const FILE: &str = "gpus";
 const HEAD: &str = "mcad-agent gpus";
-/// Before the machine's name in the head.
+/// The text before the machine's id in the head.
 const MACHINE: &str = " machine ";
 
-/// What the firmware calls the machine, below `/sys`: a virtual machine keeps it wherever it is started, and a copy of one
-/// gets another.
+/// The firmware's id of the machine, below `/sys`. A virtual machine keeps it when it is started elsewhere, and a copy
+/// of one gets another.
 const MACHINE_FILE: &str = "class/dmi/id/product_uuid";
 
-/// A UUID has 36 bytes. What is longer is none, and names no machine.
+/// A UUID has 36 bytes. A longer text is not an id.
 const MACHINE_BYTES_AT_MOST: u64 = 64;
 
-/// More than any node has, MIG instances apart.
+/// More than any node has, not counting MIG instances.
 const DEVICES_AT_MOST: usize = 256;
 /// NVML's maximal length.
 const UUID_BYTES_AT_MOST: usize = 96;
-/// So many UUIDs of NVML's maximal length, and the head.
+/// This many UUIDs of NVML's maximum length, and the head.
 const BYTES_AT_MOST: u64 = 32 * 1024;
 
-/// The memory.
+/// The remembered devices.
 #[derive(Debug)]
 pub(super) struct Remembered {
     file: Option<StateFile>,
-    /// Unknown where the firmware or our rights say nothing. Then every file is this machine's.
+    /// `None` if the firmware or the agent's rights do not allow reading it. Then every file counts as this machine's.
     machine: Option<String>,
     uuids: BTreeSet<Arc<str>>,
-    /// What is in memory is in the file: if that is gone, someone removed it.
+    /// Whether the file has the same contents. If it does and is then missing, someone removed it.
     kept: bool,
-    /// What is wrong with the file was logged.
+    /// Whether a problem with the file was logged.
     told: bool,
 }
 
 impl Remembered {
-    /// A memory in this directory, of the machine that this `/sys` shows; without a directory, of this process alone.
+    /// Remembers in this directory, for the machine of this `/sys`; without a directory, only in this process.
     pub(super) fn new(state_dir: Option<&Path>, sys_root: &Path) -> Self {
         let file = state_dir.map(|directory| StateFile::new(directory, FILE, BYTES_AT_MOST));
         Self { file, machine: machine(sys_root), uuids: BTreeSet::new(), kept: false, told: false }
     }
 
-    /// Takes note of the devices that are present, and says how many are remembered; none known: absent.
+    /// Records the devices that are present, and returns how many are remembered. `None` if none are known.
     pub(super) fn note<'a>(&mut self, present: impl Iterator<Item = &'a Arc<str>>) -> Option<u32> {
         self.recall();
         let present: BTreeSet<Arc<str>> = present.filter(|uuid| is_uuid(uuid)).take(DEVICES_AT_MOST).cloned().collect();
@@ -68,7 +69,7 @@ impl Remembered {
         u32::try_from(self.uuids.len()).ok().filter(|count| *count > 0)
     }
 
-    /// Reads the file, if it says something else than this process knows.
+    /// Reads the file, because another process may have changed it.
     fn recall(&mut self) {
         let Some(file) = &self.file else { return };
         let path = file.path().display();
@@ -79,13 +80,13 @@ impl Remembered {
             }
             Ok(_) => {
                 if !self.told {
-                    tracing::info!(%path, "the memory of GPUs is another machine's");
+                    tracing::info!(%path, "the file of remembered GPUs is from another machine and is ignored");
                 }
                 (self.kept, self.told) = (false, true);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if self.kept {
-                    tracing::info!("the GPUs of this node were forgotten");
+                    tracing::info!("the remembered GPUs of this node were removed");
                     self.uuids.clear();
                 }
                 self.kept = false;
@@ -96,7 +97,7 @@ impl Remembered {
             }
             Err(error) => {
                 if !self.told {
-                    tracing::warn!(%path, %error, "the memory of GPUs can't be read");
+                    tracing::warn!(%path, %error, "the file of remembered GPUs can't be read");
                 }
                 (self.kept, self.told) = (false, true);
             }
@@ -112,7 +113,7 @@ impl Remembered {
             Ok(()) => (self.kept, self.told) = (true, false),
             Err(error) => {
                 if !self.told {
-                    tracing::warn!(path = %file.path().display(), %error, "the memory of GPUs can't be kept");
+                    tracing::warn!(path = %file.path().display(), %error, "the file of remembered GPUs can't be written");
                 }
                 self.told = true;
             }
@@ -120,12 +121,12 @@ impl Remembered {
     }
 }
 
-/// Whether it can be a line of the file. What a broken library makes up can't.
+/// Whether the text can be a line of the file. Invalid data of a broken library cannot.
 fn is_uuid(text: &str) -> bool {
     (1..=UUID_BYTES_AT_MOST).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Removes the memory in this directory; whether there was one.
+/// Removes the file in this directory. Returns whether there was one.
 pub fn forget(state_dir: &Path) -> io::Result<bool> {
     match fs::remove_file(state_dir.join(FILE)) {
         Ok(()) => Ok(true),
@@ -134,9 +135,9 @@ pub fn forget(state_dir: &Path) -> io::Result<bool> {
     }
 }
 
-/// What a file says.
+/// The contents of a file.
 struct Memory {
-    /// Absent: it was not known.
+    /// `None` if it was not known.
     machine: Option<String>,
     uuids: BTreeSet<Arc<str>>,
 }
@@ -156,16 +157,16 @@ fn machine(sys_root: &Path) -> Option<String> {
     file.take(MACHINE_BYTES_AT_MOST).read_to_string(&mut text).ok()?;
     let name = text.trim();
     let is_uuid = name.len() == 36 && name.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
-    // Firmware that was never told writes all zeros, or all ones, on every machine.
+    // Firmware without a configured id reports all zeros, or all ones, on every machine.
     let says = |byte: u8| !matches!(byte.to_ascii_lowercase(), b'0' | b'f' | b'-');
     (is_uuid && name.bytes().any(says)).then(|| name.to_ascii_lowercase())
 }
 
 fn read(file: &StateFile) -> io::Result<Memory> {
-    parse(&file.read()?).ok_or_else(|| state_file::damaged("this version of the agent did not write it so"))
+    parse(&file.read()?).ok_or_else(|| state_file::damaged("this version of the agent cannot parse it"))
 }
 
-/// The head says how many lines follow, so half a file is not a smaller node.
+/// The head has the number of lines that follow, so that half a file does not look like a smaller node.
 fn parse(text: &str) -> Option<Memory> {
     let mut lines = text.lines();
     let head = lines.next()?.strip_prefix(HEAD)?;
@@ -185,7 +186,7 @@ fn text(machine: Option<&str>, uuids: &BTreeSet<Arc<str>>) -> String {
     }
     text.push('\n');
     for uuid in uuids {
-        // To a string it never fails.
+        // Writing to a String cannot fail.
         let _ = writeln!(text, "{uuid}");
     }
     text
@@ -215,9 +216,9 @@ mod tests {
         check(directory, "a d", Some(4));
         check(directory, "", Some(4));
         check(directory, "a b c d e", Some(5));
-        // One was replaced: what is remembered is what is there now.
+        // One was replaced: the present devices are remembered.
         check(directory, "a b c d f", Some(5));
-        // All are others, and three are missing.
+        // All of them are others, and three are missing.
         check(directory, "v w", Some(5));
         check(directory, "v w x y z", Some(5));
         check(directory, "a b c d f", Some(5));
@@ -231,7 +232,7 @@ mod tests {
             fs::create_dir_all(directory.join("class/dmi/id")).unwrap();
             fs::write(directory.join(MACHINE_FILE), name).unwrap();
         };
-        // Kept when the machine was not known, it is taken to be this one's.
+        // It was written while the machine was not known, so it counts as this machine's.
         check(directory, "a b c d", Some(4));
         is("4C4C4544-0042-3510-8052-B4C04F4D4E31\n");
         check(directory, "a b c", Some(4));

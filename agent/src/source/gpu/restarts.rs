@@ -1,29 +1,30 @@
-//! When the next process for NVML may be started, and what became of those before: counts by reason, and a wait that doubles.
+//! Decides when the next process for NVML may be started, and counts how the previous ones ended: counts by reason, and
+//! a wait that doubles.
 
 use std::time::{Duration, Instant};
 
 use super::GpuError;
 use crate::sample::gpu::{WorkerEnd, WorkerEnds};
 
-/// After the first end; then twice as long each time. A library that ends its process at once costs a start of some milliseconds
-/// each time.
+/// The wait after the first end; it doubles each time. A library that ends its process at once costs some milliseconds
+/// per start.
 const FIRST: Duration = Duration::from_secs(1);
 const AT_MOST: Duration = Duration::from_mins(5);
 
-/// A process that answered for so long was well: what ends it then is not what ended those before.
+/// If a process responded for this long, it was healthy, and its end has another cause than those before.
 const WELL: Duration = Duration::from_mins(10);
 
-/// Ends of processes, and the wait for the next start.
+/// How processes ended, and the wait for the next start.
 #[derive(Debug)]
 pub(super) struct Restarts {
     ends: WorkerEnds,
-    /// Ends in a row, without one between them that was well.
+    /// Number of consecutive ends without a healthy process in between.
     in_a_row: u32,
-    /// When the next may be started.
+    /// When the next process may be started.
     due: Option<Instant>,
     last: Option<(WorkerEnd, String)>,
     first: Duration,
-    /// The last process has answered.
+    /// Whether the last process has responded.
     answered: bool,
 }
 
@@ -34,7 +35,7 @@ impl Default for Restarts {
 }
 
 impl Restarts {
-    /// A process that was started then is no more.
+    /// Records that a process has ended which was started at that time.
     pub(super) fn note(&mut self, (end, detail): (WorkerEnd, String), started: Option<Instant>) {
         if std::mem::take(&mut self.answered) && started.is_some_and(|started| started.elapsed() >= WELL) {
             self.in_a_row = 0;
@@ -45,11 +46,11 @@ impl Restarts {
         if let Some(count) = self.ends.get_mut(end as usize) {
             *count += 1;
         }
-        tracing::warn!(reason = end.as_str(), detail, next_in = ?wait, "the process that calls NVML is replaced");
+        tracing::warn!(reason = end.as_str(), detail, next_in = ?wait, "the process that calls NVML has ended and will be restarted");
         self.last = Some((end, detail));
     }
 
-    /// A process that was started then has answered.
+    /// Records that a process which was started at that time has responded.
     pub(super) fn answered(&mut self, started: Instant) {
         self.answered = true;
         if started.elapsed() >= WELL {
@@ -57,12 +58,12 @@ impl Restarts {
         }
     }
 
-    /// Whether another may be started now.
+    /// Whether another process may be started now.
     pub(super) fn is_due(&self) -> bool {
         self.due.is_none_or(|due| due <= Instant::now())
     }
 
-    /// Why there is no process.
+    /// Why no process is running.
     pub(super) fn error(&self) -> GpuError {
         match &self.last {
             Some((WorkerEnd::Hung, _)) => GpuError::Timeout,
@@ -71,12 +72,12 @@ impl Restarts {
         }
     }
 
-    /// How many are no more, by reason.
+    /// How many processes have ended, by reason.
     pub(super) fn ends(&self) -> WorkerEnds {
         self.ends
     }
 
-    /// No wait any more, for tests.
+    /// Removes the waits, for tests.
     #[cfg(test)]
     pub(super) fn forget_waits(&mut self) {
         (self.first, self.due) = (Duration::ZERO, None);
@@ -101,10 +102,10 @@ mod tests {
     fn ends_are_counted_by_reason_and_the_last_one_is_why_there_are_no_figures() {
         let mut restarts = Restarts::default();
         assert!(restarts.is_due());
-        restarts.note((WorkerEnd::Exited, "ended itself with status 3".to_owned()), Some(Instant::now()));
-        restarts.note((WorkerEnd::Signal, "was ended by signal 11".to_owned()), Some(Instant::now()));
+        restarts.note((WorkerEnd::Exited, "exited with status 3".to_owned()), Some(Instant::now()));
+        restarts.note((WorkerEnd::Signal, "was killed by signal 11".to_owned()), Some(Instant::now()));
         assert!(!restarts.is_due());
         assert_eq!(restarts.ends(), [0, 1, 1, 0, 0]);
-        assert_eq!(restarts.error().to_string(), "the process that calls NVML was ended by signal 11");
+        assert_eq!(restarts.error().to_string(), "the process that calls NVML was killed by signal 11");
     }
 }

@@ -1,6 +1,7 @@
-//! One initialisation of NVML: the devices it showed, and a round of calls over them. All calls come from one thread.
+//! One initialisation of NVML: the devices found, and a round of calls for them. All calls are made from one thread.
 //!
-//! A round has a bound: so many calls a device and a MIG instance (`device.rs`), and [`EVENTS_A_ROUND`] for events.
+//! The number of calls in a round is bounded: per device and MIG instance (`device.rs`), and by [`EVENTS_A_ROUND`] for
+//! events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,23 +9,24 @@ use std::time::Duration;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, EventSet, Nvml};
 
-use super::device::Held;
+use super::device::OpenDevice;
 use super::raw::{self, Room};
 use super::reading::{Fault, Reading, XidEvent};
 
-/// A library that claims more is broken: the largest machines have 16, and a report takes 512 GPUs and MIG instances.
+/// A library that claims more is broken: the largest machines have 16, and a report may list 512 GPUs and MIG
+/// instances.
 const DEVICES_AT_MOST: u32 = 1_024;
-/// A device that raises more between two rounds is counted short, and is sick either way.
+/// If a device raises more events between two rounds, the count is too low, but the device is unhealthy either way.
 pub(super) const EVENTS_A_ROUND: usize = 64;
 
 /// One initialisation.
 pub(super) struct Session<'nvml> {
     driver_version: String,
-    devices: Vec<Held<'nvml>>,
+    devices: Vec<OpenDevice<'nvml>>,
     events: Option<EventSet<'nvml>>,
     xids: Vec<XidEvent>,
     room: Room,
-    /// Of which device the next round also reads what changes seldom.
+    /// The device for which the next round also reads values that change seldom.
     turn: usize,
     fresh: bool,
     calls: u32,
@@ -32,15 +34,15 @@ pub(super) struct Session<'nvml> {
 }
 
 impl<'nvml> Session<'nvml> {
-    /// Learns what devices there are and listens to their events. A device that cannot be asked for its name is left
-    /// out: for NVML it is not there.
+    /// Lists the devices and registers for their events. A device that cannot be identified is left out: for NVML it
+    /// does not exist.
     pub(super) fn new(nvml: &'nvml Nvml) -> Result<Self, NvmlError> {
         let driver_version = nvml.sys_driver_version()?;
-        // What nvml-wrapper and this function call before the first device.
+        // The calls of nvml-wrapper and this function before the first device.
         let calls = 5;
         let count = nvml.device_count()?;
         if count > DEVICES_AT_MOST {
-            tracing::warn!(count, most = DEVICES_AT_MOST, "NVML claims more devices than can be");
+            tracing::warn!(count, most = DEVICES_AT_MOST, "NVML reports more devices than a machine can have");
             return Err(NvmlError::Unknown);
         }
         let mut left_out = LeftOut::default();
@@ -59,7 +61,7 @@ impl<'nvml> Session<'nvml> {
             session.calls += 1;
             let device = match nvml.device_by_index(index) {
                 Ok(device) => device,
-                // The device is there and we may not look at it: that is no lost device.
+                // The device exists, but access is denied: it is not lost.
                 Err(NvmlError::NoPermission) => return Err(NvmlError::NoPermission),
                 Err(error) => {
                     left_out.note(index, &error);
@@ -71,24 +73,24 @@ impl<'nvml> Session<'nvml> {
                 Err(error) => left_out.note(index, &error),
             }
         }
-        left_out.say();
+        left_out.log();
         Ok(session)
     }
 
-    fn hold(&mut self, device: Device<'nvml>) -> Result<Held<'nvml>, NvmlError> {
-        let held = Held::new(device, &mut self.calls)?;
+    fn hold(&mut self, device: Device<'nvml>) -> Result<OpenDevice<'nvml>, NvmlError> {
+        let held = OpenDevice::new(device, &mut self.calls)?;
         if let Some(events) = &self.events {
             self.calls += 1;
             if let Err(error) = raw::register_xids(held.device(), events) {
-                tracing::warn!(uuid = %held.uuid(), %error, "no Xid events of this device");
+                tracing::warn!(uuid = %held.uuid(), %error, "Xid events of this device can't be received");
             }
         }
         Ok(held)
     }
 
-    /// One round of calls over all devices. An error means that the driver does not answer at all.
+    /// One round of calls for all devices. An error means that the driver does not respond at all.
     pub(super) fn read(&mut self) -> Result<Reading, NvmlError> {
-        // NVML answers this from memory, except that it notices a driver that is gone.
+        // NVML answers this call from memory, but notices if the driver is gone.
         self.nvml.device_count()?;
         let listened_before = self.xids.len();
         self.listen(Duration::ZERO);
@@ -110,7 +112,7 @@ impl<'nvml> Session<'nvml> {
         })
     }
 
-    /// Reads what changes seldom: of all devices in the first round, then of one a round.
+    /// Reads values that change seldom: for all devices in the first round, then for one device per round.
     fn read_seldom(&mut self) {
         let turns = if self.fresh { 0..self.devices.len() } else { self.turn..self.turn + 1 };
         for held in self.devices.get_mut(turns).into_iter().flatten() {
@@ -121,11 +123,11 @@ impl<'nvml> Session<'nvml> {
         }
     }
 
-    /// Waits this long for events and keeps those that come. False: there is nothing to wait for.
+    /// Waits this long for events and keeps them. Returns false if there is nothing to wait for.
     pub(super) fn listen(&mut self, timeout: Duration) -> bool {
         let Some(events) = &self.events else { return false };
         let mut timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-        // Events of every kind count: a library may have others without end.
+        // Events of every kind count, because a library may deliver endless events of other kinds.
         for _ in self.xids.len()..EVENTS_A_ROUND {
             match raw::wait(events, timeout_ms) {
                 Ok(event) => {
@@ -136,7 +138,7 @@ impl<'nvml> Session<'nvml> {
                     }
                 }
                 Err(NvmlError::Timeout) => return true,
-                // With a lost device the wait ends at once, each time.
+                // With a lost device, every wait ends at once.
                 Err(_) => return false,
             }
             timeout_ms = 0;
@@ -145,7 +147,7 @@ impl<'nvml> Session<'nvml> {
     }
 }
 
-/// Devices that NVML counts and does not give out, or not by name: said once for all of them.
+/// Devices that NVML counts but does not open or identify, logged once for all of them.
 #[derive(Default)]
 struct LeftOut {
     first: Option<(u32, String)>,
@@ -160,9 +162,14 @@ impl LeftOut {
         }
     }
 
-    fn say(self) {
+    fn log(self) {
         if let Some((index, error)) = self.first {
-            tracing::warn!(index, error, more = self.more, "NVML counts this device and does not say which it is");
+            tracing::warn!(
+                index,
+                error,
+                more = self.more,
+                "NVML counts this device, but the agent cannot open or identify it"
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The source against fake-nvml, through the real binding and NVML's C functions. No sleeps: a call hangs until the
-//! scenario lets it go, and time between samples is a number.
+//! Tests of the source with fake-nvml, through the real binding and NVML's C functions. There are no sleeps: a call
+//! hangs until the scenario releases it, and the time between samples is a number.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fake_nvml::Installation;
-use fake_nvml::scenario::{Device, Hang, Level, Process, RemappedRows, Scenario, Xid};
+use fake_nvml::scenario::{Device, Hang, Level, List, Process, RemappedRows, Scenario, Xid};
 use tempfile::TempDir;
 
 use super::*;
@@ -19,9 +19,9 @@ mod nvswitch;
 const H100: &str = "H100 80GB HBM3";
 const SECOND: u64 = 1_000_000_000;
 
-/// For samples that must succeed, on however slow a machine.
+/// For samples that must succeed, even on a slow machine.
 const PATIENT: Duration = Duration::from_mins(2);
-/// For samples during a hang, which must not.
+/// For samples during a hang, which must fail.
 const IMPATIENT: Duration = Duration::from_millis(1);
 
 struct Node {
@@ -51,7 +51,7 @@ impl Node {
         self.gpus.watchdog.set_patience(IMPATIENT, PATIENT);
     }
 
-    /// Waits until so many calls have hung.
+    /// Waits until this many calls have hung.
     fn wait_until_hung(&self, calls: u32) {
         // SAFETY: it is the library of this repository, and its initialisers do nothing.
         let library = unsafe { nvml_wrapper_sys::bindings::NvmlLib::new(self.installation.library()) }.unwrap();
@@ -62,7 +62,7 @@ impl Node {
         }
     }
 
-    /// Nothing hangs any more, and what hung has returned.
+    /// Ends all hangs, and waits until the hung calls have returned.
     fn mend(&mut self) {
         self.change(|scenario| scenario.hangs.clear());
         self.gpus.watchdog.wait_for_late_answers();
@@ -80,7 +80,7 @@ impl Node {
         self.try_sample().unwrap()
     }
 
-    /// The agent is started anew, with what it keeps in files.
+    /// Restarts the agent, which keeps only its files.
     fn restart_agent(&mut self) {
         self.gpus = NvmlGpus::new(&settings(self.directory.path(), self.installation.library()));
     }
@@ -103,13 +103,14 @@ fn settings(directory: &Path, library: &Path) -> Settings {
         sys_root: directory.join("sys"),
         state_dir: Some(directory.to_owned()),
         ignored_xids: IGNORED_XIDS.to_vec(),
+        daemons: Vec::new(),
         deadline: PATIENT,
         patience: PATIENT,
         listen: Duration::from_millis(1),
     }
 }
 
-/// Per device: why it is unhealthy.
+/// The reasons of each device for being unhealthy.
 fn unhealthy(sample: &GpuSample) -> Vec<Vec<&'static str>> {
     sample.devices.iter().map(|gpu| gpu.unhealthy.iter().map(|reason| reason.as_str()).collect()).collect()
 }
@@ -128,8 +129,8 @@ fn eight_healthy_gpus_are_eight_healthy_gpus() {
     assert_eq!((&*gpu.model, &*gpu.bus_id), ("NVIDIA H100 80GB HBM3", "0000:1f:00.0"));
     assert_eq!((gpu.mig_mode, gpu.load.memory_total_bytes), (Some(false), Some(81_559 << 20)));
     assert_eq!((gpu.load.memory_used_bytes, gpu.load.utilization_ratio), (Some(0), Some(0.0)));
-    // And what changes seldom, of one of them.
-    assert_eq!(node.sample().calls, 2 + 8 * 7 + 2);
+    // Plus the values that change seldom, of one device.
+    assert_eq!(node.sample().calls, 2 + 8 * 9 + 2);
 }
 
 #[test]
@@ -157,7 +158,8 @@ fn a_gpu_that_falls_off_the_bus_is_lost_by_name_and_comes_back_when_it_is_found_
     assert_eq!(unhealthy(&sample), [vec![], vec!["lost", "xid"]]);
     assert_eq!(sample.devices[1].xid_errors, [(79, 1)]);
     assert_eq!(sample.devices[1].load.memory_used_bytes, None);
-    // After a minute NVML is initialised anew, to see whether it is back. It is not: then NVML no longer lists it.
+    // After a minute NVML is initialised again, to find out whether the device is back. It is not: then NVML no longer
+    // lists it.
     let searched = (0..7).map(|_| node.sample()).find(|sample| sample.devices.len() == 1).unwrap();
     assert_eq!(searched.lost_bus_ids, ["0000:19:00.0"]);
     assert_eq!(searched.remembered, Some(2));
@@ -322,8 +324,8 @@ fn what_a_device_does_not_support_is_absent_and_not_asked_for_again() {
     assert_eq!((first.devices[0].mig_mode, first.devices[0].load.clone()), (None, Load::default()));
     assert_eq!(unhealthy(&first), [vec![""; 0]]);
     let second = node.sample();
-    // Count and events; memory, fields, processes, utilisation, samples.
-    assert_eq!((first.calls, second.calls), (23, 7));
+    // Count and events; memory, fields, three lists of processes, utilisation, samples.
+    assert_eq!((first.calls, second.calls), (25, 9));
 }
 
 #[test]
@@ -347,7 +349,7 @@ fn sixteen_gpus_with_four_thousand_processes_and_the_longest_names_take_a_bounde
     assert_eq!((sample.devices.len(), sample.devices[9].uuid.len(), sample.devices[9].model.len()), (16, 79, 95));
     let processes: u32 = sample.devices.iter().flat_map(|gpu| &gpu.load.uses).map(|entry| entry.processes).sum();
     assert_eq!(processes, 4000);
-    assert_eq!(sample.calls, 2 + 16 * 6 + 1);
+    assert_eq!(sample.calls, 2 + 16 * 8 + 1);
 }
 
 #[test]
@@ -357,7 +359,7 @@ fn a_mig_instance_costs_three_calls_once_it_is_known() {
     let mut node = Node::new(scenario);
     node.sample();
     let sample = node.sample();
-    assert_eq!(sample.calls, 2 + 5 + 2 + 7 * 3);
+    assert_eq!(sample.calls, 2 + 7 + 2 + 7 * 3);
 }
 
 #[test]
@@ -410,13 +412,74 @@ fn time_is_shared_out_to_the_containers_whose_processes_took_it() {
 }
 
 #[test]
+fn a_list_of_processes_that_fails_is_not_an_empty_one_and_one_that_is_not_supported_is() {
+    let lists = ["Compute", "Graphics", "MPSCompute"].map(|list| format!("nvmlDeviceGet{list}RunningProcesses_v3"));
+    for list in lists {
+        // Not supported, or unknown to this driver: for those that draw and for MPS, no such processes. Without a list of those that
+        // compute, nothing is known.
+        for (code, failed) in [(999, true), (3, false), (13, list.contains("GetCompute"))] {
+            let mut node = Node::new(Scenario::of(2, H100));
+            node.change(|scenario| {
+                scenario.devices[1].errors.insert(list.clone(), code);
+            });
+            let failures = |sample: &GpuSample| sample.devices.iter().map(|gpu| gpu.lists_failed).collect::<Vec<_>>();
+            let first = node.sample();
+            assert_eq!(failures(&first), [false, failed], "{list} {code}");
+            assert_eq!(unhealthy(&first).concat(), Vec::<&str>::new());
+            // What is not supported is not asked for again, and what failed is.
+            let fewer = u32::from(code != 999);
+            assert_eq!(node.sample().calls, 2 + 2 * 9 + 2 - fewer, "{list} {code}");
+            node.change(|scenario| scenario.devices[1].errors.clear());
+            assert_eq!(failures(&node.sample()), [false, failed && code == 13]);
+        }
+    }
+}
+
+#[test]
+fn instances_of_which_a_call_fails_stay_and_their_processes_are_not_known() {
+    let mut scenario = Scenario::of(1, H100);
+    scenario.devices[0] = Device::of(0, H100).in_smallest_instances();
+    let mut node = Node::new(scenario);
+    let seen = |sample: &GpuSample| {
+        let gpu = &sample.devices[0];
+        (gpu.mig_mode, gpu.mig_instances.len(), gpu.lists_failed)
+    };
+    assert_eq!(seen(&node.sample()), (Some(true), 7, false));
+    for call in ["nvmlDeviceGetMigMode", "nvmlDeviceGetMigDeviceHandleByIndex"] {
+        node.change(|scenario| {
+            scenario.devices[0].errors.insert(call.into(), 999);
+        });
+        assert_eq!(seen(&node.sample()), (Some(true), 7, true), "{call}");
+        node.change(|scenario| scenario.devices[0].errors.clear());
+        assert_eq!(seen(&node.sample()), (Some(true), 7, false), "{call}");
+    }
+}
+
+#[test]
+fn a_process_in_several_lists_is_one_process() {
+    let mut scenario = Scenario::of(1, H100);
+    scenario.devices[0].processes = [
+        (7, vec![List::Compute]),
+        (8, vec![List::Graphics]),
+        (9, vec![List::Mps]),
+        (10, vec![List::Compute, List::Graphics]),
+    ]
+    .map(|(pid, lists)| Process { pid, memory_bytes: Some(1 << 20), lists, ..Process::default() })
+    .to_vec();
+    let sample = Node::new(scenario).sample();
+    let uses: Vec<_> =
+        sample.devices[0].load.uses.iter().map(|used| (used.processes, used.memory_used_bytes)).collect();
+    assert_eq!(uses, [(4, Some(4 << 20))]);
+}
+
+#[test]
 fn a_library_that_claims_more_devices_than_can_be_is_not_asked_for_them() {
     let mut node = Node::new(Scenario::of(2, H100));
     let claims =
         |count: u32| move |scenario: &mut Scenario| scenario.counts = [("nvmlDeviceGetCount_v2".into(), count)].into();
     node.change(claims(u32::MAX));
     assert!(node.try_sample().is_err());
-    // Of those that it might have, each is asked for, and those that are there are shown.
+    // Each possible instance is queried, and the existing ones are listed.
     node.change(claims(1_000));
     let sample = (0..20).find_map(|_| node.try_sample().ok()).unwrap();
     assert_eq!(sample.devices.len(), 2);

@@ -1,9 +1,10 @@
-//! Asks the process that calls NVML, gives up when it does not answer in time, and starts another when it is no more.
+//! Sends requests to the process that calls NVML, gives up when it does not respond in time, and starts another when it
+//! has ended.
 //!
-//! While a call hangs its process is asked nothing more, and its late answer is thrown away, but for the events in it: the
-//! figures are of an instant gone by. After a while it is killed and another takes its place. A process whose call hangs in the
-//! kernel can't be killed before that returns: hung calls cost two processes at most. One that ends by itself, crashes or answers
-//! nonsense is replaced as well, after a wait that doubles each time.
+//! While a call hangs, its process gets no further requests. Its late response is discarded except for the events in
+//! it, because its values are out of date. After some time the process is killed and replaced. If its call hangs in the
+//! kernel, a process can't be killed before the call returns: therefore hung calls occupy at most two processes. A
+//! process that exits, crashes or sends an invalid message is replaced as well, after a wait that doubles each time.
 
 use std::time::{Duration, Instant};
 
@@ -15,23 +16,23 @@ use super::restarts::Restarts;
 use super::session::EVENTS_A_ROUND;
 use crate::sample::gpu::{WorkerEnd, WorkerEnds};
 
-/// How many processes there may be: the one in use, and one that could not be killed yet.
+/// The maximum number of processes: the one in use, and one that could not be killed yet.
 const PROCESSES: usize = 2;
 
 /// Processes that call NVML.
 pub(super) struct Watchdog {
     launch: Launch,
-    /// How long an answer is waited for.
+    /// How long to wait for a response.
     deadline: Duration,
-    /// How long a question may stay unanswered before its process is given up.
+    /// How long a request may stay without a response before its process is given up.
     patience: Duration,
     in_use: Option<InUse>,
-    /// Killed, and not gone yet.
+    /// Processes that were killed and have not ended yet.
     dying: Vec<Process>,
     restarts: Restarts,
-    /// Questions asked so far.
+    /// Number of requests so far.
     asked: u64,
-    /// Events of answers that came too late.
+    /// Events in responses that came too late.
     late_xids: Vec<XidEvent>,
 }
 
@@ -41,20 +42,21 @@ struct InUse {
     open: Option<Open>,
 }
 
-/// A question without an answer.
+/// A request without a response.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     number: u64,
     since: Instant,
-    /// It is the one that was asked last, and not one before that.
+    /// Whether it is the latest request, and not an earlier one.
     newest: bool,
 }
 
-/// No answer will come, and why.
+/// How the process ended, so that no response will come.
 type Lost = (WorkerEnd, String);
 
 impl Watchdog {
-    /// Asks processes that are started so, waits so long for an answer, and has so much patience with each question.
+    /// Starts processes with this configuration, waits this long for a response, and has this much patience with each
+    /// request.
     pub(super) fn new(launch: Launch, deadline: Duration, patience: Duration) -> Self {
         Self {
             launch,
@@ -68,7 +70,7 @@ impl Watchdog {
         }
     }
 
-    /// Asks, without waiting.
+    /// Sends a request without waiting.
     pub(super) fn ask(&mut self, question: Question) {
         self.dying.retain_mut(|process| !process.is_gone());
         self.look();
@@ -88,11 +90,11 @@ impl Watchdog {
         }
     }
 
-    /// The answer to the question just asked.
+    /// Returns the response to the latest request.
     pub(super) fn answer(&mut self) -> Result<Reading, GpuError> {
         let Some(in_use) = &mut self.in_use else { return Err(self.restarts.error()) };
         if in_use.open.is_none_or(|open| !open.newest) {
-            // It is still at an earlier question.
+            // The process still handles an earlier request.
             return Err(GpuError::Timeout);
         }
         match in_use.receive(self.deadline) {
@@ -109,18 +111,18 @@ impl Watchdog {
         }
     }
 
-    /// How many processes are no more, by reason.
+    /// How many processes have ended, by reason.
     pub(super) fn ends(&self) -> WorkerEnds {
         self.restarts.ends()
     }
 
-    /// Looks whether a late answer has come, or the end.
+    /// Checks whether a late response has come, or the process has ended.
     fn look(&mut self) {
         let Some(in_use) = &mut self.in_use else { return };
         match in_use.receive(Duration::ZERO) {
             Ok(None) => {
                 if in_use.open.is_some_and(|open| open.since.elapsed() >= self.patience) {
-                    let detail = format!("left a question without an answer for {:?}", self.patience);
+                    let detail = format!("did not respond for {:?}", self.patience);
                     self.end((WorkerEnd::Hung, detail));
                 }
             }
@@ -147,12 +149,12 @@ impl Watchdog {
         }
     }
 
-    /// The process in use can't be talked to any more.
+    /// The process in use can no longer be communicated with.
     fn lost(&mut self, error: &LineError) {
         let Some(in_use) = &mut self.in_use else { return };
         let lost = match error {
             LineError::Closed => in_use.process.end(),
-            error => (WorkerEnd::Nonsense, format!("can't be understood: {}", crate::sample::chain(error))),
+            error => (WorkerEnd::Nonsense, format!("sent an invalid message: {}", crate::sample::chain(error))),
         };
         self.end(lost);
     }
@@ -168,7 +170,7 @@ impl Watchdog {
 }
 
 impl InUse {
-    /// The answer to the open question. One that nobody asked for is nonsense.
+    /// Receives the response to the open request. A response without a request is invalid.
     fn receive(&mut self, wait: Duration) -> Result<Option<Answered>, LineError> {
         let Some(answered) = self.process.line.receive::<Answered>(Some(wait))? else { return Ok(None) };
         match self.open.take() {
@@ -178,22 +180,22 @@ impl InUse {
     }
 }
 
-/// What tests need to see and to change.
+/// What tests need to inspect and change.
 #[cfg(test)]
 impl Watchdog {
-    /// How many processes there are, hung ones included.
+    /// The number of processes, including hung ones.
     pub(super) fn processes(&mut self) -> usize {
         self.dying.retain_mut(|process| !process.is_gone());
         self.dying.len() + usize::from(self.in_use.is_some())
     }
 
-    /// Another patience, for tests of what hangs and what only is slow; then no restart has to wait.
+    /// Changes deadline and patience, for tests of hanging and slow calls. Restarts then need no wait.
     pub(super) fn set_patience(&mut self, deadline: Duration, patience: Duration) {
         (self.deadline, self.patience) = (deadline, patience);
         self.restarts.forget_waits();
     }
 
-    /// Waits until every call that hung has returned.
+    /// Waits until every hung call has returned.
     pub(super) fn wait_for_late_answers(&mut self) {
         let late = Duration::from_mins(2);
         while self.dying.iter_mut().any(|process| !process.is_gone()) {

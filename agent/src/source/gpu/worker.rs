@@ -1,8 +1,8 @@
-//! The process that calls NVML: initialises, reads a round when asked, listens to events in between.
+//! The process that calls NVML: it initialises NVML, reads a round on request, and listens to events in between.
 //!
-//! A call can hang for good, and the library can end the process that it is in. Then this process does, and nothing else: the
-//! agent gives up after a deadline, ends it and starts another (`watchdog.rs`). It is this same program, without capabilities,
-//! and has nothing of the agent's but one end of a socket, which it finds as its standard input.
+//! A call can hang forever, and the library can end the process that it runs in. That affects only this process: the
+//! agent gives up after a deadline, ends it and starts another (`watchdog.rs`). It runs the same program as the agent,
+//! without capabilities, and shares with the agent only one end of a socket, which is its standard input.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -21,49 +21,50 @@ use crate::rights::{self, RightsError};
 use crate::sandbox;
 use crate::sandbox::Sandbox;
 
-/// How often one question may initialise: a driver that fails at once after it was initialised would be initialised for ever.
+/// How often one request may initialise NVML: otherwise a driver that fails right after each initialisation would be
+/// initialised forever.
 const ATTEMPTS: u32 = 2;
 
-/// By this name people see the process.
+/// The process name in ps.
 const NAME: &std::ffi::CStr = c"mcad-nvml";
 
-/// Why a process for NVML could not begin.
+/// Why a process for NVML could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// Somebody else than the agent started it.
-    #[error("standard input is not the agent's socket: the agent itself starts `nvml-worker`, nobody else does")]
+    /// It was not started by the agent.
+    #[error("standard input is not the agent's socket; only the agent starts `nvml-worker`")]
     NotOurs,
     /// It could not be made to end with the agent.
-    #[error("ask to be ended with the agent")]
+    #[error("cannot set the signal that ends this process with the agent")]
     DeathSignal(#[source] io::Error),
-    /// Its rights could not be given up.
-    #[error("give up all rights")]
+    /// Its rights could not be dropped.
+    #[error("cannot drop all rights")]
     Rights(#[from] RightsError),
-    /// The socket could not be moved away from the library's sight.
-    #[error("take the socket from standard input")]
+    /// The socket could not be moved away from standard input, where the library could find it.
+    #[error("cannot move the socket from standard input")]
     Socket(#[source] io::Error),
 }
 
-/// Runs this process as the one that calls NVML, until the agent is gone. It calls the library at this path, or where nodes keep it, and waits this
-/// long for events at a time.
+/// Runs this process as the one that calls NVML, until the agent has ended. It loads the library at this path, or from
+/// the usual places, and waits this long for events at a time.
 pub fn serve_agent(library: Option<&Path>, events: Duration, sandbox: Sandbox) -> Result<(), WorkerError> {
     let stream = socket()?;
-    // The kernel ends us with the agent's thread that started us, also while a call hangs.
+    // The kernel kills this process when the agent's thread that started it ends, even while a call hangs.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| WorkerError::DeathSignal(error.into()))?;
     rights::give_up()?;
     if sandbox == Sandbox::On {
         let confined = sandbox::confine_worker(library);
-        // The agent has said what can't be had here.
-        tracing::debug!(?confined, "the process that calls NVML is confined");
+        // The agent has already logged what is not possible here.
+        tracing::debug!(?confined, "the process that calls NVML is restricted");
     }
-    // A name is for people.
+    // The name is only for display.
     let _ = rustix::thread::set_name(NAME);
-    // If the agent was gone before that, its end of the socket is closed, which the first read finds.
+    // If the agent ended before that, its side of the socket is closed, which the first read notices.
     run(Line::new(stream), library, events);
     Ok(())
 }
 
-/// The agent's socket, which was standard input. A library that reads from there finds the end.
+/// The agent's socket, which was standard input. A library that reads from standard input then finds the end of file.
 fn socket() -> Result<UnixStream, WorkerError> {
     let stdin = io::stdin();
     rustix::net::sockopt::socket_type(stdin.as_fd()).map_err(|_| WorkerError::NotOurs)?;
@@ -73,11 +74,11 @@ fn socket() -> Result<UnixStream, WorkerError> {
     Ok(stream.into())
 }
 
-/// The same on any line: answers questions until the other side is gone.
+/// The same on any socket: handles requests until the other side is gone.
 pub(super) fn run(line: Line, library: Option<&Path>, events: Duration) {
     let mut agent = Agent { line, number: 0, events };
     let mut attempts = ATTEMPTS;
-    // Nothing else ends it.
+    // Only the end of the agent ends the loop.
     while let Ok(next) = answer_questions(&mut agent, library, attempts) {
         attempts = next;
     }
@@ -86,17 +87,17 @@ pub(super) fn run(line: Line, library: Option<&Path>, events: Duration) {
 /// The agent, as this process sees it.
 struct Agent {
     line: Line,
-    /// The question that is to be answered.
+    /// The number of the request to respond to.
     number: u64,
     /// How long one wait for events lasts.
     events: Duration,
 }
 
-/// The agent is gone.
+/// The agent has ended.
 struct Gone;
 
 impl Agent {
-    /// Waits for a question, this long. `None`: none came.
+    /// Waits this long for a request. `None` if none came.
     fn question(&mut self, wait: Option<Duration>) -> Result<Option<Question>, Gone> {
         let asked = self.line.receive::<Asked>(wait).map_err(|_| Gone)?;
         Ok(asked.map(|asked| {
@@ -116,7 +117,8 @@ impl Agent {
     }
 }
 
-/// One question that begins an initialisation, and all that can be answered with it. Returns how often the next may initialise.
+/// Handles one request that needs an initialisation, and all later ones that this initialisation can serve. Returns how
+/// often the next request may initialise.
 fn answer_questions(agent: &mut Agent, library: Option<&Path>, mut attempts: u32) -> Result<u32, Gone> {
     while agent.question(None)?.is_none() {}
     loop {
@@ -131,15 +133,15 @@ fn answer_questions(agent: &mut Agent, library: Option<&Path>, mut attempts: u32
     }
 }
 
-/// What one initialisation came to.
+/// How one initialisation ended.
 enum Ended {
-    /// An error was the answer. The next question begins with an initialisation.
+    /// The response was an error. The next request begins with an initialisation.
     Answered,
-    /// Initialise again, then answer the question that is still open.
+    /// Initialise again, then respond to the request that is still open.
     ToBeginAgain,
 }
 
-/// Answers questions until the agent is gone or the driver no longer answers.
+/// Handles requests until the agent has ended or the driver no longer responds.
 fn serve(nvml: &Nvml, mut attempts: u32, agent: &mut Agent) -> Result<Ended, Gone> {
     let mut session = match Session::new(nvml) {
         Ok(session) => session,
@@ -151,9 +153,9 @@ fn serve(nvml: &Nvml, mut attempts: u32, agent: &mut Agent) -> Result<Ended, Gon
     loop {
         match session.read() {
             Ok(reading) => agent.answer(Ok(reading))?,
-            // It was well before: the driver may have been loaded anew beneath us.
+            // It worked before: the driver may have been reloaded.
             Err(error) if attempts > 1 => {
-                tracing::info!(%error, "the driver no longer answers; NVML is initialised again");
+                tracing::info!(%error, "the driver no longer responds; NVML is initialised again");
                 return Ok(Ended::ToBeginAgain);
             }
             Err(error) => {
@@ -169,14 +171,14 @@ fn serve(nvml: &Nvml, mut attempts: u32, agent: &mut Agent) -> Result<Ended, Gon
     }
 }
 
-/// Listens to events until a question comes.
+/// Listens to events until a request comes.
 fn next_question(session: &mut Session<'_>, agent: &mut Agent) -> Result<Question, Gone> {
     loop {
         if let Some(question) = agent.question(Some(Duration::ZERO))? {
             return Ok(question);
         }
         if !session.listen(agent.events) {
-            // No events to wait for, or a wait that ends at once: then wait for the question itself.
+            // There are no events to wait for, or each wait ends at once: then wait for the request itself.
             if let Some(question) = agent.question(Some(agent.events))? {
                 return Ok(question);
             }
@@ -184,23 +186,23 @@ fn next_question(session: &mut Session<'_>, agent: &mut Agent) -> Result<Questio
     }
 }
 
-/// Why a call gave nothing that others could rest on.
+/// Why a call has no usable result.
 #[derive(Debug, thiserror::Error)]
 enum CallError {
-    /// There is no library, or not one for this machine.
-    #[error("load {}", path.display())]
+    /// There is no library, or none for this architecture.
+    #[error("cannot load {}", path.display())]
     Library {
-        /// What was tried first.
+        /// The path that was tried first.
         path: PathBuf,
-        /// What the loader said.
+        /// The error of the loader.
         source: NvmlError,
     },
-    /// A call failed that all others rest on.
-    #[error("ask NVML to {step}")]
+    /// A call failed that all others depend on.
+    #[error("NVML cannot {step}")]
     Nvml {
-        /// What was being done.
+        /// What was attempted.
         step: &'static str,
-        /// What NVML said.
+        /// The error of NVML.
         source: NvmlError,
     },
 }
@@ -226,7 +228,7 @@ fn initialise(given: Option<&Path>) -> Result<Nvml, CallError> {
     for path in library::candidates(given) {
         match Nvml::builder().lib_path(path.as_os_str()).init() {
             Ok(nvml) => return Ok(nvml),
-            // The first says most: it is the one that was asked for, or the loader's own search.
+            // The first error is the most useful: it is of the configured path, or of the loader's own search.
             Err(error @ NvmlError::LibloadingError(_)) => {
                 not_loaded.get_or_insert((path, error));
             }

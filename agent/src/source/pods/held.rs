@@ -1,21 +1,20 @@
-//! How long devices were held, as totals: used or not, from one list to the next that shows them in the same hands.
+//! How long devices were held, as totals, whether used or not: the time between two lists that both show a device with
+//! the same holder.
 
 use std::collections::BTreeMap;
 
-use crate::sample::assignment::{Assignment, Holder};
+use crate::retention::{KEPT_NS, drop_oldest};
+use crate::sample::assignment::{Assignment, HeldBy, Holder};
 
-/// How long the total of a container that is gone is kept: one of the same name goes on from it, so that nobody sees a
-/// total fall.
-const KEPT_NS: u64 = 3600 * 1_000_000_000;
-
-/// Totals kept, those of containers that are gone included. Beyond, those gone longest are dropped.
+/// Limit of kept totals, including those of removed containers. If there are more, those removed longest ago are
+/// dropped.
 const TOTALS_AT_MOST: usize = 8192;
 
 /// The totals.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct HeldTotals {
     totals: BTreeMap<Holder, Total>,
-    /// When the last list was.
+    /// When the last list was read.
     last_ns: Option<u64>,
 }
 
@@ -26,14 +25,17 @@ struct Total {
     seen_ns: u64,
 }
 
-impl Held {
-    /// Adds the time since the last list for whoever was on that one, too. If kubelet did not answer in between, they held
-    /// their devices all the same.
+impl HeldTotals {
+    /// Adds the time since the last list for holders that were in that list, too. If kubelet did not respond in
+    /// between, they held their devices nevertheless.
     pub(super) fn note(&mut self, holders: BTreeMap<Holder, Vec<String>>, now_ns: u64) -> Vec<Assignment> {
         let last_ns = self.last_ns.replace(now_ns);
         let mut assigned = Vec::with_capacity(holders.len());
         for (holder, device_ids) in holders {
-            let devices = device_ids.len() as u64;
+            let devices = match holder.by {
+                HeldBy::Resource(_) => device_ids.len() as u64,
+                HeldBy::Claim(_) => 1,
+            };
             let total = self.totals.entry(holder.clone()).or_default();
             if last_ns == Some(total.seen_ns) && total.devices > 0 {
                 total.ns += now_ns.saturating_sub(total.seen_ns) * devices.min(total.devices);
@@ -41,12 +43,9 @@ impl Held {
             (total.devices, total.seen_ns) = (devices, now_ns);
             assigned.push(Assignment { holder, device_ids, held_ns: total.ns });
         }
+        // If a container with the same name follows while the total is kept, it continues from it, so that totals never decrease.
         self.totals.retain(|_, total| now_ns.saturating_sub(total.seen_ns) <= KEPT_NS);
-        while self.totals.len() > TOTALS_AT_MOST {
-            let oldest = self.totals.iter().min_by_key(|(_, total)| total.seen_ns).map(|(holder, _)| holder.clone());
-            let Some(oldest) = oldest else { break };
-            self.totals.remove(&oldest);
-        }
+        drop_oldest(&mut self.totals, TOTALS_AT_MOST, |total| total.seen_ns);
         assigned
     }
 }
@@ -57,15 +56,16 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// Lists at these seconds, with so many devices in the hands of one container, and its total in seconds after each.
+    /// Reads lists at these times in seconds, with this many devices held by one container, and checks its total in
+    /// seconds after each.
     fn check(lists: &[(u64, usize, Option<u64>)]) {
-        let mut held = Held::default();
+        let mut held = HeldTotals::default();
         for (second, devices, expected) in lists {
             let holder = Holder {
                 namespace: "ns".into(),
                 pod: "train-0".into(),
                 container: "main".into(),
-                resource: "nvidia.com/gpu".into(),
+                by: HeldBy::Resource("nvidia.com/gpu".into()),
             };
             let ids: Vec<String> = (0..*devices).map(|device| format!("GPU-{device}")).collect();
             let holders = (*devices > 0).then_some((holder, ids)).into_iter().collect();
@@ -105,9 +105,9 @@ mod tests {
             namespace: "ns".into(),
             pod: number.to_string(),
             container: "main".into(),
-            resource: "nvidia.com/gpu".into(),
+            by: HeldBy::Resource("nvidia.com/gpu".into()),
         };
-        let mut held = Held::default();
+        let mut held = HeldTotals::default();
         let listed = |numbers: std::ops::Range<usize>| {
             numbers.map(|number| (holder(number), vec!["GPU-1".to_owned()])).collect::<BTreeMap<_, _>>()
         };

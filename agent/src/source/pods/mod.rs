@@ -1,8 +1,8 @@
-//! What kubelet handed out: its PodResources API v1 over a unix socket. One connection is kept, and made anew when it
+//! What kubelet assigned: its PodResources API v1 over a unix socket. One connection is kept, and opened again when it
 //! breaks.
 //!
-//! Kubelet lists pods by name, without UID and phase, and older ones list pods that have ended. Whether such a pod still
-//! runs is not this source's to know: whoever knows the pods drops the rest.
+//! Kubelet lists pods by name, without UID and phase, and older versions list pods that have ended. This source cannot
+//! know whether such a pod still runs; the aggregator, which knows the pods, drops the others.
 
 mod held;
 #[cfg(test)]
@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use mcad_wire::pod_resources::{
-    AllocatableResourcesResponse, ContainerDevices, GET_ALLOCATABLE_RESOURCES, LIST, ListPodResourcesResponse,
-    ResourcesRequest,
+    AllocatableResourcesResponse, ClaimResource, ContainerDevices, DynamicResource, GET_ALLOCATABLE_RESOURCES, LIST,
+    ListPodResourcesResponse, ResourcesRequest,
 };
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -25,99 +25,98 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-use self::held::Held;
+use self::held::HeldTotals;
 use super::{ReadAssignments, SourceError};
-use crate::sample::assignment::{AssignmentSample, DeviceIds, Holder};
+use crate::sample::assignment::{AssignmentSample, ClaimedDevice, DeviceIds, HeldBy, Holder};
 use crate::sample::{Moment, Reason};
+use crate::vendor;
 
-/// Where kubelet's socket is, unless told otherwise.
+/// Default path of kubelet's socket.
 pub const DEFAULT_SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
 
-/// Whose devices are reported: a node may have thousands of others (`smarter-devices/fuse`) that say nothing of GPUs.
-const RESOURCE_PREFIX: &str = "nvidia.com/";
-
-/// The largest answer that is read: kubelet's own clients take as much.
+/// Limit of a response's size, the same as in kubelet's own clients.
 const ANSWER_AT_MOST: usize = 16 * 1024 * 1024;
 
-/// Containers and resources in one sample. A node has at most some hundred pods.
+/// Limit of containers times resources or claimed devices in one sample. A node has at most some hundred pods.
 const HOLDERS_AT_MOST: usize = 4096;
 
-/// Ids that one resource may have: seven MIG instances of sixteen GPUs, each for fifty replicas, and some.
+/// Limit of ids of one resource: seven MIG instances of sixteen GPUs, each with fifty replicas, and some more.
 const IDS_AT_MOST: usize = 8192;
 
 /// Where the socket is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Socket {
-    /// Here, and it is an error if it is not.
+    /// At this path; an error if it does not exist.
     At(PathBuf),
-    /// Where kubelet has it. If it was never there, there is no kubelet.
+    /// At kubelet's default path. If it never existed, there is no kubelet.
     Default,
 }
 
-/// Asks kubelet.
+/// Queries kubelet.
 pub struct PodResources {
     socket: PathBuf,
-    /// A socket that is missing is an error.
+    /// Whether a missing socket is an error.
     expected: bool,
     deadline: Duration,
-    /// Made when it is first needed. The runtime drives the connection only while it is asked: nothing else is to do.
+    /// Opened when it is first needed. The runtime runs the connection only during a call, because there is nothing to
+    /// do in between.
     connection: Option<(Runtime, Grpc<Channel>)>,
-    held: Held,
+    held: HeldTotals,
 }
 
-/// Why kubelet could not be asked.
+/// Why kubelet could not be queried.
 #[derive(Debug, thiserror::Error)]
 pub enum PodsError {
     /// There is no socket.
-    #[error("find {}", path.display())]
+    #[error("cannot access kubelet's socket {}", path.display())]
     Socket {
-        /// Where.
+        /// Path of the socket.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
-    /// The client could not be set up.
-    #[error("set up a client of kubelet")]
+    /// The client could not be created.
+    #[error("cannot create a client for kubelet")]
     Client {
-        /// What was refused.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
-    /// The path is no address.
-    #[error("{} is no address of a socket", path.display())]
+    /// The path cannot be used as an address.
+    #[error("{} is not a valid path of a socket", path.display())]
     Address {
         /// The path.
         path: PathBuf,
-        /// Why.
+        /// The error.
         #[source]
         source: tonic::transport::Error,
     },
-    /// No answer in time.
-    #[error("kubelet does not answer {method} in time")]
+    /// No response in time.
+    #[error("kubelet does not respond to {method} in time")]
     Timeout {
-        /// What was asked.
+        /// The method that was called.
         method: &'static str,
     },
-    /// No connection, or an error for an answer.
-    #[error("ask kubelet for {method}")]
+    /// No connection, or the response is an error.
+    #[error("the call {method} of kubelet failed")]
     Call {
-        /// What was asked.
+        /// The method that was called.
         method: &'static str,
-        /// What came back.
+        /// The error that was returned.
         #[source]
         source: Box<Status>,
     },
-    /// The answer has more entries than a node can have.
-    #[error("kubelet lists more {what} than a node has")]
+    /// The response has more entries than a node can have.
+    #[error("kubelet lists more {what} than a node can have")]
     TooMany {
-        /// Of what.
+        /// The kind of entries.
         what: &'static str,
     },
 }
 
 impl PodsError {
-    /// The bounded reason that reports and metrics carry.
+    /// The reason in reports and metrics, from a bounded set.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Socket { source, .. } => match source.kind() {
@@ -139,16 +138,16 @@ impl PodsError {
 }
 
 impl PodResources {
-    /// Asks at this socket, and waits this long for both answers together.
+    /// Queries this socket, and waits this long for both responses together.
     pub fn new(socket: &Socket, deadline: Duration) -> Self {
         let (socket, expected) = match socket {
             Socket::At(path) => (path.clone(), true),
             Socket::Default => (PathBuf::from(DEFAULT_SOCKET), false),
         };
-        Self { socket, expected, deadline, connection: None, held: Held::default() }
+        Self { socket, expected, deadline, connection: None, held: HeldTotals::default() }
     }
 
-    /// A connection that was kept may have broken since, which shows only when it is used: kubelet was restarted.
+    /// A kept connection may have broken meanwhile, because kubelet was restarted. That shows only when it is used.
     fn ask_again_if_broken(&mut self) -> Result<(ListPodResourcesResponse, AllocatableResourcesResponse), PodsError> {
         let kept = self.connection.is_some();
         let answers = match self.ask() {
@@ -168,13 +167,13 @@ impl PodResources {
         };
         let deadline = self.deadline;
         runtime.block_on(async {
-            // One deadline for both: kubelet answers each within milliseconds.
+            // One deadline for both calls: kubelet responds to each within milliseconds.
             let list = call(client, "List", LIST);
             let list = timeout(deadline, list).await.unwrap_or(Err(PodsError::Timeout { method: "List" }))?;
             let method = "GetAllocatableResources";
             let allocatable = call(client, method, GET_ALLOCATABLE_RESOURCES);
             match timeout(deadline, allocatable).await.unwrap_or(Err(PodsError::Timeout { method })) {
-                // Before 1.23 kubelet has no such method, to 1.27 it may be switched off.
+                // Before 1.23 kubelet has no such method; up to 1.27 it may be switched off.
                 Err(PodsError::Call { source, .. }) if source.code() == Code::Unimplemented => {
                     Ok((list, AllocatableResourcesResponse::default()))
                 }
@@ -222,19 +221,23 @@ where
     answer.map(tonic::Response::into_inner).map_err(failed)
 }
 
-/// Whether it is the connection that failed, and not kubelet that said so.
+/// Whether the connection failed, and not the call itself.
 fn is_broken(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
 }
 
-/// Who holds which devices.
+/// Which container holds which devices.
 fn holders(list: ListPodResourcesResponse) -> Result<BTreeMap<Holder, Vec<String>>, PodsError> {
     let mut holders = BTreeMap::new();
     for pod in list.pod_resources {
         for container in pod.containers {
-            for (resource, device_ids) in devices(container.devices)? {
+            let of_resources = devices(container.devices)?.into_iter();
+            let of_resources = of_resources.map(|(resource, ids)| (HeldBy::Resource(resource), ids));
+            let claimed = container.dynamic_resources.into_iter().flat_map(claimed_devices);
+            let claimed = claimed.map(|device| (HeldBy::Claim(device), Vec::new()));
+            for (by, device_ids) in of_resources.chain(claimed) {
                 let (namespace, pod, container) = (pod.namespace.clone(), pod.name.clone(), container.name.clone());
-                holders.insert(Holder { namespace, pod, container, resource }, device_ids);
+                holders.insert(Holder { namespace, pod, container, by }, device_ids);
                 if holders.len() > HOLDERS_AT_MOST {
                     return Err(PodsError::TooMany { what: "containers" });
                 }
@@ -244,10 +247,10 @@ fn holders(list: ListPodResourcesResponse) -> Result<BTreeMap<Holder, Vec<String
     Ok(holders)
 }
 
-/// Devices by resource: kubelet makes an entry for each NUMA node, or for each device.
+/// Devices by resource: kubelet has an entry for each NUMA node, or for each device.
 fn devices(entries: Vec<ContainerDevices>) -> Result<BTreeMap<String, Vec<String>>, PodsError> {
     let mut resources: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for entry in entries.into_iter().filter(|entry| entry.resource_name.starts_with(RESOURCE_PREFIX)) {
+    for entry in entries.into_iter().filter(|entry| vendor::is_resource(&entry.resource_name)) {
         let ids = resources.entry(entry.resource_name).or_default();
         ids.extend(entry.device_ids);
         if ids.len() > IDS_AT_MOST {
@@ -260,6 +263,21 @@ fn devices(entries: Vec<ContainerDevices>) -> Result<BTreeMap<String, Vec<String
     }
     resources.retain(|_, ids| !ids.is_empty());
     Ok(resources)
+}
+
+/// The devices of a claim that belong to a known vendor. An entry without a device name is not a device: the API leaves
+/// room for other kinds.
+fn claimed_devices(claim: DynamicResource) -> impl Iterator<Item = ClaimedDevice> {
+    let DynamicResource { claim_name, claim_namespace, claim_resources } = claim;
+    let of_gpus = |of: &ClaimResource| vendor::is_claim_driver(&of.driver_name) && !of.device_name.is_empty();
+    claim_resources.into_iter().filter(of_gpus).map(move |of| ClaimedDevice {
+        claim_namespace: claim_namespace.clone(),
+        claim: claim_name.clone(),
+        driver: of.driver_name,
+        pool: of.pool_name,
+        device: of.device_name,
+        share_id: of.share_id,
+    })
 }
 
 impl std::fmt::Debug for PodResources {

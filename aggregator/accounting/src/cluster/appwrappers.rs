@@ -1,5 +1,5 @@
-//! The AppWrappers of a cluster: what each source tells of one, which of its views counts, and which of them the histograms
-//! have seen. What their pods come to is added up where the pods are.
+//! The AppWrappers of a cluster: the object as each source reports it, which of these views counts, and whether the
+//! histograms include it. The sums of their pods are computed in `pod_events`.
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -10,22 +10,24 @@ use crate::cluster::histogram::RequestHistograms;
 use crate::object::{AppWrapper, AppWrapperName, Served, Version};
 use crate::resource::Triple;
 
-/// An AppWrapper as each source tells it, and its pods; pods of one that is not there wait here for it.
+/// An AppWrapper as each source reports it, and its pods. If the AppWrapper does not exist yet, the entry collects its
+/// pods.
 #[derive(Debug, Default)]
 pub(super) struct AppWrapperEntry {
     /// In the order of [`Served`].
     pub(super) views: [Option<Arc<AppWrapper>>; 3],
-    /// Of which of them it brings more than one may, in the same order: then no view counts, as the others may lack what it has.
+    /// Which views exceed a limit, in the same order. If any does, no view counts, because the others may lack what
+    /// this one has.
     pub(super) is_over: [bool; 3],
     pub(super) gained: Gained,
-    /// Where its pods are, in no order.
+    /// The places of its pods, unordered.
     pub(super) pods: Vec<Place>,
-    /// The UID that the histograms have seen.
+    /// The UID that the histograms include.
     pub(super) observed: Option<Arc<str>>,
 }
 
 impl Cluster {
-    /// Says which versions of AppWrappers the API server serves. Objects of others are forgotten.
+    /// Sets the versions of AppWrappers that the API server serves. Objects of other versions are removed.
     pub fn serve(&mut self, served: impl IntoIterator<Item = Served>) {
         let served: BTreeSet<Served> = served.into_iter().collect();
         let unserved: Vec<_> = Served::ALL.into_iter().filter(|version| !served.contains(version)).collect();
@@ -42,33 +44,33 @@ impl Cluster {
         }
     }
 
-    /// Lets the histograms see AppWrappers that are new since the last call. Apart from [`Self::apply`], because which
-    /// version an object is may take the word of two sources.
+    /// Adds AppWrappers that are new since the last call to the histograms. Separate from [`Self::apply`], because it
+    /// may take two sources to know an object's version.
     pub fn observe(&mut self) {
         for name in std::mem::take(&mut self.unobserved) {
             self.observe_one(&name);
         }
     }
 
-    /// Whether AppWrappers are known: some version is served, and all of every one that is.
+    /// Whether AppWrappers are known: at least one version is served, and the list of every served version is complete.
     pub fn knows_appwrappers(&self) -> bool {
         let some = self.known.iter().any(|source| matches!(source, Source::AppWrappers(_)));
         some && self.lists_appwrappers()
     }
 
-    /// Whether AppWrappers of every served version are all known.
+    /// Whether the list of every served version is complete.
     pub(super) fn lists_appwrappers(&self) -> bool {
         let all =
             |served: &BTreeSet<Served>| served.iter().all(|served| self.known.contains(&Source::AppWrappers(*served)));
         self.served.as_ref().is_some_and(all)
     }
 
-    /// The kinds of AppWrapper that the API server is known to serve.
+    /// The versions of AppWrappers that the API server is known to serve.
     pub fn served(&self) -> BTreeSet<Version> {
         self.served.iter().flatten().map(|served| served.version()).collect()
     }
 
-    /// The AppWrappers that exist, in order of namespace and name, and what their pods got.
+    /// The AppWrappers that exist, by namespace and name, and what their pods were given.
     pub fn appwrappers(&self) -> impl Iterator<Item = (&Arc<AppWrapper>, &Gained)> {
         let there = self.appwrappers.values().filter_map(|entry| Some((entry.effective()?, &entry.gained)));
         let mut appwrappers: Vec<_> = there.collect();
@@ -76,12 +78,12 @@ impl Cluster {
         appwrappers.into_iter()
     }
 
-    /// The AppWrapper of that name.
+    /// The AppWrapper with that name.
     pub fn appwrapper(&self, name: &AppWrapperName) -> Option<&Arc<AppWrapper>> {
         self.appwrappers.get(name)?.effective()
     }
 
-    /// Requests of the AppWrappers seen so far.
+    /// Histograms of the requests of the AppWrappers seen so far.
     pub fn histograms(&self) -> &RequestHistograms {
         &self.histograms
     }
@@ -105,7 +107,7 @@ impl Cluster {
     }
 
     pub(super) fn remove_appwrapper(&mut self, name: &AppWrapperName, served: Served, uid: &str) {
-        // One that came and went between two calls of `observe` was seen, too.
+        // An AppWrapper that came and went between two calls of `observe` counts as well.
         if self.appwrappers.get(name).is_some_and(|entry| entry.observed.is_none()) {
             self.observe_one(name);
         }
@@ -121,7 +123,7 @@ impl Cluster {
         self.note_unreadable(Source::AppWrappers(served), gone.map_or(0, |view| view.demand.unreadable), 0);
     }
 
-    /// It brings more than one may: what it asked for before is no longer true, and what it asks for now is not known.
+    /// The AppWrapper exceeds a limit: its earlier requests are no longer valid, and its current ones are not known.
     pub(super) fn leave_out_appwrapper(&mut self, name: &AppWrapperName, served: Served) {
         self.remove_appwrapper(name, served, "");
         let name = AppWrapperName { namespace: self.share(&name.namespace), name: self.share(&name.name) };
@@ -148,9 +150,9 @@ impl Cluster {
 }
 
 impl AppWrapperEntry {
-    /// The one object that the views are of. The `workload` group wins. Within it one CRD may serve an object twice, and
-    /// may have pruned of it what the other version alone has: the view that knows components is the right one, else the
-    /// one of the older version.
+    /// The view that counts. The `workload` group takes precedence. Within that group, one CRD may serve an object in
+    /// two versions and may have pruned the fields that only the other version has: the view that has components
+    /// counts, otherwise the view of the older version.
     pub(super) fn effective(&self) -> Option<&Arc<AppWrapper>> {
         if self.is_over.contains(&true) {
             return None;
@@ -160,12 +162,12 @@ impl AppWrapperEntry {
         with_components.or(v1beta1.as_ref()).or(v1beta2.as_ref()).or(mcad.as_ref())
     }
 
-    /// Whether a source tells of it, be it too much.
-    pub(super) fn is_told_by(&self, served: Served) -> bool {
+    /// Whether a source lists it, even if it exceeds a limit there.
+    pub(super) fn is_listed_by(&self, served: Served) -> bool {
         self.views[served as usize].is_some() || self.is_over[served as usize]
     }
 
     pub(super) fn is_forgotten(&self) -> bool {
-        Served::ALL.into_iter().all(|served| !self.is_told_by(served)) && self.gained == Gained::default()
+        Served::ALL.into_iter().all(|served| !self.is_listed_by(served)) && self.gained == Gained::default()
     }
 }

@@ -1,6 +1,7 @@
-//! MCAD's own figures of capacity: what the dispatcher believes it can hand out (docs/accounting.md §1).
+//! MCAD's own capacity metrics: what the dispatcher believes it can allocate (docs/accounting.md §1).
 //!
-//! Bug for bug, but for the order of nodes: the sum is exact and signed, and clamped once.
+//! Reproduces MCAD's calculation including its bugs, except for the order of nodes: the sum is exact and signed, and
+//! clamped once.
 use std::sync::Arc;
 
 use crate::cluster::Cluster;
@@ -13,8 +14,8 @@ pub fn v1(cluster: &Cluster) -> Triple {
     unrequested.fold(Triple::default(), Triple::plus).clamped()
 }
 
-/// MCAD v2: of each node without any taint that repels, and not cordoned. In billionths of cores, bytes, devices; it may
-/// be below zero.
+/// MCAD v2: unrequested capacity of each node that is not cordoned and has no taint that repels pods. In billionths of
+/// cores, bytes, devices; it may be negative.
 pub fn v2(cluster: &Cluster) -> Vec<(Arc<str>, Triple)> {
     let nodes = cluster.nodes().filter(|(node, _)| !node.cordoned && !node.taints.iter().any(|t| t.effect.repels()));
     nodes.map(|(node, held)| (node.name.clone(), node.dispatcher_v2.minus(held.dispatcher_v2))).collect()

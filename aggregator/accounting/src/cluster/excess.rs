@@ -1,37 +1,37 @@
-//! Objects that bring more than one may: which ones they are, for as long as they are there.
+//! Objects that exceed a limit on what one object may contain, for as long as they exist.
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::{Cluster, Source};
 use crate::object::{Excess, Object};
 
-/// So many objects are named for each reason; a person reads no more.
+/// How many objects are named for each reason; a person reads no more.
 const NAMED: usize = 3;
 
-/// Namespace, empty for a Node, and name.
+/// Namespace (empty for a Node) and name.
 type Name = (Arc<str>, Arc<str>);
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Excesses(BTreeMap<(Source, Excess), BTreeSet<Name>>);
 
-/// Objects of one list that are over one bound.
+/// Objects of one list that exceed one limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// The list that they are in.
+    /// The list.
     pub source: Source,
-    /// The bound.
+    /// The limit.
     pub excess: Excess,
-    /// How many they are.
+    /// The number of these objects.
     pub count: usize,
-    /// The first of them by namespace and name.
+    /// The first of these objects, by namespace and name.
     pub named: Vec<String>,
 }
 
 impl Excesses {
-    /// Takes note of an object as it is now.
+    /// Records the current state of an object.
     pub(super) fn note(&mut self, source: Source, namespace: &Arc<str>, name: &Arc<str>, excess: Option<Excess>) {
-        // Nearly always there is none at all.
+        // Usually there are none at all.
         if !self.0.is_empty() {
             self.forget(source, namespace, name);
         }
@@ -40,7 +40,7 @@ impl Excesses {
         }
     }
 
-    /// An object is gone.
+    /// An object was deleted.
     pub(super) fn forget(&mut self, source: Source, namespace: &str, name: &str) {
         if self.0.is_empty() {
             return;
@@ -49,8 +49,8 @@ impl Excesses {
         self.0.retain(|(of, _), names| *of != source || !names.remove(&name) || !names.is_empty());
     }
 
-    /// A list is taken in next, of these objects. Those that were over a bound and are in it count as such until their turn comes: what
-    /// they ask for is no better known meanwhile.
+    /// Called before a list is applied that contains these objects. Objects that exceeded a limit and are in the list
+    /// still count until they are applied, because their contents are not known any better until then.
     pub(super) fn keep_listed(&mut self, source: Source, objects: &[Object]) {
         if !self.0.keys().any(|(of, _)| *of == source) {
             return;
@@ -66,14 +66,14 @@ impl Excesses {
 }
 
 impl Cluster {
-    /// The objects that are over a bound of what one may bring, in the lists that are known, by list and bound.
+    /// The objects that exceed a limit, in the lists that are known, by list and limit.
     pub fn left_out(&self) -> impl Iterator<Item = LeftOut> {
         let known = self.excesses.0.iter().filter(|((source, _), _)| self.known.contains(source));
         known.map(|((source, excess), names)| LeftOut {
             source: *source,
             excess: *excess,
             count: names.len(),
-            named: names.iter().take(NAMED).map(called).collect(),
+            named: names.iter().take(NAMED).map(full_name).collect(),
         })
     }
 
@@ -83,7 +83,7 @@ impl Cluster {
     }
 }
 
-fn called((namespace, name): &Name) -> String {
+fn full_name((namespace, name): &Name) -> String {
     if namespace.is_empty() { name.to_string() } else { format!("{namespace}/{name}") }
 }
 
@@ -118,10 +118,10 @@ mod tests {
         cluster
     }
 
-    /// What is left out by one reason: how many, and the names.
-    type Told = (Excess, usize, Vec<String>);
+    /// What is left out for one reason: how many objects, and their names.
+    type Excluded = (Excess, usize, Vec<String>);
 
-    fn told(cluster: &Cluster) -> (Vec<String>, Vec<Told>) {
+    fn existing_and_excluded(cluster: &Cluster) -> (Vec<String>, Vec<Excluded>) {
         let there = cluster.appwrappers().map(|(appwrapper, _)| appwrapper.name.name.to_string()).collect();
         let left_out = cluster.left_out().map(|left| (left.excess, left.count, left.named)).collect();
         (there, left_out)
@@ -131,15 +131,18 @@ mod tests {
     fn an_appwrapper_that_asks_for_too_much_is_left_out_whole_and_named() {
         let apply = |name, resources| Event::Apply(appwrapper(name, resources));
         let cluster = cluster([apply("at", RESOURCES), apply("over", RESOURCES + 1)]);
-        assert_eq!(told(&cluster), (vec!["at".into()], vec![(Excess::Resources, 1, vec!["team/over".into()])]));
+        assert_eq!(
+            existing_and_excluded(&cluster),
+            (vec!["at".into()], vec![(Excess::Resources, 1, vec!["team/over".into()])])
+        );
     }
 
     #[test]
     fn one_that_grows_over_a_bound_leaves_no_stale_demand_and_comes_back_when_it_shrinks() {
         let mut cluster = cluster([Event::Apply(appwrapper("one", 1)), Event::Apply(appwrapper("one", RESOURCES + 1))]);
-        assert_eq!(told(&cluster), (vec![], vec![(Excess::Resources, 1, vec!["team/one".into()])]));
+        assert_eq!(existing_and_excluded(&cluster), (vec![], vec![(Excess::Resources, 1, vec!["team/one".into()])]));
         cluster.apply(Event::Apply(appwrapper("one", 2)));
-        assert_eq!(told(&cluster), (vec!["one".into()], vec![]));
+        assert_eq!(existing_and_excluded(&cluster), (vec!["one".into()], vec![]));
     }
 
     #[test]
@@ -157,15 +160,15 @@ mod tests {
             for object in events {
                 cluster.apply(Event::Apply(object));
             }
-            assert_eq!(told(&cluster).0, Vec::<String>::new());
+            assert_eq!(existing_and_excluded(&cluster).0, Vec::<String>::new());
             cluster.apply(Event::Apply(appwrapper("one", 1)));
-            assert_eq!(told(&cluster), (vec!["one".into()], vec![]));
-            // Where the newer one is gone the older one is all there is.
+            assert_eq!(existing_and_excluded(&cluster), (vec!["one".into()], vec![]));
+            // If the newer version is gone, the older one counts.
             cluster.apply(Event::Apply(over()));
             cluster.apply(Event::Reset(SOURCE, Vec::new()));
-            assert_eq!(told(&cluster), (vec!["one".into()], vec![]));
+            assert_eq!(existing_and_excluded(&cluster), (vec!["one".into()], vec![]));
             cluster.apply(Event::Delete(older()));
-            assert_eq!(told(&cluster), (vec![], vec![]));
+            assert_eq!(existing_and_excluded(&cluster), (vec![], vec![]));
         }
     }
 
@@ -174,7 +177,7 @@ mod tests {
         let over = || appwrapper("over", RESOURCES + 1);
         for end in [Event::Delete(over()), Event::Reset(SOURCE, Vec::new()), Event::Lost(SOURCE)] {
             let cluster = cluster([Event::Apply(over()), end]);
-            assert_eq!(told(&cluster).1, [], "still there");
+            assert_eq!(existing_and_excluded(&cluster).1, [], "still there");
         }
     }
 
@@ -183,17 +186,17 @@ mod tests {
         let over = || appwrapper("over", RESOURCES + 1);
         let mut cluster = cluster([Event::Apply(over()), Event::Apply(appwrapper("gone", RESOURCES + 1))]);
         cluster.begin_reset(SOURCE, &[over()]);
-        assert_eq!(told(&cluster), (vec![], vec![(Excess::Resources, 1, vec!["team/over".into()])]));
+        assert_eq!(existing_and_excluded(&cluster), (vec![], vec![(Excess::Resources, 1, vec!["team/over".into()])]));
         cluster.apply(Event::Apply(over()));
         cluster.end_reset(SOURCE);
-        assert_eq!(told(&cluster), (vec![], vec![(Excess::Resources, 1, vec!["team/over".into()])]));
+        assert_eq!(existing_and_excluded(&cluster), (vec![], vec![(Excess::Resources, 1, vec!["team/over".into()])]));
     }
 
     #[test]
     fn of_many_only_some_are_named_and_all_are_counted() {
         let cluster = cluster((0..10).map(|at| Event::Apply(appwrapper(&format!("a{at}"), RESOURCES + 1))));
         let names = vec!["team/a0".into(), "team/a1".into(), "team/a2".into()];
-        assert_eq!(told(&cluster).1, [(Excess::Resources, 10, names)]);
+        assert_eq!(existing_and_excluded(&cluster).1, [(Excess::Resources, 10, names)]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! The operator's three histograms of what AppWrappers request (docs/metrics.md A).
+//! The three histograms of AppWrapper requests that the operator exports (docs/metrics.md A).
 //!
 //! They only grow: an AppWrapper is observed once, when it is first seen.
-use mcad_wire::seed;
+use mcad_wire::state_transfer;
 
 use crate::resource::Triple;
 
@@ -27,9 +27,9 @@ const fn doubling(first: i128) -> [i128; 10] {
 pub struct Histogram {
     /// Upper bounds, in order.
     pub bounds: &'static [i128],
-    /// Observations at most as large as each bound.
+    /// For each bound, the number of observations that are at most as large.
     pub cumulative: Vec<u64>,
-    /// Observations in all.
+    /// The number of observations.
     pub count: u64,
     /// Their sum.
     pub sum: i128,
@@ -48,20 +48,21 @@ impl Histogram {
         self.sum = self.sum.saturating_add(value);
     }
 
-    /// What another counted of the same. Of another number of bounds: nothing.
-    fn told(bounds: &'static [i128], told: &seed::Histogram) -> Option<Self> {
-        let sum = (i128::from(told.sum_high) << 64) | i128::from(told.sum_low);
-        let told = Self { bounds, cumulative: told.cumulative.clone(), count: told.count, sum };
-        (told.cumulative.len() == bounds.len()).then_some(told)
+    /// The same histogram as another replica counted it. `None` if it has a different number of bounds.
+    fn from_wire(bounds: &'static [i128], received: &state_transfer::Histogram) -> Option<Self> {
+        let sum = (i128::from(received.sum_high) << 64) | i128::from(received.sum_low);
+        let received = Self { bounds, cumulative: received.cumulative.clone(), count: received.count, sum };
+        (received.cumulative.len() == bounds.len()).then_some(received)
     }
 
-    fn tell(&self) -> seed::Histogram {
+    fn to_wire(&self) -> state_transfer::Histogram {
         let (sum_low, sum_high) = (self.sum as u64, (self.sum >> 64) as i64);
-        seed::Histogram { cumulative: self.cumulative.clone(), count: self.count, sum_low, sum_high }
+        state_transfer::Histogram { cumulative: self.cumulative.clone(), count: self.count, sum_low, sum_high }
     }
 
-    /// Of two that each counted a part of the same, what at least one did.
-    fn rise_to(&mut self, other: &Self) {
+    /// Merges two histograms that each counted a part of the same AppWrappers: each value becomes the larger of the
+    /// two.
+    fn raise_to(&mut self, other: &Self) {
         for (count, other) in self.cumulative.iter_mut().zip(&other.cumulative) {
             *count = (*count).max(*other);
         }
@@ -94,23 +95,23 @@ impl RequestHistograms {
         self.gpu.observe(demand.gpu);
     }
 
-    /// What another counted. Absent where it counts otherwise than this version.
-    pub(crate) fn told(told: &seed::Requests) -> Option<Self> {
+    /// The histograms that another replica counted. `None` if that replica uses other bounds than this version.
+    pub(crate) fn from_wire(received: &state_transfer::Requests) -> Option<Self> {
         Some(Self {
-            cpu: Histogram::told(CPU_BOUNDS, told.cpu.as_ref()?)?,
-            memory: Histogram::told(MEMORY_BOUNDS, told.memory.as_ref()?)?,
-            gpu: Histogram::told(GPU_BOUNDS, told.gpu.as_ref()?)?,
+            cpu: Histogram::from_wire(CPU_BOUNDS, received.cpu.as_ref()?)?,
+            memory: Histogram::from_wire(MEMORY_BOUNDS, received.memory.as_ref()?)?,
+            gpu: Histogram::from_wire(GPU_BOUNDS, received.gpu.as_ref()?)?,
         })
     }
 
-    pub(crate) fn tell(&self, counted: Vec<String>) -> seed::Requests {
-        let (cpu, memory, gpu) = (Some(self.cpu.tell()), Some(self.memory.tell()), Some(self.gpu.tell()));
-        seed::Requests { cpu, memory, gpu, counted }
+    pub(crate) fn to_wire(&self, counted: Vec<String>) -> state_transfer::Requests {
+        let (cpu, memory, gpu) = (Some(self.cpu.to_wire()), Some(self.memory.to_wire()), Some(self.gpu.to_wire()));
+        state_transfer::Requests { cpu, memory, gpu, counted }
     }
 
-    pub(crate) fn rise_to(&mut self, other: &Self) {
-        self.cpu.rise_to(&other.cpu);
-        self.memory.rise_to(&other.memory);
-        self.gpu.rise_to(&other.gpu);
+    pub(crate) fn raise_to(&mut self, other: &Self) {
+        self.cpu.raise_to(&other.cpu);
+        self.memory.raise_to(&other.memory);
+        self.gpu.raise_to(&other.gpu);
     }
 }

@@ -1,6 +1,6 @@
-//! Whose pods something is about: an AppWrapper's or others'.
+//! Distinguishes pods of AppWrappers from other pods.
 
-/// An amount for pods of AppWrappers, and for all other pods.
+/// An amount for pods of AppWrappers, and one for all other pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByOwner<T> {
     /// Pods of AppWrappers.

@@ -1,4 +1,4 @@
-//! What the events of a pod change: the pod itself, and the sums of its node, its AppWrapper and its list.
+//! Applies the events of a pod: to the pod itself and to the sums of its node, its AppWrapper and its list.
 use std::sync::Arc;
 
 use super::appwrappers::AppWrapperEntry;
@@ -14,7 +14,7 @@ impl Cluster {
         match self.pods.find(&pod.namespace, &pod.name) {
             None => self.add_pod(pod),
             Some((place, known)) if !pod.is_same_work(known) => self.replace_pod(place, pod),
-            // Most of what happens to a pod changes nothing that is kept of it.
+            // Most changes to a pod affect nothing that is stored here.
             Some((_, known)) if pod.is_as_far(known) => {}
             Some((place, known)) => {
                 let moves = pod.node != known.node;
@@ -30,15 +30,18 @@ impl Cluster {
         let place = self.pods.insert(pod);
         self.note_owned(owner.as_ref(), place);
         self.touch_rivals(rivals_before, &uid);
+        self.note_devices_at(place);
     }
 
-    /// It asks for something else, or for someone else, than before.
+    /// The pod requests something else, or belongs to another AppWrapper, than before.
     fn replace_pod(&mut self, place: Place, mut pod: Pod) {
         self.share_names(&mut pod);
         self.account(Change::Comes, &pod);
         let (rivals_before, uid) = (self.pods.have_rivals(), pod.cgroup_uid.clone());
         let owner = pod.owner.clone();
         if let Some(before) = self.pods.replace(place, pod) {
+            self.note_claims_used(&before, place, false);
+            self.touch_devices_of(&before);
             if owner != before.owner {
                 self.note_owned(owner.as_ref(), place);
                 self.note_disowned(before.owner.as_ref(), place);
@@ -47,10 +50,22 @@ impl Cluster {
             self.touch_rivals(rivals_before, &before.cgroup_uid);
         }
         self.touch_rivals(rivals_before, &uid);
+        self.note_devices_at(place);
     }
 
-    /// It got further, as to a node, and else is what it was: where both states are of one node or AppWrapper, that is looked up
-    /// once.
+    /// Records that the pod at this place uses its claims, and holds the devices that are reserved for it.
+    fn note_devices_at(&mut self, place: Place) {
+        if self.uses_no_devices(place) {
+            return;
+        }
+        if let Some(pod) = self.pods.at(place).cloned() {
+            self.note_claims_used(&pod, place, true);
+            self.touch_devices_of(&pod);
+        }
+    }
+
+    /// The pod made progress, for example was bound to a node, and is otherwise unchanged. If both states belong to the
+    /// same node or AppWrapper, that is looked up only once.
     fn advance_pod(&mut self, place: Place, mut pod: Pod, moves: bool) {
         if moves {
             self.share_node(&mut pod);
@@ -66,10 +81,16 @@ impl Cluster {
         account_for_owner(&mut self.appwrappers, &states);
         self.note_unreadable(Source::Pods, before.unreadable, unreadable);
         self.touch_rivals(self.pods.have_rivals(), &before.cgroup_uid);
+        if before.claims().is_some() {
+            // After the exchange, `before` still contains the names of the claims.
+            self.note_claims_used(&before, place, false);
+            self.touch_devices_of(&before);
+        }
+        self.note_devices_at(place);
     }
 
-    /// Names that many pods share are in memory once. Those of nodes and AppWrappers are keys here already, in tables that the
-    /// pod is looked up in next.
+    /// Stores names that many pods share only once. The names of nodes and AppWrappers are already keys of tables in
+    /// which the pod is looked up next.
     fn share_names(&mut self, pod: &mut Pod) {
         self.share_node(pod);
         if let Some(owner) = &mut pod.owner {
@@ -89,8 +110,8 @@ impl Cluster {
 
     fn share_rare(&mut self, pod: &mut Pod) {
         let Some(rare) = &mut pod.rare else { return };
-        // A nomination is one pod's, and over soon.
-        if rare.nominated.is_some() {
+        // A nomination belongs to one pod and does not last; names of claims also belong to one pod.
+        if rare.nominated.is_some() || rare.claims.is_some() {
             return;
         }
         match self.rares.get(rare) {
@@ -116,10 +137,13 @@ impl Cluster {
             self.note_disowned(pod.owner.as_ref(), place);
             self.account(Change::Goes, &pod);
             self.touch_rivals(rivals_before, &pod.cgroup_uid);
+            self.note_claims_used(&pod, place, false);
+            self.touch_devices_of(&pod);
         }
     }
 
-    /// Which of several pods a UID means may have changed, and with it what the report of each one's node tells.
+    /// It may have changed which of several pods a UID means, and with it how the report of each pod's node is
+    /// evaluated.
     fn touch_rivals(&mut self, rivals_before: bool, uid: &str) {
         if !rivals_before && !self.pods.have_rivals() {
             return;
@@ -132,7 +156,7 @@ impl Cluster {
         }
     }
 
-    /// Adds a pod to the sums of its node, its AppWrapper and its list, or takes it away.
+    /// Adds a pod to the sums of its node, its AppWrapper and its list, or subtracts it.
     fn account(&mut self, change: Change, pod: &Pod) {
         account_on_node(&mut self.nodes, &[(change, pod)], &mut self.revision);
         account_nominations(&mut self.nodes, &[(change, pod)], &mut self.revision);
@@ -158,8 +182,8 @@ impl Cluster {
     }
 }
 
-/// Takes states of one pod, all on the same node, in or out of its sums. Also one that holds nothing there may be measured
-/// there, so that the node is not as it was.
+/// Adds states of one pod, all on the same node, to the sums of that node or subtracts them. The node's revision
+/// changes even if the pod holds nothing, because the pod may be measured there.
 fn account_on_node(nodes: &mut Table<Arc<str>, NodeEntry>, states: &[(Change, &Pod)], revision: &mut Revision) {
     let Some(name) = states.first().and_then(|(_, pod)| pod.node.as_ref()) else { return };
     let held = || states.iter().filter(|(_, pod)| pod.held_node().is_some());
@@ -177,7 +201,7 @@ fn account_on_node(nodes: &mut Table<Arc<str>, NodeEntry>, states: &[(Change, &P
     }
 }
 
-/// Takes states of a pod in or out of the sums of the nodes that are nominated for it.
+/// Adds states of a pod to the sums of the nodes that the pod is nominated to, or subtracts them.
 fn account_nominations(nodes: &mut Table<Arc<str>, NodeEntry>, states: &[(Change, &Pod)], revision: &mut Revision) {
     for (change, pod) in states {
         let Some((name, nominated)) = Nominated::of(pod) else { continue };
@@ -193,7 +217,7 @@ fn account_nominations(nodes: &mut Table<Arc<str>, NodeEntry>, states: &[(Change
     }
 }
 
-/// The same for states that are all of the same AppWrapper.
+/// The same for the sums of an AppWrapper; all states belong to the same one.
 fn account_for_owner(appwrappers: &mut Table<AppWrapperName, AppWrapperEntry>, states: &[(Change, &Pod)]) {
     let Some(owner) = states.first().and_then(|(_, pod)| pod.owner.as_ref()) else { return };
     let entry = match appwrappers.get_mut(owner) {

@@ -1,4 +1,4 @@
-//! The pods of a cluster: found by name, and by the UID that their cgroups carry. Knows nothing of what they add up to.
+//! Stores the pods of a cluster, indexed by name and by the UID in the names of their cgroups. Does not compute sums.
 mod slab;
 
 use std::collections::BTreeMap;
@@ -16,21 +16,21 @@ use crate::table::Secret;
 
 /// See the module's documentation.
 ///
-/// The tables hold places alone, four bytes each: they have room for up to twice as many pods as there are. A pod stays where
-/// it is while it changes, so that what tells how far it got is one look-up, and no copy of the rest.
+/// The tables hold only places, four bytes each, because a table reserves space for up to twice as many pods as there
+/// are. A pod keeps its place while it changes, so an update costs one look-up and does not copy the rest of the pod.
 #[derive(Debug, Default)]
 pub(super) struct Pods {
     kept: Slab,
     by_name: HashTable<Place>,
     by_uid: HashTable<Place>,
-    /// Further bearers of a UID that is in `by_uid`; there are none but where an object is broken.
+    /// Further pods with a UID that is in `by_uid`. Empty unless objects are broken.
     rivals: Rivals,
     hasher: Secret,
 }
 
 type Rivals = BTreeMap<(Arc<str>, PodName), Place>;
 
-/// Which pod: namespace and name.
+/// Identifies a pod: namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct PodName {
     pub(super) namespace: Arc<str>,
@@ -48,7 +48,7 @@ impl Pods {
         self.find(namespace, name).map(|(_, pod)| pod)
     }
 
-    /// The pod of that name, and where it is until it is removed.
+    /// The pod with that name, and its place, which is valid until the pod is removed.
     pub(super) fn find(&self, namespace: &str, name: &str) -> Option<(Place, &Pod)> {
         let is_it = |pod: &Pod| *pod.name == *name && *pod.namespace == *namespace;
         let hash = self.hasher.hash_one((namespace, name));
@@ -56,26 +56,26 @@ impl Pods {
         Some((place, self.kept.get(place)?))
     }
 
-    /// The same where it was there before: no table is asked then.
+    /// The same, tried at `place` first: if the pod is there, no table is searched.
     pub(super) fn find_at(&self, namespace: &str, name: &str, place: Place) -> Option<(Place, &Pod)> {
         let there = self.kept.get(place).filter(|pod| *pod.name == *name && *pod.namespace == *namespace);
         there.map(|pod| (place, pod)).or_else(|| self.find(namespace, name))
     }
 
-    /// The pod whose cgroups carry this UID; of several, the first by name. And where it is.
+    /// The pod whose cgroups carry this UID, and its place. If there are several, the first by name.
     pub(super) fn of_uid(&self, uid: &str) -> Option<(Place, &Pod)> {
         let bears = |place: &Place| self.kept.get(*place).is_some_and(|pod| *pod.cgroup_uid == *uid);
         let place = *self.by_uid.find(self.hasher.hash_one(uid), bears)?;
         Some((place, self.kept.get(place)?))
     }
 
-    /// The same where it was there before: no table is asked then.
+    /// The same, tried at `place` first: if the pod is there, no table is searched.
     pub(super) fn of_uid_at(&self, uid: &str, place: Place) -> Option<(Place, &Pod)> {
         let there = self.kept.get(place).filter(|pod| *pod.cgroup_uid == *uid && !self.have_rivals());
         there.map(|pod| (place, pod)).or_else(|| self.of_uid(uid))
     }
 
-    /// Some UID has several bearers.
+    /// Whether several pods share a UID.
     pub(super) fn have_rivals(&self) -> bool {
         !self.rivals.is_empty()
     }
@@ -86,7 +86,7 @@ impl Pods {
         self.of_uid(uid).map(|(_, pod)| pod).into_iter().chain(rivals)
     }
 
-    /// The pod there.
+    /// The pod at that place.
     pub(super) fn at(&self, place: Place) -> Option<&Pod> {
         self.kept.get(place)
     }
@@ -95,14 +95,14 @@ impl Pods {
         self.kept.iter()
     }
 
-    /// Lets the pod there be as far as `pod` got; in `pod` is then how far it was before.
+    /// Updates the progress of the pod at that place to that of `pod`; afterwards `pod` holds the earlier progress.
     pub(super) fn advance(&mut self, place: Place, pod: &mut Pod) -> Option<&Pod> {
         let known = self.kept.get_mut(place)?;
         known.trade_progress(pod);
         Some(known)
     }
 
-    /// Puts in a pod whose name is not known, and says where.
+    /// Adds a pod whose name is not known yet, and returns its place.
     pub(super) fn insert(&mut self, pod: Pod) -> Place {
         let by_name = |pod: &Pod| self.hasher.hash_one((&*pod.namespace, &*pod.name));
         let hash = by_name(&pod);
@@ -112,7 +112,7 @@ impl Pods {
         place
     }
 
-    /// Puts a pod in the place of the one of its name, which is answered.
+    /// Replaces the pod of the same name, and returns the earlier one.
     pub(super) fn replace(&mut self, place: Place, pod: Pod) -> Option<Pod> {
         let stays = self.kept.get(place)?.cgroup_uid == pod.cgroup_uid;
         if !stays {
@@ -167,7 +167,7 @@ impl Pods {
 }
 
 fn rivals_of<'a>(rivals: &'a Rivals, uid: &str) -> impl Iterator<Item = (&'a (Arc<str>, PodName), &'a Place)> {
-    // Nearly always there are none, and nothing need be made to look for them.
+    // Usually there are none. In that case no key is allocated for the search.
     let from = (!rivals.is_empty()).then(|| {
         let nothing: Arc<str> = "".into();
         (Arc::from(uid), PodName { namespace: nothing.clone(), name: nothing })
@@ -187,7 +187,7 @@ mod tests {
         pod
     }
 
-    /// As the cluster does: what was known under its name.
+    /// Adds or replaces a pod, as the cluster does, and returns the earlier pod of that name.
     fn put(pods: &mut Pods, pod: Pod) -> Option<Pod> {
         let known = pods.find(&pod.namespace, &pod.name).map(|(place, _)| place);
         if let Some(place) = known {
@@ -266,13 +266,13 @@ mod tests {
         check(&pods, place, "u", Some("b"));
         check(&pods, place, "v", Some("c"));
         check(&pods, place, "w", None);
-        // One that bears the same and is the first of the two.
+        // A pod with the same UID whose name comes first.
         put(&mut pods, pod("a", "u"));
         check(&pods, place, "u", Some("a"));
         remove(&mut pods, "a");
         remove(&mut pods, "b");
         check(&pods, place, "u", None);
-        // Another is where it was.
+        // Another pod is now at that place.
         put(&mut pods, pod("d", "w"));
         assert_eq!(pods.of_uid("w").unwrap().0, place);
         check(&pods, place, "u", None);

@@ -1,28 +1,28 @@
-//! What is left on a node beside its ladder, for pods to come: places for pods, resources without a ladder, host ports; and the
-//! pods that are to come there, because the scheduler nominated the node for them.
+//! What is free on a node for new pods in addition to its ladder: places for pods, resources that have no ladder, and
+//! host ports; and the pods that the scheduler has nominated to the node.
 use std::sync::Arc;
 
-use crate::cluster::Held;
+use crate::cluster::BoundRequests;
 use crate::object::others::Others;
 use crate::object::{AppWrapperName, HostPort, Node, Pod};
 use crate::resource::{Amounts, Resource};
 
-/// The declared resource that every pod takes one of.
+/// The resource of which every pod takes one.
 const PODS: &str = "pods";
 
 /// See the module's documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Room {
-    /// Allocatable `pods` less those that are bound there; negative where there are more.
+    /// Allocatable `pods` minus the pods that are bound there; negative if more are bound.
     pods: i128,
-    /// What of each declared resource is not requested; negative where requests are more.
+    /// For each declared resource, the amount that is not requested; negative if more is requested.
     others: Others,
-    /// Taken by pods that are bound there, each once.
+    /// Ports that bound pods use, each once.
     ports: Box<[HostPort]>,
     nominated: Box<[Nominated]>,
 }
 
-/// A pod that is not bound, and to which the scheduler has nominated a node.
+/// A pod that is not bound and that the scheduler has nominated to a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nominated {
     /// Its namespace.
@@ -35,15 +35,15 @@ pub struct Nominated {
     pub priority: i64,
     /// What it requests.
     pub requests: Amounts,
-    /// The same of resources without a ladder.
+    /// Its requests of resources that have no ladder.
     pub others: Others,
-    /// The ports that it wants.
+    /// Its host ports.
     pub ports: Box<[HostPort]>,
 }
 
 impl Room {
-    /// What is left of what a node declares beside what its pods hold.
-    pub fn new(node: &Node, held: &Held) -> Self {
+    /// What a node declares, minus what its pods hold.
+    pub fn new(node: &Node, held: &BoundRequests) -> Self {
         Self {
             pods: node.other_allocatable.get(PODS) - i128::from(held.pods),
             others: node.other_allocatable.less(&held.others),
@@ -52,34 +52,35 @@ impl Room {
         }
     }
 
-    /// How many more pods the node takes.
+    /// How many more pods the node accepts.
     pub fn for_pods(&self) -> i128 {
         self.pods.max(0)
     }
 
-    /// What is left of a resource without a ladder; one that the node does not declare is 0.
+    /// What is left of a resource that has no ladder; 0 if the node does not declare it.
     pub fn of(&self, name: &str) -> i128 {
         self.others.get(name).max(0)
     }
 
-    /// What is left of each resource without a ladder that the node declares, in order of name.
+    /// What is left of each resource that has no ladder and that the node declares, by name.
     pub fn others(&self) -> impl Iterator<Item = (&Arc<str>, i128)> {
         self.others.iter().map(|(name, amount)| (name, amount.max(0)))
     }
 
-    /// The ports of the node that are taken.
+    /// The node's host ports that are in use.
     pub fn ports(&self) -> &[HostPort] {
         &self.ports
     }
 
-    /// The pods that are to come there, in order of namespace and name.
+    /// The pods that are nominated to the node, by namespace and name.
     pub fn nominated(&self) -> &[Nominated] {
         &self.nominated
     }
 }
 
 impl Nominated {
-    /// The node that is nominated for a pod, and what that comes to there; absent: there is none, or the pod is bound or finished.
+    /// The node that a pod is nominated to, and what the pod needs there. `None` if the pod has no nominated node, is
+    /// bound or is finished.
     pub fn of(pod: &Pod) -> Option<(&Arc<str>, Self)> {
         let rare = pod.rare.as_ref()?;
         let (node, priority) = rare.nominated.as_ref()?;
@@ -95,7 +96,7 @@ impl Nominated {
         Some((node, nominated))
     }
 
-    /// What it needs room for, `pods` apart. Resources without a ladder are among the extended ones.
+    /// What the pod needs, except `pods`. Resources that have no ladder are included as extended resources.
     pub fn needs(&self) -> Amounts {
         let mut needs = self.requests.clone();
         for (name, amount) in self.others.iter() {

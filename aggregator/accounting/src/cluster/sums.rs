@@ -1,4 +1,4 @@
-//! What pods come to on their node and for their AppWrapper: sums that pods are added to and taken away from.
+//! The sums of pods per node and per AppWrapper. Pods are added to them and subtracted from them.
 use std::collections::BTreeMap;
 
 use crate::cluster::owner::ByOwner;
@@ -9,16 +9,16 @@ use crate::resource::{Amounts, Sum, Triple};
 
 /// What the bound, unfinished pods of a node hold.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Held {
-    /// How many they are.
+pub struct BoundRequests {
+    /// The number of these pods.
     pub pods: u64,
     /// Their effective requests.
     pub requested: ByOwner<Sum>,
-    /// The same of resources without a ladder.
+    /// Their requests of resources that have no ladder.
     pub others: OthersSum,
-    /// Their host ports, and how many of them have each.
+    /// Their host ports, and how many pods use each.
     pub ports: BTreeMap<HostPort, u32>,
-    /// Pods that are neither bound nor finished and that the node is nominated for, in order of namespace and name.
+    /// Pods that are neither bound nor finished and that are nominated to this node, by namespace and name.
     pub nominated: Vec<Nominated>,
     /// What MCAD v1 subtracts for them.
     pub dispatcher_v1: Triple,
@@ -26,8 +26,8 @@ pub struct Held {
     pub dispatcher_v2: Triple,
 }
 
-impl Held {
-    /// Adds a pod that is bound and unfinished, or takes it away.
+impl BoundRequests {
+    /// Adds a pod that is bound and unfinished, or subtracts it.
     pub(super) fn account(&mut self, pod: &Pod, change: Change) {
         change.count(&mut self.pods);
         let requested = if pod.owner.is_some() { &mut self.requested.appwrapper } else { &mut self.requested.other };
@@ -49,7 +49,7 @@ impl Held {
         }
     }
 
-    /// Adds a pod that the node is nominated for, or takes it away.
+    /// Adds a pod that is nominated to this node, or removes it.
     pub(super) fn account_nominated(&mut self, pod: Nominated, change: Change) {
         match change {
             Change::Comes => {
@@ -79,18 +79,18 @@ impl Held {
     }
 }
 
-/// Bound, unfinished pods of nodes that are not there.
+/// Bound, unfinished pods of nodes that do not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Orphans {
-    /// How many they are.
+    /// The number of these pods.
     pub pods: u64,
     /// Their effective requests.
     pub requested: Amounts,
 }
 
 impl Orphans {
-    /// Of nodes whose pods hold so much.
-    pub(super) fn of<'a>(all: impl Iterator<Item = &'a Held>) -> Self {
+    /// The sum over these nodes.
+    pub(super) fn of<'a>(all: impl Iterator<Item = &'a BoundRequests>) -> Self {
         let (mut pods, mut requested) = (0, Sum::default());
         for held in all {
             pods += held.pods;
@@ -101,23 +101,23 @@ impl Orphans {
     }
 }
 
-/// What the pods of an AppWrapper got.
+/// What the pods of an AppWrapper were given.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Gained {
-    /// Its pods, in whatever phase.
+    /// Its pods, in any phase.
     pub pods: u64,
-    /// Those of them that are bound and unfinished.
+    /// Its pods that are bound and unfinished.
     pub held: u64,
-    /// Those of them that are bound and have not failed.
+    /// Its pods that are bound and have not failed.
     pub bound: u64,
-    /// Effective requests of those bound and unfinished.
+    /// Effective requests of its pods that are bound and unfinished.
     pub allocated: Sum,
-    /// What MCAD v1 takes those for that run or have succeeded.
+    /// The requests, as MCAD v1 computes them, of its pods that are running or have succeeded.
     pub dispatched: Triple,
 }
 
 impl Gained {
-    /// Adds a pod, or takes it away.
+    /// Adds a pod, or subtracts it.
     pub(super) fn account(&mut self, pod: &Pod, change: Change) {
         change.count(&mut self.pods);
         if pod.is_placed() {
@@ -133,7 +133,7 @@ impl Gained {
     }
 }
 
-/// What happens to a pod in the sums.
+/// Whether a pod is added to the sums or subtracted.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Change {
     Comes,

@@ -1,24 +1,25 @@
 //! Upper bounds: proofs that no placement exists.
 //!
-//! Each gives every kind of pods a weight. Where the most weight that each node can take, added up over the nodes, is less than
-//! the least weight of as many pods as are needed, there is no placement. The weights are whole numbers, so the proof is exact.
+//! Each bound assigns a weight to every kind of pods. If the highest weights that the nodes can take add up to less
+//! than the lowest weight of as many pods as are needed, there is no placement. The weights are integers, so the proof
+//! is exact.
 use super::patterns::{Pattern, Patterns};
-use super::problem::{Node, Problem};
+use super::problem::{NodeCapacity, Problem};
 use super::steps::{CutShort, Steps};
 
-/// Rounds in which weights are bettered: kinds that too little room was found for get more.
+/// The number of rounds that improve the weights: kinds for which too little room was found get more weight.
 const ROUNDS: usize = 48;
-/// How fast, in the first round.
+/// The step size in the first round.
 const PACE: f64 = 0.7;
-/// The largest of the weights that are found so.
+/// The highest of the weights that are found in this way.
 const LARGEST: f64 = (1_u64 << 20) as f64;
-/// So many weights bound the search: each is looked at in every step.
+/// How many weightings bound the search: each of them is evaluated in every step.
 const KEPT: usize = 8;
 
-/// What one pod of each kind weighs.
+/// The weight of one pod of each kind.
 pub(super) type Weights = Box<[i128]>;
 
-/// The least weight of so many pods, of which there are `counts` of each kind.
+/// The lowest weight of `needed` pods, of which there are `counts` of each kind.
 pub(super) fn least(weights: &[i128], counts: &[u32], needed: u64) -> i128 {
     let all: u64 = counts.iter().copied().map(u64::from).sum();
     if needed >= all {
@@ -36,8 +37,8 @@ pub(super) fn least(weights: &[i128], counts: &[u32], needed: u64) -> i128 {
     sum
 }
 
-/// Whether there is no placement because there is too little of some resource, for all kinds of pods or for those that can go
-/// nowhere else.
+/// Whether there is no placement because there is too little of some resource, for all kinds of pods or for kinds that
+/// fit nowhere else.
 pub(super) fn exclude(problem: &Problem, steps: &mut Steps) -> Result<bool, CutShort> {
     let counts = counts(problem);
     for kinds in confined(problem, steps)? {
@@ -56,8 +57,8 @@ pub(super) fn exclude(problem: &Problem, steps: &mut Steps) -> Result<bool, CutS
     Ok(false)
 }
 
-/// No sum of what pods request is more than this on a node.
-fn most_of_room(node: &Node, weights: &[i128], resource: usize) -> i128 {
+/// An upper bound on the sum of the requests of pods on a node.
+fn most_of_room(node: &NodeCapacity, weights: &[i128], resource: usize) -> i128 {
     let taken = weights.iter().enumerate().filter(|(kind, weight)| **weight > 0 && node.takes(*kind));
     match taken.map(|(_, weight)| *weight).reduce(greatest_divisor) {
         Some(divisor) => node.room[resource] / divisor * divisor,
@@ -72,10 +73,10 @@ fn greatest_divisor(mut a: i128, mut b: i128) -> i128 {
     a
 }
 
-/// All kinds, and for each kind those that can go nowhere but where it can: sets of bits, each once.
+/// All kinds, and for each kind the kinds that can only go where it can go: bit sets, each once.
 fn confined(problem: &Problem, steps: &mut Steps) -> Result<Vec<u64>, CutShort> {
     let kinds = problem.kinds.len();
-    // Of each kind, those that can go somewhere that it cannot.
+    // For each kind, the kinds that can go where it cannot go.
     let mut elsewhere = vec![0_u64; kinds];
     steps.go(problem.nodes.len() * kinds)?;
     for node in &problem.nodes {
@@ -92,7 +93,7 @@ fn confined(problem: &Problem, steps: &mut Steps) -> Result<Vec<u64>, CutShort> 
     Ok(sets)
 }
 
-/// The weights that come nearest to a proof, the best first. Absent: one is a proof.
+/// The weightings that come closest to a proof, the best first. `None` if one is a proof.
 pub(super) fn weigh(
     problem: &Problem,
     patterns: &Patterns,
@@ -139,7 +140,7 @@ pub(super) fn weigh(
     Ok(Some(tried.into_iter().take(KEPT).map(|(_, weights)| weights).collect()))
 }
 
-/// Each kind by its share of what is left in all.
+/// Each kind's share of everything that is left.
 fn first_fractions(problem: &Problem) -> Vec<f64> {
     let resources = 0..problem.kinds.first().map_or(0, |kind| kind.requests.len());
     let left: Vec<f64> =
@@ -153,7 +154,7 @@ fn in_whole(fractions: &[f64]) -> Weights {
     fractions.iter().map(|fraction| (fraction / largest * LARGEST) as i128).collect()
 }
 
-/// The choice with the most weight.
+/// The combination with the highest weight.
 pub(super) fn heaviest<'p>(class: &'p [Pattern], weights: &[i128]) -> Option<(i128, &'p Pattern)> {
     let weigh = |pattern: &Pattern| -> i128 {
         pattern.iter().zip(weights).map(|(pods, weight)| i128::from(*pods) * weight).sum()

@@ -1,5 +1,5 @@
-//! Labels, names and taints of many nodes, so laid out that a condition is tried on all of them at once: each distinct value
-//! is judged once, however many nodes have it.
+//! Labels, names and taints of many nodes, laid out so that a condition is evaluated on all nodes at once: each
+//! distinct value is evaluated once, however many nodes have it.
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,12 +8,12 @@ use std::rc::Rc;
 use crate::object::constraints::Candidates;
 use crate::object::{Node, Taint};
 
-/// The nodes, by place.
+/// The nodes, by position.
 pub(super) struct Columns<'a> {
     nodes: Vec<&'a Node>,
     names: Column<Option<&'a str>>,
     taints: Column<&'a [Taint]>,
-    /// Those that were asked for so far, by key.
+    /// The labels that were queried so far, by key.
     labels: RefCell<HashMap<String, Rc<Column<Option<&'a str>>>>>,
 }
 
@@ -21,11 +21,11 @@ pub(super) struct Columns<'a> {
 struct Column<T> {
     /// Each value once.
     distinct: Vec<T>,
-    /// Which of them a node has, by place.
+    /// The value of each node, by position: an index into `distinct`.
     of_node: Vec<u32>,
 }
 
-/// Which of the nodes are still in question.
+/// The nodes that still match.
 #[derive(Clone)]
 pub(super) struct Mask<'c, 'a> {
     columns: &'c Columns<'a>,
@@ -39,7 +39,7 @@ impl<'a> Columns<'a> {
         Self { nodes, names, taints, labels: RefCell::default() }
     }
 
-    /// All of them.
+    /// All nodes.
     pub(super) fn all(&self) -> Mask<'_, 'a> {
         Mask { columns: self, there: vec![true; self.nodes.len()] }
     }
@@ -77,12 +77,12 @@ impl<T: Copy + Eq + Hash> Column<T> {
 }
 
 impl Mask<'_, '_> {
-    /// Leaves those whose taints the condition holds for.
+    /// Keeps the nodes whose taints meet the condition.
     pub(super) fn retain_by_taints(&mut self, holds: impl Fn(&[Taint]) -> bool) {
         self.columns.taints.retain(&mut self.there, holds);
     }
 
-    /// Whether a node is left, by place.
+    /// Whether each node still matches, by position.
     pub(super) fn into_places(self) -> Vec<bool> {
         self.there
     }

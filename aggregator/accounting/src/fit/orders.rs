@@ -1,4 +1,4 @@
-//! Placing one pod after the other in several orders: each may find a placement that best fit misses.
+//! Places pods one after the other in several orders: each order may find a placement that best fit misses.
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -6,14 +6,14 @@ use super::patterns::Filling;
 use super::problem::Problem;
 use super::steps::{CutShort, Steps};
 
-/// Which of the nodes that a pod fits on it goes to.
+/// Which of the nodes that a pod fits on is chosen.
 #[derive(Clone, Copy)]
 enum Onto {
     LeastLeft,
     MostLeft,
 }
 
-/// Tries all orders until all that is needed is placed, and notes the most pods that were.
+/// Tries all orders until everything needed is placed, and records the highest number of placed pods.
 pub(super) fn place(problem: &Problem, placed: &mut u64, steps: &mut Steps) -> Result<(), CutShort> {
     let kinds = 0..problem.kinds.len();
     let resources = 0..problem.kinds.first().map_or(0, |kind| kind.requests.len());
@@ -58,7 +58,7 @@ fn in_order(
         while wanting > 0
             && let Some((_, Reverse(at))) = open.pop()
         {
-            // One that took a pod, and the look for the next.
+            // The cost of placing a pod and finding the next node.
             steps.go(10)?;
             fillings[at].put(kind);
             (wanting, placed) = (wanting - 1, placed + 1);

@@ -1,29 +1,29 @@
-//! How many pods of each kind a node can take at once: every choice that leaves no room for one more.
+//! How many pods of each kind a node can take at once: every combination that leaves no room for another pod.
 use std::collections::HashMap;
 
-use super::problem::{Node, Problem};
+use super::problem::{NodeCapacity, Problem};
 use super::steps::{CutShort, Steps};
 
-/// With more choices on one node the search would get nowhere.
+/// With more combinations on one node, the search would not finish.
 const MOST_PATTERNS: usize = 4_096;
 
-/// So many pods of each kind.
+/// The number of pods of each kind.
 pub(super) type Pattern = Box<[u32]>;
 
-/// The choices of all nodes. Many nodes have the same.
+/// The combinations of all nodes. Many nodes have equal lists.
 pub(super) struct Patterns {
-    /// Each list of choices once.
+    /// Each list of combinations once.
     pub(super) classes: Vec<Vec<Pattern>>,
-    /// How many nodes have each list.
+    /// The number of nodes with each list.
     pub(super) nodes_of: Vec<usize>,
 }
 
 /// A node that is being filled.
 pub(super) struct Filling<'p> {
     problem: &'p Problem,
-    node: &'p Node,
+    node: &'p NodeCapacity,
     pub(super) pods: Box<[u32]>,
-    /// What they take of each resource.
+    /// What the pods take of each resource.
     taken: Box<[i128]>,
 }
 
@@ -55,8 +55,8 @@ impl Patterns {
 }
 
 impl<'p> Filling<'p> {
-    /// With no pod yet.
-    pub(super) fn new(problem: &'p Problem, node: &'p Node) -> Self {
+    /// Without any pods.
+    pub(super) fn new(problem: &'p Problem, node: &'p NodeCapacity) -> Self {
         Self { problem, node, pods: vec![0; problem.kinds.len()].into(), taken: vec![0; node.room.len()].into() }
     }
 
@@ -78,13 +78,13 @@ impl<'p> Filling<'p> {
             let mut requests = kinds[kind].requests.iter().zip(self.node.room.iter().zip(&self.taken));
             return requests.all(|(request, (room, taken))| *request <= 0 || taken + request <= *room);
         }
-        // Those of higher priority come after it, and must still fit.
+        // Pods of higher priority are placed later and must still fit.
         let later =
             (0..kinds.len()).filter(|at| *at == kind || has_some(*at) && kinds[*at].priority >= kinds[kind].priority);
         later.into_iter().all(|at| self.fits_with(at, kind))
     }
 
-    /// Whether the pods of a kind find room after those of no higher priority and one more pod, and after what is to come.
+    /// Whether the pods of a kind fit after the pods of equal or lower priority, one more pod, and the nominated pods.
     fn fits_with(&self, at: usize, one_more: usize) -> bool {
         let kinds = &self.problem.kinds;
         let pods = |kind: usize| i128::from(self.pods[kind]) + i128::from(kind == one_more);
@@ -109,7 +109,7 @@ impl<'p> Filling<'p> {
         }
     }
 
-    /// Every choice that goes on from here with this kind and those after it.
+    /// Adds every combination that extends the current one with this kind and later kinds.
     fn each(&mut self, kind: usize, patterns: &mut Vec<Pattern>, steps: &mut Steps) -> Result<(), CutShort> {
         let wants_more =
             |filling: &Self, kind: usize| filling.pods[kind] < filling.problem.kinds[kind].count && filling.takes(kind);

@@ -10,22 +10,25 @@ use crate::views::NodeView;
 
 /// What is left on one node.
 pub(super) struct Room<'a> {
+    /// What is left of the resources that kubelet declares.
     pub(super) amounts: Amounts,
-    /// How many pods more.
+    /// The sort key of nodes. It includes devices that are available only through claims.
+    pub(super) order: Left,
+    /// How many more pods the node accepts.
     pub(super) pods: i128,
-    /// Pods that are to come there count for some AppWrappers.
+    /// Whether pods are nominated to the node. They count for some AppWrappers.
     pub(super) has_nominated: bool,
     pub(super) view: &'a NodeView,
-    /// The node's place in the order of names.
+    /// The node's position in the order of names.
     pub(super) name: usize,
 }
 
-/// Identical pods of the AppWrapper at hand.
+/// Identical pods of the current AppWrapper.
 pub(super) struct Pods<'g> {
     pub(super) group: &'g PodGroup,
-    /// Where they may go.
+    /// The nodes that they may run on.
     pub(super) selected: Rc<[bool]>,
-    /// Whose they are: what is to come of the same AppWrapper is what is placed here.
+    /// The AppWrapper they belong to. Nominated pods of the same AppWrapper are the pods that are placed here.
     pub(super) owner: &'g AppWrapperName,
 }
 
@@ -34,7 +37,7 @@ pub(crate) type Left = (i128, i128, i128);
 
 impl Room<'_> {
     pub(super) fn key(&self) -> (Left, usize) {
-        (left(&self.amounts), self.name)
+        (self.order, self.name)
     }
 }
 
@@ -43,7 +46,7 @@ impl Pods<'_> {
         self.group.count.into()
     }
 
-    /// Pods that are to come to a node, and count as bound there for these.
+    /// The pods that are nominated to a node and that count as bound there for these pods.
     pub(super) fn preceded_by<'n>(&self, view: &'n NodeView) -> impl Iterator<Item = &'n Nominated> {
         let counts = |nominated: &&Nominated| {
             nominated.priority >= self.group.priority && nominated.owner.as_ref() != Some(self.owner)
@@ -51,7 +54,7 @@ impl Pods<'_> {
         view.room.nominated().iter().filter(counts)
     }
 
-    /// Whether the ports that one of them takes are free on a node.
+    /// Whether the host ports that one of them uses are free on a node.
     pub(super) fn finds_its_ports(&self, view: &NodeView) -> bool {
         let ports = &self.group.ports;
         let to_come = self.preceded_by(view).flat_map(|nominated| &nominated.ports);
@@ -59,17 +62,18 @@ impl Pods<'_> {
     }
 }
 
-/// Whether some port of the one is also one of the other.
+/// Whether a port of one list conflicts with a port of the other.
 pub(super) fn conflict<'p>(ports: &[HostPort], mut others: impl Iterator<Item = &'p HostPort>) -> bool {
     others.any(|other| ports.iter().any(|port| port.conflicts(other)))
 }
 
-/// Whether some pods may land there.
+/// Whether some pods can be scheduled on the node.
 pub fn takes_pods(view: &NodeView) -> bool {
-    matches!(view.state, NodeState::Admissible | NodeState::Tainted)
+    matches!(view.state, Some(NodeState::Admissible | NodeState::Tainted))
 }
 
-/// What pods that pass the node's taints could get there, `pods` apart. Resources without a ladder are among the extended ones.
+/// What is available to pods that tolerate the node's taints, except `pods`. Resources that have no ladder are included
+/// as extended resources.
 pub fn room(view: &NodeView) -> Amounts {
     let mut room = Amounts::default();
     for (resource, rung) in &view.rungs {
@@ -83,12 +87,24 @@ pub fn room(view: &NodeView) -> Amounts {
     room
 }
 
-/// By what pods and nodes are ordered.
+/// The same without devices that kubelet does not declare: they are available only through claims.
+pub(super) fn declared_room(view: &NodeView) -> Amounts {
+    let mut declared = room(view);
+    for (resource, _) in view.rungs.iter().filter(|(resource, _)| resource.is_extended()) {
+        if view.node.allocatable.get(resource).unwrap_or(0) == 0 {
+            declared.add(resource, -declared.get(resource));
+        }
+    }
+    declared
+}
+
+/// The sort key of pods and nodes.
 pub fn left(amounts: &Amounts) -> Left {
     (amounts.gpus, amounts.millicores, amounts.bytes)
 }
 
-/// Whether one pod of these requests fits: compared first, because most nodes take none, and dividing costs more.
+/// Whether one pod with these requests fits. This comparison comes first, because most nodes accept none and a division
+/// is more expensive.
 pub(super) fn takes(room: &Amounts, requests: &Amounts) -> bool {
     let enough = |room: i128, request: i128| request <= 0 || request <= room;
     enough(room.gpus, requests.gpus)
@@ -98,7 +114,7 @@ pub(super) fn takes(room: &Amounts, requests: &Amounts) -> bool {
             .all(|(name, request)| enough(room.get(&Resource::Extended(name.clone())), *request))
 }
 
-/// How many pods of these requests fit, as far as `pods` allows.
+/// How many pods with these requests fit, regardless of the limit on `pods`.
 pub fn fitting(room: &Amounts, requests: &Amounts) -> u64 {
     let of = |room: i128, request: i128| if request > 0 { (room / request).max(0) } else { i128::MAX };
     let mut pods =

@@ -1,7 +1,8 @@
-//! What best fit left undecided, without names: kinds of pods, nodes that take some of them, and numbers.
+//! What best fit left undecided, without names: kinds of pods, nodes that can take some of them, and numbers.
 //!
-//! Pods share a node by rules that look at one node alone. So a placement is one choice for each node, of how many pods of each
-//! kind it takes, and all that the bounds and the search need to know of a node is which choices it has.
+//! The rules by which pods share a node concern one node at a time. A placement is therefore one combination per node,
+//! of how many pods of each kind it takes; the bounds and the search need to know only which combinations each node
+//! has.
 use std::collections::{BTreeSet, HashMap};
 
 use super::pods::{Pods, Room, conflict};
@@ -9,16 +10,16 @@ use super::steps::{CutShort, Steps};
 use crate::object::HostPort;
 use crate::resource::{Amounts, Resource};
 
-/// So many kinds of pods have a bit each in [`Node::takes`].
+/// The maximum number of kinds: each has a bit in [`NodeCapacity::takes`].
 const MOST_KINDS: usize = 64;
 
 /// See the module's documentation.
 pub(super) struct Problem {
-    /// Those of low priority first: a node that takes pods in this order takes the most, because fewer pods that are to come
-    /// there count for those of high priority.
+    /// Kinds of low priority first. A node that takes pods in this order takes the most, because fewer nominated pods
+    /// count for pods of high priority.
     pub(super) kinds: Vec<Kind>,
-    pub(super) nodes: Vec<Node>,
-    /// So many pods must be placed.
+    pub(super) nodes: Vec<NodeCapacity>,
+    /// The number of pods that must be placed.
     pub(super) needed: u64,
 }
 
@@ -26,25 +27,25 @@ pub(super) struct Problem {
 #[derive(Clone)]
 pub(super) struct Kind {
     pub(super) count: u32,
-    /// What one needs of each resource that some kind needs, and one of `pods`.
+    /// What one pod needs of each resource that some kind needs, and 1 of `pods`.
     pub(super) requests: Box<[i128]>,
-    /// Kinds, this one among them, of which no pod can be on the same node, as bits.
+    /// The kinds, including this one, whose pods cannot be on the same node: a bit set.
     pub(super) conflicts: u64,
     pub(super) priority: i64,
 }
 
-/// A node that takes pods of some kind.
-pub(super) struct Node {
+/// A node that can take pods of some kind.
+pub(super) struct NodeCapacity {
     /// What is left of each of those resources.
     pub(super) room: Box<[i128]>,
-    /// Which kinds it takes a pod of, as bits.
+    /// The kinds that it can take a pod of: a bit set.
     pub(super) takes: u64,
-    /// For each kind, what the pods that are to come there need that count as bound for it. Empty: there are none.
+    /// For each kind, what the nominated pods need that count as bound for it. Empty if there are none.
     pub(super) preceded: Box<[Box<[i128]>]>,
 }
 
 impl Problem {
-    /// Of groups of pods and of the nodes.
+    /// The problem for these groups of pods and these nodes.
     pub(super) fn new(pods: &[Pods<'_>], rooms: &[Room<'_>], needed: u64, steps: &mut Steps) -> Result<Self, CutShort> {
         let mut distinct = distinct(pods);
         if distinct.len() > MOST_KINDS {
@@ -80,7 +81,7 @@ impl Problem {
                 row(&sum, count)
             };
             let preceded = if has_nominated { distinct.iter().map(preceded).collect() } else { Box::default() };
-            let mut node = Node { room: row(&room.amounts, room.pods), takes: 0, preceded };
+            let mut node = NodeCapacity { room: row(&room.amounts, room.pods), takes: 0, preceded };
             let takes = |(kind, (pods, _)): (usize, &(&Pods<'_>, u64))| {
                 pods.selected[at] && node.has_room_for(kind, &kinds[kind]) && pods.finds_its_ports(room.view)
             };
@@ -92,12 +93,12 @@ impl Problem {
         Ok(Self { kinds, nodes, needed })
     }
 
-    /// Pods in all.
+    /// The number of all pods.
     pub(super) fn pods(&self) -> u64 {
         self.kinds.iter().map(|kind| u64::from(kind.count)).sum()
     }
 
-    /// Kinds that share no node are decided apart, where all pods are needed.
+    /// Splits the problem: kinds that share no node are decided separately, if all pods are needed.
     pub(super) fn parts(&self) -> Vec<Self> {
         let mut masks: Vec<u64> = (0..self.kinds.len()).map(|kind| 1 << kind).collect();
         if self.needed < self.pods() {
@@ -116,7 +117,7 @@ impl Problem {
         let narrow = |wide: u64| bits(chosen.iter().map(|kind| wide >> kind & 1 == 1));
         let kind = |kind: &usize| Kind { conflicts: narrow(self.kinds[*kind].conflicts), ..self.kinds[*kind].clone() };
         let kinds: Vec<Kind> = chosen.iter().map(kind).collect();
-        let nodes = self.nodes.iter().filter(|node| node.takes & mask != 0).map(|node| Node {
+        let nodes = self.nodes.iter().filter(|node| node.takes & mask != 0).map(|node| NodeCapacity {
             room: node.room.clone(),
             takes: narrow(node.takes),
             preceded: chosen.iter().filter_map(|kind| node.preceded.get(*kind).cloned()).collect(),
@@ -127,12 +128,12 @@ impl Problem {
     }
 }
 
-impl Node {
+impl NodeCapacity {
     pub(super) fn takes(&self, kind: usize) -> bool {
         self.takes >> kind & 1 == 1
     }
 
-    /// Whether one pod of a kind finds room there if no other is placed.
+    /// Whether one pod of a kind fits there if no other is placed.
     fn has_room_for(&self, at: usize, kind: &Kind) -> bool {
         let preceded = |resource: usize| self.preceded.get(at).map_or(0, |preceded| preceded[resource]);
         let mut requests = kind.requests.iter().enumerate();
@@ -142,7 +143,7 @@ impl Node {
     }
 }
 
-/// Each kind of pods once, in order, and how many there are of it.
+/// Each kind of pods once, in order, and its number of pods.
 fn distinct<'p, 'g>(pods: &'p [Pods<'g>]) -> Vec<(&'p Pods<'g>, u64)> {
     let mut distinct: Vec<(&Pods<'_>, u64)> = Vec::new();
     let mut known: HashMap<(&Amounts, &[HostPort], i64, *const bool), usize> = HashMap::new();

@@ -1,8 +1,9 @@
-//! The search that ends: node by node, every choice of pods that the node can take, until all that is needed is placed or nothing
-//! is left to try.
+//! The search with a limit: node by node, every combination of pods that the node can take, until everything needed is
+//! placed or nothing is left to try.
 //!
-//! What is passed over holds no placement: rests that a bound excludes, and rests with no fewer pods than one that was tried in
-//! vain from the same node on. So nodes with the same choices, and pods of one kind, are not tried in every order.
+//! It skips only branches that contain no placement: remainders that a bound excludes, and remainders that have at
+//! least as many pods of each kind as one that already failed from the same node on. So nodes with equal combinations,
+//! and pods of one kind, are not tried in every order.
 use std::cmp::Reverse;
 
 use super::bounds::{Weights, counts, heaviest, least};
@@ -23,18 +24,18 @@ pub(super) fn search(
 
 struct Search<'p> {
     kinds: usize,
-    /// So many pods need not be placed.
+    /// The number of pods that need not be placed.
     spare: u64,
-    /// The choices of each node, in the order in which nodes are tried.
+    /// The combinations of each node, in the order in which nodes are tried.
     nodes: Vec<Vec<&'p Pattern>>,
     weights: &'p [Weights],
-    /// For each of the weights, the most that can be placed from a node on.
+    /// For each weighting, the highest weight that can be placed from a node on.
     most_from: Vec<Vec<i128>>,
-    /// Pods that are left to place before each node, one row after the other.
+    /// The pods left to place before each node, one row per node.
     rests: Vec<u32>,
-    /// The next choice to try on each node.
+    /// The next combination to try on each node.
     next: Vec<usize>,
-    /// Rests before each node that were tried in vain.
+    /// Remainders before each node that failed.
     vain: Vec<Vec<Box<[u32]>>>,
 }
 
@@ -47,7 +48,7 @@ impl<'p> Search<'p> {
     ) -> Result<Self, CutShort> {
         let kinds = problem.kinds.len();
         steps.go(problem.nodes.len() * (kinds + weights.len()))?;
-        // Those with few choices first; of each, the heaviest first.
+        // Nodes with few combinations first; for each node, the heaviest combination first.
         let mut classes: Vec<usize> = (0..patterns.classes.len()).collect();
         classes.sort_by_key(|class| patterns.classes[*class].len());
         let guide = weights.first();
@@ -113,12 +114,12 @@ impl<'p> Search<'p> {
         &self.rests[at * self.kinds..][..self.kinds]
     }
 
-    /// Pods that must still be placed.
+    /// The number of pods that must still be placed.
     fn wanting(&self, at: usize) -> u64 {
         self.rest(at).iter().copied().map(u64::from).sum::<u64>().saturating_sub(self.spare)
     }
 
-    /// Nothing from this node on places all that must be.
+    /// Whether nothing from this node on places all pods that must be placed.
     fn is_hopeless(&self, at: usize) -> bool {
         let (rest, wanting) = (self.rest(at), self.wanting(at));
         let exceeds = |(weights, most): (&Weights, &Vec<i128>)| least(weights, rest, wanting) > most[at];
@@ -128,7 +129,7 @@ impl<'p> Search<'p> {
             || self.vain[at].iter().any(|vain| no_less(vain))
     }
 
-    /// Lets a node take its next choice.
+    /// Applies the node's next combination.
     fn take(&mut self, at: usize) {
         let pattern = self.nodes[at][self.next[at]];
         self.next[at] += 1;

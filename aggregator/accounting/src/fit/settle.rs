@@ -1,4 +1,4 @@
-//! Decides what best fit left undecided, by the steps that cost least first: bounds, other orders, a search that ends.
+//! Decides what best fit left undecided, with the cheapest steps first: bounds, other orders, a search with a limit.
 use super::patterns::Patterns;
 use super::pods::{Pods, Room};
 use super::problem::Problem;
@@ -6,7 +6,7 @@ use super::steps::{CutShort, Steps};
 use super::{bounds, orders, search};
 use crate::snapshot::verdict::Outcome;
 
-/// Decides whether so many of the pods fit, and says how many were placed.
+/// Decides whether `needed` of the pods fit, and returns how many were placed.
 pub(super) fn settle(pods: &[Pods<'_>], rooms: &[Room<'_>], needed: u64, steps: &mut Steps) -> (Outcome, u64) {
     let mut placed = 0;
     let outcome = Problem::new(pods, rooms, needed, steps).and_then(|problem| decide(&problem, &mut placed, steps));
@@ -23,7 +23,7 @@ fn decide(problem: &Problem, placed: &mut u64, steps: &mut Steps) -> Result<Outc
     }
     let mut outcome = Outcome::Fits;
     for part in problem.parts() {
-        // One part that is excluded decides, also where another was cut short.
+        // One excluded part decides, even if the search for another part was stopped early.
         match find(&part, steps) {
             Ok(true) => {}
             Ok(false) => return Ok(Outcome::Never),
@@ -36,7 +36,7 @@ fn decide(problem: &Problem, placed: &mut u64, steps: &mut Steps) -> Result<Outc
     Ok(outcome)
 }
 
-/// Whether a placement is found, or excluded.
+/// Whether a placement is found. `false` means that none exists.
 fn find(problem: &Problem, steps: &mut Steps) -> Result<bool, CutShort> {
     let patterns = Patterns::new(problem, steps)?;
     match bounds::weigh(problem, &patterns, steps)? {

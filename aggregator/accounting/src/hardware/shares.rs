@@ -1,40 +1,40 @@
-//! Devices that are handed out several times each: time slices and the like. Owns what tells how many devices stand behind the
-//! shares: an agent, else the labels of the node. No amount of the ladder rests on it.
+//! Devices that are handed out several times each, for example as time slices. Owns how many devices stand behind the shares: the agent's
+//! value, or else the labels of the node. No amount of the ladder depends on it.
 use crate::hardware::Found;
 use crate::object::Node;
 use crate::resource::Resource;
 
-/// A time-sliced resource may be renamed by this.
+/// The suffix that the name of a time-sliced resource may get.
 pub(crate) const SHARED: &str = ".shared";
-/// The label of a resource that says how often each device is handed out ends so.
+/// The suffix of the label that states how many times each device of a resource is handed out.
 pub(crate) const REPLICAS: &str = ".replicas";
-/// The label of a resource that says how many devices the node has ends so.
+/// The suffix of the label that states how many devices of a resource the node has.
 const COUNT: &str = ".count";
 
 /// Shares of devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shares {
-    /// How many are handed out.
+    /// How many shares are handed out.
     pub shares: i128,
-    /// Of how many devices.
+    /// How many devices they are shares of.
     pub devices: i128,
 }
 
 impl Shares {
-    /// Adds another node's.
+    /// Adds the shares of another node.
     pub fn add(&mut self, other: Self) {
         self.shares += other.shares;
         self.devices += other.devices;
     }
 }
 
-/// Those of a node's resources, which it has so much of, that are shares of devices; in the same order.
+/// The resources of a node that are shares of devices, in the order of `installed`, which lists the node's resources and their amounts.
 pub fn of_node<'a>(
     node: &Node,
     installed: impl Iterator<Item = (&'a Resource, i128)>,
     found: &Found<'_>,
 ) -> Box<[(Resource, Shares)]> {
-    // Few nodes share devices, and nothing need be looked up on the others: GPU feature discovery labels them with 1.
+    // Few nodes share devices, and on the others no label need be looked up: GPU feature discovery labels them with 1.
     let is_labelled = node.labels.iter().any(|(key, value)| key.ends_with(REPLICAS) && &**value != "1");
     let shared = installed.filter_map(|(resource, installed)| {
         let shares = match found.get(resource) {
@@ -47,12 +47,12 @@ pub fn of_node<'a>(
     shared.collect()
 }
 
-/// The name of the devices that a resource is shares of.
+/// The name of the devices behind a resource, without the suffix for shares.
 pub fn base(name: &str) -> &str {
     name.strip_suffix(SHARED).unwrap_or(name)
 }
 
-/// How often each device is handed out, by the label. 0, absent and unreadable say nothing.
+/// How many times each device is handed out, by the label. `None` if the label is 0, absent or unreadable.
 pub(crate) fn labelled_replicas(node: &Node, base: &str) -> Option<i128> {
     number(node, base, REPLICAS)
 }

@@ -1,5 +1,5 @@
-//! GPUs and MIG instances, as they are shown one by one. Owns what of them is kept from one report to the next: all but numbers,
-//! which is mostly the same.
+//! GPUs and MIG instances, as they are exported one by one. Owns what is kept of them from one report to the next: everything except
+//! numbers, which usually does not change.
 use std::sync::Arc;
 
 use mcad_wire::reading::{Gpu, MigInstance, NvlinkErrors, Report};
@@ -11,81 +11,83 @@ use super::held::{HeldDevice, HeldDevices};
 pub struct Device {
     /// Its UUID.
     pub uuid: Arc<str>,
-    /// Product name; of an instance, its parent's.
+    /// The product name; for an instance, that of its GPU.
     pub model: Arc<str>,
-    /// PCI address; of an instance, its parent's.
+    /// The PCI address; for an instance, that of its GPU.
     pub bus_id: Arc<str>,
-    /// The parent and profile of a MIG instance.
+    /// The GPU's UUID and the profile, for a MIG instance.
     pub mig: Option<(Arc<str>, Arc<str>)>,
-    /// Why it should not be used; none: it is healthy.
+    /// Why the device should not be used. Empty if it is healthy.
     pub unhealthy_reasons: Box<[Arc<str>]>,
-    /// What is wrong with it although it works; in order, each once. An instance has none of its own.
+    /// What is wrong with the device although it works; sorted, each once. Empty for an instance.
     pub warnings: Box<[Arc<str>]>,
-    /// Part of the last sampling period in which a kernel ran on it.
+    /// The part of the last sampling period in which a kernel ran on it.
     pub utilization_ratio: Option<f64>,
-    /// Memory in use.
+    /// Memory in use, in bytes.
     pub memory_used_bytes: Option<u64>,
-    /// Memory it has.
+    /// Its memory, in bytes.
     pub memory_total_bytes: Option<u64>,
-    /// Xid events by code.
+    /// The number of Xid events, by code.
     pub xid_errors: Box<[(u64, u64)]>,
-    /// Errors of its NVLinks. Absent: it has none, or they are not known.
+    /// Errors of its NVLinks. `None` if it has no NVLinks, or if they are not known.
     pub nvlink_errors: Option<Box<NvlinkErrors>>,
-    /// Who holds it: namespace, pod, container; in order, each once. Absent: unknown.
+    /// The containers that hold it: namespace, pod, container; sorted, each once. `None` if unknown.
     pub holders: Option<Arc<[[Arc<str>; 3]]>>,
 }
 
-/// A device as a report tells of it.
-struct Told<'r> {
+/// A device in a report.
+struct ReportedDevice<'r> {
     uuid: &'r str,
-    /// Itself, or its parent.
+    /// The GPU itself, or the GPU of the instance.
     gpu: &'r Gpu<'r>,
-    /// Absent: it is whole.
+    /// `None` for a whole GPU.
     instance: Option<&'r MigInstance<'r>>,
 }
 
-/// The devices of which a report tells, in order of UUID; those that are `known` are changed in place, so that no text is made anew
-/// and hardly any memory taken.
-pub(super) fn as_told(mut known: Box<[Device]>, report: &Report<'_>, held: Option<&HeldDevices<'_>>) -> Box<[Device]> {
-    let all_told = told(report);
-    if !known.iter().map(|device| &*device.uuid).eq(all_told.iter().map(|told| told.uuid)) {
-        let mut devices: Vec<Device> = Vec::with_capacity(all_told.len());
-        for told in &all_told {
-            let was = known.iter().find(|device| *device.uuid == *told.uuid).cloned();
-            devices.push(was.unwrap_or_else(|| Device::new(told, devices.last())));
+/// The devices of a report, sorted by UUID. The `known` devices are updated in place, so that no text is allocated again and hardly any
+/// memory is needed.
+pub(super) fn updated(mut known: Box<[Device]>, report: &Report<'_>, held: Option<&HeldDevices<'_>>) -> Box<[Device]> {
+    let all_reported = reported_devices(report);
+    if !known.iter().map(|device| &*device.uuid).eq(all_reported.iter().map(|reported| reported.uuid)) {
+        let mut devices: Vec<Device> = Vec::with_capacity(all_reported.len());
+        for reported in &all_reported {
+            let was = known.iter().find(|device| *device.uuid == *reported.uuid).cloned();
+            devices.push(was.unwrap_or_else(|| Device::new(reported, devices.last())));
         }
         known = devices.into();
     }
-    for (device, told) in known.iter_mut().zip(&all_told) {
-        device.be(told);
-        device.be_held(held);
+    for (device, reported) in known.iter_mut().zip(&all_reported) {
+        device.update(reported);
+        device.update_holders(held);
     }
     known
 }
 
-/// In order of UUID.
-fn told<'r>(report: &'r Report<'r>) -> Vec<Told<'r>> {
+/// The devices of a report, sorted by UUID.
+fn reported_devices<'r>(report: &'r Report<'r>) -> Vec<ReportedDevice<'r>> {
     let gpus = report.gpus.as_ref().map_or(&[][..], |gpus| &gpus.devices);
     let mut all = Vec::with_capacity(gpus.iter().map(|gpu| 1 + gpu.mig_instances.len()).sum());
     for gpu in gpus {
-        let instance = |instance: &'r MigInstance<'r>| Told { uuid: instance.uuid, gpu, instance: Some(instance) };
+        let instance =
+            |instance: &'r MigInstance<'r>| ReportedDevice { uuid: instance.uuid, gpu, instance: Some(instance) };
         all.extend(gpu.mig_instances.iter().map(instance));
-        all.push(Told { uuid: gpu.uuid, gpu, instance: None });
+        all.push(ReportedDevice { uuid: gpu.uuid, gpu, instance: None });
     }
-    all.sort_by_key(|told| told.uuid);
-    // A UUID is one device, whatever the driver says.
-    all.dedup_by_key(|told| told.uuid);
+    all.sort_by_key(|reported| reported.uuid);
+    // A UUID stands for one device, whatever the driver reports.
+    all.dedup_by_key(|reported| reported.uuid);
     all
 }
 
 impl Device {
-    /// One of which nothing but names is known. The GPUs of a node are mostly of one model, as `like` is.
-    fn new(told: &Told<'_>, like: Option<&Self>) -> Self {
-        let model = like.map(|like| &like.model).filter(|model| ***model == *told.gpu.model);
+    /// A device of which only the names are known. It shares the text of its model with `like`, because the GPUs of a node are usually of
+    /// one model.
+    fn new(reported: &ReportedDevice<'_>, like: Option<&Self>) -> Self {
+        let model = like.map(|like| &like.model).filter(|model| ***model == *reported.gpu.model);
         Self {
-            uuid: told.uuid.into(),
-            model: model.map_or_else(|| told.gpu.model.into(), Arc::clone),
-            bus_id: told.gpu.bus_id.into(),
+            uuid: reported.uuid.into(),
+            model: model.map_or_else(|| reported.gpu.model.into(), Arc::clone),
+            bus_id: reported.gpu.bus_id.into(),
             mig: None,
             unhealthy_reasons: Box::default(),
             warnings: Box::default(),
@@ -98,14 +100,14 @@ impl Device {
         }
     }
 
-    fn be(&mut self, told: &Told<'_>) {
-        let Told { gpu, instance, .. } = told;
-        renew(&mut self.model, gpu.model);
-        renew(&mut self.bus_id, gpu.bus_id);
+    fn update(&mut self, reported: &ReportedDevice<'_>) {
+        let ReportedDevice { gpu, instance, .. } = reported;
+        set_text(&mut self.model, gpu.model);
+        set_text(&mut self.bus_id, gpu.bus_id);
         match (&mut self.mig, instance) {
             (Some((parent, profile)), Some(instance)) => {
-                renew(parent, gpu.uuid);
-                renew(profile, instance.profile);
+                set_text(parent, gpu.uuid);
+                set_text(profile, instance.profile);
             }
             (mig, instance) => *mig = instance.map(|instance| (gpu.uuid.into(), instance.profile.into())),
         }
@@ -115,16 +117,16 @@ impl Device {
             reasons.sort_unstable();
             reasons.dedup();
         }
-        renew_all(&mut self.unhealthy_reasons, &reasons);
-        // An instance has none of its own, nor counters of links.
+        set_texts(&mut self.unhealthy_reasons, &reasons);
+        // An instance has no warnings, Xid events or NVLink counters of its own.
         let whole = Some(gpu).filter(|_| instance.is_none());
         let mut warnings = whole.map(|gpu| gpu.warnings.clone()).unwrap_or_default();
         warnings.sort_unstable();
         warnings.dedup();
-        renew_all(&mut self.warnings, &warnings);
+        set_texts(&mut self.warnings, &warnings);
         match (&mut self.nvlink_errors, whole.and_then(|gpu| gpu.nvlink_errors.as_ref())) {
-            (Some(known), Some(told)) => known.clone_from(told),
-            (known, told) => *known = told.cloned(),
+            (Some(known), Some(new)) => known.clone_from(new),
+            (known, new) => *known = new.cloned(),
         }
         let xid_errors = gpu.xid_errors.iter().filter(|_| instance.is_none()).map(|errors| (errors.xid, errors.count));
         if !self.xid_errors.iter().copied().eq(xid_errors.clone()) {
@@ -135,7 +137,7 @@ impl Device {
         self.memory_total_bytes = instance.map_or(gpu.memory_total_bytes, |mig| mig.memory_total_bytes);
     }
 
-    fn be_held(&mut self, held: Option<&HeldDevices<'_>>) {
+    fn update_holders(&mut self, held: Option<&HeldDevices<'_>>) {
         let Some(held) = held else { return self.holders = None };
         let known =
             self.holders.iter().flat_map(|holders| &**holders).map(|holder| holder.each_ref().map(|text| &**text));
@@ -146,17 +148,17 @@ impl Device {
     }
 }
 
-/// The text as it is told, and no new one where it is what it was.
-fn renew(text: &mut Arc<str>, told: &str) {
-    if **text != *told {
-        *text = told.into();
+/// Sets a text, and keeps the allocation if the text is unchanged.
+fn set_text(text: &mut Arc<str>, new: &str) {
+    if **text != *new {
+        *text = new.into();
     }
 }
 
-/// The same of several.
-fn renew_all(texts: &mut Box<[Arc<str>]>, told: &[&str]) {
-    if !texts.iter().map(|text| &**text).eq(told.iter().copied()) {
-        *texts = told.iter().copied().map(Arc::from).collect();
+/// The same for several texts.
+fn set_texts(texts: &mut Box<[Arc<str>]>, new: &[&str]) {
+    if !texts.iter().map(|text| &**text).eq(new.iter().copied()) {
+        *texts = new.iter().copied().map(Arc::from).collect();
     }
 }
 
@@ -242,7 +244,7 @@ mod tests {
     fn devices(cluster: &Cluster, known: Box<[Device]>, encoded: &[u8]) -> Box<[Device]> {
         let report = Report::read(encoded).unwrap();
         let named = NamedPods::find(cluster, &report, &Places::default());
-        as_told(known, &report, named.assigned.as_deref().map(HeldDevices::new).as_ref())
+        updated(known, &report, named.assigned.as_deref().map(HeldDevices::new).as_ref())
     }
 
     proptest! {

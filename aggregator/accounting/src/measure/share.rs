@@ -1,7 +1,8 @@
-//! What pods of an AppWrapper use, as far as one node or several have measured it.
+//! What the pods of an AppWrapper use, as far as one or several nodes have measured it.
 use super::Usage;
 
-/// Sums over pods, each beside how many pods it is of: where it is not of all of them, the AppWrapper's is not known.
+/// Sums over pods, each with the number of pods in it. If a sum does not include all pods of the AppWrapper, the AppWrapper's value is
+/// unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
     nanocores: Sum,
@@ -16,9 +17,9 @@ struct Sum {
 }
 
 impl Share {
-    /// Adds one pod.
+    /// Adds the values of one pod.
     pub(super) fn put(&mut self, usage: Usage) {
-        let one = |figure: Option<u64>| figure.map_or_else(Sum::default, |amount| Sum { amount, pods: 1 });
+        let one = |value: Option<u64>| value.map_or_else(Sum::default, |amount| Sum { amount, pods: 1 });
         self.add(&Self {
             nanocores: one(usage.nanocores),
             bytes: one(usage.bytes),
@@ -33,7 +34,7 @@ impl Share {
         self.nanodevices.add(other.nanodevices);
     }
 
-    /// What the AppWrapper uses that has so many bound, unfinished pods.
+    /// What an AppWrapper with this many bound, unfinished pods uses.
     pub fn of_all(&self, pods: u64) -> Usage {
         let of = |sum: Sum| (sum.pods == pods && pods > 0).then_some(sum.amount);
         Usage { nanocores: of(self.nanocores), bytes: of(self.bytes), nanodevices: of(self.nanodevices) }

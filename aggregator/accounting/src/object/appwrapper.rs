@@ -1,4 +1,4 @@
-//! An AppWrapper of either version, decoded: its state, what it asks for, since when it waits.
+//! An AppWrapper of either version, decoded: its state, what it requests, and since when it waits.
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -9,10 +9,13 @@ use super::meta::{Meta, instant_ms, nullable};
 use super::needed::Needed::{self, Fields, Whole};
 use crate::object::demand::{Component, Demand, GenericItem, of_components, of_generic_items};
 
-const QUEUE: &str = "kueue.x-k8s.io/queue-name";
+/// The label that names a LocalQueue of Kueue.
+pub(super) const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 const PRIORITY_CLASS: &str = "kueue.x-k8s.io/priority-class";
+/// The controller that manages AppWrappers unless another is named.
+const CONTROLLER: &str = "workload.codeflare.dev/appwrapper-controller";
 
-/// Which AppWrapper: namespace and name.
+/// Namespace and name of an AppWrapper.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppWrapperName {
     /// Its namespace.
@@ -23,30 +26,39 @@ pub struct AppWrapperName {
 
 /// An AppWrapper.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the object")]
 pub struct AppWrapper {
     /// Its namespace and name.
     pub name: AppWrapperName,
-    /// Its UID; empty where a dump has none.
+    /// Its UID; empty if it comes from a dump without UIDs.
     pub uid: Arc<str>,
-    /// What it was read as.
+    /// The API group and version from which it was read.
     pub served: Served,
-    /// What it is, whatever it was read as.
+    /// The version of its spec, whatever version it was read as.
     pub version: Version,
     /// `status.state` or `status.phase`.
     pub state: Arc<str>,
-    /// `status.canrun`: MCAD has set resources aside for it.
+    /// `status.canrun`: MCAD has reserved resources for it.
     pub can_run: bool,
     /// `spec.priority`, or the priority class.
     pub priority: Arc<str>,
-    /// The queue; MCAD has none.
+    /// Its Kueue queue; MCAD has no queues.
     pub queue: Arc<str>,
+    /// `spec.managedBy`: the controller that manages it; empty if it names none.
+    pub managed_by: Arc<str>,
+    /// `spec.suspend`
+    pub is_suspended: bool,
+    /// Whether the condition PodsReady is True.
+    pub is_ready: bool,
+    /// Whether it is being deleted.
+    pub is_deleting: bool,
     /// When it was first queued, in ms since the Unix epoch.
     pub queued_at_ms: Option<i64>,
-    /// `minAvailable`: so many pods must be placed for it to start. Absent: all.
+    /// `minAvailable`: how many pods must be placed for it to start. `None` if all must be placed.
     pub min_available: Option<u32>,
-    /// What it asks for; nothing where it has too much for it to be known.
+    /// What it requests; empty if it exceeds a bound.
     pub demand: Demand,
-    /// Why what it asks for is not known, so that it is left out; absent: it is known.
+    /// Which bound it exceeds, so that it is left out; `None` if it exceeds none.
     pub excess: Option<Excess>,
 }
 
@@ -65,7 +77,7 @@ impl Served {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::WorkloadV1Beta1, Self::WorkloadV1Beta2, Self::McadV1Beta1];
 
-    /// As objects name it.
+    /// The `apiVersion` of its objects.
     pub fn api_version(self) -> &'static str {
         match self {
             Self::WorkloadV1Beta1 => "workload.codeflare.dev/v1beta1",
@@ -74,7 +86,7 @@ impl Served {
         }
     }
 
-    /// Whose API it is.
+    /// The controller that the API belongs to.
     pub fn version(self) -> Version {
         match self {
             Self::WorkloadV1Beta1 | Self::McadV1Beta1 => Version::V1Beta1,
@@ -83,17 +95,17 @@ impl Served {
     }
 }
 
-/// The two kinds of AppWrapper.
+/// The two versions of AppWrappers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
-    /// MCAD's.
+    /// The version of MCAD.
     V1Beta1,
-    /// Its successor's.
+    /// The version of MCAD's successor, the AppWrapper controller.
     V1Beta2,
 }
 
 impl Version {
-    /// The label `version`.
+    /// The value of the label `version`.
     pub fn label(self) -> &'static str {
         match self {
             Self::V1Beta1 => "v1beta1",
@@ -101,7 +113,7 @@ impl Version {
         }
     }
 
-    /// Every state that its controller sets.
+    /// All states that its controller sets.
     pub fn states(self) -> &'static [&'static str] {
         match self {
             Self::V1Beta1 => &["Pending", "Running", "Deleted", "Failed", "Completed", "RunningHoldCompletion", ""],
@@ -121,7 +133,12 @@ impl Version {
 }
 
 impl AppWrapper {
-    /// It waits to be started.
+    /// Whether another controller than AppWrapper's own manages it.
+    pub(crate) fn is_managed_elsewhere(&self) -> bool {
+        !matches!(&*self.managed_by, "" | CONTROLLER)
+    }
+
+    /// Whether it waits to be started.
     pub fn is_waiting(&self) -> bool {
         match self.version {
             Version::V1Beta1 => matches!(&*self.state, "" | "Pending") && !self.can_run,
@@ -129,7 +146,7 @@ impl AppWrapper {
         }
     }
 
-    /// It was started and has not ended: all its pods should have a node.
+    /// Whether it was started and has not ended: all its pods should have a node.
     pub fn is_started(&self) -> bool {
         match self.version {
             Version::V1Beta1 => *self.state == *"Running",
@@ -144,7 +161,7 @@ impl AppWrapper {
     }
 }
 
-/// The fields of [`RawAppWrapper`] and its parts; a template may hold pods anywhere.
+/// The fields of [`RawAppWrapper`] and its parts. `spec` is needed as a whole, because a template may have pods anywhere.
 pub(crate) const NEEDED: Needed = Fields(&[
     ("apiVersion", Whole),
     (
@@ -156,10 +173,20 @@ pub(crate) const NEEDED: Needed = Fields(&[
             ("resourceVersion", Whole),
             ("labels", Fields(&[(QUEUE, Whole), (PRIORITY_CLASS, Whole)])),
             ("creationTimestamp", Whole),
+            ("deletionTimestamp", Whole),
         ]),
     ),
     ("spec", Whole),
-    ("status", Fields(&[("state", Whole), ("phase", Whole), ("canrun", Whole), ("controllerfirsttimestamp", Whole)])),
+    (
+        "status",
+        Fields(&[
+            ("state", Whole),
+            ("phase", Whole),
+            ("canrun", Whole),
+            ("controllerfirsttimestamp", Whole),
+            ("conditions", Fields(&[("type", Whole), ("status", Whole)])),
+        ]),
+    ),
 ]);
 
 #[derive(Deserialize)]
@@ -182,6 +209,11 @@ struct RawSpec {
     #[serde(deserialize_with = "nullable")]
     scheduling_spec: RawSchedulingSpec,
     components: Option<Vec<Component>>,
+    /// Of no use if it is no text.
+    #[serde(deserialize_with = "nullable")]
+    managed_by: Value,
+    #[serde(deserialize_with = "nullable")]
+    suspend: Value,
 }
 
 #[derive(Default, Deserialize)]
@@ -209,6 +241,13 @@ struct RawStatus {
     canrun: bool,
     #[serde(deserialize_with = "nullable")]
     controllerfirsttimestamp: String,
+    #[serde(deserialize_with = "nullable")]
+    conditions: Value,
+}
+
+fn is_ready(conditions: &Value) -> bool {
+    let conditions = conditions.as_array().into_iter().flatten();
+    conditions.into_iter().any(|one| one["type"] == "PodsReady" && one["status"] == "True")
 }
 
 impl From<RawAppWrapper> for AppWrapper {
@@ -216,7 +255,7 @@ impl From<RawAppWrapper> for AppWrapper {
         let RawAppWrapper { api_version, metadata, spec, status } = raw;
         let served = Served::ALL.into_iter().find(|served| served.api_version() == api_version);
         let served = served.unwrap_or(Served::WorkloadV1Beta1);
-        // One CRD may serve every object as both versions: the spec says which it is.
+        // One CRD may serve every object in both versions: the spec shows which version it is.
         let components = spec.components.as_ref().filter(|_| served != Served::McadV1Beta1);
         let version = if components.is_some() { Version::V1Beta2 } else { Version::V1Beta1 };
         let created_ms = instant_ms(&metadata.creation_timestamp);
@@ -236,7 +275,7 @@ impl From<RawAppWrapper> for AppWrapper {
         };
         let (demand, mut excess) =
             demand.map_or_else(|excess| (Demand::default(), Some(excess)), |demand| (demand, None));
-        // The API server bounds what it knows, but not what a controller or a tenant puts into a status.
+        // The API server bounds the fields that it knows, but not what a controller or a tenant writes into a status.
         if [&state, &metadata.namespace, &metadata.name].iter().any(|text| text.len() > TEXT_BYTES)
             || [&priority, &queue].iter().any(|text: &&Arc<str>| text.len() > TEXT_BYTES)
         {
@@ -248,6 +287,10 @@ impl From<RawAppWrapper> for AppWrapper {
             excess,
             state: state.into(),
             can_run: version == Version::V1Beta1 && status.canrun,
+            managed_by: spec.managed_by.as_str().unwrap_or_default().into(),
+            is_suspended: spec.suspend.as_bool().unwrap_or_default(),
+            is_ready: version == Version::V1Beta2 && is_ready(&status.conditions),
+            is_deleting: !metadata.deletion_timestamp.is_empty(),
             priority,
             queue,
             queued_at_ms,

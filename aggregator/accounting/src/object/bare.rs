@@ -1,11 +1,11 @@
-//! An AppWrapper's spec without what nobody needs to account for it: a dump may leave the cluster, and a spec may hold any object, such
-//! as a Secret, and any environment.
+//! Removes from an AppWrapper's spec everything that accounting does not need: a dump may leave the cluster, and a spec may contain any
+//! object, for example a Secret, and any environment variables.
 //!
-//! Owns which fields stay. They are named one by one; all else goes, so that a field that nobody thought of goes, too. Maps and lists
-//! stay where they are, as paths lead through them.
+//! Owns which fields stay. They are listed by name; everything else is removed, so that unforeseen fields are removed, too. Maps and lists
+//! keep their places, because paths lead through them.
 use serde_json::Value;
 
-/// Kept as they are: amounts, and what says where a pod may go.
+/// Fields that are kept as they are: amounts, and what decides where a pod may go.
 const WHOLE: [&str; 10] = [
     "affinity",
     "labels",
@@ -19,7 +19,7 @@ const WHOLE: [&str; 10] = [
     "tolerations",
 ];
 
-/// Numbers and words that are kept: what an object is, how many of it there are, how its pods are placed.
+/// Numbers and words that are kept: what an object is, how many there are, and how its pods are placed.
 const WORDS: [&str; 20] = [
     "apiVersion",
     "completions",
@@ -43,7 +43,7 @@ const WORDS: [&str; 20] = [
     "suspend",
 ];
 
-/// Gone with all that is in them, whatever that is called.
+/// Fields that are removed with all their content, whatever names it has.
 const GONE: [&str; 12] = [
     "annotations",
     "args",
@@ -59,7 +59,7 @@ const GONE: [&str; 12] = [
     "volumes",
 ];
 
-/// The value without what is not needed.
+/// Removes what is not needed from the value.
 pub fn bare(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -76,7 +76,7 @@ pub fn bare(value: &mut Value) {
             });
         }
         Value::Array(elements) => elements.iter_mut().for_each(bare),
-        // An element keeps its place, as paths count.
+        // An element keeps its place, because paths contain indices.
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => *value = Value::Null,
     }
 }

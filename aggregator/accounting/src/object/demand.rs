@@ -1,57 +1,69 @@
-//! What an AppWrapper asks for: its pods, by the rules of its version (docs/accounting.md §2).
+//! What an AppWrapper requests: its pods, by the rules of its version (docs/accounting.md §2).
 //!
-//! Owns the way from a spec to groups of identical pods. Which of them are left to place is in [`crate::snapshot::rest`]. Whether they fit
-//! is in [`crate::fit`], what they got in [`crate::cluster`].
-use std::collections::HashMap;
+//! Owns how a spec becomes groups of identical pods. Which of the pods still have to be placed is in [`crate::snapshot::rest`]. Whether
+//! they fit is in [`crate::fit`]; what they hold is in [`crate::cluster`].
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::object::HostPort;
 use crate::object::constraints::{Added, Constraints};
-use crate::object::limits::{CONDITION_BYTES, Excess, POD_SETS, RESOURCES, TEXT_BYTES, over};
+use crate::object::limits::{CONDITION_BYTES, Excess, POD_CLAIMS, POD_SETS, RESOURCES, TEXT_BYTES, over};
 use crate::object::meta::nullable;
 use crate::object::others::Others;
+use crate::object::pod_claims::{ClaimRef, RawPodClaim};
 use crate::object::quantities::Quantities;
+use crate::object::request::{Requests, of_spec};
 use crate::object::spec::{Effective, Requirements, dispatcher_triple, whole};
 use crate::object::template::{Template, at_path};
+use crate::object::{DEVICE_GROUP, HostPort};
 use crate::resource::{Amounts, Resource};
 
-/// Identical pods: they are alike in all that decides where they fit.
+/// Identical pods: they are equal in everything that decides where they fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodGroup {
-    /// How many.
+    /// How many pods.
     pub count: u32,
-    /// What each needs room for on its node, `pods` apart. Resources without a ladder are among the extended ones.
+    /// The amounts that each pod needs on its node, without the resource `pods`. Resources without a ladder are among the extended ones.
     pub requests: Amounts,
-    /// The ports of its node that each takes.
+    /// The host ports that each pod takes on its node.
     pub ports: Box<[HostPort]>,
-    /// Their priority.
+    /// The priority of the pods.
     pub priority: i64,
-    /// Where each may go.
+    /// Where each pod may run.
     pub constraints: Arc<Constraints>,
-    /// The same once the queue has admitted them. Absent: it added nothing.
+    /// The constraints after the queue has admitted the pods. `None` if the queue added nothing.
     pub admitted: Option<Arc<Constraints>>,
+    /// The device claims that each pod uses, in the order of the template.
+    pub claims: Box<[ClaimRef]>,
 }
 
-/// The pods an AppWrapper asks for, in the order of its spec.
+/// The pods that an AppWrapper requests, in the order of its spec.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
-    /// Groups of identical pods, as the scheduler counts them. Those of v1beta2 are its pod sets, one by one.
+    /// Groups of identical pods, as the scheduler counts them. For v1beta2, each group is one pod set.
     pub groups: Arc<[PodGroup]>,
-    /// What the spec asks for: of v1beta1 as MCAD counts it, which is less than the sum of the groups where pods have init
-    /// containers or overhead, or jobs have a parallelism.
+    /// The amounts that the spec requests. For v1beta1, as MCAD counts them: this is less than the sum of the groups if pods have init
+    /// containers or overhead, or if jobs have a parallelism.
     pub total: Amounts,
-    /// The kinds of objects in it whose pods are not known, each once.
+    /// The kinds of objects in it whose pods are unknown, each once.
     pub unknown_kinds: Box<[String]>,
-    /// Quantities and templates in it that could not be read.
+    /// The number of quantities and templates in it that could not be read.
     pub unreadable: u32,
+    /// Claims and claim templates that the AppWrapper itself contains, sorted by name.
+    pub own_claims: Box<[(ClaimRef, Arc<Requests>)]>,
 }
 
 impl Demand {
-    /// Pods in all.
+    /// The claim, or claim template, of that name that the AppWrapper itself contains.
+    pub fn own_claim(&self, name: &ClaimRef) -> Option<&Arc<Requests>> {
+        let at = self.own_claims.binary_search_by(|(known, _)| known.cmp(name)).ok()?;
+        Some(&self.own_claims[at].1)
+    }
+
+    /// The number of pods.
     pub fn pods(&self) -> u64 {
         self.groups.iter().map(|group| u64::from(group.count)).sum()
     }
@@ -97,12 +109,26 @@ struct PodSet {
     replicas: Value,
 }
 
-/// The demand of a v1beta1 AppWrapper; or why it is not known.
+impl Component {
+    /// The path in its template, and the number, of the pods of each pod set: as declared, else inferred.
+    pub(crate) fn sets(&self) -> Vec<(String, u32)> {
+        let declared = self.pod_sets.iter().map(|set| (set.path.clone(), replicas(&set.replicas, 1)));
+        if self.pod_sets.is_empty() { inferred(&self.template) } else { declared.collect() }
+    }
+
+    /// The object that it creates.
+    pub(crate) fn template(&self) -> &Value {
+        &self.template
+    }
+}
+
+/// The demand of a v1beta1 AppWrapper, or which bound it exceeds.
 pub(crate) fn of_generic_items(items: &[GenericItem]) -> Result<Demand, Excess> {
     let mut found = Found::default();
     for item in items {
         found.object()?;
-        // MCAD looks at nothing of an item without a template.
+        found.note_claim(&item.generictemplate)?;
+        // MCAD ignores an item without a template.
         if item.generictemplate.is_null() {
             continue;
         }
@@ -112,7 +138,7 @@ pub(crate) fn of_generic_items(items: &[GenericItem]) -> Result<Demand, Excess> 
         found.unreadable += u32::from(template.is_none());
         let template = template.unwrap_or_default();
         found.constrain(&template.constraints)?;
-        // Without a list of containers it is no pod, and there are none of it; with an empty one they ask for nothing.
+        // Without a list of containers it is not a pod, and has no pods; with an empty list its pods request nothing.
         //
         // Source: project-codeflare/multi-cluster-app-dispatcher `genericresource.go`, `hasFields`.
         if item.custompodresources.is_empty() {
@@ -147,17 +173,17 @@ pub(crate) fn of_generic_items(items: &[GenericItem]) -> Result<Demand, Excess> 
     Ok(found.into())
 }
 
-/// The demand of a v1beta2 AppWrapper; or why it is not known.
+/// The demand of a v1beta2 AppWrapper, or which bound it exceeds.
 pub(crate) fn of_components(components: &[Component]) -> Result<Demand, Excess> {
     let mut found = Found::default();
     for component in components {
         found.object()?;
-        let declared = component.pod_sets.iter().map(|set| (set.path.clone(), replicas(&set.replicas, 1)));
-        let sets = if component.pod_sets.is_empty() { inferred(&component.template) } else { declared.collect() };
+        found.note_claim(&component.template)?;
+        let sets = component.sets();
         if sets.is_empty() {
             found.note_unknown(&component.template)?;
         }
-        // Many pod sets may be of one template, which is read once: its length times their number is no work to be done.
+        // Many pod sets may have one template. It is read once, so that the work does not grow with its length times their number.
         let mut read: HashMap<*const Value, Option<Identical>> = HashMap::new();
         for (at, (path, count)) in sets.into_iter().enumerate() {
             // A path that leads nowhere drops its pods.
@@ -184,11 +210,11 @@ pub(crate) fn of_components(components: &[Component]) -> Result<Demand, Excess> 
     Ok(found.into())
 }
 
-/// What all pods of one template have alike.
+/// What all pods of one template have in common.
 struct Identical {
-    /// Of no pods.
+    /// A group with a count of 0.
     group: PodGroup,
-    /// What each requests of resources that have a ladder.
+    /// What each pod requests of resources that have a ladder.
     amounts: Amounts,
     unreadable: u32,
 }
@@ -200,37 +226,38 @@ struct Found {
     total: Amounts,
     unknown_kinds: Vec<String>,
     unreadable: u32,
-    /// Components or items so far.
+    /// The number of components or items so far.
     objects: usize,
     condition_bytes: usize,
+    own_claims: BTreeMap<ClaimRef, Arc<Requests>>,
 }
 
 impl Found {
-    /// There is one more component or item.
+    /// Counts one more component or item.
     fn object(&mut self) -> Result<(), Excess> {
         self.objects += 1;
         within(over(self.objects, POD_SETS, Excess::PodSets))
     }
 
-    /// So many pods request so much each.
+    /// Adds the requests of `count` pods.
     fn request(&mut self, each: &Amounts, count: u32) -> Result<(), Excess> {
         self.total.add_times(each, count.into());
         within(over(self.total.extended().len(), RESOURCES, Excess::Resources))
     }
 
-    /// There is one more group.
+    /// Adds one more group.
     fn group(&mut self, group: PodGroup) -> Result<(), Excess> {
         self.groups.push(group);
         within(over(self.groups.len(), POD_SETS, Excess::PodSets))
     }
 
-    /// There are more constraints to be kept.
+    /// Counts more constraints that have to be kept.
     fn constrain(&mut self, constraints: &Constraints) -> Result<(), Excess> {
         self.condition_bytes += constraints.text_bytes();
         within(constraints.excess().or(over(self.condition_bytes, CONDITION_BYTES, Excess::Conditions)))
     }
 
-    /// The pods of this spec; absent: it is none.
+    /// The pods of this spec; `None` if it is not a pod spec.
     fn identical(&mut self, spec: &Value) -> Result<Option<Identical>, Excess> {
         let Some(template) = Template::from_spec(spec) else { return Ok(None) };
         self.constrain(&template.constraints)?;
@@ -239,18 +266,44 @@ impl Found {
         Ok(Some(Identical { group: group(0, each, &template)?, amounts, unreadable: template.work.unreadable() }))
     }
 
-    /// The pods of this object are not known, if it has any.
+    /// Notes the object if it is a claim or a claim template.
+    fn note_claim(&mut self, object: &Value) -> Result<(), Excess> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        if !text(&object["apiVersion"]).starts_with(DEVICE_GROUP) {
+            return Ok(());
+        }
+        let name: Arc<str> = text(&object["metadata"]["name"]).into();
+        let (name, spec) = match object["kind"].as_str() {
+            Some("ResourceClaimTemplate") => (ClaimRef::Template(name), &object["spec"]["spec"]),
+            Some("ResourceClaim") => (ClaimRef::Claim(name), &object["spec"]),
+            _ => return Ok(()),
+        };
+        let Some((requests, excess)) = of_spec(spec) else {
+            self.unreadable += 1;
+            return Ok(());
+        };
+        within(excess)?;
+        self.unreadable += requests.unreadable();
+        self.own_claims.insert(name, requests);
+        Ok(())
+    }
+
+    /// Notes the object's kind if the object may have pods, which are then unknown.
     fn note_unknown(&mut self, object: &Value) -> Result<(), Excess> {
         let text = |field: &str| object[field].as_str().unwrap_or_default();
         let (version, kind) = (text("apiVersion"), text("kind"));
-        let has_none = match version.split_once('/') {
-            Some((group, _)) => PODLESS.contains(&group),
-            None => version == "v1" && !MAKERS.contains(&kind),
-        };
-        if !kind.is_empty() && !has_none && !self.unknown_kinds.iter().any(|known| *known == kind) {
+        if !kind.is_empty() && !has_no_pods(version, kind) && !self.unknown_kinds.iter().any(|known| *known == kind) {
             self.unknown_kinds.push(kind.to_owned());
         }
         within(over(kind.len(), TEXT_BYTES, Excess::Text))
+    }
+}
+
+/// Whether objects of this kind certainly create no pods.
+pub(crate) fn has_no_pods(api_version: &str, kind: &str) -> bool {
+    match api_version.split_once('/') {
+        Some((group, _)) => PODLESS.contains(&group),
+        None => api_version == "v1" && !MAKERS.contains(&kind),
     }
 }
 
@@ -258,26 +311,28 @@ fn within(excess: Option<Excess>) -> Result<(), Excess> {
     excess.map_or(Ok(()), Err)
 }
 
-/// Groups of the API whose objects make no pods.
-const PODLESS: [&str; 6] = [
+/// API groups whose objects create no pods.
+const PODLESS: [&str; 7] = [
     "networking.k8s.io",
     "policy",
     "rbac.authorization.k8s.io",
+    DEVICE_GROUP,
     "route.openshift.io",
     "scheduling.k8s.io",
     "scheduling.sigs.k8s.io",
 ];
-/// Kinds of `v1` that are pods or make some; the others do not.
+/// Kinds of `v1` that are pods or create pods; the others do not.
 const MAKERS: [&str; 2] = ["Pod", "ReplicationController"];
 
 impl From<Found> for Demand {
     fn from(found: Found) -> Self {
-        let Found { groups, total, unknown_kinds, unreadable, .. } = found;
-        Self { groups: groups.into(), total, unknown_kinds: unknown_kinds.into(), unreadable }
+        let Found { groups, total, unknown_kinds, unreadable, own_claims, .. } = found;
+        let own_claims = own_claims.into_iter().collect();
+        Self { groups: groups.into(), total, unknown_kinds: unknown_kinds.into(), unreadable, own_claims }
     }
 }
 
-/// Path and replicas of the pods of the kinds that the AppWrapper controller knows; none for others.
+/// Path and replicas of the pods, for the kinds that the AppWrapper controller knows; empty for others.
 ///
 /// Source: project-codeflare/appwrapper `pkg/utils/utils.go`, `InferPodSets`.
 fn inferred(template: &Value) -> Vec<(String, u32)> {
@@ -306,7 +361,7 @@ fn inferred(template: &Value) -> Vec<(String, u32)> {
         ("ray.io/v1", "RayJob") => ray(&spec["rayClusterSpec"], "template.spec.rayClusterSpec"),
         _ => Vec::new(),
     };
-    // Roles that are not there are no error.
+    // A role that is absent is not an error.
     known.into_iter().filter(|(path, _)| at_path(template, path).is_some()).collect()
 }
 
@@ -325,8 +380,8 @@ fn each(list: &Value) -> impl Iterator<Item = (usize, &Value)> {
     list.as_array().into_iter().flatten().enumerate()
 }
 
-/// A count of pods; `absent` where there is none or it is no integer, 0 where it is negative.
-fn replicas(value: &Value, absent: u32) -> u32 {
+/// A count of pods: `absent` if there is none or if it is not an integer, 0 if it is negative.
+pub(crate) fn replicas(value: &Value, absent: u32) -> u32 {
     // JSON may spell a whole number as 4.0.
     let whole = || value.as_f64().filter(|count| count.fract() == 0.0).map(|count| count as i64);
     value.as_i64().or_else(whole).map_or(absent, |count| count.clamp(0, i32::MAX.into()) as u32)
@@ -344,12 +399,14 @@ fn group(count: u32, each: Effective, template: &Template) -> Result<PodGroup, E
     let work = &template.work;
     let constraints = template.constraints.clone();
     let (ports, too_many_ports) = work.host_ports();
-    within(excess.or(too_many_ports))?;
-    Ok(PodGroup { count, requests, ports, priority: work.priority(), constraints, admitted: None })
+    let too_many_claims = over(work.resource_claims.len(), POD_CLAIMS, Excess::Devices);
+    within(excess.or(too_many_ports).or(too_many_claims))?;
+    let claims = work.resource_claims.iter().filter_map(RawPodClaim::of_template).collect();
+    Ok(PodGroup { count, requests, ports, priority: work.priority(), constraints, admitted: None, claims })
 }
 
-/// What MCAD v1 takes one container, or one of `custompodresources`, for: in each dimension its request, or its limit
-/// where the request is 0 or absent. Resources that MCAD does not know are treated alike.
+/// What MCAD v1 counts for one container, or for one of `custompodresources`: in each dimension the request, or the limit if the request is
+/// 0 or absent. Resources that MCAD does not know are counted by the same rule.
 fn dispatcher_amounts(resources: &Requirements) -> Amounts {
     let requests = dispatcher_triple(&resources.requests);
     let limits = dispatcher_triple(&resources.limits);

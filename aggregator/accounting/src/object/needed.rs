@@ -1,31 +1,31 @@
-//! The parts of an object that are decoded, taken from its text in one pass.
+//! Reads only the needed parts of an object from its text, in one pass.
 //!
-//! Owns how the rest is passed over: `managedFields`, environments, volumes and images are most of an object's text, and
-//! making values of them costs more than all else that is done with a pod. Which fields a kind needs stands beside its
-//! type. Nothing is judged here: a field of another shape is passed on as it is.
+//! Owns how the rest is skipped: `managedFields`, environment variables, volumes and images are most of an object's text, and converting
+//! them to values takes longer than everything else that is done with a pod. The fields that a kind needs are listed beside its type.
+//! Nothing is validated here: a field of another shape is passed on unchanged.
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// What is needed of a value.
+/// Which parts of a value are needed.
 #[derive(Clone, Copy, Debug)]
 pub enum Needed {
     /// All of it.
     Whole,
-    /// Of an object these fields, of a list these fields of each element.
+    /// These fields of an object; for a list, these fields of each element.
     Fields(&'static [(&'static str, Needed)]),
-    /// What either of two needs. Of a field that both name, the whole wins.
+    /// The parts that either of two lists needs. A field that either list needs whole is read whole.
     Either(&'static [(&'static str, Needed)], &'static [(&'static str, Needed)]),
 }
 
 impl Needed {
-    /// What is needed of a field; absent: nothing.
+    /// Which parts of a field are needed; `None` if the field is not needed.
     pub fn of(self, name: &str) -> Option<Self> {
         self.named(name).map(|(_, needed)| needed)
     }
 
-    /// The same, and the name as it lasts.
+    /// The same, with the name as a static text.
     fn named(self, name: &str) -> Option<(&'static str, Self)> {
         let find = |fields: &'static [(&'static str, Self)]| fields.iter().find(|(known, _)| *known == name).copied();
         match self {
@@ -34,14 +34,14 @@ impl Needed {
             Self::Either(a, b) => match (find(a), find(b)) {
                 (Some((name, Self::Fields(a))), Some((_, Self::Fields(b)))) => Some((name, Self::Either(a, b))),
                 (found, None) | (None, found) => found,
-                // One of them is whole, or no two of ours are as deep as that.
+                // One of them is whole; or one is `Either`, which no kind has at this depth.
                 (Some((name, _)), Some(_)) => Some((name, Self::Whole)),
             },
         }
     }
 }
 
-/// The value without what is not needed.
+/// Reads the value without the parts that are not needed.
 impl<'de> DeserializeSeed<'de> for Needed {
     type Value = Value;
 
@@ -109,7 +109,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 }
 
-/// A field's name, found among those that are needed without being copied.
+/// A field's name, looked up among the needed names without being copied.
 struct Key(Needed);
 
 impl<'de> DeserializeSeed<'de> for Key {

@@ -4,72 +4,111 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::limits::{Excess, LABELS, TAINTS, over};
-use super::meta::{Meta, nullable};
+use super::meta::{Meta, RawCondition, nullable};
 use super::needed::Needed::{self, Fields, Whole};
 use super::quantities::Quantities;
 use super::spec::{dispatcher_triple, exact_triple, whole};
 use crate::object::others::Others;
 use crate::resource::{Resource, Triple};
 
-/// How many GPUs an administrator says a node has.
+/// The annotation in which an administrator states how many GPUs a node has.
 const EXPECTED_GPUS: &str = "mcad-metrics/expected-gpus";
+
+/// The source from which a node is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// The API server: kubelet declares what the node has.
+    #[default]
+    Kubernetes,
+    /// The node's own agent: nothing is declared, so what pods could get there is unknown.
+    Agent,
+}
 
 /// A Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
+    /// The source from which the node is known.
+    pub origin: Origin,
     /// Its name.
     pub name: Arc<str>,
-    /// Its UID; empty where a dump has none.
+    /// Its UID; empty if it comes from a dump without UIDs.
     pub uid: Arc<str>,
-    /// Its labels, in order of key.
+    /// Its labels, sorted by key.
     pub labels: Box<[(Arc<str>, Arc<str>)]>,
     /// Its taints.
     pub taints: Box<[Taint]>,
-    /// Whether the scheduler may use it.
+    /// Whether the node is cordoned: the scheduler must not use it.
     pub cordoned: bool,
-    /// Whether kubelet says that it is ready.
+    /// Whether kubelet reports the node as ready.
     pub ready: bool,
-    /// `status.capacity`, in order of resource.
+    /// `status.capacity`, sorted by resource.
     pub capacity: Declared,
-    /// `status.allocatable`; where a Node has none, its capacity.
+    /// `status.allocatable`; if a Node has none, its capacity.
     pub allocatable: Declared,
-    /// The same of resources without a ladder: `pods`, `ephemeral-storage`, hugepages, volumes.
+    /// The allocatable amounts of resources without a ladder: `pods`, `ephemeral-storage`, hugepages, volumes.
     pub other_allocatable: Others,
-    /// Allocatable as MCAD v1 reads it.
+    /// `status.capacity` of resources without a ladder.
+    pub other_capacity: Others,
+    /// Whether it is being deleted.
+    pub is_deleting: bool,
+    /// The allocatable amounts as MCAD v1 reads them.
     pub dispatcher_v1: Triple,
-    /// Allocatable as MCAD v2 reads it.
+    /// The allocatable amounts as MCAD v2 reads them.
     pub dispatcher_v2: Triple,
     /// The annotation `mcad-metrics/expected-gpus`.
     pub expected_gpus: Option<u32>,
-    /// Quantities that could not be read.
+    /// The number of quantities that could not be read.
     pub unreadable: u32,
-    /// Why a part of it is left out; absent: all of it is there.
+    /// Which bound it exceeds, so that a part of it is left out; `None` if it exceeds none.
     pub excess: Option<Excess>,
 }
 
 impl Node {
+    /// A node that is known only from its own agent.
+    pub fn of_agent(name: Arc<str>) -> Self {
+        Self {
+            origin: Origin::Agent,
+            name,
+            uid: Arc::default(),
+            labels: Box::default(),
+            taints: Box::default(),
+            cordoned: false,
+            ready: false,
+            capacity: Declared::default(),
+            allocatable: Declared::default(),
+            other_allocatable: Others::default(),
+            other_capacity: Others::default(),
+            is_deleting: false,
+            dispatcher_v1: Triple::default(),
+            dispatcher_v2: Triple::default(),
+            expected_gpus: None,
+            unreadable: 0,
+            excess: None,
+        }
+    }
+
     /// The value of a label.
     pub fn label(&self, key: &str) -> Option<&str> {
         self.labels.binary_search_by(|(known, _)| (**known).cmp(key)).ok().map(|at| &*self.labels[at].1)
     }
 }
 
-/// Amounts by resource that a Node declares, in order of resource. One that it does not declare is not there.
+/// Amounts that a Node declares, sorted by resource. Resources that it does not declare are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Declared(Box<[(Resource, i128)]>);
 
 impl Declared {
-    /// How much of a resource; absent: not declared.
+    /// The amount of a resource; `None` if it is not declared.
     pub fn get(&self, resource: &Resource) -> Option<i128> {
         self.0.binary_search_by(|(known, _)| known.cmp(resource)).ok().map(|at| self.0[at].1)
     }
 
-    /// How much of the resource that Kubernetes names so.
+    /// The amount of the resource with this Kubernetes name.
     pub(crate) fn named(&self, name: &str) -> Option<i128> {
         self.0.iter().find(|(known, _)| known.name() == name).map(|(_, amount)| *amount)
     }
 
-    /// The declared resources in order.
+    /// The declared resources, sorted.
     pub fn resources(&self) -> impl Iterator<Item = &Resource> {
         self.0.iter().map(|(resource, _)| resource)
     }
@@ -92,22 +131,22 @@ impl Declared {
 /// A taint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Taint {
-    /// What it is about.
+    /// The key.
     pub key: Arc<str>,
-    /// Its value, often empty.
+    /// The value, often empty.
     pub value: Arc<str>,
-    /// What it does.
+    /// The effect.
     pub effect: Effect,
 }
 
-/// What a taint does.
+/// The effect of a taint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Keeps new pods off.
     NoSchedule,
-    /// Keeps new pods off and drives others out.
+    /// Keeps new pods off and evicts running pods.
     NoExecute,
-    /// Hints only.
+    /// Any other effect: keeps no pods off.
     Other,
 }
 
@@ -120,7 +159,7 @@ impl Effect {
         }
     }
 
-    /// It keeps new pods off.
+    /// Whether it keeps new pods off.
     pub fn repels(self) -> bool {
         matches!(self, Self::NoSchedule | Self::NoExecute)
     }
@@ -135,6 +174,7 @@ pub(crate) const NEEDED: Needed = Fields(&[
             ("uid", Whole),
             ("resourceVersion", Whole),
             ("labels", Whole),
+            ("deletionTimestamp", Whole),
             ("annotations", Fields(&[(EXPECTED_GPUS, Whole)])),
         ]),
     ),
@@ -168,9 +208,10 @@ struct RawSpec {
     taints: Vec<RawTaint>,
 }
 
+/// A taint of a node, of a flavor or of a device.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct RawTaint {
+pub(super) struct RawTaint {
     #[serde(deserialize_with = "nullable")]
     key: String,
     #[serde(deserialize_with = "nullable")]
@@ -188,13 +229,10 @@ struct RawStatus {
     conditions: Vec<RawCondition>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RawCondition {
-    #[serde(rename = "type", deserialize_with = "nullable")]
-    kind: String,
-    #[serde(deserialize_with = "nullable")]
-    status: String,
+impl From<RawTaint> for Taint {
+    fn from(raw: RawTaint) -> Self {
+        Self { key: raw.key.into(), value: raw.value.into(), effect: Effect::named(&raw.effect) }
+    }
 }
 
 impl From<RawNode> for Node {
@@ -205,8 +243,8 @@ impl From<RawNode> for Node {
         let named = capacity.excess.or(allocatable.excess);
         let labelled = over(raw.metadata.labels.len(), LABELS, Excess::Labels);
         let tainted = over(raw.spec.taints.len(), TAINTS, Excess::Labels);
-        let taint = |t: RawTaint| Taint { key: t.key.into(), value: t.value.into(), effect: Effect::named(&t.effect) };
         Self {
+            origin: Origin::Kubernetes,
             expected_gpus: raw.metadata.annotations.get(EXPECTED_GPUS).and_then(|n| n.trim().parse().ok()),
             name: raw.metadata.name.into(),
             uid: raw.metadata.uid.into(),
@@ -217,13 +255,15 @@ impl From<RawNode> for Node {
                 .take(LABELS)
                 .map(|(key, value)| (key.into(), value.into()))
                 .collect(),
-            taints: raw.spec.taints.into_iter().take(TAINTS).map(taint).collect(),
+            taints: raw.spec.taints.into_iter().take(TAINTS).map(Taint::from).collect(),
             cordoned: raw.spec.unschedulable,
             ready: raw.status.conditions.iter().any(|c| c.kind == "Ready" && c.status == "True"),
             capacity: Declared::from_quantities(&capacity),
             dispatcher_v1: dispatcher_triple(&allocatable),
             dispatcher_v2: exact_triple(&allocatable),
             other_allocatable: Others::from_quantities(&allocatable),
+            other_capacity: Others::from_quantities(&capacity),
+            is_deleting: !raw.metadata.deletion_timestamp.is_empty(),
             allocatable: Declared::from_quantities(&allocatable),
             unreadable,
             excess: named.or(labelled).or(tainted),

@@ -1,47 +1,47 @@
-//! Amounts of resources that have no ladder: `ephemeral-storage`, hugepages, volumes and whatever else objects name. They count
-//! for fit on nodes alone.
+//! Amounts of resources that have no ladder: `ephemeral-storage`, hugepages, volumes and all other names. They matter only for whether pods
+//! fit on nodes.
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::object::quantities::Quantities;
 
-/// Whole units by name, in order of name, each once.
+/// Whole units by name, sorted by name, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Others(Box<[(Arc<str>, i128)]>);
 
 impl Others {
-    /// How much of one; one that is not there is 0.
+    /// The amount of one resource; 0 if it is absent.
     pub fn get(&self, name: &str) -> i128 {
         self.declared(name).unwrap_or(0)
     }
 
-    /// The same; absent: not named.
+    /// The same; `None` if it is not named.
     pub fn declared(&self, name: &str) -> Option<i128> {
         self.0.binary_search_by(|(known, _)| (**known).cmp(name)).ok().map(|at| self.0[at].1)
     }
 
-    /// Those that are named, in order of name.
+    /// The named resources, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, i128)> {
         self.0.iter().map(|(name, amount)| (name, *amount))
     }
 
-    /// None is named.
+    /// Whether no resource is named.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Rounded up.
+    /// Rounds quantities up to whole units.
     pub(crate) fn from_quantities(list: &Quantities) -> Self {
         list.others().map(|(name, quantity)| (name.clone(), quantity.units())).collect()
     }
 
-    /// Less what is taken from them, however much that is.
+    /// Subtracts `taken`; the result may be negative.
     #[must_use]
     pub fn less(&self, taken: &OthersSum) -> Self {
         Self(self.iter().map(|(name, amount)| (name.clone(), amount.saturating_sub(taken.get(name)))).collect())
     }
 
-    /// Replaces every name by the one `share` answers, so that equal names are one allocation.
+    /// Replaces every name by the one that `share` returns, so that equal names are one allocation.
     pub(crate) fn share_names(&mut self, mut share: impl FnMut(&Arc<str>) -> Arc<str>) {
         for (name, _) in &mut self.0 {
             *name = share(name);
@@ -57,9 +57,9 @@ impl FromIterator<(Arc<str>, i128)> for Others {
     }
 }
 
-/// A sum of amounts that come and go. A resource is named in it for as long as one of them names it.
+/// A sum of amounts that come and go. It names a resource for as long as one of its amounts names it.
 ///
-/// Its names are whatever those who make pods write, so that one that comes or goes must not move all others.
+/// Users who create pods choose the names, so adding or removing one name must not move all others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OthersSum(BTreeMap<Arc<str>, Summed>);
 
@@ -71,7 +71,7 @@ struct Summed {
 }
 
 impl OthersSum {
-    /// How much of one.
+    /// The amount of one resource.
     pub fn get(&self, name: &str) -> i128 {
         self.0.get(name).map_or(0, |sum| sum.amount)
     }
@@ -86,7 +86,7 @@ impl OthersSum {
         }
     }
 
-    /// Takes away an amount that was put in.
+    /// Subtracts an amount that was added before.
     pub fn take(&mut self, amounts: &Others) {
         for (name, amount) in amounts.iter() {
             let Some(sum) = self.0.get_mut(name) else { continue };

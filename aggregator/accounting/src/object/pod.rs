@@ -1,31 +1,35 @@
-//! A Pod, decoded: where it runs, for whom, and how much it asks for. Its containers are added up and forgotten.
+//! A Pod, decoded: its node, its AppWrapper, and how much it requests. Its containers are added up and not kept.
 use std::mem::swap;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::AppWrapperName;
-use super::limits::Excess;
-use super::meta::{Meta, nullable};
+use super::limits::{Excess, OWNERS, POD_CLAIMS, over};
+use super::meta::{Meta, RawCondition, nullable};
 use super::needed::Needed::{self, Fields, Whole};
+use super::pod_claims::{PodClaims, RawClaimStatuses};
 use super::port::HostPort;
 use super::quantities::Quantities;
 use super::spec::{Container, Effective, Requirements, Work};
+use super::uid::Uid;
 use crate::object::others::Others;
 use crate::resource::{Amounts, Triple};
 use crate::steps;
 
-/// The label that the successor puts on the pods of an AppWrapper.
-const OWNER: &str = "workload.codeflare.dev/appwrapper";
+/// The label that the AppWrapper controller, MCAD's successor, puts on the pods of an AppWrapper.
+pub(super) const OWNER: &str = "workload.codeflare.dev/appwrapper";
 /// The label that MCAD puts on them.
-const OWNER_V1: &str = "appwrapper.mcad.ibm.com";
-/// The label that names the AppWrapper's namespace where it is not the pod's own.
-const OWNER_NAMESPACE: &str = "appwrapper.mcad.ibm.com/namespace";
-/// The label by which Kueue names the pod set that a pod is of.
+pub(super) const OWNER_V1: &str = "appwrapper.mcad.ibm.com";
+/// The label with the AppWrapper's namespace, if that is not the pod's own.
+pub(super) const OWNER_NAMESPACE: &str = "appwrapper.mcad.ibm.com/namespace";
+/// The label with which Kueue names a pod's pod set.
 const POD_SET: &str = "kueue.x-k8s.io/podset";
-/// The UID under which kubelet runs a static pod, on the mirror pod that stands for it.
+/// The annotation by which Kueue names the Workload that a pod belongs to.
+const WORKLOAD: &str = "kueue.x-k8s.io/workload";
+/// The annotation on the mirror pod of a static pod, with the UID under which kubelet runs the static pod.
 const STATIC_POD_UID: &str = "kubernetes.io/config.hash";
-/// The label that MCAD v1 looks for in its own sums: a slip of the pen, kept (docs/accounting.md §1).
+/// The label that MCAD v1 looks for in its own sums: a typing error in MCAD, reproduced here (docs/accounting.md §1).
 const MISTYPED_OWNER: &str = "appwrappers.mcad.ibm.com";
 
 /// A Pod.
@@ -35,29 +39,29 @@ pub struct Pod {
     pub namespace: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
-    /// Its UID; empty where a dump has none.
+    /// Its UID; empty if it comes from a dump without UIDs.
     pub uid: Arc<str>,
-    /// The UID that its cgroups carry: its own, but for static pods, which kubelet knows before the API server does.
+    /// The pod UID of its cgroups: its own UID, except for static pods, which kubelet knows before the API server does.
     pub cgroup_uid: Arc<str>,
-    /// The node it is bound to.
+    /// The node that it is bound to.
     pub node: Option<Arc<str>>,
-    /// The AppWrapper it belongs to, by its labels; whether or not that exists.
+    /// The AppWrapper that it belongs to by its labels, whether or not the AppWrapper exists.
     pub owner: Option<AppWrapperName>,
-    /// How far it got.
+    /// Its phase.
     pub phase: Phase,
     /// Effective requests (docs/accounting.md §3).
     pub requests: Amounts,
-    /// What MCAD v1 takes it for, whether or not it subtracts it.
+    /// What MCAD v1 counts for it, whether or not MCAD v1 subtracts it.
     pub dispatcher_v1: Triple,
-    /// What MCAD v2 takes it for, whether or not it subtracts it.
+    /// What MCAD v2 counts for it, whether or not MCAD v2 subtracts it.
     pub dispatcher_v2: Triple,
-    /// The two dispatchers' labels on it.
+    /// Which of the two dispatchers' labels it has.
     pub marks: Marks,
-    /// What most pods have nothing of, or the same as many others.
+    /// Fields that most pods do not have, or have in common with many others.
     pub rare: Option<Arc<Rare>>,
-    /// Quantities that could not be read.
+    /// The number of quantities that could not be read.
     pub unreadable: u32,
-    /// Why a part of it is left out; absent: all of it is there.
+    /// Which bound it exceeds, so that a part of it is left out; `None` if it exceeds none.
     pub excess: Option<Excess>,
 }
 
@@ -66,15 +70,21 @@ pub struct Pod {
 pub struct Rare {
     /// Effective requests of resources without a ladder.
     pub others: Others,
-    /// Host ports, in order.
+    /// Host ports, sorted.
     pub ports: Box<[HostPort]>,
-    /// Of a pod that is neither bound nor finished: the node that is nominated for it, and its priority.
+    /// For a pod that is neither bound nor finished: the node that is nominated for it, and its priority.
     pub nominated: Option<(Arc<str>, i64)>,
-    /// The pod set that it is of, as Kueue names it.
+    /// The pod set that it belongs to, by Kueue's label.
     pub pod_set: Option<Arc<str>>,
+    /// The Workload that its annotation names.
+    pub workload: Option<Arc<str>>,
+    /// UIDs of its owners, to one of which a Workload may belong. Pods of one owner share them.
+    pub owners: Box<[Uid]>,
+    /// The device claims that it uses. `None` if there are none.
+    pub claims: Option<Box<PodClaims>>,
 }
 
-/// Labels by which MCAD leaves a pod out of its sums.
+/// Labels because of which MCAD leaves a pod out of its sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     /// MCAD v1 does not subtract it.
@@ -83,16 +93,16 @@ pub struct Marks {
     pub v2: bool,
 }
 
-/// How far a pod got.
+/// The phase of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Its containers run.
     Running,
-    /// It ended well.
+    /// It ended successfully.
     Succeeded,
-    /// It ended badly.
+    /// It failed.
     Failed,
-    /// Pending, unknown, or not said.
+    /// Pending, unknown, or absent.
     Other,
 }
 
@@ -106,24 +116,29 @@ impl Phase {
         }
     }
 
-    /// It holds nothing any more.
+    /// Whether the pod has ended, so that it holds nothing any more.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
     }
 }
 
 impl Pod {
-    /// The node whose resources it holds; absent: it is not bound, or finished.
+    /// The device claims that it uses; `None` if there are none.
+    pub fn claims(&self) -> Option<&PodClaims> {
+        self.rare.as_ref()?.claims.as_deref()
+    }
+
+    /// The node whose resources it holds; `None` if it is not bound, or finished.
     pub fn held_node(&self) -> Option<&Arc<str>> {
         self.node.as_ref().filter(|_| !self.phase.is_terminal())
     }
 
-    /// It is bound and has not failed: its AppWrapper waits for no other in its place.
+    /// Whether it is bound and has not failed: its AppWrapper does not wait for another pod in its place.
     pub fn is_placed(&self) -> bool {
         self.node.is_some() && self.phase != Phase::Failed
     }
 
-    /// It asks for the same, for the same AppWrapper, as an earlier state of it.
+    /// Whether it requests the same, for the same AppWrapper, as an earlier state of it.
     pub(crate) fn is_same_work(&self, before: &Self) -> bool {
         self.uid == before.uid
             && self.cgroup_uid == before.cgroup_uid
@@ -131,9 +146,9 @@ impl Pod {
             && self.requests == before.requests
     }
 
-    /// The rest is as in an earlier state of it.
+    /// Whether all other fields are the same as in an earlier state of it.
     pub(crate) fn is_as_far(&self, before: &Self) -> bool {
-        // Every field is named, so that a new one is in one of the two.
+        // Every field is named, so that a new field must be added to one of the two methods.
         #[rustfmt::skip]
         let Self {
             namespace: _, name: _, uid: _, cgroup_uid: _, owner: _, requests: _,
@@ -149,9 +164,9 @@ impl Pod {
             && *excess == before.excess
     }
 
-    /// Trades what [`Self::is_as_far`] compares with another state of it.
+    /// Swaps the fields that [`Self::is_as_far`] compares with another state of the pod.
     pub(crate) fn trade_progress(&mut self, other: &mut Self) {
-        // One that stays where it is keeps the name that it shares with the node's other pods.
+        // A pod that stays on its node keeps the node name that it shares with the node's other pods.
         if self.node != other.node {
             swap(&mut self.node, &mut other.node);
         }
@@ -186,7 +201,8 @@ pub(crate) const NEEDED: Needed = Fields(&[
                     (POD_SET, Whole),
                 ]),
             ),
-            ("annotations", Fields(&[(STATIC_POD_UID, Whole)])),
+            ("annotations", Fields(&[(STATIC_POD_UID, Whole), (WORKLOAD, Whole)])),
+            ("ownerReferences", Fields(&[("uid", Whole)])),
         ]),
     ),
     (
@@ -199,6 +215,7 @@ pub(crate) const NEEDED: Needed = Fields(&[
             ("resources", Whole),
             ("hostNetwork", Whole),
             ("priority", Whole),
+            ("resourceClaims", Whole),
         ]),
     ),
     (
@@ -209,6 +226,9 @@ pub(crate) const NEEDED: Needed = Fields(&[
             ("conditions", Fields(&[("type", Whole), ("reason", Whole)])),
             ("containerStatuses", CONTAINER_STATUS),
             ("initContainerStatuses", CONTAINER_STATUS),
+            ("resourceClaimStatuses", Whole),
+            ("extendedResourceClaimStatus", Whole),
+            ("nodeAllocatableResourceClaimStatuses", Fields(&[])),
         ]),
     ),
 ]);
@@ -238,15 +258,8 @@ struct RawStatus {
     container_statuses: Vec<RawContainerStatus>,
     #[serde(deserialize_with = "nullable")]
     init_container_statuses: Vec<RawContainerStatus>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RawCondition {
-    #[serde(rename = "type", deserialize_with = "nullable")]
-    kind: String,
-    #[serde(deserialize_with = "nullable")]
-    reason: String,
+    #[serde(flatten)]
+    claims: RawClaimStatuses,
 }
 
 #[derive(Default, Deserialize)]
@@ -262,10 +275,7 @@ struct RawContainerStatus {
 impl From<RawPod> for Pod {
     fn from(raw: RawPod) -> Self {
         let RawPod { metadata, spec: work, status } = raw;
-        let owner = metadata.label(OWNER).or_else(|| metadata.label(OWNER_V1)).map(|name| AppWrapperName {
-            namespace: metadata.label(OWNER_NAMESPACE).unwrap_or(&metadata.namespace).into(),
-            name: name.into(),
-        });
+        let owner = owner_of(&metadata);
         let uid: Arc<str> = metadata.uid.as_str().into();
         let static_uid = metadata.annotations.get(STATIC_POD_UID).filter(|uid| !uid.is_empty());
         let phase = Phase::named(&status.phase);
@@ -273,11 +283,21 @@ impl From<RawPod> for Pod {
         let Effective { amounts, others, excess } = work.effective(|container| status.requests(container, &actual));
         let (ports, too_many_ports) = work.host_ports();
         let nominates = work.node_name.is_empty() && !phase.is_terminal() && !status.nominated_node_name.is_empty();
+        let claims = PodClaims::new(&work.resource_claims, &status.claims, &amounts, &others);
+        let owners = metadata.owner_references.iter().filter(|owner| !owner.uid.is_empty());
+        let owners = owners.take(OWNERS).map(|owner| Uid::from(owner.uid.clone()));
         let rare = Rare {
             others,
             ports,
             nominated: nominates.then(|| (status.nominated_node_name.as_str().into(), work.priority())),
             pod_set: metadata.label(POD_SET).map(Into::into),
+            workload: metadata
+                .annotations
+                .get(WORKLOAD)
+                .filter(|name| !name.is_empty())
+                .map(|name| name.as_str().into()),
+            owners: owners.collect(),
+            claims: claims.map(Box::new),
         };
         Self {
             cgroup_uid: static_uid.map_or_else(|| uid.clone(), |uid| uid.as_str().into()),
@@ -293,7 +313,11 @@ impl From<RawPod> for Pod {
             },
             rare: (rare != Rare::default()).then(|| Arc::new(rare)),
             unreadable: work.unreadable(),
-            excess: excess.or(too_many_ports),
+            excess: excess.or(too_many_ports).or(over(
+                work.resource_claims.len() + status.claims.len(),
+                POD_CLAIMS,
+                Excess::Devices,
+            )),
             namespace: metadata.namespace.into(),
             name: metadata.name.into(),
             uid,
@@ -301,7 +325,14 @@ impl From<RawPod> for Pod {
     }
 }
 
-/// What a container's status says that it has.
+/// The AppWrapper that an object belongs to by its labels, whether or not the AppWrapper exists.
+pub(super) fn owner_of(metadata: &Meta) -> Option<AppWrapperName> {
+    let name = metadata.label(OWNER).or_else(|| metadata.label(OWNER_V1))?;
+    let namespace = metadata.label(OWNER_NAMESPACE).unwrap_or(&metadata.namespace);
+    Some(AppWrapperName { namespace: namespace.into(), name: name.into() })
+}
+
+/// The resources that a container has by its status.
 struct Actual<'a> {
     status: &'a RawContainerStatus,
     resources: &'a Requirements,
@@ -309,7 +340,8 @@ struct Actual<'a> {
 }
 
 impl RawStatus {
-    /// The statuses that say what their container has: in order of name, those of init containers last, else as they are listed.
+    /// The statuses that include the container's resources: sorted by name, those of init containers last, otherwise in the order of the
+    /// list.
     fn actual(&self) -> Vec<Actual<'_>> {
         let plain = self.container_statuses.iter().map(|status| (status, false));
         let init = self.init_container_statuses.iter().map(|status| (status, true));
@@ -321,7 +353,7 @@ impl RawStatus {
         statuses
     }
 
-    /// What a container requests while it may be resized in place.
+    /// What a container requests, taking a resize in place into account.
     ///
     /// Source: k8s.io/component-helpers `resource/helpers.go`, `determineContainerReqs`.
     fn requests(&self, container: &Container, statuses: &[Actual<'_>]) -> Quantities {
@@ -331,7 +363,7 @@ impl RawStatus {
             *actual.status.name < *container.name
         });
         let found = statuses.get(at).filter(|actual| actual.status.name == container.name);
-        // A plain init container cannot be resized; the scheduler does not look at its status either.
+        // A plain init container cannot be resized; the scheduler ignores its status, too.
         let found = found.filter(|actual| !actual.is_init || container.is_restartable());
         let Some(Actual { status, resources, .. }) = found else {
             return spec.clone();

@@ -1,4 +1,4 @@
-//! Ports of the node that a pod takes for itself. No two pods on one node can have the same.
+//! Host ports: ports of the node that a pod takes. No two pods on one node can have the same port.
 use std::fmt;
 
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use super::meta::nullable;
 
 /// The address that stands for all addresses of the node.
 const EVERY_ADDRESS: &str = "0.0.0.0";
-/// What a port is of that names no protocol.
+/// The default protocol.
 const TCP: &str = "TCP";
 
 /// A port on the node.
@@ -20,7 +20,7 @@ pub struct HostPort {
 }
 
 impl HostPort {
-    /// Whether two pods cannot have the two on the same node.
+    /// Whether two pods with these ports cannot run on the same node.
     ///
     /// Source: kubernetes `pkg/scheduler/framework/types.go`, `HostPortInfo.CheckConflict`.
     pub fn conflicts(&self, other: &Self) -> bool {
@@ -31,7 +31,7 @@ impl HostPort {
     }
 }
 
-/// As `8080/TCP`, with the address where it is not every one.
+/// Formats it as `8080/TCP`, with the address if it is not every address.
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self.address != *EVERY_ADDRESS {
@@ -56,7 +56,7 @@ pub(super) struct RawPort {
 }
 
 impl RawPort {
-    /// The port on the node; absent: it takes none. On the host's network the container's port is one of the node's.
+    /// The port on the node; `None` if it takes none. With the host's network, a container port is a host port.
     pub(super) fn on_host(&self, host_network: bool) -> Option<HostPort> {
         let number = |value: &Value| value.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
         let inherited = || number(&self.container_port).filter(|_| host_network);

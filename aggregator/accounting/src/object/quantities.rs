@@ -1,4 +1,4 @@
-//! A list of quantities by resource name, as `requests`, `limits`, `capacity` and `overhead` are: decoded.
+//! A list of quantities by resource name, decoded: `requests`, `limits`, `capacity` or `overhead`.
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,41 +9,41 @@ use crate::resource::Resource;
 use crate::resource::quantity::{Quantity, Spelled};
 use crate::steps;
 
-/// Quantities by resource, each once. Those that could not be read are not there, and counted. Of more resources than there may
-/// be the first by name are there, whatever the order in which they were named, so that what is there is always right.
+/// Quantities by resource, each once. Unreadable quantities are absent, and counted. If there are more resources than permitted, the first
+/// by name are kept, in whatever order they were added, so that every kept amount is correct.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Quantities {
-    /// Of resources that have a ladder.
+    /// Quantities of resources that have a ladder.
     laddered: Entries<Resource>,
-    /// Of all others, which count for fit alone: `ephemeral-storage`, hugepages, volumes.
+    /// Quantities of all others, which matter only for fit: `ephemeral-storage`, hugepages, volumes.
     others: Entries<Arc<str>>,
-    /// How many were no quantity.
+    /// How many values were not quantities.
     pub(crate) unreadable: u32,
-    /// Why some are left out; absent: all are there.
+    /// Which bound it exceeds, so that some are left out; `None` if it exceeds none.
     pub(crate) excess: Option<Excess>,
 }
 
-/// In order of name.
+/// Sorted by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entries<K>(Vec<(K, Quantity)>);
 
-/// What quantities are told apart by.
+/// The key of a quantity.
 trait Key: Clone + Ord {
     fn kind(&self) -> Kind;
 }
 
-/// Resources that share a bound, so that nobody's invented names push out what people look for.
+/// Resources that share a bound, so that invented names cannot displace the resources that matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// There is room for it, however many others there are; of these there are only so many.
+    /// Always kept, however many others there are; only a few resources are of this kind.
     Always,
-    /// A device of a maker whose devices are accelerators.
+    /// A device of a vendor whose devices are accelerators.
     Accelerator,
-    /// Any other.
+    /// Any other resource.
     Other,
 }
 
-/// How the resources of these makers begin.
+/// The prefixes of these vendors' resources.
 const MAKERS: [&str; 5] = ["nvidia.com/", "amd.com/", "habana.ai/", "google.com/", "gpu.intel.com/"];
 
 impl Key for Resource {
@@ -76,7 +76,7 @@ impl Quantities {
         self.exceed(excess);
     }
 
-    /// Those of resources without a ladder.
+    /// The quantities of resources without a ladder.
     pub(crate) fn others(&self) -> impl Iterator<Item = (&Arc<str>, Quantity)> {
         self.others.iter()
     }
@@ -90,7 +90,7 @@ impl Quantities {
         self.exceed(excess);
     }
 
-    /// Takes note that some are left out.
+    /// Notes that some entries are left out.
     fn exceed(&mut self, excess: Option<Excess>) {
         self.excess = self.excess.or(excess);
     }
@@ -102,28 +102,28 @@ impl Quantities {
         self.exceed(laddered.or(others).or(other.excess));
     }
 
-    /// These, each with what `other` has of it.
+    /// These entries, each increased by the same entry of `other`.
     pub(crate) fn and_of(mut self, other: &Self) -> Self {
         self.laddered.0.iter_mut().for_each(|(key, sum)| *sum += other.laddered.get(key).unwrap_or_default());
         self.others.0.iter_mut().for_each(|(key, sum)| *sum += other.others.get(key).unwrap_or_default());
         self
     }
 
-    /// Raises every entry to that of `other` where that is larger.
+    /// Raises every entry to that of `other` if that is larger.
     pub(crate) fn raise(&mut self, other: &Self) {
         let laddered = self.laddered.raise(&other.laddered);
         let others = self.others.raise(&other.others);
         self.exceed(laddered.or(others).or(other.excess));
     }
 
-    /// Takes every entry of `other` that it has none of, or 0.
+    /// Copies every entry of `other` that is absent or 0 here.
     pub(crate) fn fill_in_zeros(&mut self, other: &Self) {
         self.laddered.0.retain(|(_, quantity)| !quantity.is_zero());
         self.others.0.retain(|(_, quantity)| !quantity.is_zero());
         self.fill_in(other);
     }
 
-    /// Takes every entry of `other` that it has none of.
+    /// Copies every entry of `other` that is absent here.
     pub(crate) fn fill_in(&mut self, other: &Self) {
         let laddered = self.laddered.fill_in(&other.laddered);
         let others = self.others.fill_in(&other.others);
@@ -183,8 +183,8 @@ impl<K: Key> Entries<K> {
         })
     }
 
-    /// Puts one that is not there in its place. Where there are too many of its kind, the last of them by name gives way. Those that are
-    /// 0 share a bound of their own: a request for nothing takes no place from one for something.
+    /// Inserts a new entry. If there are too many entries of its kind, the last by name is dropped. Entries of 0 have a bound of their own,
+    /// so that a request for nothing does not displace a request for something.
     fn insert(&mut self, at: usize, key: &K, quantity: Quantity) -> Option<Excess> {
         steps::took(self.0.len() - at);
         self.0.insert(at, (key.clone(), quantity));

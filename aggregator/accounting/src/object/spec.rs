@@ -1,18 +1,19 @@
-//! What a pod asks for: containers and their requests, from a pod's own spec or from the template that makes it.
+//! What a pod requests: containers and their requests, from the pod's own spec or from a template.
 //!
-//! Owns the two ways to add them up: as the scheduler does (docs/accounting.md §3) and as MCAD does (§1, §2).
+//! Owns the two ways to add them up: the scheduler's (docs/accounting.md §3) and MCAD's (§1, §2).
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::limits::{CONTAINERS, Excess, HOST_PORTS, over};
 use super::meta::nullable;
+use super::pod_claims::RawPodClaim;
 use super::port::{HostPort, RawPort};
 use super::quantities::Quantities;
 use crate::object::others::Others;
 use crate::resource::quantity::Quantity;
 use crate::resource::{Amounts, Resource, Triple};
 
-/// What the names of hugepages begin with: of resources without a ladder, the only ones that a pod can request as a whole.
+/// The prefix of hugepages: of the resources without a ladder, only these can be requested for a pod as a whole.
 const HUGEPAGES: &str = "hugepages-";
 
 /// `resources` of a container or a pod.
@@ -25,7 +26,7 @@ pub(crate) struct Requirements {
     pub(crate) limits: Quantities,
 }
 
-/// One container, started before or with the others.
+/// One container, which starts before or with the others.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Container {
@@ -45,7 +46,7 @@ impl Container {
     }
 }
 
-/// The part of a pod's spec that decides how much it asks for, and of which node; its constraints are apart.
+/// The part of a pod's spec that decides how much the pod requests, and of which node; constraints are kept elsewhere.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Work {
@@ -60,6 +61,8 @@ pub(crate) struct Work {
     #[serde(deserialize_with = "nullable")]
     pub(crate) resources: Requirements,
     #[serde(deserialize_with = "nullable")]
+    pub(crate) resource_claims: Vec<RawPodClaim>,
+    #[serde(deserialize_with = "nullable")]
     host_network: bool,
     #[serde(deserialize_with = "nullable")]
     priority: Value,
@@ -68,16 +71,16 @@ pub(crate) struct Work {
 /// What a pod requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effective {
-    /// Of resources that have a ladder.
+    /// Amounts of resources that have a ladder.
     pub(crate) amounts: Amounts,
-    /// Of all others.
+    /// Amounts of all other resources.
     pub(crate) others: Others,
-    /// Why some are left out; absent: all are there.
+    /// Which bound it exceeds, so that some are left out; `None` if it exceeds none.
     pub(crate) excess: Option<Excess>,
 }
 
 impl Work {
-    /// Quantities in it that could not be read.
+    /// The number of quantities in it that could not be read.
     pub(crate) fn unreadable(&self) -> u32 {
         let of = |resources: &Requirements| resources.requests.unreadable + resources.limits.unreadable;
         let containers = self.containers.iter().chain(&self.init_containers).map(|c| of(&c.resources));
@@ -86,9 +89,15 @@ impl Work {
 
     /// Effective requests as the scheduler counts them (docs/accounting.md §3): exact sums, rounded up once.
     ///
-    /// `requests` answers what one container requests.
+    /// `requests` returns the requests of one container.
+    ///
     /// Source: k8s.io/component-helpers `resource/helpers.go`, `PodRequests`.
     pub(crate) fn effective(&self, requests: impl Fn(&Container) -> Quantities) -> Effective {
+        let sum = self.sum(requests);
+        Effective { amounts: round_up(&sum), others: Others::from_quantities(&sum), excess: sum.excess }
+    }
+
+    fn sum(&self, requests: impl Fn(&Container) -> Quantities) -> Quantities {
         let mut sum = Quantities::default();
         for container in &self.containers {
             sum.add(&requests(container));
@@ -101,7 +110,7 @@ impl Work {
                 sum.add(&step);
                 restartable.add(&step);
             } else {
-                // Of what the step itself does not request, sidecars alone have no more than in the sum.
+                // For resources that the step itself does not request, the sidecars alone have no more than the sum has.
                 init.raise(&step.and_of(&restartable));
             }
         }
@@ -115,13 +124,28 @@ impl Work {
             sum.set_other(name, quantity);
         }
         sum.add(&self.overhead);
-        Effective { amounts: round_up(&sum), others: Others::from_quantities(&sum), excess: sum.excess }
+        sum
     }
 
-    /// The same for a template, before the API server has filled it in: a limit stands in for an absent request.
+    /// The same for a template, before the API server has filled in defaults: a limit replaces an absent request.
     pub(crate) fn effective_of_template(&self) -> Effective {
+        let (sum, excess) = self.sum_of_template(&self.defaulted());
+        Effective { amounts: round_up(&sum), others: Others::from_quantities(&sum), excess }
+    }
+
+    /// The same as Kueue counts it, by resource that is named: also of the pod as a whole, a limit replaces an absent request.
+    ///
+    /// Source: kubernetes-sigs/kueue `pkg/workload/resources.go`, `UseLimitsAsMissingRequestsInPod`.
+    pub(crate) fn named_requests(&self) -> (Vec<(Resource, i128)>, Option<Excess>) {
         let mut filled = self.clone();
-        // As the API server does for the pod itself: a limit becomes its request only where no container has one.
+        filled.resources.requests.fill_in(&self.resources.limits);
+        let (sum, excess) = self.sum_of_template(&filled);
+        (named_amounts(&sum), excess)
+    }
+
+    /// With the requests of the pod as a whole that the API server fills in: a limit becomes one only if no container has a request.
+    fn defaulted(&self) -> Self {
+        let mut filled = self.clone();
         let mut containers = Quantities::default();
         self.containers.iter().chain(&self.init_containers).for_each(|one| containers.fill_in(&filled_in(one)));
         for (resource, limit) in self.resources.limits.iter() {
@@ -134,13 +158,19 @@ impl Work {
                 filled.resources.requests.set_other(name, limit);
             }
         }
-        let effective = filled.effective(filled_in);
-        let named = self.resources.requests.excess.or(self.resources.limits.excess);
-        let of_containers = over(self.containers.len() + self.init_containers.len(), CONTAINERS, Excess::Containers);
-        Effective { excess: effective.excess.or(named).or(of_containers), ..effective }
+        filled
     }
 
-    /// The host ports of its containers and sidecars, each once, in order. Of too many, the first.
+    /// The sum of this template, whose pod as a whole has the requests in `filled`.
+    fn sum_of_template(&self, filled: &Self) -> (Quantities, Option<Excess>) {
+        let sum = filled.sum(filled_in);
+        let named = self.resources.requests.excess.or(self.resources.limits.excess);
+        let of_containers = over(self.containers.len() + self.init_containers.len(), CONTAINERS, Excess::Containers);
+        let excess = sum.excess.or(named).or(of_containers);
+        (sum, excess)
+    }
+
+    /// The host ports of its containers and sidecars, sorted, each once. If there are too many, only the first are returned.
     pub(crate) fn host_ports(&self) -> (Box<[HostPort]>, Option<Excess>) {
         let sidecars = self.init_containers.iter().filter(|container| container.is_restartable());
         let ports = self.containers.iter().chain(sidecars).flat_map(|container| &container.ports);
@@ -152,17 +182,17 @@ impl Work {
         (ports.into(), excess)
     }
 
-    /// Its `priority`; without one it is 0.
+    /// Its `priority`, or 0.
     pub(crate) fn priority(&self) -> i64 {
         self.priority.as_i64().unwrap_or(0)
     }
 
-    /// As MCAD v1 counts a pod (§1): containers alone, each rounded by itself.
+    /// The pod as MCAD v1 counts it (§1): containers only, each rounded by itself.
     pub(crate) fn dispatcher_v1(&self) -> Triple {
         self.containers.iter().map(|c| dispatcher_triple(&c.resources.requests)).fold(Triple::default(), Triple::plus)
     }
 
-    /// As MCAD v2 counts a pod (§1): the larger of its containers together and each init container, and overhead.
+    /// The pod as MCAD v2 counts it (§1): the larger of the sum of its containers and each init container, plus overhead.
     pub(crate) fn dispatcher_v2(&self) -> Triple {
         let mut sum = Quantities::default();
         for container in &self.containers {
@@ -176,7 +206,7 @@ impl Work {
     }
 }
 
-/// Requests, with limits where a request is absent.
+/// A container's requests, with its limits for absent requests.
 fn filled_in(container: &Container) -> Quantities {
     let mut requests = container.resources.requests.clone();
     requests.fill_in(&container.resources.limits);
@@ -191,7 +221,14 @@ fn round_up(sum: &Quantities) -> Amounts {
     amounts
 }
 
-/// Millicores of cpu, whole units of everything else, rounded up.
+/// The amount of each resource that a list names, also of those without a ladder, rounded up.
+pub(crate) fn named_amounts(list: &Quantities) -> Vec<(Resource, i128)> {
+    let laddered = list.iter().map(|(resource, quantity)| (resource.clone(), whole(resource, quantity)));
+    let others = list.others().map(|(name, quantity)| (Resource::Extended(name.clone()), quantity.units()));
+    laddered.chain(others).collect()
+}
+
+/// Millicores of CPU, whole units of everything else, rounded up.
 pub(crate) fn whole(resource: &Resource, quantity: Quantity) -> i128 {
     match resource {
         Resource::Cpu => quantity.millis(),
@@ -199,7 +236,7 @@ pub(crate) fn whole(resource: &Resource, quantity: Quantity) -> i128 {
     }
 }
 
-/// One list as MCAD v1 reads it (`NewResource`): `AsInt64` for GPUs, 0 where that fails.
+/// One list as MCAD v1 reads it (`NewResource`). For GPUs, `AsInt64`, or 0 if that fails.
 pub(crate) fn dispatcher_triple(list: &Quantities) -> Triple {
     Triple {
         cpu: list.get(&Resource::Cpu).map_or(0, Quantity::millis),

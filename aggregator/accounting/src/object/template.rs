@@ -1,4 +1,4 @@
-//! A pod template inside an AppWrapper: found by path, decoded to what it asks for and where it may go.
+//! A pod template in an AppWrapper: found by path, decoded to what its pods request and where they may run.
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -16,7 +16,7 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// The template whose pod spec this is; absent: it is none.
+    /// The template with this pod spec; `None` if it is not a pod spec.
     pub(crate) fn from_spec(spec: &Value) -> Option<Self> {
         steps::took_by(|| size(spec));
         let work = Work::deserialize(spec).ok()?;
@@ -25,7 +25,7 @@ impl Template {
     }
 }
 
-/// How many values there are in one, which is what it takes to read it.
+/// The number of values in a value, which is the work of reading it.
 fn size(value: &Value) -> usize {
     match value {
         Value::Array(elements) => 1 + elements.iter().map(size).sum::<usize>(),
@@ -34,7 +34,7 @@ fn size(value: &Value) -> usize {
     }
 }
 
-/// The value at a path like `template.spec.groups[0].template` from `root`, which the path calls `template`.
+/// The value at a path such as `template.spec.groups[0].template`. The path starts at `root`, which it calls `template`.
 ///
 /// Source: project-codeflare/appwrapper `pkg/utils/utils.go`, `getValueAtPath`.
 pub(crate) fn at_path<'a>(root: &'a Value, path: &str) -> Option<&'a Value> {

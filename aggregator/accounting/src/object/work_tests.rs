@@ -1,5 +1,5 @@
-//! What an object costs, held to its length: whoever makes one must not be able to stop the aggregator with it. Steps are
-//! counted ([`crate::steps`]), as time would tell of the machine as well.
+//! The work that an object causes is bounded by its length, so that nobody can stop the aggregator by creating one. Steps are counted
+//! ([`crate::steps`]), because time would also depend on the machine.
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -8,15 +8,15 @@ use super::{Kind, Object, decode, needed};
 use crate::cluster::{Cluster, Event};
 use crate::steps;
 
-/// Steps that each byte of an object may cost. A resource at its most costly, one that comes before all others where there are
-/// as many as may be, takes about two passes over these for its 20 bytes.
+/// Steps that each byte of an object may cost. The most expensive resource, which sorts before all others when the maximum number of
+/// resources is reached, takes about two passes over them for its 20 bytes.
 const PER_BYTE: usize = 48;
 
 fn named(count: usize) -> Map<String, Value> {
     (0..count).map(|at| (format!("example.com/r{at:06}"), "1".into())).collect()
 }
 
-/// Such that each comes before all so far.
+/// Names that each sort before all previous ones.
 fn named_backwards(count: usize) -> Map<String, Value> {
     (0..count).map(|at| (format!("example.com/r{:06}", count - at), "1".into())).collect()
 }
@@ -78,7 +78,7 @@ fn objects(n: usize) -> Vec<(&'static str, Value)> {
             "spec": { "containers": containers }, "status": { "containerStatuses": statuses },
         }),
     ));
-    // As many pod sets as there may be, and beyond; the path can be spelled in several ways.
+    // The maximum number of pod sets, and more; the path can be spelled in several ways.
     for sets in [n, n.min(POD_SETS)] {
         let template = json!({ "spec": { "groups": [{ "spec": { "containers": containers } }] } });
         let path = |at: usize| format!("template.spec.groups[{}0]", "0".repeat(at % 8));
@@ -98,7 +98,7 @@ fn objects(n: usize) -> Vec<(&'static str, Value)> {
     all
 }
 
-/// How many steps an object takes from its text to the cluster, and how long it is.
+/// How many steps an object takes from its text to the cluster, and how long the text is.
 fn cost(object: &Value) -> (usize, usize) {
     let kind = match object["kind"].as_str() {
         Some("Node") => Kind::Node,
@@ -153,7 +153,7 @@ fn many_pods_that_each_name_other_resources_cost_their_length() {
     assert!(steps <= PER_BYTE * bytes, "{steps} steps for {bytes} bytes");
 }
 
-/// A part of a spec, mostly under names that mean something.
+/// A part of a spec, mostly under field names that have a meaning.
 fn part(depth: u32) -> BoxedStrategy<Value> {
     let names = prop::sample::select(vec![
         "containers",

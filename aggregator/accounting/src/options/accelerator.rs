@@ -1,23 +1,23 @@
-//! Accelerators: extended resources whose slots and largest free block are shown (docs/accounting.md §5), and that the first
-//! sentence of the page and of `explain` counts. Owns which ones these are.
+//! Accelerators: extended resources for which slots and the largest free block are exported (docs/accounting.md §5), and which the first
+//! sentence of the page and of `explain` counts. Owns which resources these are.
 use std::borrow::Borrow;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::resource::Resource;
 
-/// Everything that NVIDIA's device plugin declares: GPUs, shared ones, MIG profiles.
+/// Everything that NVIDIA's device plugin declares: GPUs, shared GPUs, MIG profiles.
 const NVIDIA: &str = "nvidia.com/";
-/// What Intel's declares: `gpu.intel.com/i915`, `gpu.intel.com/xe`, shares of them.
+/// What Intel's device plugin declares: `gpu.intel.com/i915`, `gpu.intel.com/xe`, and shares of them.
 const INTEL: &str = "gpu.intel.com/";
-/// Those of AMD, Habana and Google.
+/// Accelerators of AMD, Habana and Google.
 const OTHERS: [&str; 3] = ["amd.com/gpu", "habana.ai/gaudi", "google.com/tpu"];
 
 /// A resource that `--accelerator NAME` declares to be an accelerator.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Accelerator(Arc<str>);
 
-/// Why a name is none of an accelerator.
+/// Why a name cannot be declared an accelerator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not the name of an extended resource; write it as nodes declare it, for example example.com/npu")]
 pub struct ParseError(String);

@@ -1,4 +1,4 @@
-//! A label selector, as Kubernetes spells it: `pool=gpu,zone in (a,b),!spot`. Owns its grammar and whether labels satisfy it.
+//! A label selector in Kubernetes syntax: `pool=gpu,zone in (a,b),!spot`. Owns its grammar and whether labels match it.
 //!
 //! Source: k8s.io/apimachinery `pkg/labels/selector.go`, `Parse`.
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// See the module's documentation. The empty one selects all.
+/// See the module's documentation. The empty selector selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector(Vec<Requirement>);
 
@@ -22,40 +22,40 @@ enum Condition {
     Exists,
     DoesNotExist,
     In(BTreeSet<String>),
-    /// A label that is not there is none of them.
+    /// An absent label is not in the list, so it matches.
     NotIn(BTreeSet<String>),
     GreaterThan(i64),
     LessThan(i64),
 }
 
-/// Why a text is no selector.
+/// Why a text is not a selector.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SelectorError {
-    /// Something else stands there than the grammar has.
-    #[error("found {found} where {expected} should be")]
+    /// The text does not follow the grammar.
+    #[error("expected {expected}, found {found}")]
     Unexpected {
-        /// What stands there.
+        /// What was found.
         found: Found,
-        /// What should.
+        /// What was expected.
         expected: &'static str,
     },
-    /// No label has such a key.
-    #[error("{0:?} is no key of a label")]
+    /// No label can have this key.
+    #[error("{0:?} is not a valid label key")]
     Key(String),
-    /// No label has such a value.
-    #[error("{0:?} is no value of a label")]
+    /// No label can have this value.
+    #[error("{0:?} is not a valid label value")]
     Value(String),
-    /// Labels are compared as integers.
-    #[error("{0:?} is no integer")]
+    /// `>` and `<` compare integers.
+    #[error("{0:?} is not an integer")]
     Integer(String),
 }
 
-/// What stands at some place of a text.
+/// What was found in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// A word or a symbol.
     Text(String),
-    /// Nothing more.
+    /// The end of the text.
     End,
 }
 
@@ -69,7 +69,7 @@ impl fmt::Display for Found {
 }
 
 impl Selector {
-    /// Whether labels satisfy all of it; `label` answers the value of a key.
+    /// Whether labels match the whole selector; `label` returns the value of a key.
     pub fn selects<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.0.iter().all(|requirement| requirement.condition.holds(label(&requirement.key)))
     }
@@ -117,7 +117,7 @@ enum Token<'a> {
     Symbol(&'a str),
 }
 
-/// What is left of the text.
+/// The rest of the text.
 struct Tokens<'a>(&'a str);
 
 impl<'a> Tokens<'a> {
@@ -173,11 +173,11 @@ impl<'a> Tokens<'a> {
         match self.next() {
             Some(Token::Word(key)) if is_key(key) => Ok(key.to_owned()),
             Some(Token::Word(key)) => Err(SelectorError::Key(key.to_owned())),
-            found => Err(unexpected(found, "the key of a label")),
+            found => Err(unexpected(found, "a label key")),
         }
     }
 
-    /// One value; none at all is the empty one.
+    /// One value; if there is none, the empty value.
     fn value(&mut self) -> Result<String, SelectorError> {
         match self.peek() {
             None | Some(Token::Symbol("," | ")")) => Ok(String::new()),
@@ -222,8 +222,8 @@ fn unexpected(found: Option<Token<'_>>, expected: &'static str) -> SelectorError
     SelectorError::Unexpected { found, expected }
 }
 
-/// An optional DNS subdomain with a slash, and a name.
-fn is_key(key: &str) -> bool {
+/// Whether this is a label key: an optional DNS subdomain with a slash, and a name.
+pub(super) fn is_key(key: &str) -> bool {
     let Some((prefix, name)) = key.split_once('/') else { return is_name(key) };
     let label = |label: &str| {
         let bytes = label.as_bytes();
@@ -235,7 +235,8 @@ fn is_key(key: &str) -> bool {
     prefix.len() <= 253 && prefix.split('.').all(label) && is_name(name)
 }
 
-/// What follows the slash of a key, or is a value: up to 63 letters, digits, `-`, `_` and `.`, no mark at either end.
+/// Whether this can follow the slash of a key, or be a value: up to 63 letters, digits, `-`, `_` and `.`, with a letter or digit at either
+/// end.
 fn is_name(name: &str) -> bool {
     let bytes = name.as_bytes();
     let ends = [bytes.first(), bytes.last()];
@@ -314,18 +315,18 @@ mod tests {
     #[test]
     fn what_is_no_selector_is_said_with_the_place() {
         for (text, expected) in [
-            ("pool=gpu,", "found the end where the key of a label should be"),
-            (",pool", "found \",\" where the key of a label should be"),
-            ("pool gpu", "found \"gpu\" where one of = == != in notin > < should be"),
-            ("pool=a b", "found \"b\" where \",\" or the end should be"),
-            ("pool in a", "found \"a\" where \"(\" should be"),
-            ("pool in (a", "found the end where \",\" or \")\" should be"),
-            ("pool=(a)", "found \"(\" where a value should be"),
-            ("!", "found the end where the key of a label should be"),
-            ("-pool", "\"-pool\" is no key of a label"),
-            ("UPPER.example/x", "\"UPPER.example/x\" is no key of a label"),
-            ("pool=a/b", "\"a/b\" is no value of a label"),
-            ("gpus>x", "\"x\" is no integer"),
+            ("pool=gpu,", "expected a label key, found the end"),
+            (",pool", "expected a label key, found \",\""),
+            ("pool gpu", "expected one of = == != in notin > <, found \"gpu\""),
+            ("pool=a b", "expected \",\" or the end, found \"b\""),
+            ("pool in a", "expected \"(\", found \"a\""),
+            ("pool in (a", "expected \",\" or \")\", found the end"),
+            ("pool=(a)", "expected a value, found \"(\""),
+            ("!", "expected a label key, found the end"),
+            ("-pool", "\"-pool\" is not a valid label key"),
+            ("UPPER.example/x", "\"UPPER.example/x\" is not a valid label key"),
+            ("pool=a/b", "\"a/b\" is not a valid label value"),
+            ("gpus>x", "\"x\" is not an integer"),
         ] {
             assert_eq!(text.parse::<Selector>().unwrap_err().to_string(), expected, "{text}");
         }

@@ -1,7 +1,7 @@
-//! Taints that are tolerated whatever a pod says: `--tolerate-taint KEY[:EFFECT]` (docs/accounting.md §4, §5).
+//! Taints that count as tolerated by every pod: `--tolerate-taint KEY[:EFFECT]` (docs/accounting.md §4, §5).
 //!
-//! Owns how such a taint is written and which taints of nodes it matches. What a tolerated taint means for a node is
-//! [`crate::ladder`]'s, what it means for a pod [`crate::fit`]'s.
+//! Owns how such a taint is written and which node taints it matches. What a tolerated taint means for a node is in [`crate::ladder`], what
+//! it means for a pod is in [`crate::fit`].
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -24,32 +24,32 @@ enum Repelling {
     NoExecute,
 }
 
-/// All taints that are tolerated, each once, in order.
+/// All tolerated taints, sorted, each once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tolerated(BTreeSet<ToleratedTaint>);
 
-/// Why a text names no taint that can be tolerated.
+/// Why a text is not a taint that can be tolerated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// There is no key.
     #[error("the key of the taint is missing; write KEY or KEY:EFFECT, as in nvidia.com/gpu:NoExecute")]
     NoKey,
-    /// A key has a character that no key of a taint has.
+    /// The key contains a character that a taint's key cannot contain.
     #[error("{0:?} cannot be the key of a taint; write KEY or KEY:EFFECT, as in nvidia.com/gpu:NoExecute")]
     Key(String),
     /// `KEY=VALUE`.
     #[error("a taint is tolerated whatever its value is; leave out \"={0}\"")]
     Value(String),
-    /// An effect that keeps no pod off.
-    #[error("a PreferNoSchedule taint keeps no pod off, so it need not be tolerated; leave it out")]
+    /// An effect that does not prevent scheduling.
+    #[error("a PreferNoSchedule taint does not prevent scheduling, so it need not be tolerated; leave it out")]
     Prefer,
     /// An effect that Kubernetes does not know.
-    #[error("there is no effect {0:?}; write KEY:NoSchedule (the same as KEY) or KEY:NoExecute")]
+    #[error("unknown effect {0:?}; write KEY:NoSchedule (the same as KEY) or KEY:NoExecute")]
     Effect(String),
 }
 
 impl ToleratedTaint {
-    /// The key: where it names a resource, pods that request this resource tolerate the taint.
+    /// The key. If it is the name of a resource, pods that request this resource tolerate the taint.
     pub fn key(&self) -> &str {
         &self.key
     }
@@ -62,27 +62,27 @@ impl ToleratedTaint {
         }
     }
 
-    /// Whether a node's taint is of this key and effect.
+    /// Whether a node's taint has this key and effect.
     pub fn matches(&self, taint: &Taint) -> bool {
         taint.effect == self.effect() && taint.key == self.key
     }
 }
 
 impl Tolerated {
-    /// Whether one of them is the node's taint.
+    /// Whether the node's taint is one of them.
     pub fn tolerates(&self, taint: &Taint) -> bool {
         self.0.iter().any(|tolerated| tolerated.matches(taint))
     }
 
-    /// Each of them.
+    /// Every tolerated taint.
     pub fn iter(&self) -> impl Iterator<Item = &ToleratedTaint> {
         self.0.iter()
     }
 }
 
 impl Default for Tolerated {
-    /// The taint of NVIDIA's device plugin, as the admission plugin ExtendedResourceToleration tolerates it: `NoSchedule`
-    /// alone.
+    /// The taint of NVIDIA's device plugin with the effect `NoSchedule` alone, as the admission plugin ExtendedResourceToleration tolerates
+    /// it.
     fn default() -> Self {
         [ToleratedTaint { key: NVIDIA_GPU.into(), effect: Repelling::NoSchedule }].into_iter().collect()
     }
@@ -98,7 +98,7 @@ impl FromStr for ToleratedTaint {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        // Kubernetes allows no `:` in a key.
+        // Kubernetes allows no `:` in a taint's key.
         let (key, effect) = text.split_once(':').unwrap_or((text, "NoSchedule"));
         if let Some((_, value)) = key.split_once('=') {
             return Err(ParseError::Value(value.to_owned()));
@@ -159,9 +159,9 @@ mod tests {
         check("a b", Err("\"a b\" cannot be the key"));
         check("team=x", Err("leave out \"=x\""));
         check("team=x:NoExecute", Err("leave out \"=x\""));
-        check("team:PreferNoSchedule", Err("keeps no pod off"));
+        check("team:PreferNoSchedule", Err("does not prevent scheduling"));
         check("team:noexecute", Err("write KEY:NoSchedule (the same as KEY) or KEY:NoExecute"));
-        check("team:", Err("there is no effect \"\""));
+        check("team:", Err("unknown effect \"\""));
     }
 
     #[test]

@@ -1,36 +1,47 @@
-//! What is asked of a report again and again, and where its figures come from.
+//! The fields of a report that are read often, and the sources of its measurements.
 use mcad_wire::reading::Report;
 
-/// Where figures of cgroups come from.
+/// Where cgroup measurements come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupSource {
-    /// The kernel's iterator.
+    /// The kernel's BPF iterator.
     Bpf,
-    /// Files.
+    /// The files of cgroupfs.
     Cgroupfs,
-    /// They could not be read.
+    /// Cgroups could not be read.
     None,
 }
 
-/// Where figures of GPUs come from.
+impl CgroupSource {
+    /// As a label of `/metrics` and in JSON.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Bpf => "bpf",
+            Self::Cgroupfs => "cgroupfs",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Where GPU measurements come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GpuSource {
-    /// The driver.
+    /// The driver of the vendor.
     Nvml,
-    /// The library `fake-nvml`: they are made up.
+    /// The library `fake-nvml`: the values are made up.
     Fake,
 }
 
-/// Where the figures of a node come from.
+/// Where a node's measurements come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sources {
-    /// Those of its cgroups. Absent: from somewhere that this version does not know.
+    /// The source of cgroup measurements. `None` if this version does not know the source.
     pub cgroups: Option<CgroupSource>,
-    /// How many cgroups there were, listed or not.
+    /// How many cgroups there were, including those that are not in the report.
     pub seen: Option<u32>,
-    /// How many found no room in the agent's maps.
+    /// How many cgroups did not fit into the agent's maps.
     pub dropped: Option<u32>,
-    /// Those of its GPUs. Absent: nobody looked.
+    /// The source of GPU measurements. `None` if GPUs were not examined.
     pub gpus: Option<GpuSource>,
 }
 
@@ -53,7 +64,7 @@ impl Sources {
     }
 }
 
-/// What tells a report from others of its node, and what rates are made of.
+/// The fields that distinguish a report from others of its node, and those that rates are computed from.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) boot_id: Box<str>,

@@ -1,6 +1,6 @@
-//! Kubernetes quantities: the text that stands for an amount of a resource, read as Kubernetes reads it.
+//! Kubernetes quantities: the text of an amount of a resource, read by Kubernetes' own rules.
 //!
-//! Owns the syntax and the exact value. What an amount is rounded to, and where, is the caller's rule.
+//! Owns the syntax and the exact value. Where and how an amount is rounded is the caller's rule.
 //!
 //! Source of the rules: k8s.io/apimachinery `pkg/api/resource/quantity.go`, `suffix.go` and `amount.go`.
 use std::fmt;
@@ -10,36 +10,36 @@ use std::str::FromStr;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use thiserror::Error;
 
-/// Kubernetes keeps nothing finer: what is smaller is rounded up to it.
+/// Kubernetes' finest precision: smaller amounts are rounded up to it.
 const NANOS_PER_UNIT: i128 = 1_000_000_000;
-/// Kubernetes caps binary amounts that are larger.
+/// Kubernetes caps larger binary amounts at this.
 const MAX_NANOS: i128 = i64::MAX as i128 * NANOS_PER_UNIT;
-/// Digits that its integer path takes (`maxInt64Factors`).
+/// The most digits that Kubernetes' integer path accepts (`maxInt64Factors`).
 const INTEGER_DIGITS: i64 = 18;
 
 /// An amount, exact to a nano. Never negative: the API server refuses negative amounts of resources.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Quantity {
     nanos: i128,
-    /// What Go's `AsInt64` answers. It depends on the spelling, not on the value: `4` has one, `4000m` has none.
+    /// The result of Go's `AsInt64`. It depends on the spelling, not on the value: `4` has one, `4000m` has none.
     integer: Option<i64>,
 }
 
-/// Why a text is no quantity.
+/// Why a text is not a quantity.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum QuantityError {
-    /// Not of the form number and suffix.
+    /// Not a number with an optional suffix.
     #[error("`{0}` is not a quantity")]
     Syntax(String),
-    /// The suffix is none of Kubernetes'.
+    /// Not one of Kubernetes' suffixes.
     #[error("`{text}` has the unknown suffix `{suffix}`")]
     Suffix {
         /// The whole text.
         text: String,
-        /// What stands behind the number.
+        /// The part after the number.
         suffix: String,
     },
-    /// Below zero.
+    /// The amount is below zero.
     #[error("`{0}` is negative")]
     Negative(String),
 }
@@ -55,18 +55,18 @@ impl Quantity {
         self.up(NANOS_PER_UNIT)
     }
 
-    /// Billionths: exact.
+    /// Billionths, exact.
     pub fn nanos(self) -> i128 {
         self.up(1)
     }
 
-    /// Go's `AsInt64`: absent where the spelling has a fraction, a suffix below one, or more digits than its integer
-    /// path takes, even if the value is whole.
+    /// Go's `AsInt64`. `None` if the spelling has a fraction, a suffix below one, or more digits than the integer path accepts, even if the
+    /// value is whole.
     pub fn as_int64(self) -> Option<i64> {
         self.integer
     }
 
-    /// Nothing of it.
+    /// Whether the amount is 0.
     pub fn is_zero(self) -> bool {
         self.nanos == 0
     }
@@ -76,7 +76,7 @@ impl Quantity {
     }
 }
 
-/// Sums are exact; a sum has no spelling, so no `AsInt64` either.
+/// Sums are exact. A sum has no spelling, so `AsInt64` is `None`.
 impl AddAssign for Quantity {
     fn add_assign(&mut self, other: Self) {
         self.nanos = self.nanos.saturating_add(other.nanos);
@@ -153,21 +153,22 @@ impl Scale {
         })
     }
 
-    /// The value in nanos, rounded up, capped. `whole` has no leading zeros.
+    /// The value in nanos, rounded up and capped. `whole` has no leading zeros.
     fn nanos(self, whole: &str, fraction: &str) -> i128 {
         match self {
             Self::Ten(exponent) => decimal(whole, fraction, exponent + 9),
             Self::Two(exponent) => {
-                // Overflow starts far beyond the cap. Fractions finer than 18 digits are rounded up.
+                // Overflow starts far above the cap. Fractions finer than 18 digits are rounded up.
                 let scaled = decimal(whole, fraction, 18).saturating_mul(1 << exponent);
                 (scaled / NANOS_PER_UNIT + i128::from(scaled % NANOS_PER_UNIT != 0)).min(MAX_NANOS)
             }
         }
     }
 
-    /// Go takes its integer path, the only one that `AsInt64` knows, by counting digits before it looks at the value.
+    /// Go decides by the number of digits, before it computes the value, whether it takes its integer path, the only one that `AsInt64`
+    /// supports.
     fn integer(self, whole: &str, fraction: &str) -> Option<i64> {
-        // Stripped of zeros, an empty whole part counts as the one digit `0`.
+        // After zeros are stripped, an empty whole part counts as the one digit `0`.
         let whole = if whole.is_empty() { "0" } else { whole };
         let digits = (whole.len() + fraction.len()) as i64;
         let value = || format!("{whole}{fraction}").parse::<i64>().ok();
@@ -206,7 +207,7 @@ fn decimal(whole: &str, fraction: &str, exponent: i32) -> i128 {
             more |= digit != b'0';
         }
     }
-    // More than 40 zeros saturate whatever is not 0.
+    // More than 40 zeros saturate every value except 0.
     let zeros = point - (whole.len() + fraction.len()) as i64;
     for _ in 0..zeros.clamp(0, 40) {
         value = value.saturating_mul(10);
@@ -214,8 +215,8 @@ fn decimal(whole: &str, fraction: &str, exponent: i32) -> i128 {
     value.saturating_add(i128::from(more))
 }
 
-/// A quantity as it stands in an object: a string, an integer or a float, as people write them. Whatever else is there
-/// is unreadable and costs this value alone, never the object around it.
+/// A quantity as it is written in an object: a string, an integer or a float. Any other value is unreadable; only this value is lost, never
+/// the object that contains it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spelled(pub Result<Quantity, QuantityError>);
 

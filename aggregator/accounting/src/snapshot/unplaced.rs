@@ -1,4 +1,5 @@
-//! The pods of an AppWrapper: how many it asks for, how many have a node, and which still need one (docs/accounting.md §6).
+//! The pods of an AppWrapper: how many it requests, how many are bound to a node, and which ones still need a node
+//! (docs/accounting.md §6).
 use std::sync::Arc;
 
 use crate::cluster::{Cluster, Gained};
@@ -7,41 +8,41 @@ use crate::object::demand::PodGroup;
 use crate::snapshot::rest::rest;
 use crate::snapshot::verdict::Verdict;
 
-/// The pods of an AppWrapper.
+/// The numbers of pods of an AppWrapper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PodCounts {
-    /// So many it asks for.
+    /// The number of pods that it requests.
     pub wanted: u64,
-    /// So many are bound and have not failed. Absent: pods are not known.
+    /// The number of pods that are bound and have not failed. `None` if Pods are not known.
     pub bound: Option<u64>,
 }
 
 impl PodCounts {
-    /// So many of those that it asks for are not bound.
+    /// The number of requested pods that are not bound.
     pub fn unbound(self) -> Option<u64> {
         Some(self.wanted.saturating_sub(self.bound?))
     }
 }
 
-/// Pods of an AppWrapper that need a place.
+/// Pods of an AppWrapper that need a node.
 #[derive(Clone, Debug)]
 pub struct Unplaced {
     /// Which of its pods they are.
     pub part: Part,
     /// The pods.
     pub groups: Arc<[PodGroup]>,
-    /// So many of them must be placed.
+    /// The number of pods that must be placed.
     pub needed: u64,
-    /// Whether they fit real nodes. Absent: not yet tried.
+    /// Whether they fit on real nodes. `None` if that was not tried yet.
     pub verdict: Option<Verdict>,
 }
 
-/// Which pods of an AppWrapper.
+/// A part of the pods of an AppWrapper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// All of one that waits.
+    /// All pods of an AppWrapper that waits.
     All,
-    /// Those without a node of one that was started.
+    /// The pods without a node of an AppWrapper that was started.
     Rest,
 }
 

@@ -1,52 +1,55 @@
-//! The devices of pods: for how long a pod held them, and what a GPU did in whose hands. Owns what is last known of both.
+//! The devices of pods: how long a pod held them, and how long they were busy for which holder. Owns what was last known of both.
 use std::sync::Arc;
 
-use mcad_wire::reading::{Assignment, Report};
+use mcad_wire::reading::Report;
 
 use super::gains::Gains;
 use super::held::{HeldName, NodeHeld};
 use super::life::Life;
 use super::possible::{Counter, Possible};
 use super::since::Since;
-use super::{KnownNode, add};
-use crate::hardware::shares::SHARED;
-use crate::hardware::{MIG_PREFIX, uuid_of};
+use super::{NodeTotals, add};
+use crate::hardware::{ResourceNames, uuid_of};
 use crate::measure::{Assigned, NamedPods};
 use crate::object::Pod;
 use crate::resource::NVIDIA_GPU;
 
 /// A GPU or a MIG instance, as it was last seen.
 #[derive(Debug)]
-pub(super) struct Device {
+pub(super) struct DeviceTotals {
     pub(super) uuid: Box<str>,
     pub(super) busy_ns: Since,
-    /// Who held it, and how many parts of it: pods by UID, or by name where they have none; in order of them.
+    /// The holders and how many parts of the device each held: pods by UID, or by name if they have no UID; sorted by pod.
     pub(super) holders: Box<[(Arc<str>, u64)]>,
 }
 
-impl Device {
+impl DeviceTotals {
     fn new(uuid: &str) -> Self {
         Self { uuid: uuid.into(), busy_ns: Since::default(), holders: Box::default() }
     }
 
-    /// How many parts of it somebody held.
+    /// How many parts of the device a holder held.
     fn parts_of(&self, holder: &Arc<str>) -> Option<u64> {
         let at = self.holders.binary_search_by(|(known, _)| known.cmp(holder)).ok()?;
         Some(self.holders[at].1)
     }
 }
 
-/// Takes in what the report of a node tells of devices, of which it names these in the hands of pods.
+/// Takes a report's values of devices. `named` states which devices pods hold.
 pub(super) fn take(
-    node: &mut KnownNode,
+    node: &mut NodeTotals,
     (gains, possible): (&mut Gains<'_>, &mut Possible),
     report: &Report<'_>,
     named: &NamedPods<'_>,
     life: &Life,
 ) {
-    // Where kubelet could not be asked, or the driver, what was last known is what the next report is held against.
+    // If kubelet or the driver could not be queried, the last known values remain the baseline for the next report.
     let Some(assigned) = &named.assigned else { return };
-    let of_gpus = assigned.iter().filter(|assigned| is_gpu(assigned.assignment.resource));
+    let gpus = report.gpus.as_ref();
+    let resources = gpus.map_or_else(ResourceNames::default, |gpus| ResourceNames::of(gpus.resource, gpus.part_prefix));
+    // A GPU that is held through a claim counts under NVIDIA's name: NVIDIA's driver is the only one whose devices are joined by UUID.
+    let is_gpu = |resource: &str| resources.has(resource) || resource == NVIDIA_GPU;
+    let of_gpus = assigned.iter().filter(|assigned| is_gpu(assigned.resource()));
     for assigned in of_gpus.clone() {
         take_held(&mut node.held, (gains, possible), assigned, life);
     }
@@ -56,13 +59,13 @@ pub(super) fn take(
         devices.retain(|device| !of_device(&holders, &device.uuid).is_empty());
     }
     for (uuid, busy_ns) in busy(report) {
-        // One that nobody holds has nobody to tell of.
+        // A device that no pod holds adds to no total.
         let holders = of_device(&holders, uuid);
         if holders.is_empty() {
             continue;
         }
         let at = devices.binary_search_by(|device| (*device.uuid).cmp(uuid)).unwrap_or_else(|free| {
-            devices.insert(free, Device::new(uuid));
+            devices.insert(free, DeviceTotals::new(uuid));
             free
         });
         take_busy((gains, possible), &mut devices[at], holders, busy_ns, life);
@@ -72,22 +75,24 @@ pub(super) fn take(
 fn take_held(
     known: &mut NodeHeld,
     (gains, possible): (&mut Gains<'_>, &mut Possible),
-    Assigned { assignment, pod, .. }: &Assigned<'_>,
+    assigned: &Assigned<'_>,
     life: &Life,
 ) {
+    let (assignment, pod) = (assigned.assignment, assigned.pod);
     let (Some(held_ns), Some(owner)) = (assignment.held_ns, &pod.owner) else { return };
     let Some((_, gained)) = gains.of(owner) else { return };
-    let Assignment { container, resource, ref device_ids, .. } = **assignment;
+    let (container, resource) = (assignment.container, assigned.name());
     let last = known.get_or_new(HeldName { namespace: &pod.namespace, pod: &pod.name, container, resource });
-    let more = last.of_agent(held_ns, life, device_ids.len() as u64, (Counter::GpuHeld, possible));
+    let devices = assigned.ids().count() as u64;
+    let more = last.of_agent(held_ns, life, devices, (Counter::GpuHeld, possible));
     add(&mut gained.gpu_held_ns, Some(more));
 }
 
-/// Gives what a device did since it was last seen to those who hold it now and held it then: whose work the rest was,
-/// nobody knows. Of a shared one, to each in proportion to the parts that it holds.
+/// Adds the busy time of a device since it was last seen to the pods that hold it now and held it then; who caused the rest is unknown. For
+/// a shared device, each pod gets time in proportion to the parts that it holds.
 fn take_busy(
     (gains, possible): (&mut Gains<'_>, &mut Possible),
-    device: &mut Device,
+    device: &mut DeviceTotals,
     holders: &[Holder<'_>],
     busy_ns: u64,
     life: &Life,
@@ -109,22 +114,22 @@ fn take_busy(
     }
 }
 
-/// A pod that holds a device, and how many parts of it.
+/// A pod that holds a device, and how many parts of the device.
 struct Holder<'a> {
     uuid: &'a str,
-    /// Its UID, or its name where it has none.
+    /// Its UID, or its name if it has no UID.
     key: Arc<str>,
     pod: &'a Pod,
     parts: u64,
 }
 
-/// Who holds which device, in order of both.
+/// Which pod holds which device, sorted by device and pod.
 fn holders<'a>(assigned: impl Iterator<Item = &'a Assigned<'a>>) -> Vec<Holder<'a>> {
     let mut all = Vec::with_capacity(assigned.size_hint().1.unwrap_or(0));
-    for Assigned { assignment, pod, .. } in assigned {
+    for of in assigned {
+        let pod = of.pod;
         let key = if pod.uid.is_empty() { format!("{}/{}", pod.namespace, pod.name).into() } else { pod.uid.clone() };
-        let of = |id| Holder { uuid: uuid_of(id), key: Arc::clone(&key), pod, parts: 1 };
-        all.extend(assignment.device_ids.iter().map(|id| of(id)));
+        all.extend(of.ids().map(|id| Holder { uuid: uuid_of(id), key: Arc::clone(&key), pod, parts: 1 }));
     }
     all.sort_unstable_by(|a, b| a.uuid.cmp(b.uuid).then_with(|| a.key.cmp(&b.key)));
     all.dedup_by(|next, first| {
@@ -135,7 +140,7 @@ fn holders<'a>(assigned: impl Iterator<Item = &'a Assigned<'a>>) -> Vec<Holder<'
     all
 }
 
-/// Those who hold one device.
+/// The holders of one device.
 fn of_device<'h, 'a>(holders: &'h [Holder<'a>], uuid: &str) -> &'h [Holder<'a>] {
     let from = holders.partition_point(|holder| holder.uuid < uuid);
     let count = holders[from..].partition_point(|holder| holder.uuid == uuid);
@@ -149,9 +154,4 @@ fn busy<'a>(report: &'a Report<'a>) -> impl Iterator<Item = (&'a str, u64)> {
         let instances = gpu.mig_instances.iter().map(|instance| (instance.uuid, instance.busy_ns));
         instances.chain([(gpu.uuid, gpu.busy_ns)]).filter_map(|(uuid, busy_ns)| Some((uuid, busy_ns?)))
     })
-}
-
-/// NVIDIA's, whole, in parts or as MIG instances.
-fn is_gpu(resource: &str) -> bool {
-    resource == NVIDIA_GPU || resource.strip_prefix(NVIDIA_GPU) == Some(SHARED) || resource.starts_with(MIG_PREFIX)
 }

@@ -1,5 +1,5 @@
-//! What the AppWrappers of one node gained by one report. Most of its pods are of a few AppWrappers, which are looked up once
-//! each, and whose totals are, too.
+//! What the AppWrappers of one node gained by one report. Most pods of a node belong to a few AppWrappers, so each AppWrapper and its total
+//! is looked up once.
 use std::sync::Arc;
 
 use super::Total;
@@ -9,7 +9,7 @@ use crate::object::{AppWrapper, AppWrapperName};
 /// See the module's documentation.
 pub(super) struct Gains<'a> {
     cluster: &'a Cluster,
-    /// As many as the node's pods are of, which are a few hundred at most.
+    /// As many entries as the node's pods have AppWrappers, a few hundred at most.
     by_appwrapper: Vec<(&'a Arc<AppWrapper>, Total)>,
 }
 

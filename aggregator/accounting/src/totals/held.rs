@@ -1,4 +1,4 @@
-//! For how long the containers of a node held devices. Owns what was last seen of it, by name: kubelet lists no UID.
+//! How long the containers of a node held devices. Owns what was last seen of this time, by name, because kubelet's list has no UID.
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use super::since::Since;
 use super::{Now, kept};
 use crate::cluster::Cluster;
 
-/// Those of one node, each by container and resource.
+/// The held times of one node, each by container and resource.
 #[derive(Debug, Default)]
 pub(super) struct NodeHeld(Row<HeldTime>);
 
-/// What was last seen of the devices of a resource that a container had.
+/// What was last seen of a container's devices of one resource.
 #[derive(Debug)]
 pub(super) struct HeldTime {
     pub(super) namespace: Arc<str>,
@@ -22,7 +22,7 @@ pub(super) struct HeldTime {
     pub(super) held_ns: Since,
 }
 
-/// Which of them.
+/// The key of a held time.
 #[derive(Clone, Copy)]
 pub(super) struct HeldName<'a> {
     pub(super) namespace: &'a Arc<str>,
@@ -39,7 +39,7 @@ impl HeldName<'_> {
             && *held.resource == *self.resource
     }
 
-    /// How another is to it.
+    /// How another entry compares with this key.
     fn order(&self, held: &HeldTime) -> Ordering {
         let names = (held.namespace.cmp(self.namespace), held.pod.cmp(self.pod));
         let parts = || (*held.container).cmp(self.container).then_with(|| (*held.resource).cmp(self.resource));
@@ -56,10 +56,10 @@ impl NodeHeld {
         self.0.get(|held| name.order(held)).map(|held| &held.held_ns)
     }
 
-    /// What is known, be it nothing.
+    /// What is known; if nothing is, a new entry.
     pub(super) fn get_or_new(&mut self, name: HeldName<'_>) -> &mut Since {
         let new = |others: &[HeldTime]| {
-            // Nearly all containers of a node that hold devices have one name, and their resource, too.
+            // Nearly all containers of a node that hold devices have the same name and the same resource, so their texts are shared.
             let like = |text: fn(&HeldTime) -> &Arc<str>, new: &str| {
                 let known = others.iter().map(text).find(|known| ***known == *new);
                 known.map_or_else(|| new.into(), Arc::clone)
@@ -76,7 +76,7 @@ impl NodeHeld {
         &mut self.0.get_or_put(|held| name.is(held), |held| name.order(held), new).held_ns
     }
 
-    /// Forgets those of pods that the node no longer has, after an hour.
+    /// Drops entries of pods that the node no longer has, after an hour.
     pub(super) fn tidy(&mut self, cluster: &Cluster, node: &str, now: Now) {
         self.0.retain(|held| {
             let there = cluster.pod(&held.namespace, &held.pod).is_some_and(|pod| pod.node.as_deref() == Some(node));

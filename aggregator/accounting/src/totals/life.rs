@@ -1,4 +1,4 @@
-//! When a report was made: in which life of its node, and of its agent. Owns which of two is later.
+//! When a report was made: during which boot of its node, and by which start of its agent. Owns which of two reports is later.
 use std::sync::Arc;
 
 use mcad_wire::reading::Report;
@@ -8,7 +8,7 @@ use crate::reported::DISORDER;
 /// [`DISORDER`] in nanoseconds.
 const DISORDER_NS: u64 = DISORDER.as_nanos() as u64;
 
-/// When a report was made: in which life of its node, and of its agent.
+/// When a report was made: during which boot of its node, and by which start of its agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Life {
     pub(super) boot: Arc<str>,
@@ -17,7 +17,7 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// `known` is what was last known of the node: mostly of the same boot.
+    /// `known` is what was last known of the node, usually of the same boot.
     pub(super) fn of(report: &Report<'_>, known: Option<&Self>) -> Self {
         let same = known.filter(|known| *known.boot == *report.boot_id);
         Self {
@@ -35,12 +35,13 @@ impl Life {
         (&self.boot, self.agent_started_at_ms, self.uptime_ns)
     }
 
-    /// The boot.
+    /// The boot id.
     pub(super) fn boot(&self) -> &Arc<str> {
         &self.boot
     }
 
-    /// Of the same boot, and not before `other`. One that would be far ahead of it is wrong, and nothing comes after that but the truth.
+    /// Whether it is of the same boot and not before `other`. A time more than [`DISORDER`] ahead of `other` is wrong and does not count as
+    /// later, so that the correct times after it are accepted.
     pub(super) fn is_later_than(&self, other: &Self) -> bool {
         self.boot == other.boot
             && (other.uptime_ns..=other.uptime_ns.saturating_add(DISORDER_NS)).contains(&self.uptime_ns)

@@ -1,5 +1,5 @@
-//! The cgroups of a node's pods, as they were last seen. Owns what of a cgroup is counted: nothing twice, also where it was made
-//! anew.
+//! The cgroups of a node's pods, as they were last seen. Owns what of a cgroup is counted: nothing twice, even if the cgroup was created
+//! again.
 use std::sync::Arc;
 
 use mcad_wire::reading::{Cgroup, EndedPod};
@@ -13,32 +13,32 @@ use super::{Now, add, kept};
 use crate::cluster::Cluster;
 use crate::object::{AppWrapper, AppWrapperName, Pod};
 
-/// Those of one node.
+/// The pod cgroups of one node.
 #[derive(Debug, Default)]
 pub(super) struct NodePods(Row<PodCgroup>);
 
-/// What was last seen of the cgroup of a pod of an AppWrapper.
+/// What was last seen of the cgroup of an AppWrapper's pod.
 #[derive(Debug)]
 pub(super) struct PodCgroup {
-    /// The UID that its cgroups carry.
+    /// The pod UID of its cgroups.
     pub(super) uid: Arc<str>,
     pub(super) owner: AppWrapperName,
     /// The UID of its AppWrapper.
     pub(super) owner_uid: Arc<str>,
     gone: Option<Now>,
-    /// Boot and id of the cgroup that the rest is about.
+    /// Boot and id of the cgroup to which the counters belong.
     pub(super) cgroup: Option<(Arc<str>, u64)>,
     pub(super) cpu_ns: u64,
     pub(super) oom_kills: u64,
     pub(super) run_queue_wait_ns: u64,
-    /// When it was last told, in ns since boot; 0: it was not.
+    /// When it was last reported, in ns since boot; 0 if it was not.
     seen_ns: u64,
-    /// Of the three counters; nearly always there are none.
+    /// Doubts about the three counters; nearly always there are none.
     doubts: Option<Box<[Option<Doubt>; 3]>>,
 }
 
 impl PodCgroup {
-    /// Up to where its three counters are counted: CPU time, kills, waits.
+    /// The values up to which its three counters have been counted: CPU time, OOM kills, run-queue wait.
     pub(super) fn counted_up_to(&self) -> [u64; 3] {
         let plain = [self.cpu_ns, self.oom_kills, self.run_queue_wait_ns];
         let Some(doubts) = &self.doubts else { return plain };
@@ -50,7 +50,7 @@ impl PodCgroup {
     }
 }
 
-/// What a report counts of a pod's own cgroup, living or gone.
+/// The counters in a report of a pod's own cgroup, whether the cgroup exists or is gone.
 pub(super) struct Counted {
     id: u64,
     cpu_ns: Option<u64>,
@@ -79,7 +79,7 @@ impl NodePods {
         self.0.get(|known| (*known.uid).cmp(uid))
     }
 
-    /// Takes in what a report of this node tells of a pod, by its UID, and that pod, wherever it is, where the cluster has it.
+    /// Takes a report's counters of a pod. `there` is the pod with that UID, on whichever node it is, if the cluster has it.
     pub(super) fn take(
         &mut self,
         (gains, possible): (&mut Gains<'_>, &mut Possible),
@@ -94,16 +94,16 @@ impl NodePods {
             None => self.get(uid).map(|gone| &gone.owner),
         };
         let Some((appwrapper, gained)) = owner.and_then(|owner| gains.of(owner)) else { return };
-        // By the pod's own text, which is near when it is compared again.
+        // The pod's own text is used, which is near in memory when it is compared again.
         let gone = there.is_none().then(|| uid.into());
         let Some(uid) = there.map(|pod| &pod.cgroup_uid).or(gone.as_ref()) else { return };
         let known = self.get_or_new(uid, &appwrapper.name, &appwrapper.uid);
         if there.is_some() {
-            known.belong(appwrapper);
+            known.set_owner(appwrapper);
         } else if known.owner_uid != appwrapper.uid {
             return;
         }
-        if !known.be(life.boot(), counted.id) {
+        if !known.switch_to(life.boot(), counted.id) {
             return;
         }
         let [mut cpu, mut oom, mut wait] = known.doubts.take().map_or([None; 3], |doubts| *doubts);
@@ -126,12 +126,12 @@ impl NodePods {
         add(&mut gained.run_queue_wait_ns, wait_ns);
     }
 
-    /// One whose agent may still tell what it used.
+    /// Notes that a pod is gone; its agent may still report what it used.
     pub(super) fn gone(&mut self, uid: &Arc<str>, appwrapper: &AppWrapper, now: Now) {
         self.get_or_new(uid, &appwrapper.name, &appwrapper.uid).gone.get_or_insert(now);
     }
 
-    /// Forgets those that the node no longer has, after an hour.
+    /// Drops pods that the node no longer has, after an hour.
     pub(super) fn tidy(&mut self, cluster: &Cluster, node: &str, now: Now) {
         self.0.retain(|known| {
             let there = cluster.pod_of_uid(&known.uid).is_some_and(|pod| pod.node.as_deref() == Some(node));
@@ -139,7 +139,7 @@ impl NodePods {
         });
     }
 
-    /// What is known of a pod, be it nothing; then it is of this AppWrapper.
+    /// What is known of a pod; if nothing is, a new entry that belongs to this AppWrapper.
     pub(super) fn get_or_new(
         &mut self,
         uid: &Arc<str>,
@@ -167,8 +167,8 @@ impl PodCgroup {
         }
     }
 
-    /// What the cluster says of the pod, which it has.
-    fn belong(&mut self, appwrapper: &AppWrapper) {
+    /// Sets the AppWrapper that the pod belongs to by the cluster's objects. The cluster has the pod.
+    fn set_owner(&mut self, appwrapper: &AppWrapper) {
         if self.owner != appwrapper.name {
             self.owner = appwrapper.name.clone();
         }
@@ -178,14 +178,14 @@ impl PodCgroup {
         self.gone = None;
     }
 
-    /// A pod whose cgroup was made anew, as after a reboot, counts from 0 in it. False of one that it had before: all that is to be
-    /// had of that was added by then, and as ids grow it is known by its id.
-    fn be(&mut self, boot: &Arc<str>, id: u64) -> bool {
+    /// Makes this cgroup the current one. A cgroup that is created again, for example after a reboot, counts from 0. Returns false for an
+    /// earlier cgroup of the pod, which is known by its smaller id because ids grow: everything in it has been added already.
+    fn switch_to(&mut self, boot: &Arc<str>, id: u64) -> bool {
         match &self.cgroup {
             Some((known_boot, known_id)) if known_boot == boot && id < *known_id => return false,
             Some((known_boot, known_id)) if known_boot == boot && id == *known_id => {}
             known => {
-                // Made anew in the same boot, it is younger than what was last seen of the other.
+                // A cgroup that was created again in the same boot is younger than what was last seen of its predecessor.
                 if known.as_ref().is_none_or(|(known_boot, _)| known_boot != boot) {
                     self.seen_ns = 0;
                 }

@@ -1,32 +1,32 @@
-//! How much a counter can have grown: no more than there was time for. Owns what becomes of one that grew by more, because its
-//! keeper is broken or lies: nothing of that step counts, and it is counted on from where it is.
+//! Bounds how much a counter can have grown: no more than the passed time permits. Owns how a counter is treated that grew by more, because
+//! its owner is broken or lies: nothing of that step counts, and counting continues from the new value.
 use std::time::Duration;
 
 use super::Now;
 use super::life::Life;
 
-/// A second of the time that has passed may show up as so many: counters are read one after another, and not at the instant that
-/// the report names.
+/// One second of passed time may show up as this many: counters are read one after another, and not at the instant that the report states.
 const TIMES: u64 = 2;
-/// Beyond that, what may have been under way: the kernel adds up some counters every few seconds, kubelet is asked now and then.
+/// Additional growth from updates in progress: the kernel sums up some counters every few seconds, and kubelet is queried only now and
+/// then.
 const SLACK_NS: u64 = Duration::from_mins(1).as_nanos() as u64;
-/// How far a node's time since boot may run ahead of the time that passed here: a report may have waited for so long.
+/// How far a node's time since boot may run ahead of the time that passed here, because a report may have waited for as long.
 const AHEAD: Duration = Duration::from_mins(10);
-/// CPUs of a node that does not say how many it has: more than Linux is built for.
+/// The assumed number of CPUs of a node that does not report it: more than Linux supports.
 const CPUS: u64 = 65_536;
 /// Tasks that can wait for a CPU at once: the largest `kernel.pid_max`.
 const TASKS: u64 = 1 << 22;
-/// Processes that can be killed in a second.
+/// The most processes that can be killed in a second.
 const KILLS_PER_S: u64 = 10_000;
 
 /// A counter of an AppWrapper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Counter {
-    /// Time on CPUs.
+    /// CPU time.
     Cpu,
     /// Processes that were OOM-killed.
     OomKills,
-    /// Time that tasks waited for a CPU.
+    /// Run-queue wait: time that tasks waited for a CPU.
     RunQueueWait,
     /// Time that devices were held.
     GpuHeld,
@@ -35,10 +35,10 @@ pub enum Counter {
 }
 
 impl Counter {
-    /// All of them.
+    /// All counters.
     pub const ALL: [Self; 5] = [Self::Cpu, Self::OomKills, Self::RunQueueWait, Self::GpuHeld, Self::GpuBusy];
 
-    /// The label `counter`.
+    /// The value of the label `counter`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -50,40 +50,40 @@ impl Counter {
     }
 }
 
-/// How often each counter grew by more than it can, in the order of [`Counter::ALL`].
+/// How often each counter grew by more than is possible, in the order of [`Counter::ALL`].
 pub type Jumps = [u32; Counter::ALL.len()];
 
-/// How much time there was for what a report tells, on its node.
+/// How much time the values of a report had to grow, on its node.
 #[derive(Debug)]
 pub(super) struct Possible {
     now_ns: u64,
-    /// When the report before was made, in the same boot; 0: in none.
+    /// When the previous report of the same boot was made; 0 if there is none.
     before_ns: u64,
-    /// Time since then, or since the boot, as far as it can have passed.
+    /// Time since then, or since boot, but no more than can have passed.
     passed_ns: u64,
     cpus: u64,
     pub(super) jumps: Jumps,
 }
 
-/// A counter that grew by more than it can.
+/// A counter that grew by more than is possible.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Doubt {
-    /// What it then was, or has become since.
+    /// Its value at that time, or as it has grown since.
     total: u64,
     seen_ns: u64,
     /// When it was seen before that.
     since_ns: u64,
-    /// What it has gained since. Should it come back, this is in what it then grew by.
+    /// What was counted since then. If the counter comes back, this is already part of its growth.
     gained: u64,
 }
 
 impl Doubt {
-    /// Where the counter is now, right or wrong.
+    /// The current value of the counter, right or wrong.
     pub(super) fn total(&self) -> u64 {
         self.total
     }
 
-    /// How much it grew since; a little below is a rounding. Absent: it came back to where it was `before` it jumped.
+    /// How much it grew since; a small decrease is rounding. `None` if it came back to the range of `before`, its value before the jump.
     fn grown_to(&self, total: u64, before: u64) -> Option<u64> {
         match total.checked_sub(self.total) {
             Some(more) => Some(more),
@@ -93,12 +93,12 @@ impl Doubt {
 }
 
 impl Possible {
-    /// Of a report made at `life`, where the one before was made at `known` and came at `came`.
+    /// For a report made at `life`, whose predecessor was made at `known` and arrived at `came`.
     pub(super) fn new(life: &Life, known: Option<&Life>, came: Option<Now>, now: Now, cpus: Option<u32>) -> Self {
         let (boot, _, now_ns) = life.parts();
         let before_ns =
             known.map(Life::parts).filter(|(known, ..)| *known == boot).map_or(0, |(_, _, before_ns)| before_ns);
-        // By either clock: one stands still while this machine is paused, the other may be set.
+        // The larger of two clocks counts: one stops while this machine is suspended, the other may be set.
         let since = |came: Now| now.since(came).max(Duration::from_millis(now.unix_ms.saturating_sub(came.unix_ms)));
         let here = came.map_or(u64::MAX, |came| ns(since(came).saturating_mul(TIMES as u32).saturating_add(AHEAD)));
         let passed_ns = now_ns.saturating_sub(before_ns).min(here);
@@ -109,7 +109,7 @@ impl Possible {
         self.now_ns
     }
 
-    /// How much a counter of so many `things` can have grown since it was seen at `seen_ns`.
+    /// How much a counter of this many `things` can have grown since it was seen at `seen_ns`.
     fn most(&self, counter: Counter, things: u64, seen_ns: u64) -> u64 {
         let passed_ns = self.before_ns.saturating_sub(seen_ns).saturating_add(self.passed_ns);
         let time_ns = passed_ns.saturating_mul(TIMES).saturating_add(SLACK_NS);
@@ -121,7 +121,7 @@ impl Possible {
         }
     }
 
-    /// What of `more` counts, where it was seen at `seen_ns` before: all or nothing.
+    /// The part of the growth `more` that counts, if the counter was last seen at `seen_ns`: all or nothing.
     pub(super) fn judge(&mut self, counter: Counter, things: u64, seen_ns: u64, more: u64) -> u64 {
         if more <= self.most(counter, things, seen_ns) {
             return more;
@@ -130,8 +130,8 @@ impl Possible {
         0
     }
 
-    /// How much a counter of one cgroup grew, as `grow` has it, since it was `before` at `seen_ns`. One that jumps is doubted: it is
-    /// counted on from there while it stays there, and from where it was should it come back.
+    /// How much a cgroup's counter grew, by the rule `grow`, since it was `before` at `seen_ns`. A counter that jumps is doubted: while it
+    /// stays there, growth is counted from the new value; if it comes back, from the old one.
     pub(super) fn grown(
         &mut self,
         counter: Counter,

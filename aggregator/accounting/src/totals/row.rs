@@ -1,11 +1,11 @@
-//! Things that come again and again in the same order, side by side in memory and in order of their names.
+//! Entries that arrive again and again in the same order: contiguous in memory and sorted by name.
 use std::cmp::Ordering;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Row<T> {
     all: Vec<T>,
-    /// Where the one is that came after the last one the last time.
+    /// The index of the entry that came after the last one the previous time.
     next: usize,
 }
 
@@ -20,12 +20,12 @@ impl<T> Row<T> {
         &self.all
     }
 
-    /// The one of a name; `order` says how another's is to it.
+    /// The entry of a name; `order` compares another entry with it.
     pub(super) fn get(&self, order: impl Fn(&T) -> Ordering) -> Option<&T> {
         Some(&self.all[self.all.binary_search_by(order).ok()?])
     }
 
-    /// The same, which is put in its place if there was none. Whether another `is` the one is quicker to tell than an order.
+    /// The same; creates the entry if there is none. `is` tests whether an entry is the one, which is faster than `order`.
     pub(super) fn get_or_put(
         &mut self,
         is: impl Fn(&T) -> bool,

@@ -1,21 +1,20 @@
-//! Counters that others keep, and how much they grew since they were last seen. Owns what a counter that fell, or whose
-//! keeper was started anew, comes to: never more than the truth.
+//! Counters that others keep, and how much they grew since they were last seen. Owns what the growth is if a counter fell or its owner
+//! restarted: never more than the truth.
 use super::life::Life;
 use super::possible::{Counter, Possible};
 
-/// What a counter of time that an agent keeps last showed, and when.
+/// The last value of a time counter that an agent keeps, and when it was seen.
 #[derive(Debug, Default)]
 pub(super) struct Since(Option<(u64, Life)>);
 
-/// How much a counter of the kernel's grew in one cgroup. Two ways to read it may differ by a rounding: where it seems to
-/// fall, it stands still.
+/// How much a kernel counter grew in one cgroup. Two ways to read it may differ by rounding: if it seems to fall, it counts as unchanged.
 pub(super) fn of_kernel(before: &mut u64, total: u64) -> u64 {
     let more = total.saturating_sub(*before);
     *before = total.max(*before);
     more
 }
 
-/// How much a probe's counter grew in one cgroup. It may begin anew with the agent, or not: where it fell, it did.
+/// How much a probe's counter grew in one cgroup. It may restart with the agent: if it fell, it did.
 pub(super) fn of_probe(before: &mut u64, total: u64) -> u64 {
     let more = total.checked_sub(*before).unwrap_or(total);
     *before = total;
@@ -27,20 +26,20 @@ impl Since {
         Self(Some((total_ns, life)))
     }
 
-    /// What it last showed, and when.
+    /// The last value, and when it was seen.
     pub(super) fn seen(&self) -> Option<(u64, &Life)> {
         self.0.as_ref().map(|(total_ns, life)| (*total_ns, life))
     }
 
-    /// It was last seen in the same boot.
+    /// Whether it was last seen in the same boot.
     pub(super) fn is_of_boot(&self, life: &Life) -> bool {
         self.0.as_ref().is_some_and(|(_, last)| last.boot == life.boot)
     }
 
-    /// How much it grew: time since the agent started, of as many things as `things`.
+    /// How much it grew: a time that is counted from the agent's start, summed over `things`.
     ///
-    /// Two agents of one node may take turns while one replaces the other. So what an agent tells that was not heard of
-    /// before is no more than the time since the last report.
+    /// Two agents of one node may alternate while one replaces the other. So the first value from an agent that is new counts as no more
+    /// than the time since the last report.
     pub(super) fn of_agent(
         &mut self,
         total_ns: u64,
@@ -61,7 +60,7 @@ impl Since {
             Some(_) | None => total_ns,
         };
         self.0 = Some((total_ns, life.clone()));
-        // What falls again began anew, so that nothing has to be remembered of a jump.
+        // A counter that falls after a jump has restarted, so no doubt about it needs to be kept.
         possible.judge(counter, things, seen_ns, more_ns)
     }
 }

@@ -1,8 +1,9 @@
-//! Tests of the rules of docs/accounting.md §7, one by one; in [`simulated`], of what holds whatever happens.
+//! Tests of the rules of docs/accounting.md §7, one by one; [`simulated`] tests what always holds.
 mod simulated;
 
 use mcad_wire::reading;
 use mcad_wire::report::{Assignment, Assignments, Cgroup, Cgroups, EndedPod, Gpu, Gpus, MigInstance, Report};
+use mcad_wire::state_transfer::StateTransfer;
 use prost::Message as _;
 use serde_json::{Value, json};
 
@@ -11,7 +12,7 @@ use crate::cluster::Event;
 use crate::measure::{NamedPods, Places};
 use crate::object::{Kind, Object, decode};
 
-/// Seconds after the clock's start.
+/// This many seconds after the clock's start.
 fn at(seconds: u64) -> Now {
     Now { since_start: std::time::Duration::from_secs(seconds), unix_ms: 1_700_000_000_000 + seconds * 1000 }
 }
@@ -51,7 +52,7 @@ fn cgroup(id: u64, pod: &str, cpu_ns: u64) -> Cgroup {
     Cgroup { id, pod_uid: format!("uid-{pod}"), cpu_ns: Some(cpu_ns), ..Cgroup::default() }
 }
 
-/// Of an agent that started at `started_at_ms`, so many seconds after the machine.
+/// A report of an agent that started at `started_at_ms`, this many seconds after boot.
 fn report(started_at_ms: u64, uptime_s: u64) -> Report {
     Report {
         node: "n".into(),
@@ -67,7 +68,7 @@ fn of_cgroups(uptime_s: u64, cgroups: &[Cgroup]) -> Report {
     Report { cgroups: Some(cgroups), ..report(1, uptime_s) }
 }
 
-/// Devices in the hands of pods, and how long they were held and busy.
+/// Devices that pods hold, and how long they were held and busy.
 fn of_gpus(report: Report, held: &[(&str, &[&str], u64)], busy: &[(&str, u64)]) -> Report {
     let assigned = held.iter().map(|(pod, ids, held_ns)| Assignment {
         namespace: "a".into(),
@@ -76,6 +77,7 @@ fn of_gpus(report: Report, held: &[(&str, &[&str], u64)], busy: &[(&str, u64)]) 
         resource: "nvidia.com/gpu".into(),
         device_ids: ids.iter().map(|id| (*id).into()).collect(),
         held_ns: Some(*held_ns),
+        ..Assignment::default()
     });
     let devices =
         busy.iter().map(|(uuid, ns)| Gpu { uuid: (*uuid).into(), busy_ns: Some(*ns), ..Gpu::default() }).collect();
@@ -86,16 +88,34 @@ fn of_gpus(report: Report, held: &[(&str, &[&str], u64)], busy: &[(&str, u64)]) 
     }
 }
 
+type Nodes = Table<Arc<str>, NodeTotals>;
+
+impl ByNode for Nodes {
+    fn get(&self, node: &str) -> Option<&NodeTotals> {
+        Self::get(self, node)
+    }
+
+    fn get_or_new(&mut self, node: Arc<str>) -> &mut NodeTotals {
+        self.entry(node).or_default()
+    }
+}
+
 /// A cluster and what is known of it.
 struct World {
     cluster: Cluster,
     totals: Totals,
+    nodes: Nodes,
     now: Now,
 }
 
 impl World {
     fn new(objects: &[Value]) -> Self {
-        Self { cluster: Cluster::from_objects(objects.iter().map(object)), totals: Totals::default(), now: at(0) }
+        Self {
+            cluster: Cluster::from_objects(objects.iter().map(object)),
+            totals: Totals::default(),
+            nodes: Nodes::default(),
+            now: at(0),
+        }
     }
 
     /// One AppWrapper with these pods, on one node.
@@ -111,22 +131,44 @@ impl World {
 
     fn gone(&mut self, json: &Value) {
         let object = object(json);
-        if let Object::Pod(pod) = &object {
-            self.totals.pod_gone(&self.cluster, pod, self.now);
+        if let Object::Pod(pod) = &object
+            && let Some((node, uid, appwrapper)) = NodeTotals::is_counted(&self.cluster, pod)
+        {
+            self.nodes.entry(node.clone()).or_default().gone(uid, appwrapper, self.now);
         }
         self.cluster.apply(Event::Delete(object));
     }
 
     fn take(&mut self, report: &Report) -> Total {
+        self.jumps(report);
+        self.total()
+    }
+
+    /// Takes a report and returns which of its counters grew by more than is possible.
+    fn jumps(&mut self, report: &Report) -> Jumps {
         let bytes = report.encode_to_vec();
         let report = reading::Report::read(&bytes).unwrap();
-        self.totals.take(
-            &self.cluster,
-            &report,
-            &NamedPods::find(&self.cluster, &report, &Places::default()),
-            self.now,
-        );
-        self.total()
+        let named = NamedPods::find(&self.cluster, &report, &Places::default());
+        let Some(node) = self.cluster.node(report.node) else { return Jumps::default() };
+        let of_node = self.nodes.entry(node.name.clone()).or_default();
+        let jumps = self.totals.take(&self.cluster, (&node.name, of_node), &report, &named, self.now);
+        self.tidy();
+        jumps
+    }
+
+    fn tidy(&mut self) {
+        self.totals.tidy(&self.cluster);
+        self.nodes.iter_mut().for_each(|(name, node)| node.tidy(&self.cluster, name, self.now));
+    }
+
+    fn tell(&self) -> StateTransfer {
+        let mut transfer = StateTransfer::default();
+        self.totals.tell(self.nodes.iter(), &mut transfer);
+        transfer
+    }
+
+    fn learn(&mut self, transfer: &StateTransfer) -> Result<(), Differ> {
+        self.totals.learn(&self.cluster, transfer, &mut self.nodes)
     }
 
     fn total(&self) -> Total {
@@ -155,9 +197,9 @@ fn what_a_pod_used_between_the_last_report_and_its_end_counts_once() {
     world.take(&of_cgroups(10, &[cgroup(1, "p", 10)]));
     assert_eq!(world.take(&of_ended(20, &[], &[(1, "p", 14)])).cpu_ns, Some(14));
     assert_eq!(world.take(&of_ended(30, &[], &[(1, "p", 14)])).cpu_ns, Some(14));
-    // One that came and went between two reports was never listed alive.
+    // A pod that came and went between two reports was never listed alive.
     assert_eq!(world.take(&of_ended(40, &[], &[(1, "p", 14), (2, "q", 3)])).cpu_ns, Some(17));
-    // The cluster forgets them, and the agent goes on to tell.
+    // The cluster forgets them, and the agent continues to report them.
     world.gone(&pod("p"));
     world.gone(&pod("q"));
     assert_eq!(world.take(&of_ended(50, &[], &[(1, "p", 14), (2, "q", 3)])).cpu_ns, Some(17));
@@ -266,7 +308,7 @@ fn a_node_or_a_list_that_comes_back_counts_nothing_twice() {
     world.gone(&node("n"));
     world.now = at(120);
     world.take(&gpus(30, 30));
-    world.totals.tidy(&world.cluster, world.now);
+    world.tidy();
     world.there(&node("n"));
     let total = world.take(&gpus(40, 40));
     assert_eq!((total.cpu_ns, total.gpu_held_ns), (Some(40), Some(40)));
@@ -291,7 +333,7 @@ fn pods_of_others_of_other_nodes_and_of_no_appwrapper_count_nowhere() {
     }
     let stranger = Report { node: "nowhere".into(), ..of_cgroups(30, &[cgroup(1, "elsewhere", 1)]) };
     assert_eq!(world.take(&stranger), Total::default());
-    let [node] = &world.totals.nodes.values().collect::<Vec<_>>()[..] else { panic!("one node") };
+    let [node] = &world.nodes.values().collect::<Vec<_>>()[..] else { panic!("one node") };
     let known = (world.totals.appwrappers.len(), node.pods.all().len(), node.held.all().len());
     assert_eq!(known, (0, 0, 0), "what an agent says makes nothing known");
 }
@@ -320,15 +362,25 @@ fn held_seconds_are_the_agents_and_go_on_when_it_is_started_anew() {
 }
 
 #[test]
+fn gpus_of_another_vendor_are_held_under_the_names_that_the_report_gives() {
+    let mut world = World::with_pods(&["p"]);
+    let mut amd = of_gpus(report(1, 10), &[("p", &["0"], 9 * S)], &[]);
+    amd.assignments.as_mut().unwrap().assigned[0].resource = "amd.com/gpu".into();
+    assert_eq!(world.take(&amd).gpu_held_ns, None, "its name is not known");
+    amd.uptime_ns += S;
+    amd.gpus.as_mut().unwrap().resource = "amd.com/gpu".into();
+    assert_eq!(world.take(&amd).gpu_held_ns, Some(9 * S));
+}
+
+#[test]
 fn a_replica_of_before_says_of_no_pod_where_it_is_and_nothing_counts_twice() {
     let mut theirs = World::with_pods(&["p"]);
     let held = |uptime_s, s: u64| of_gpus(report(1, uptime_s), &[("p", &["GPU-0"], s * S)], &[]);
     theirs.take(&held(10, 10));
-    let mut seed = mcad_wire::seed::Seed::default();
-    theirs.totals.tell(&mut seed);
-    assert_eq!(std::mem::take(&mut seed.held[0].node), "n");
+    let mut transfer = theirs.tell();
+    assert_eq!(std::mem::take(&mut transfer.held[0].node), "n");
     let mut ours = World::with_pods(&["p"]);
-    ours.totals.learn(&ours.cluster, &seed).unwrap();
+    ours.learn(&transfer).unwrap();
     assert_eq!(ours.take(&held(20, 20)).gpu_held_ns, Some(20 * S));
 }
 
@@ -392,25 +444,23 @@ fn a_mig_instance_is_a_device() {
     assert_eq!((total.gpu_held_ns, total.gpu_busy_ns), (Some(7), Some(3)));
 }
 
-/// A node of two CPUs.
+/// A report of a node with two CPUs.
 fn of_two_cpus(report: Report) -> Report {
     let machine = mcad_wire::report::Machine { cpus_online: Some(2), ..Default::default() };
     Report { machine: Some(machine), ..report }
 }
 
-/// Reports ten seconds apart of a pod's CPU time in seconds, and what its AppWrapper has of it then; how many were jumps.
+/// Reports of a pod's CPU time, ten seconds apart, each with the expected total of its AppWrapper, all in seconds; `jumps` is how many of
+/// them jump.
 #[track_caller]
 fn check_cpu(steps: &[(u64, u64)], jumps: u32) {
     let mut world = World::with_pods(&["p"]);
     let mut counted = 0;
-    for (step, (told_s, expected_s)) in steps.iter().enumerate() {
+    for (step, (cpu_s, expected_s)) in steps.iter().enumerate() {
         let seconds = 10 * (step as u64 + 1);
-        let report = of_two_cpus(of_cgroups(seconds, &[cgroup(1, "p", told_s * S)]));
+        let report = of_two_cpus(of_cgroups(seconds, &[cgroup(1, "p", cpu_s * S)]));
         world.now = at(seconds);
-        let bytes = report.encode_to_vec();
-        let report = reading::Report::read(&bytes).unwrap();
-        let named = NamedPods::find(&world.cluster, &report, &Places::default());
-        counted += world.totals.take(&world.cluster, &report, &named, world.now)[Counter::Cpu as usize];
+        counted += world.jumps(&report)[Counter::Cpu as usize];
         assert_eq!(world.total().cpu_ns, Some(expected_s * S), "report {step}");
     }
     assert_eq!(counted, jumps);
@@ -425,7 +475,7 @@ fn a_counter_that_jumps_gains_nothing_by_that_step_and_goes_on_from_there() {
 fn one_that_comes_back_goes_on_from_where_it_was() {
     check_cpu(&[(5, 5), (1_000_000, 5), (1_000_010, 15), (40, 40), (60, 60)], 1);
     check_cpu(&[(5, 5), (1_000_000, 5), (30, 30)], 1);
-    // Jumps again and again are as many, and none of them counts once enough time has passed.
+    // Every further jump is counted, too, and none of them adds to the total, even when enough time has passed.
     check_cpu(&[(5, 5), (1_000_000, 5), (9_000_000, 5), (90_000_000, 5), (45, 45)], 3);
 }
 
@@ -437,21 +487,20 @@ fn a_rounding_below_does_not_bring_a_jump_back() {
 #[test]
 fn another_replica_is_told_up_to_where_a_counter_that_jumped_is_counted() {
     let mut world = World::with_pods(&["p"]);
-    for (step, told_s) in [5, 1_000_000, 1_000_010].into_iter().enumerate() {
+    for (step, cpu_s) in [5, 1_000_000, 1_000_010].into_iter().enumerate() {
         let seconds = 10 * (step as u64 + 1);
         world.now = at(seconds);
-        world.take(&of_two_cpus(of_cgroups(seconds, &[cgroup(1, "p", told_s * S)])));
+        world.take(&of_two_cpus(of_cgroups(seconds, &[cgroup(1, "p", cpu_s * S)])));
     }
-    let mut seed = mcad_wire::seed::Seed::default();
-    world.totals.tell(&mut seed);
-    assert_eq!((seed.pods[0].cpu_ns, world.total().cpu_ns), (1_000_010 * S, Some(15 * S)));
+    let transfer = world.tell();
+    assert_eq!((transfer.pods[0].cpu_ns, world.total().cpu_ns), (1_000_010 * S, Some(15 * S)));
 }
 
 #[test]
 fn cpus_that_are_off_by_now_did_their_work_before() {
-    let of = |cpus: u32, seconds: u64, told_s: u64| {
+    let of = |cpus: u32, seconds: u64, cpu_s: u64| {
         let machine = mcad_wire::report::Machine { cpus_online: Some(cpus), ..Default::default() };
-        Report { machine: Some(machine), ..of_cgroups(seconds, &[cgroup(1, "p", told_s * S)]) }
+        Report { machine: Some(machine), ..of_cgroups(seconds, &[cgroup(1, "p", cpu_s * S)]) }
     };
     let mut world = World::with_pods(&["p"]);
     world.take(&of(64, 10, 100));
@@ -462,9 +511,9 @@ fn cpus_that_are_off_by_now_did_their_work_before() {
 #[test]
 fn a_report_from_a_file_is_as_late_as_it_says() {
     let mut world = World::with_pods(&["p"]);
-    let of = |seconds: u64, told_s: u64| of_two_cpus(of_cgroups(seconds, &[cgroup(1, "p", told_s * S)]));
+    let of = |seconds: u64, cpu_s: u64| of_two_cpus(of_cgroups(seconds, &[cgroup(1, "p", cpu_s * S)]));
     assert_eq!(world.take(&of(10, 10)).cpu_ns, Some(10 * S));
-    world.totals.came_from_file("n");
+    world.nodes.get_mut("n").unwrap().came_from_file();
     assert_eq!(world.take(&of(7_210, 7_210)).cpu_ns, Some(7_210 * S));
 }
 
@@ -477,7 +526,7 @@ fn a_first_one_is_no_more_than_the_time_since_the_boot() {
 #[test]
 fn an_agent_that_makes_its_pods_cgroups_and_boots_up_gains_no_more_than_time_has_passed() {
     let mut world = World::with_pods(&["p"]);
-    // Each time all that is possible since a boot twenty years ago, by a new cgroup or a new boot.
+    // Each report claims everything that is possible since a boot twenty years ago, with a new cgroup or a new boot.
     let years_ns = 20 * 365 * 24 * 3600 * S;
     let mut first = None;
     for step in 1..20_u64 {
@@ -488,7 +537,7 @@ fn an_agent_that_makes_its_pods_cgroups_and_boots_up_gains_no_more_than_time_has
             report.boot_id = format!("boot {step}");
         }
         let total = world.take(&report).cpu_ns.unwrap();
-        // Of a node that was never heard of before, the first may be true.
+        // The first value of a node that was never heard of before may be true.
         assert_eq!(total, *first.get_or_insert(total), "report {step}");
     }
 }

@@ -1,21 +1,21 @@
-//! Amounts as people read them: cores, GiB, GPUs.
+//! Amounts in the units that people read: cores, GiB, GPUs.
 pub use mcad_terminal::words::{count, is_hostile, list, printable, printable_lines, span};
 
 use mcad_accounting::resource::Resource;
 use mcad_terminal::words::GIB;
 
-/// How an amount is rounded where it can't be shown whole.
+/// How an amount is rounded if it has too many digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {
-    /// To what is nearest.
+    /// To the nearest value.
     Nearest,
-    /// What is needed: never less than it is.
+    /// Up, for needs: never less than the amount.
     Up,
-    /// What is there: never more than it is.
+    /// Down, for what exists: never more than the amount.
     Down,
 }
 
-/// What the amounts of a resource are counted in.
+/// The unit of a resource's amounts.
 pub fn unit(resource: &Resource) -> &str {
     match resource {
         Resource::Cpu => "cores",
@@ -25,9 +25,9 @@ pub fn unit(resource: &Resource) -> &str {
     }
 }
 
-/// Millicores, bytes or devices, as the number alone.
+/// The number for an amount in millicores, bytes or devices, without its unit.
 pub fn number(resource: &Resource, amount: f64, rounding: Rounding) -> String {
-    // Thousandths of a core are exact; of the rest two digits are what one reads.
+    // Thousandths of a core are exact; two digits are enough for the rest.
     let (amount, digits) = match resource {
         Resource::Cpu => (amount / 1000.0, 3),
         Resource::Memory => (amount / GIB, 2),
@@ -36,7 +36,7 @@ pub fn number(resource: &Resource, amount: f64, rounding: Rounding) -> String {
     };
     let scale = 10_f64.powi(digits);
     let scaled = amount * scale;
-    // A division has left a trace behind the last digit: only what is more than that counts.
+    // The division leaves a rounding error behind the last digit, which must not change the result.
     let rounded = match rounding {
         Rounding::Nearest => scaled.round(),
         Rounding::Up => (scaled - 1e-6).ceil(),
@@ -45,10 +45,11 @@ pub fn number(resource: &Resource, amount: f64, rounding: Rounding) -> String {
     if rounded == 0.0 && amount != 0.0 {
         return format!("<{}", 1.0 / scale);
     }
-    format!("{}", rounded / scale)
+    // Rounding 0 up gives the negative 0.
+    format!("{}", rounded / scale + 0.0)
 }
 
-/// The same with its unit: `16 GPUs`, `1 core`, `0.5 GiB`.
+/// The number with its unit: `16 GPUs`, `1 core`, `0.5 GiB`.
 pub fn words(resource: &Resource, amount: i128, rounding: Rounding) -> String {
     let number = number(resource, amount as f64, rounding);
     let unit = match (resource, number.as_str()) {
@@ -88,6 +89,7 @@ mod tests {
     fn little_is_not_nothing() {
         check(&Resource::Memory, 1, "<0.01 GiB");
         check(&Resource::Memory, 0, "0 GiB");
+        assert_eq!(words(&Resource::Gpu, 0, Rounding::Up), "0 GPUs");
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! One AppWrapper as it is told: what it asks for, what it got, and why it waits, or some of its pods do.
+//! One AppWrapper: what it requests, what it holds, and why it or some of its pods wait.
 use mcad_accounting::resource::Resource;
+use mcad_accounting::snapshot::verdict::Verdict;
 use mcad_accounting::snapshot::{AppWrapperView, Part, Waiting};
 use serde::Serialize;
 
+use super::kueue::OfKueue;
 use super::ladder::ByResource;
 use super::why::{Places, StoppedBy, Why};
 use crate::resources::in_unit;
@@ -18,32 +20,35 @@ pub struct AppWrapper {
     pub version: &'static str,
     /// `status.state` or `status.phase`; empty before its controller has seen it.
     pub state: String,
-    /// Its priority, or priority class. Absent: it has none.
+    /// Its priority or priority class. Empty if it has none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub priority: String,
-    /// Its queue. Absent: it has none.
+    /// Its queue. Empty if it has none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub queue: String,
-    /// How many pods it asks for.
+    /// The number of pods that it requests.
     pub pods: u64,
-    /// How many pods of it are bound to a node and have not failed. Absent: not known.
+    /// The number of its pods that are bound to a node and have not failed. `None` if not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods_bound: Option<u64>,
-    /// What it asks for.
+    /// The resources that it requests.
     pub requested: ByResource<i64>,
-    /// Quantities and templates in it that could not be read: it asks for more than is shown.
+    /// The number of its quantities and templates that could not be parsed: it requests more than is shown.
     #[serde(skip_serializing_if = "is_zero")]
     pub unreadable: u32,
-    /// Effective requests of its bound, unfinished pods. Absent: Pods are not known.
+    /// Effective requests of its bound, unfinished pods. `None` if Pods are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated: Option<ByResource<i64>>,
-    /// What its pods use. Absent: not all of them are measured.
+    /// What its pods use. Empty if not all of them are measured.
     #[serde(skip_serializing_if = "ByResource::is_empty")]
     pub used: ByResource<f64>,
-    /// Absent: it does not wait.
+    /// What Kueue has to do with it. `None` if nothing, or if queues are not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kueue: Option<OfKueue>,
+    /// Why it waits. `None` if it does not wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waits>,
-    /// It was started, and some of its pods have no node. Absent: all have, or it is not known.
+    /// Set if it was started and some of its pods have no node. `None` if all pods have one, or if that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub placed_in_part: Option<PlacedInPart>,
 }
@@ -51,49 +56,55 @@ pub struct AppWrapper {
 /// Why pods of an AppWrapper that was started have no node.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PlacedInPart {
-    /// How many lack a node.
+    /// The number of pods without a node.
     pub pods_unbound: u64,
-    /// Whether real nodes have room for all of them. Absent: not known.
+    /// Whether real nodes have room for all these pods. `None` if not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fits_nodes: Option<bool>,
-    /// How many of them find a place. Absent: not yet tried.
+    /// Why that is not known: a reason of `mcad_appwrapper_fit_unknown`. `None` if it is known or not yet tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fit_unknown: Option<&'static str>,
+    /// How many of these pods find a place. `None` if not yet tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods_placed: Option<u64>,
-    /// What is known to stop them.
+    /// The constraints that are known to stop these pods.
     pub stopped_by: Vec<StoppedBy>,
-    /// The same in a sentence.
+    /// The same as a sentence.
     pub why: String,
 }
 
 /// Since when and why an AppWrapper waits.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Waits {
-    /// For how long. Absent: since an unknown time.
+    /// How long it has waited. `None` if the start is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// Whether it fits what MCAD believes to have. Absent: Nodes or Pods are not known.
+    /// Whether it fits the capacity that MCAD assumes to be available. `None` if Nodes or Pods are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fits_sum: Option<bool>,
-    /// What is missing from that; nothing: it fits, or that is not known.
+    /// What exceeds that capacity. Empty if it fits, or if that is not known.
     #[serde(skip_serializing_if = "ByResource::is_empty")]
     pub shortfall: ByResource<i64>,
-    /// Whether it fits real nodes. Absent: not known.
+    /// Whether it fits real nodes. `None` if not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fits_nodes: Option<bool>,
-    /// How many pods must be placed at once. Absent: not yet tried.
+    /// Why that is not known: a reason of `mcad_appwrapper_fit_unknown`. `None` if it is known or not yet tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fit_unknown: Option<&'static str>,
+    /// How many pods must be placed at once. `None` if not yet tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods_needed: Option<u64>,
-    /// How many of them find a place. Absent: not yet tried.
+    /// How many of these pods find a place. `None` if not yet tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods_placed: Option<u64>,
-    /// What is known to stop it.
+    /// The constraints that are known to stop it.
     pub stopped_by: Vec<StoppedBy>,
-    /// The same in a sentence.
+    /// The same as a sentence.
     pub why: String,
 }
 
 impl AppWrapper {
-    /// As a snapshot shows it.
+    /// From a snapshot's view.
     pub fn new(view: &AppWrapperView, places: &mut Places<'_>) -> Self {
         let appwrapper = &view.appwrapper;
         let usage = view.used.unwrap_or_default();
@@ -103,6 +114,7 @@ impl AppWrapper {
             let used = in_unit(&resource, used?);
             Some((resource, used))
         });
+        let kueue = OfKueue::new(view, places);
         Self {
             namespace: (*appwrapper.name.namespace).to_owned(),
             name: (*appwrapper.name.name).to_owned(),
@@ -116,22 +128,24 @@ impl AppWrapper {
             unreadable: appwrapper.demand.unreadable,
             allocated: view.allocated.as_ref().map(ByResource::from),
             used: used.collect(),
-            waiting: view.waiting.as_ref().map(|waiting| Waits::new(view, waiting, places)),
-            placed_in_part: PlacedInPart::new(view, places),
+            waiting: view.waiting.as_ref().map(|waiting| Waits::new(view, waiting, kueue.as_ref(), places)),
+            placed_in_part: PlacedInPart::new(view, kueue.as_ref(), places),
+            kueue,
         }
     }
 }
 
 impl Waits {
-    fn new(view: &AppWrapperView, waiting: &Waiting, places: &mut Places<'_>) -> Self {
-        let Why { sentence, stopped_by } = places.why(view, waiting);
+    fn new(view: &AppWrapperView, waiting: &Waiting, kueue: Option<&OfKueue>, places: &mut Places<'_>) -> Self {
+        let Why { sentence, stopped_by } = places.why(view, waiting, kueue.and_then(OfKueue::waiting));
         let missing = waiting.shortfall.map(ByResource::<i64>::from).unwrap_or_default();
         let verdict = view.unplaced.as_ref().and_then(|unplaced| unplaced.verdict.as_ref());
         Self {
             seconds: waiting.seconds,
             fits_sum: waiting.fits_aggregate(),
             shortfall: missing.iter().filter(|(_, amount)| **amount > 0).map(|(r, amount)| (r, *amount)).collect(),
-            fits_nodes: verdict.and_then(mcad_accounting::snapshot::verdict::Verdict::fits),
+            fits_nodes: verdict.and_then(Verdict::fits),
+            fit_unknown: verdict.and_then(|verdict| verdict.outcome.unknown()),
             pods_needed: verdict.map(|verdict| verdict.needed),
             pods_placed: verdict.map(|verdict| verdict.placed.min(verdict.needed)),
             stopped_by,
@@ -141,21 +155,22 @@ impl Waits {
 }
 
 impl PlacedInPart {
-    fn new(view: &AppWrapperView, places: &mut Places<'_>) -> Option<Self> {
+    fn new(view: &AppWrapperView, kueue: Option<&OfKueue>, places: &mut Places<'_>) -> Option<Self> {
         let unplaced = view.unplaced.as_ref().filter(|unplaced| unplaced.part == Part::Rest)?;
         let Why { sentence, stopped_by } = places.why_in_part(view);
         let verdict = unplaced.verdict.as_ref();
         Some(Self {
             pods_unbound: unplaced.needed,
-            fits_nodes: verdict.and_then(mcad_accounting::snapshot::verdict::Verdict::fits),
+            fits_nodes: verdict.and_then(Verdict::fits),
+            fit_unknown: verdict.and_then(|verdict| verdict.outcome.unknown()),
             pods_placed: verdict.map(|verdict| verdict.placed.min(verdict.needed)),
             stopped_by,
-            why: sentence,
+            why: kueue.and_then(|of| of.why.clone()).unwrap_or(sentence),
         })
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde requires")]
 fn is_zero(count: &u32) -> bool {
     *count == 0
 }

@@ -1,82 +1,94 @@
-//! The cluster as it is told: the ladder added up, where what is withheld sits, what could start.
+//! The cluster: the sum of the nodes' ladders, the nodes where amounts are withheld, the pods that could start.
+pub mod pools;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use mcad_accounting::cluster::{self, Missing};
 use mcad_accounting::ladder::{self, NodeState, Reason};
-use mcad_accounting::merge::{AgentHealth, Snapshot};
 use mcad_accounting::object::Kind;
-use mcad_accounting::options::accelerator::is_well_known;
 use mcad_accounting::resource::Resource;
-use mcad_accounting::snapshot::{self, AppWrappers, Capacity, Nodes};
+use mcad_accounting::snapshot::agent::AgentHealth;
+use mcad_accounting::snapshot::{self, AppWrappers, Capacity, Nodes, Snapshot};
 use serde::Serialize;
 
-use super::ladder::{ByResource, Rung, Shares, whole};
-use super::node::Node;
+use self::pools::Pool;
+use super::claims::Claims;
+use super::ladder::{ByResource, LadderEntry, Shares, whole};
+use super::queues::InAllFlavors;
 
-/// So many nodes are named for each reason; a person reads no more, and an answer stays small on any cluster.
+/// The most nodes that are named for each reason: a person reads no more, and an answer stays small on any cluster.
 const NAMED: usize = 20;
 
-/// One value for each reason that there is.
+/// One value for each reason that occurs.
 pub type ByReason<T> = BTreeMap<&'static str, T>;
 
 /// The cluster.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cluster {
-    /// What is missing from the input: what rests on it is absent.
+    /// What is missing from the input: values that depend on it are absent.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub missing: BTreeSet<Missing>,
-    /// Objects that bring more than one object may: AppWrappers among them are left out, of others the surplus.
+    /// Objects that exceed the limits of one object: AppWrappers are left out, of other objects only the surplus.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
-    /// Bound, unfinished pods whose node is not there; where Nodes are missing, all that are bound. Absent: Pods are missing, or
-    /// there is no Kubernetes.
+    /// Bound, unfinished pods whose node does not exist; if Nodes are missing, all bound pods. `None` if Pods are missing, or
+    /// without Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orphans: Option<Orphans>,
-    /// Nodes by whether they take new pods. Absent: nodes are not known, or there is no Kubernetes.
+    /// Nodes by whether they accept new pods. `None` if Nodes are not known, or without Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<BTreeMap<&'static str, u64>>,
     /// Nodes by whether their agent reports.
     pub agents: Agents,
-    /// The ladder, added up over the nodes. Absent: Nodes are not known.
+    /// The sum of the nodes' ladders. `None` if Nodes are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ladder: Option<ByResource<Rung>>,
-    /// Where what is withheld, phantom or overcommitted sits.
+    pub ladder: Option<ByResource<LadderEntry>>,
+    /// The nodes with withheld, phantom or overcommitted amounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes_by_reason: Option<ByResource<ByReason<OnNodes>>>,
-    /// How many nodes `used` comes from. Absent: no agent has measured.
+    /// The number of nodes whose measurements `used` includes. Empty if no agent has measured.
     #[serde(skip_serializing_if = "ByResource::is_empty")]
     pub nodes_measured: ByResource<u64>,
-    /// Pods that could start now, by how many GPUs they ask for.
+    /// Pods that could start now, by number of GPUs per pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_slots: Option<Vec<Slots>>,
     /// The most free GPUs on one admissible node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_largest_free_block_devices: Option<i64>,
-    /// The same of every other accelerator that a node has, by the name that nodes declare.
+    /// The same for every other accelerator that a node has, by the name that nodes declare.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub other_accelerators: BTreeMap<String, Shape>,
-    /// Resources that are shares of devices, by name.
+    /// The same for each pool of nodes that have accelerators, by the pool's name. Empty if there are no pools, or Pods are not known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<Pool>,
+    /// Resources whose units are shares of devices, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub shares: BTreeMap<String, Shares>,
-    /// The accelerators of which the nodes have something, or pods ask for.
+    /// The accelerators that nodes have or pods request.
     #[serde(skip)]
     pub accelerators: Vec<Resource>,
-    /// What MCAD believes it can hand out: its allocatable capacity. Absent: not known, or not asked for.
+    /// The allocatable capacity that MCAD assumes. `None` if not known or not requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mcad_allocatable: Option<ByResource<i64>>,
-    /// How many AppWrappers there are. Absent: not known.
+    /// Devices and claims of Dynamic Resource Allocation. `None` if there are none or they are not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Claims>,
+    /// What stands behind the quotas of all flavors of Kueue. `None` if queues, Nodes or Pods are not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<ByResource<InAllFlavors>>,
+    /// The numbers of AppWrappers. `None` if not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub appwrappers: Option<Counts>,
 }
 
-/// Objects of one list of which the same is too much.
+/// Objects of one list that exceed the same limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
     /// The list, as `mcad_aggregator_objects_left_out` names it.
     pub list: String,
-    /// What is too much, likewise.
+    /// The exceeded limit, likewise.
     pub reason: &'static str,
-    /// How many they are.
+    /// The number of these objects.
     pub count: u64,
     /// The first of them by namespace and name.
     pub named: Vec<String>,
@@ -87,18 +99,18 @@ pub struct LeftOut {
 /// Nodes by whether their agent reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Agents {
-    /// It does.
+    /// Nodes whose agent reports.
     pub up: u64,
-    /// It fell silent, or never did.
+    /// Nodes whose agent stopped reporting or never reported.
     pub down: u64,
 }
 
-/// Nodes that an amount sits on.
+/// The nodes that have an amount.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OnNodes {
-    /// Those with most of it first, then by name.
+    /// Nodes with the largest amount first, then by name.
     pub nodes: Vec<OnNode>,
-    /// How many more there are that are not named.
+    /// The number of further nodes that are not named.
     pub more_nodes: u64,
 }
 
@@ -107,54 +119,54 @@ pub struct OnNodes {
 pub struct OnNode {
     /// The node.
     pub node: String,
-    /// How much: millicores, bytes or devices.
+    /// The amount: millicores, bytes or devices.
     pub amount: i64,
 }
 
-/// Pods of so many GPUs that could start now.
+/// Pods with this many GPUs that could start now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Slots {
-    /// GPUs that each asks for.
+    /// GPUs per pod.
     pub gpus: u32,
-    /// How many of them could start.
+    /// The number of pods that could start.
     pub pods: i64,
 }
 
-/// How what is free of an accelerator is spread over nodes.
+/// How the free devices of an accelerator are spread over nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Shape {
-    /// Pods that could start now, by how many devices they ask for.
+    /// Pods that could start now, by number of devices per pod.
     pub slots: Vec<DeviceSlots>,
     /// The most free devices on one admissible node.
     pub largest_free_block_devices: i64,
 }
 
-/// Pods of so many devices that could start now.
+/// Pods with this many devices that could start now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceSlots {
-    /// Devices that each asks for.
+    /// Devices per pod.
     pub count: u32,
-    /// How many of them could start.
+    /// The number of pods that could start.
     pub pods: i64,
 }
 
-/// Bound, unfinished pods whose node is not there.
+/// Bound, unfinished pods whose node does not exist.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Orphans {
-    /// How many they are.
+    /// The number of pods.
     pub pods: u64,
-    /// What they request.
+    /// The resources that they request.
     pub requested: ByResource<i64>,
 }
 
-/// How many AppWrappers there are.
+/// The numbers of AppWrappers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// In all.
+    /// All AppWrappers.
     pub count: u64,
-    /// Those that wait.
+    /// Waiting AppWrappers.
     pub waiting: u64,
-    /// Those of each version and state, where there are any.
+    /// AppWrappers by version and state, without zeros.
     pub by_state: Vec<InState>,
 }
 
@@ -165,7 +177,7 @@ pub struct InState {
     pub version: &'static str,
     /// `status.state` or `status.phase`; empty before a controller has seen them.
     pub state: String,
-    /// How many.
+    /// The number of AppWrappers.
     pub count: u64,
 }
 
@@ -173,13 +185,14 @@ impl LeftOut {
     fn new(of: &cluster::LeftOut) -> Self {
         let kind = of.source.kind();
         let one = of.count == 1;
-        let (noun, so) = match (kind, one) {
-            (Kind::AppWrapper, true) => ("AppWrapper", "is left out"),
-            (Kind::AppWrapper, false) => ("AppWrappers", "are left out"),
-            (Kind::Node, true) => ("Node", "is shown without the surplus"),
-            (Kind::Node, false) => ("Nodes", "are shown without the surplus"),
-            (Kind::Pod, true) => ("Pod", "is counted without the surplus"),
-            (Kind::Pod, false) => ("Pods", "are counted without the surplus"),
+        let noun = if one { kind.name() } else { kind.plural() };
+        let so = match (kind, one) {
+            (Kind::Node, true) => "is shown without the surplus",
+            (Kind::Node, false) => "are shown without the surplus",
+            (Kind::Pod, true) => "is counted without the surplus",
+            (Kind::Pod, false) => "are counted without the surplus",
+            (_, true) => "is left out",
+            (_, false) => "are left out",
         };
         let more = if of.count > of.named.len() { ", …" } else { "" };
         let has = if one { "it has" } else { "each has" };
@@ -195,14 +208,14 @@ impl LeftOut {
 }
 
 impl Cluster {
-    /// As a snapshot shows it.
+    /// From a snapshot.
     pub fn new(snapshot: &Snapshot) -> Self {
-        let up = snapshot.nodes.iter().filter(|node| node.agent.health == AgentHealth::Up).count() as u64;
-        let in_all = Node::count(snapshot).unwrap_or(snapshot.nodes.len()) as u64;
+        let up = snapshot.agents.iter().filter(|agent| agent.health == AgentHealth::Up).count() as u64;
+        let in_all = snapshot.nodes.as_ref().map_or(0, |nodes| nodes.nodes.len()) as u64;
         let mut cluster = Self {
-            missing: BTreeSet::new(),
-            left_out: Vec::new(),
-            orphans: None,
+            missing: snapshot.missing.clone(),
+            left_out: snapshot.left_out.iter().map(LeftOut::new).collect(),
+            orphans: snapshot.orphans.as_ref().map(Orphans::new),
             nodes: None,
             agents: Agents { up, down: in_all.saturating_sub(up) },
             ladder: None,
@@ -211,63 +224,50 @@ impl Cluster {
             gpu_slots: None,
             gpu_largest_free_block_devices: None,
             other_accelerators: BTreeMap::new(),
+            pools: Vec::new(),
             shares: BTreeMap::new(),
             accelerators: Vec::new(),
             mcad_allocatable: None,
-            appwrappers: None,
+            claims: snapshot.devices.as_ref().map(Claims::new),
+            quota: snapshot.queues.as_ref().filter(|all| all.knows_nodes && all.knows_pods).map(|all| {
+                all.totals.iter().map(|(resource, total)| (resource.clone(), InAllFlavors::from(*total))).collect()
+            }),
+            appwrappers: snapshot.appwrappers.as_ref().map(Counts::new),
         };
-        let Some(kubernetes) = &snapshot.kubernetes else {
-            cluster.add_local(snapshot);
-            cluster.note_accelerators(is_well_known);
-            return cluster;
-        };
-        cluster.missing.clone_from(&kubernetes.missing);
-        cluster.left_out = kubernetes.left_out.iter().map(LeftOut::new).collect();
-        cluster.orphans = kubernetes
-            .orphans
-            .as_ref()
-            .map(|orphans| Orphans { pods: orphans.pods, requested: ByResource::from(&orphans.requested) });
-        if let Some(nodes) = &kubernetes.nodes {
+        if let Some(nodes) = &snapshot.nodes {
             cluster.add_nodes(nodes);
-            cluster.note_accelerators(|name| kubernetes.options.is_accelerator(name));
+            cluster.note_accelerators(|name| snapshot.options.is_accelerator(name));
         }
-        if let Capacity::V1(Some(sum)) = &kubernetes.capacity {
+        if let Capacity::V1(Some(sum)) = &snapshot.capacity {
             cluster.mcad_allocatable = Some(ByResource::from(*sum));
         }
-        cluster.appwrappers = kubernetes.appwrappers.as_ref().map(Counts::new);
         cluster
     }
 
-    fn add_local(&mut self, snapshot: &Snapshot) {
-        let rung = |(resource, all): (&Resource, &mcad_accounting::merge::ClusterFigures)| {
-            (resource.clone(), Rung::local(resource, &all.sums))
-        };
-        self.ladder = Some(snapshot.cluster.iter().map(rung).collect());
-        let measured = snapshot.cluster.iter().filter(|(_, all)| all.nodes_measured > 0);
-        self.nodes_measured = measured.map(|(resource, all)| (resource.clone(), all.nodes_measured)).collect();
-    }
-
     fn add_nodes(&mut self, nodes: &Nodes) {
-        let states = NodeState::ALL.into_iter().map(|state| (state.label(), nodes.states[state as usize]));
-        self.nodes = Some(states.collect());
+        let by_state = |states: &[u64; 4]| NodeState::ALL.map(|state| (state.label(), states[state as usize])).into();
+        self.nodes = nodes.states.as_ref().map(by_state);
         let used = |resource| nodes.used.get(resource);
-        let rungs = nodes
-            .sums
-            .iter()
-            .map(|(resource, sum)| (resource.clone(), Rung::new(resource, sum, used(resource).map(|all| &all.used))));
+        let rungs = nodes.sums.iter().map(|(resource, sum)| {
+            (resource.clone(), LadderEntry::new(resource, sum, used(resource).map(|all| &all.used)))
+        });
         self.ladder = Some(rungs.collect());
-        self.nodes_by_reason = Some(by_reason(nodes));
+        // Without Kubernetes nothing is allocated, so nothing is withheld.
+        self.nodes_by_reason = nodes.states.is_some().then(|| by_reason(nodes));
         let measured = nodes.used.iter().filter(|(_, all)| all.nodes > 0);
         self.nodes_measured = measured.map(|(resource, all)| (resource.clone(), all.nodes)).collect();
         let shares = nodes.shares.iter();
         self.shares = shares.map(|(resource, shares)| (resource.name().to_owned(), (*shares).into())).collect();
         let Some(of_free) = &nodes.shapes else { return };
-        let gpu_slots = of_free.gpu.slots.iter().map(|(gpus, pods)| Slots { gpus: *gpus, pods: whole(*pods) });
-        self.gpu_slots = Some(gpu_slots.collect());
-        self.gpu_largest_free_block_devices = Some(whole(of_free.gpu.largest_block));
+        if let Some(gpu) = &of_free.gpu {
+            let slots = gpu.slots.iter().map(|(gpus, pods)| Slots { gpus: *gpus, pods: whole(*pods) });
+            self.gpu_slots = Some(slots.collect());
+            self.gpu_largest_free_block_devices = Some(whole(gpu.largest_block));
+        }
         let others = of_free.others.iter();
         self.other_accelerators =
             others.map(|(resource, shape)| (resource.name().to_owned(), Shape::new(shape))).collect();
+        self.pools = Pool::all(nodes);
     }
 
     fn note_accelerators(&mut self, is_one: impl Fn(&str) -> bool) {
@@ -276,7 +276,7 @@ impl Cluster {
         self.accelerators = there.map(|(resource, _)| resource).collect();
     }
 
-    /// The most free devices of an accelerator on one admissible node. Absent: not known, or it is none.
+    /// The most free devices of an accelerator on one admissible node. `None` if not known, or if the resource is no accelerator.
     pub fn largest_free_block(&self, resource: &Resource) -> Option<i64> {
         match resource {
             Resource::Gpu => self.gpu_largest_free_block_devices,
@@ -284,7 +284,7 @@ impl Cluster {
         }
     }
 
-    /// Pods of an accelerator that could start now, by how many devices they ask for. Absent: not known, or it is none.
+    /// Pods that could start now, by number of devices per pod. `None` if not known, or if the resource is no accelerator.
     pub fn slots(&self, resource: &Resource) -> Option<Vec<DeviceSlots>> {
         match resource {
             Resource::Gpu => {
@@ -296,6 +296,12 @@ impl Cluster {
     }
 }
 
+impl Orphans {
+    fn new(orphans: &cluster::Orphans) -> Self {
+        Self { pods: orphans.pods, requested: ByResource::from(&orphans.requested) }
+    }
+}
+
 impl Shape {
     fn new(shape: &snapshot::Shape) -> Self {
         let slots = shape.slots.iter().map(|(count, pods)| DeviceSlots { count: *count, pods: whole(*pods) });
@@ -303,8 +309,8 @@ impl Shape {
     }
 }
 
-/// What can sit on a node and is worth a look: its label, and how much of a rung it is.
-fn reasons(rung: &ladder::Rung) -> impl Iterator<Item = (&'static str, i128)> {
+/// The withheld, overcommitted and phantom amounts of a resource, by label; without zeros.
+fn reasons(rung: &ladder::ResourceLadder) -> impl Iterator<Item = (&'static str, i128)> {
     let account = rung.account.as_ref();
     let withheld = account.map(|account| Reason::ALL.map(|reason| (reason.label(), account.withheld.get(reason))));
     let overcommitted = account.map(|account| ("overcommitted", account.overcommitted));

@@ -1,18 +1,17 @@
-//! The ladder as it is told: the rungs of one resource, of a node or added up, and one value for each resource.
+//! The ladder of one resource, of a node or of the cluster, and one value for each resource.
 use std::collections::BTreeMap;
 
 use crate::resources::in_unit;
 use mcad_accounting::hardware::shares;
 use mcad_accounting::ladder::{self, Reason};
 use mcad_accounting::measure::Used;
-use mcad_accounting::merge::Figures;
 use mcad_accounting::resource::{Amounts, NVIDIA_GPU, Resource, Triple};
 use serde::{Serialize, Serializer};
 
-/// One value for each resource, under names that say the unit of what is in it.
+/// One value for each resource. The names of the fields include the unit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ByResource<T> {
-    /// Processors, in millicores.
+    /// CPU, in millicores.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_millicores: Option<T>,
     /// Memory, in bytes.
@@ -25,61 +24,71 @@ pub struct ByResource<T> {
 
 /// The ladder of one resource. Whole millicores, bytes or devices.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Rung {
-    /// What the machine has. With Kubernetes it is always known; kubelet's word where no agent reports.
+pub struct LadderEntry {
+    /// The hardware of the machine. Always known with Kubernetes: if no agent reports, it is what kubelet declares.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub installed: Option<i64>,
-    /// Installed less what is lost or unhealthy.
+    /// Installed minus lost and unhealthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthy: Option<i64>,
-    /// `status.capacity`
+    /// `status.capacity`, and devices in ResourceSlices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<i64>,
-    /// `status.allocatable`
+    /// `status.allocatable`, and devices in ResourceSlices that pods may use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocatable: Option<i64>,
-    /// Allocatable where new pods may land.
+    /// Allocatable on nodes that accept new pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admissible: Option<i64>,
-    /// Effective requests of bound, unfinished pods. Absent: Pods are not known.
+    /// Effective requests of bound, unfinished pods. `None` if Pods are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requested: Option<Requested>,
-    /// What a new pod could get. Absent: Pods are not known.
+    /// Free for a new pod. `None` if Pods are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub free: Option<i64>,
-    /// Neither requested nor free. Absent: Pods are not known.
+    /// Neither requested nor free. `None` if Pods are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub withheld: Option<Withheld>,
-    /// Requests beyond installed. Absent: Pods are not known.
+    pub withheld: Option<WithheldEntry>,
+    /// Requests beyond installed. `None` if Pods are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overcommitted: Option<i64>,
-    /// Allocatable that no healthy hardware stands behind. Absent: no agent has looked.
+    /// Allocatable without healthy hardware behind it. `None` if no agent reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phantom: Option<i64>,
-    /// What is used. Absent: no agent has measured.
+    /// Measured use. `None` if no agent has measured it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used: Option<UsedBy>,
+    /// Whether ResourceSlices declare some of it.
+    #[serde(skip)]
+    pub has_slices: bool,
 }
 
-/// What pods hold.
+/// Requests of pods, and devices held by their claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Requested {
-    /// Pods of AppWrappers.
+    /// Of pods of AppWrappers.
     pub appwrapper: i64,
-    /// All other pods.
+    /// Of all other pods.
     pub other: i64,
 }
 
-/// Amounts withheld, by reason, each under its label.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Withheld([i64; Reason::ALL.len()]);
+impl Requested {
+    /// The sum over both owners.
+    pub fn in_all(self) -> i64 {
+        self.appwrapper.saturating_add(self.other)
+    }
+}
 
-/// Shares of devices that are handed out several times each.
+/// Withheld amounts by reason, serialised under the label of the reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WithheldEntry([i64; Reason::ALL.len()]);
+
+/// Shares of devices that are allocated several times each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Shares {
-    /// How many are handed out.
+    /// The number of shares.
     pub shares: i64,
-    /// Of how many devices.
+    /// The number of devices that they are shares of.
     pub devices: i64,
 }
 
@@ -89,7 +98,7 @@ impl From<shares::Shares> for Shares {
     }
 }
 
-/// What is used, by whom; of millicores and devices a part may be in use. Absent: not measured.
+/// Measured use by owner; millicores and devices may be fractions. `None` if not measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct UsedBy {
     /// By pods of AppWrappers.
@@ -98,7 +107,7 @@ pub struct UsedBy {
     /// By other pods.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "plain")]
     pub other: Option<f64>,
-    /// By all that is no pod.
+    /// By everything outside pods.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "plain")]
     pub system: Option<f64>,
 }
@@ -128,7 +137,7 @@ impl<T> ByResource<T> {
         [cpu, memory, gpu].into_iter().flatten().chain(others.map(|(name, value)| (Resource::extended(name), value)))
     }
 
-    /// There is none.
+    /// Whether there is no value.
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
@@ -157,82 +166,77 @@ impl From<&Amounts> for ByResource<i64> {
 }
 
 impl From<Triple> for ByResource<i64> {
-    /// Of a triple in millicores.
+    /// From amounts in millicores, bytes and devices.
     fn from(triple: Triple) -> Self {
         Self::from(&Amounts::from(triple))
     }
 }
 
-impl Rung {
-    /// With Kubernetes.
-    pub fn new(resource: &Resource, rung: &ladder::Rung, used: Option<&Used>) -> Self {
+impl LadderEntry {
+    /// From a snapshot.
+    pub fn new(resource: &Resource, rung: &ladder::ResourceLadder, used: Option<&Used>) -> Self {
         let account = rung.account.as_ref();
         Self {
-            installed: Some(whole(rung.installed)),
-            healthy: Some(whole(rung.healthy)),
-            capacity: Some(whole(rung.capacity)),
-            allocatable: Some(whole(rung.allocatable)),
-            admissible: Some(whole(rung.admissible)),
+            installed: rung.installed.map(whole),
+            healthy: rung.healthy.map(whole),
+            capacity: rung.capacity().map(whole),
+            allocatable: rung.allocatable().map(whole),
+            admissible: rung.declared.map(|declared| whole(declared.admissible)),
             requested: account.map(|account| Requested {
                 appwrapper: whole(account.requested.appwrapper),
                 other: whole(account.requested.other),
             }),
             free: account.map(|account| whole(account.free)),
-            withheld: account.map(|account| Withheld::new(&account.withheld)),
+            withheld: account.map(|account| WithheldEntry::new(&account.withheld)),
             overcommitted: account.map(|account| whole(account.overcommitted)),
             phantom: rung.phantom.map(whole),
             used: used.and_then(|used| UsedBy::new(resource, used)),
+            has_slices: rung.has_units,
         }
     }
 
-    /// Whether there is none of it, and nobody requests any.
+    /// Whether the resource does not exist and is not requested.
     pub fn is_nothing(&self) -> bool {
-        let requested = self.requested.map(|requested| requested.appwrapper.saturating_add(requested.other));
+        let requested = self.requested.map(Requested::in_all);
         let amounts = [self.installed, self.capacity, self.allocatable, requested];
         amounts.into_iter().flatten().all(|amount| amount == 0)
     }
-
-    /// Without Kubernetes: what agents measured.
-    pub fn local(resource: &Resource, figures: &Figures) -> Self {
-        let known = |amount: Option<u64>| amount.map(|amount| i64::try_from(amount).unwrap_or(i64::MAX));
-        Self {
-            installed: known(figures.installed),
-            healthy: known(figures.healthy),
-            used: UsedBy::new(resource, &figures.used),
-            ..Self::default()
-        }
-    }
 }
 
-impl Withheld {
-    fn new(withheld: &ladder::Withheld) -> Self {
+impl WithheldEntry {
+    fn new(withheld: &ladder::WithheldByReason) -> Self {
         Self(Reason::ALL.map(|reason| whole(withheld.get(reason))))
     }
 
-    /// How much for that reason.
+    /// The amount that is withheld for a reason.
     pub fn get(&self, reason: Reason) -> i64 {
         self.0[reason as usize]
     }
 
-    /// All reasons together.
+    /// The sum over all reasons.
     pub fn total(&self) -> i64 {
         self.0.into_iter().fold(0, i64::saturating_add)
     }
 }
 
-impl Serialize for Withheld {
+impl Serialize for WithheldEntry {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(Reason::ALL.into_iter().map(|reason| (reason.label(), self.get(reason))))
     }
 }
 
 impl UsedBy {
-    /// All that is measured to be in use.
+    /// The sum of all measured use.
     pub fn in_all(&self) -> f64 {
         [self.appwrapper, self.other, self.system].into_iter().flatten().sum()
     }
 
-    /// Nothing where nothing was measured.
+    /// The sum, if use outside of pods was measured as well. Without Kubernetes all use is outside of pods.
+    pub fn whole(&self) -> Option<f64> {
+        self.system.map(|_| self.in_all())
+    }
+
+    /// `None` if nothing was measured.
     pub fn new(resource: &Resource, used: &Used) -> Option<Self> {
         let of = |amount: Option<u64>| amount.map(|amount| in_unit(resource, amount));
         let Used { appwrapper, other, system } = *used;
@@ -240,16 +244,16 @@ impl UsedBy {
     }
 }
 
-/// The largest number that JSON's readers agree on stands for all that is above.
+/// As a 64-bit integer; amounts outside its range become its bounds.
 pub(super) fn whole(amount: i128) -> i64 {
     i64::try_from(amount).unwrap_or(if amount < 0 { i64::MIN } else { i64::MAX })
 }
 
-/// A whole number without a point.
-#[expect(clippy::ref_option, reason = "serde calls it so")]
+/// Serialises a whole number without a decimal point.
+#[expect(clippy::ref_option, reason = "the signature that serde requires")]
 fn plain<S: Serializer>(number: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
     match number {
-        // Above 2^53 not every whole number is one.
+        // Above 2^53, an f64 cannot represent every whole number.
         Some(number) if number.fract() == 0.0 && number.abs() < 9e15 => serializer.serialize_i64(*number as i64),
         Some(number) => serializer.serialize_f64(*number),
         None => serializer.serialize_none(),

@@ -1,5 +1,5 @@
-//! What is missing from the input and what therefore is unknown, in sentences (docs/accounting.md §6). They stand before every
-//! figure, on the page and in a terminal.
+//! Sentences on what is missing from the input and what is therefore unknown (docs/accounting.md §6). They come before all
+//! values, on the page and in a terminal.
 use mcad_accounting::cluster::Missing;
 use mcad_accounting::input::Input;
 
@@ -7,20 +7,21 @@ use super::amount::{Rounding, count, list, words};
 use super::cluster::{Cluster, Orphans};
 use crate::resources::order;
 
-/// So many resources are named in a sentence.
+/// The most resources that are named in a sentence.
 const NAMED: usize = 8;
 
-/// One sentence for each thing that is missing or left out; none where nothing is. What is said of a dump names what is missing from it, so that
-/// these sentences would say it again.
+/// One sentence for each thing that is missing, left out or irregular. For a dump, the sentences about the dump already name what is
+/// missing or left out, so these are not repeated.
 pub fn lines(cluster: &Cluster, input: Option<&Input>) -> Vec<String> {
     let missing = cluster.missing.iter().filter(|missing| input.is_none() || **missing == Missing::AppWrappersServed);
     let mut lines: Vec<_> = missing.map(|missing| sentence(*missing).to_owned()).collect();
-    // What is said of a dump says it, with the place in the file.
+    // The sentences about a dump name these objects with the place in the file.
     lines.extend(cluster.left_out.iter().filter(|_| input.is_none()).map(|left| left.sentence.clone()));
     lines.extend(cluster.orphans.as_ref().filter(|orphans| orphans.pods > 0).map(|orphans| {
         let known = !cluster.missing.contains(&Missing::Nodes);
-        homeless(orphans, if known { "not there" } else { "not known" })
+        homeless(orphans, if known { ["does not exist", "do not exist"] } else { ["is not known", "are not known"] })
     }));
+    lines.extend(cluster.claims.iter().flat_map(|claims| claims.sentences.iter().cloned()));
     lines
 }
 
@@ -35,10 +36,14 @@ fn sentence(missing: Missing) -> &'static str {
         }
         Missing::AppWrappers => "AppWrappers are not known: how many there are, and which of them wait, is unknown.",
         Missing::AppWrappersServed => "The API server serves no AppWrappers.",
+        Missing::Devices => {
+            "Devices and claims (ResourceSlices, ResourceClaims) are not known: GPU values that depend on them are absent. \
+             If this persists, listing them has failed: the log has the reason."
+        }
     }
 }
 
-fn homeless(Orphans { pods, requested }: &Orphans, how: &str) -> String {
+fn homeless(Orphans { pods, requested }: &Orphans, [one, many]: [&str; 2]) -> String {
     let mut requested: Vec<_> = requested.iter().filter(|(_, amount)| **amount > 0).collect();
     requested.sort_by_key(|(resource, _)| order(resource));
     let more = requested.len().saturating_sub(NAMED) as u64;
@@ -49,10 +54,10 @@ fn homeless(Orphans { pods, requested }: &Orphans, how: &str) -> String {
         amounts.push(count(more, "more resource", "more resources"));
     }
     let amounts = if amounts.is_empty() { "nothing".to_owned() } else { list(&amounts) };
-    let (are, nodes, request) =
-        if *pods == 1 { ("is", "a node that is", "requests") } else { ("are", "nodes that are", "request") };
+    let (are, node, how, request) =
+        if *pods == 1 { ("is", "a node", one, "requests") } else { ("are", "nodes", many, "request") };
     let pods = count(*pods, "pod", "pods");
     format!(
-        "{pods} {are} bound to {nodes} {how}, and {request} {amounts}. No figure of nodes or of the cluster counts that."
+        "{pods} {are} bound to {node} that {how}, and {request} {amounts}. Node and cluster values do not include these requests."
     )
 }

@@ -1,40 +1,45 @@
-//! One node as it is told: whether it takes pods, its ladder, its devices.
+//! One node: whether it accepts new pods, its ladder, its devices.
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mcad_accounting::ladder::NodeState;
 use mcad_accounting::measure::Device;
-use mcad_accounting::merge::{self, AgentHealth, Snapshot};
 use mcad_accounting::object::{Effect, Taint};
 use mcad_accounting::options::GpuMetrics;
+use mcad_accounting::snapshot::Snapshot;
+use mcad_accounting::snapshot::agent::{self, AgentHealth};
 use mcad_accounting::views::NodeView;
 use serde::Serialize;
 
 use super::Unanswered;
-use super::amount::span;
-use super::ladder::{ByResource, Rung, Shares};
+use super::amount::{count, list, printable, span};
+use super::ladder::{ByResource, LadderEntry, Shares};
 
 /// One node.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Node {
+pub struct NodeEntry {
     /// Its name.
     pub name: String,
-    /// Whether it takes new pods: `admissible`, or why not. Absent: there is no Kubernetes.
+    /// Whether it accepts new pods: `admissible`, or why not. `None` without Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<&'static str>,
-    /// Taints that keep pods off, as `key=value:effect`.
+    /// Taints that repel pods, as `key=value:effect`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<String>,
     /// Its agent.
     pub agent: Agent,
     /// The ladder.
-    pub ladder: ByResource<Rung>,
-    /// Resources that are shares of devices, by name.
+    pub ladder: ByResource<LadderEntry>,
+    /// Resources whose units are shares of devices, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub shares: BTreeMap<String, Shares>,
-    /// GPUs and MIG instances in order of UUID. Absent: no agent reports them.
+    /// GPUs and MIG instances in order of UUID. `None` if no agent reports, or it did not examine GPUs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub gpus: Option<Vec<Gpu>>,
+    pub gpus: Option<Vec<GpuEntry>>,
+    /// All cgroups. Empty with Kubernetes, where pods are shown instead.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cgroups: Vec<CgroupEntry>,
 }
 
 /// The agent of a node.
@@ -42,22 +47,56 @@ pub struct Node {
 pub struct Agent {
     /// `up` or `down`.
     pub state: &'static str,
-    /// Time since its last report. Absent: it never reported.
+    /// Time since its last report. `None` if it never reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub report_age_seconds: Option<f64>,
+    /// How it reads cgroups: `bpf`, `cgroupfs` or `none`. `None` while it is down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_source: Option<&'static str>,
+    /// Whether its GPUs are simulated by `fake-nvml`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub has_fake_gpus: bool,
+}
+
+/// The most nodes that are named in a sentence.
+const NAMED: usize = 5;
+
+/// A sentence about nodes whose GPUs are simulated, by name. `None` if there are none.
+pub fn simulated<'a>(nodes: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let mut nodes = nodes.into_iter().map(printable);
+    let mut names: Vec<_> = nodes.by_ref().take(NAMED).collect();
+    let more = nodes.count() as u64;
+    if more > 0 {
+        names.push(count(more, "more node", "more nodes"));
+    }
+    (!names.is_empty()).then(|| format!("FAKE: the GPUs of {} are simulated.", list(&names)))
+}
+
+/// The names of the nodes whose GPUs are simulated.
+pub fn with_fake_gpus(nodes: &[NodeEntry]) -> impl Iterator<Item = &str> {
+    nodes.iter().filter(|node| node.agent.has_fake_gpus).map(|node| &*node.name)
+}
+
+/// A cgroup of a machine without Kubernetes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CgroupEntry {
+    /// Its path below the root of the cgroup file system.
+    pub path: String,
+    /// CPU time that it and all cgroups below it have used.
+    pub cpu_seconds: f64,
 }
 
 impl Agent {
-    /// Whether it reports, and what that means for the node's values, as people read it.
+    /// A sentence on whether the agent reports and what that means for the node's values.
     pub fn sentence(&self) -> String {
         match (self.state, self.report_age_seconds) {
-            ("up", Some(age)) => format!("Its agent reported {} ago.", span(age)),
-            ("up", None) => "Its agent reports.".to_owned(),
+            ("up", Some(age)) => format!("The agent reported {} ago.", span(age)),
+            ("up", None) => "The agent reports.".to_owned(),
             (_, Some(age)) => {
-                format!("Its agent has been silent for {}: hardware is as kubelet declares it.", span(age))
+                format!("The agent has not reported for {}: hardware values are those declared by kubelet.", span(age))
             }
             (_, None) => {
-                "No agent reports: hardware is as kubelet declares it, and what is in use is unknown.".to_owned()
+                "No agent reports: hardware values are those declared by kubelet, and usage is unknown.".to_owned()
             }
         }
     }
@@ -65,12 +104,12 @@ impl Agent {
 
 /// A GPU or a MIG instance.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Gpu {
+pub struct GpuEntry {
     /// Its UUID.
     pub uuid: String,
-    /// Product name; of an instance, its parent's.
+    /// Product name; for an instance, that of its parent.
     pub model: String,
-    /// PCI address; of an instance, its parent's.
+    /// PCI address; for an instance, that of its parent.
     pub bus_id: String,
     /// The profile of a MIG instance.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,21 +117,21 @@ pub struct Gpu {
     /// The UUID of a MIG instance's GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// Whether it works.
+    /// Whether the device works.
     pub healthy: bool,
-    /// If not, why.
+    /// Why the device does not work. Empty if it works.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unhealthy_reasons: Vec<String>,
-    /// Part of the last sampling period in which a kernel ran on it.
+    /// Fraction of the last sampling period in which a kernel ran on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub utilization_ratio: Option<f64>,
-    /// Memory in use on it.
+    /// Memory in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_used_bytes: Option<u64>,
-    /// Memory it has.
+    /// Total memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_total_bytes: Option<u64>,
-    /// Who holds it; nobody: an empty list. Absent: unknown.
+    /// The containers that hold it. `None` if not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_by: Option<Vec<Holder>>,
 }
@@ -102,71 +141,47 @@ pub struct Gpu {
 pub struct Holder {
     /// Its pod's namespace.
     pub namespace: String,
-    /// Its pod.
+    /// Its pod's name.
     pub pod: String,
-    /// Itself.
+    /// Its name.
     pub container: String,
 }
 
-impl Node {
-    /// How many nodes there are. Absent: they are not known.
-    pub fn count(snapshot: &Snapshot) -> Option<usize> {
-        match &snapshot.kubernetes {
-            Some(kubernetes) => Some(kubernetes.nodes.as_ref()?.nodes.len()),
-            None => Some(snapshot.nodes.len()),
-        }
-    }
-
-    /// The name of the node at that place in the order of names; empty where there is none.
-    pub fn name_at(at: usize, snapshot: &Snapshot) -> &str {
-        match &snapshot.kubernetes {
-            Some(_) => view_at(at, snapshot).map_or("", |view| &view.node.name),
-            None => snapshot.nodes.get(at).map_or("", |node| node.name.as_str()),
-        }
-    }
-
+impl NodeEntry {
     /// The node of that name.
     pub fn named(name: &str, snapshot: &Snapshot) -> Result<Self, Unanswered> {
-        let count = Self::count(snapshot).ok_or(Unanswered::NodesUnknown)?;
-        let found = (0..count).find(|at| Self::name_at(*at, snapshot) == name);
-        found.map(|at| Self::at(at, snapshot)).ok_or_else(|| Unanswered::NoSuchNode(name.to_owned()))
+        let view = snapshot.nodes.as_ref().ok_or(Unanswered::NodesUnknown)?.get(name);
+        view.map(|view| Self::new(view, snapshot)).ok_or_else(|| Unanswered::NoSuchNode(name.to_owned()))
     }
 
-    /// The node at that place in the order of names, which must be one.
-    pub fn at(at: usize, snapshot: &Snapshot) -> Self {
-        let name = Self::name_at(at, snapshot).to_owned();
-        // A name that Kubernetes would refuse has no agent.
-        let of_agent = snapshot.nodes.binary_search_by(|node| node.name.as_str().cmp(&name)).ok();
-        let of_agent = of_agent.map(|at| &snapshot.nodes[at]);
-        let agent = Agent::new(of_agent);
-        let Some(view) = view_at(at, snapshot) else {
-            let figures = of_agent.iter().flat_map(|node| &node.figures);
-            let ladder = figures.map(|(resource, figures)| (resource.clone(), Rung::local(resource, figures)));
-            let (ladder, shares) = (ladder.collect(), BTreeMap::new());
-            return Self { name, state: None, taints: Vec::new(), agent, ladder, shares, gpus: None };
-        };
-        let with_gpus = snapshot.kubernetes.as_ref().is_some_and(|k| k.options.gpu_metrics == GpuMetrics::On);
-        let measured = view.measured.as_ref().filter(|_| with_gpus);
+    /// A node of a snapshot.
+    pub fn new(view: &NodeView, snapshot: &Snapshot) -> Self {
+        let measured = view.measured.as_ref().filter(|_| snapshot.options.gpu_metrics == GpuMetrics::On);
+        let agent = snapshot.agent(&view.node.name);
+        // An agent without a source of GPUs found none because it did not look.
+        let examines_gpus = agent.and_then(|agent| agent.sources?.gpus).is_some();
         let repelling = view.node.taints.iter().filter(|taint| taint.effect.repels());
         Self {
-            name,
-            state: Some(view.state.label()),
+            name: (*view.node.name).to_owned(),
+            state: view.state.map(NodeState::label),
             taints: repelling.map(spelled).collect(),
-            agent,
+            agent: Agent::new(agent),
             ladder: ladder(view),
             shares: view.shares.iter().map(|(resource, of)| (resource.name().to_owned(), (*of).into())).collect(),
-            gpus: measured.map(|measured| measured.devices.iter().map(Gpu::new).collect()),
+            gpus: measured
+                .filter(|_| examines_gpus)
+                .map(|measured| measured.devices.iter().map(GpuEntry::new).collect()),
+            cgroups: view.measured.iter().flat_map(|measured| &measured.cgroup_cpu_ns).map(CgroupEntry::new).collect(),
         }
     }
 }
 
-fn view_at(at: usize, snapshot: &Snapshot) -> Option<&NodeView> {
-    snapshot.kubernetes.as_ref()?.nodes.as_ref()?.nodes.get(at).map(|view| &**view)
-}
-
-fn ladder(view: &NodeView) -> ByResource<Rung> {
+fn ladder(view: &NodeView) -> ByResource<LadderEntry> {
     let used = |resource| view.measured.as_ref().and_then(|measured| measured.used.get(resource));
-    view.rungs.iter().map(|(resource, rung)| (resource.clone(), Rung::new(resource, rung, used(resource)))).collect()
+    view.rungs
+        .iter()
+        .map(|(resource, rung)| (resource.clone(), LadderEntry::new(resource, rung, used(resource))))
+        .collect()
 }
 
 fn spelled(taint: &Taint) -> String {
@@ -180,14 +195,25 @@ fn spelled(taint: &Taint) -> String {
 }
 
 impl Agent {
-    fn new(node: Option<&merge::Node>) -> Self {
-        let up = node.is_some_and(|node| node.agent.health == AgentHealth::Up);
-        let age = node.and_then(|node| node.agent.report_age);
-        Self { state: if up { "up" } else { "down" }, report_age_seconds: age.as_ref().map(Duration::as_secs_f64) }
+    fn new(agent: Option<&agent::Agent>) -> Self {
+        let up = agent.is_some_and(|agent| agent.health == AgentHealth::Up);
+        let age = agent.and_then(|agent| agent.report_age);
+        Self {
+            state: if up { "up" } else { "down" },
+            report_age_seconds: age.as_ref().map(Duration::as_secs_f64),
+            cgroup_source: agent.and_then(|agent| Some(agent.sources?.cgroups?.label())),
+            has_fake_gpus: agent.is_some_and(agent::Agent::has_fake_gpus),
+        }
     }
 }
 
-impl Gpu {
+impl CgroupEntry {
+    fn new((path, cpu_ns): &(Box<str>, u64)) -> Self {
+        Self { path: path.to_string(), cpu_seconds: *cpu_ns as f64 / 1e9 }
+    }
+}
+
+impl GpuEntry {
     fn new(device: &Device) -> Self {
         let holders = |holders: &[[Arc<str>; 3]]| {
             let holder = |[namespace, pod, container]: &[Arc<str>; 3]| Holder {
@@ -220,11 +246,16 @@ mod tests {
     #[test]
     fn an_agents_sentence_tells_for_how_long_it_has_been_silent_and_what_that_means() {
         let check = |state, report_age_seconds, expected| {
-            assert_eq!(Agent { state, report_age_seconds }.sentence(), expected);
+            let agent = Agent { state, report_age_seconds, cgroup_source: None, has_fake_gpus: false };
+            assert_eq!(agent.sentence(), expected);
         };
-        check("up", Some(4.0), "Its agent reported 4 s ago.");
-        check("up", None, "Its agent reports.");
-        check("down", Some(300.0), "Its agent has been silent for 5 min: hardware is as kubelet declares it.");
-        check("down", None, "No agent reports: hardware is as kubelet declares it, and what is in use is unknown.");
+        check("up", Some(4.0), "The agent reported 4 s ago.");
+        check("up", None, "The agent reports.");
+        check(
+            "down",
+            Some(300.0),
+            "The agent has not reported for 5 min: hardware values are those declared by kubelet.",
+        );
+        check("down", None, "No agent reports: hardware values are those declared by kubelet, and usage is unknown.");
     }
 }

@@ -1,11 +1,14 @@
-//! An explanation as text for people: which lines there are and what they say. How they are set is [`mcad_terminal`]'s.
+//! An explanation as text for people. Owns the lines and their words; [`mcad_terminal`] owns the layout.
 //!
-//! All that comes from outside goes through [`printable`].
+//! All text from outside passes through [`printable`].
+mod queues;
+
 use std::collections::BTreeMap;
 
 use mcad_accounting::cluster::Missing;
 use mcad_accounting::input::Input;
 use mcad_accounting::ladder::{NodeState, Reason};
+use mcad_accounting::object::Version;
 use mcad_accounting::resource::Resource;
 use mcad_terminal::bar;
 use mcad_terminal::paint::{Paint, Tone};
@@ -13,13 +16,14 @@ use mcad_terminal::table::{self, Row};
 
 use super::amount::{Rounding, count, list, number, printable, span, unit, words};
 use super::appwrapper::{AppWrapper, PlacedInPart};
-use super::cluster::{Cluster, OnNodes};
-use super::ladder::{Rung, Shares, UsedBy};
-use super::node::{Gpu, Node};
+use super::cluster::{Cluster, OnNodes, pools};
+use super::ladder::{LadderEntry, Shares, UsedBy};
+use super::node::{GpuEntry, NodeEntry, simulated, with_fake_gpus};
+use super::quota::Says;
 use super::{Answer, missing, truth};
 use crate::reasons::shown;
 
-/// So many nodes are named in a line.
+/// The most nodes that are named in a line.
 const NAMED: usize = 5;
 const UNKNOWN: &str = "unknown";
 
@@ -30,8 +34,11 @@ pub fn text(answer: &Answer, paint: Paint) -> String {
         write_input(&mut out, input, paint);
     }
     if let Some(cluster) = &answer.cluster {
-        write_cluster(&mut out, cluster, answer.input.as_deref(), paint);
-        write_appwrappers(&mut out, cluster, answer.appwrappers.as_deref(), paint);
+        write_cluster(&mut out, cluster, answer, paint);
+        write_appwrappers(&mut out, cluster, answer, paint);
+        if let (Some(queues), Some(flavors)) = (&answer.queues, &answer.flavors) {
+            queues::write(&mut out, cluster, queues, flavors, paint);
+        }
     }
     if let Some(node) = &answer.node {
         write_node(&mut out, node, paint);
@@ -39,7 +46,7 @@ pub fn text(answer: &Answer, paint: Paint) -> String {
     out
 }
 
-/// What is wrong with the input stands before all that is made of it.
+/// Problems of the input come before everything that is derived from it.
 fn write_input(out: &mut String, input: &Input, paint: Paint) {
     let objects = [
         count(input.nodes as u64, "Node", "Nodes"),
@@ -62,9 +69,12 @@ fn line(out: &mut String, text: &str) {
     out.push('\n');
 }
 
-fn write_cluster(out: &mut String, cluster: &Cluster, input: Option<&Input>, paint: Paint) {
-    for missing in missing::lines(cluster, input) {
-        line(out, &paint.tone(Tone::Bad, &missing));
+fn write_cluster(out: &mut String, cluster: &Cluster, answer: &Answer, paint: Paint) {
+    for missing in missing::lines(cluster, answer.input.as_deref()) {
+        line(out, &paint.tone(Tone::Bad, &printable(&missing)));
+    }
+    if let Some(simulated) = simulated(answer.nodes.iter().flat_map(|nodes| with_fake_gpus(nodes))) {
+        line(out, &paint.tone(Tone::Held, &simulated));
     }
     let Some(ladder) = &cluster.ladder else { return };
     for sentence in truth::sentences(cluster) {
@@ -85,7 +95,7 @@ fn write_cluster(out: &mut String, cluster: &Cluster, input: Option<&Input>, pai
     }
     if let Some(sum) = &cluster.mcad_allocatable {
         let amounts: Vec<_> = sum.iter().map(|(r, amount)| words(&r, i128::from(*amount), Rounding::Nearest)).collect();
-        line(out, &format!("MCAD's sum, what it believes it can hand out: {}.", list(&amounts)));
+        line(out, &format!("MCAD's sum, the capacity that MCAD assumes to be available: {}.", list(&amounts)));
     }
     for (resource, rung) in ladder.iter() {
         let on = cluster.nodes_by_reason.as_ref().and_then(|by_resource| by_resource.get(&resource));
@@ -100,40 +110,50 @@ fn write_cluster(out: &mut String, cluster: &Cluster, input: Option<&Input>, pai
         }
         write_slots(out, cluster, resource);
     }
+    for (resource, parts) in cluster.claims.iter().flat_map(|claims| &claims.partition_slots) {
+        let parts: Vec<_> = parts.iter().map(|(profile, count)| format!("{count} of {}", printable(profile))).collect();
+        let name = printable(resource);
+        line(out, &format!("Parts of {name} that could be allocated, if all were of one profile: {}.", list(&parts)));
+    }
 }
 
 fn write_slots(out: &mut String, cluster: &Cluster, resource: &Resource) {
     let (Some(slots), Some(block)) = (cluster.slots(resource), cluster.largest_free_block(resource)) else { return };
-    let slots: Vec<_> = slots.iter().map(|slots| format!("{} of {}", slots.pods, slots.count)).collect();
-    let (unit, slots) = (printable(unit(resource)), list(&slots));
-    let block = words(resource, block.into(), Rounding::Nearest);
-    line(out, &format!("Pods by {unit} each that could start now: {slots} {unit}; at most {block} free on one node."));
+    let (unit, slots) = (printable(unit(resource)), pools::slots_in_words(resource, &slots, block));
+    line(out, &format!("Pods that could start now, by {unit} per pod: {slots}."));
+    for of_pool in pools::lines(cluster, resource) {
+        line(out, &of_pool);
+    }
 }
 
 fn agents(cluster: &Cluster) -> String {
     let (up, in_all) = (cluster.agents.up, cluster.agents.up + cluster.agents.down);
     match (up, cluster.nodes.is_some()) {
         (_, false) => {
-            format!("Agents report from {up} of them. There is no Kubernetes: only what they measured is known.")
+            format!("Agents report from {up} of {in_all} nodes. Without Kubernetes, only their measurements are known.")
         }
-        (0, true) => "No agent reports: hardware is as kubelets declare it, and what is used is unknown.".to_owned(),
-        (up, true) if up == in_all => "Agents report from all of them.".to_owned(),
-        (up, true) => format!("Agents report from {up} of them; of the others, hardware is as kubelets declare it."),
+        (0, true) => {
+            "No agent reports: hardware values are those declared by kubelet, and usage is unknown.".to_owned()
+        }
+        (up, true) if up == in_all => "Agents report from all nodes.".to_owned(),
+        (up, true) => format!(
+            "Agents report from {up} of {in_all} nodes; for the others, hardware values are those declared by kubelet."
+        ),
     }
 }
 
-/// What is told of a resource beside its ladder.
+/// Facts about a resource in addition to its ladder.
 #[derive(Default)]
 struct Beside<'a> {
-    /// Where what is withheld sits.
+    /// The nodes where amounts are withheld.
     on: Option<&'a BTreeMap<&'static str, OnNodes>>,
-    /// On which nodes `used` was measured. Absent: on all.
+    /// The nodes on which `used` was measured. `None` if on all.
     measured: Option<&'a str>,
-    /// Of how many devices it is shares.
+    /// The devices that its units are shares of.
     shares: Option<Shares>,
 }
 
-fn write_ladder(out: &mut String, resource: &Resource, rung: &Rung, beside: &Beside<'_>, paint: Paint) {
+fn write_ladder(out: &mut String, resource: &Resource, rung: &LadderEntry, beside: &Beside<'_>, paint: Paint) {
     let name = printable(resource.name());
     let title = match resource {
         Resource::Extended(_) => name,
@@ -144,14 +164,14 @@ fn write_ladder(out: &mut String, resource: &Resource, rung: &Rung, beside: &Bes
     let on = |reason: &str| beside.on.and_then(|on| on.get(reason)).map(|on| places(resource, on)).unwrap_or_default();
     let shares = beside.shares.map(|shares| truth::shares_in_words(resource, shares)).unwrap_or_default();
     let mut rows = vec![row(resource, "installed", rung.installed, shares, Tone::Normal)];
-    // Without Kubernetes there is no ladder to stand on, and its rungs are not unknown: there are none.
+    // Without Kubernetes these values are not unknown: they do not exist.
     if let (Some(requested), Some(withheld)) = (&rung.requested, &rung.withheld) {
         if rung.overcommitted != Some(0) {
             rows.push(row(resource, "overcommitted", rung.overcommitted, on("overcommitted"), Tone::Bad));
         }
         let [by_appwrappers, by_others] = [requested.appwrapper, requested.other].map(|n| figure(resource, n));
         let owners = format!("{by_appwrappers} by AppWrappers, {by_others} by other pods");
-        let all = requested.appwrapper.saturating_add(requested.other);
+        let all = requested.in_all();
         rows.push(row(resource, "requested", Some(all), owners, Tone::Normal));
         rows.push(row(resource, "withheld", Some(withheld.total()), String::new(), Tone::Normal));
         for reason in Reason::ALL.into_iter().filter(|reason| withheld.get(*reason) != 0) {
@@ -167,11 +187,18 @@ fn write_ladder(out: &mut String, resource: &Resource, rung: &Rung, beside: &Bes
     }
     rows.push(row(resource, "healthy", rung.healthy, String::new(), Tone::Quiet));
     if rung.capacity.is_some() {
-        rows.push(row(resource, "capacity", rung.capacity, "as kubelet declares".to_owned(), Tone::Quiet));
-        rows.push(row(resource, "allocatable", rung.allocatable, "as kubelet declares".to_owned(), Tone::Quiet));
-        rows.push(row(resource, "admissible", rung.admissible, "where new pods may land".to_owned(), Tone::Quiet));
+        let declared = if rung.has_slices { "declared by kubelet and drivers" } else { "declared by kubelet" };
+        rows.push(row(resource, "capacity", rung.capacity, declared.to_owned(), Tone::Quiet));
+        rows.push(row(resource, "allocatable", rung.allocatable, declared.to_owned(), Tone::Quiet));
+        rows.push(row(
+            resource,
+            "admissible",
+            rung.admissible,
+            "on nodes that accept new pods".to_owned(),
+            Tone::Quiet,
+        ));
         let note = match rung.phantom {
-            None => "no agent has looked".to_owned(),
+            None => "no agent has reported it".to_owned(),
             Some(0) => String::new(),
             Some(_) => format!("allocatable without healthy hardware behind it{}", after(": ", &on("phantom"))),
         };
@@ -180,14 +207,14 @@ fn write_ladder(out: &mut String, resource: &Resource, rung: &Rung, beside: &Bes
     }
     let unmeasured = match (rung.capacity, rung.requested) {
         (Some(_), None) => "Pods are not known",
-        _ => "no agent has measured",
+        _ => "no agent has measured it",
     };
     rows.push(used(resource, rung.used.as_ref(), beside.measured, unmeasured));
     table::write(out, &rows, paint);
 }
 
-/// What makes up all that is installed: requested, withheld by reason, free; where it is not known, what is healthy and what isn't.
-fn parts(rung: &Rung) -> Vec<bar::Part> {
+/// The parts of the installed amount: requested, withheld by reason, free; if these are not known, healthy and not healthy.
+fn parts(rung: &LadderEntry) -> Vec<bar::Part> {
     let (Some(requested), Some(withheld), Some(free)) = (&rung.requested, &rung.withheld, rung.free) else {
         let healthy = rung.installed.zip(rung.healthy);
         let parts = healthy.map(|(installed, healthy)| [(Tone::Good, healthy), (Tone::Bad, installed - healthy)]);
@@ -216,18 +243,18 @@ fn used(resource: &Resource, used: Option<&UsedBy>, measured: Option<&str>, unme
     let Some(UsedBy { appwrapper, other, system }) = used else {
         return row(resource, "used", None, unmeasured.to_owned(), Tone::Quiet);
     };
-    let owners = [("by AppWrappers", appwrapper), ("by other pods", other), ("by no pod", system)];
+    let owners = [("by AppWrappers", appwrapper), ("by other pods", other), ("outside pods", system)];
     let shown = owners.iter().filter_map(|(owner, used)| Some((owner, used.as_ref().copied()?)));
     let shown: Vec<_> =
         shown.map(|(owner, used)| format!("{} {owner}", number(resource, used, Rounding::Nearest))).collect();
-    // A sum with a part unknown is not the sum.
+    // The sum of the known parts.
     let all = [appwrapper, other, system].into_iter().flatten().sum();
     let note = format!("{}{}", shown.join(", "), measured.map(|on| format!("; measured {on}")).unwrap_or_default());
     let amount = number(resource, all, Rounding::Nearest);
     Row { label: "used".to_owned(), amount, note, tone: Tone::Quiet }
 }
 
-/// Nodes with how much each has, those with most first.
+/// The nodes with their amounts, largest amount first.
 fn places(resource: &Resource, on: &OnNodes) -> String {
     let named = on.nodes.iter().take(NAMED);
     let mut named: Vec<_> =
@@ -239,11 +266,11 @@ fn places(resource: &Resource, on: &OnNodes) -> String {
     list(&named)
 }
 
-fn write_appwrappers(out: &mut String, cluster: &Cluster, all: Option<&[AppWrapper]>, paint: Paint) {
-    let Some(all) = all else {
+fn write_appwrappers(out: &mut String, cluster: &Cluster, answer: &Answer, paint: Paint) {
+    let Some(all) = &answer.appwrappers else {
         // Without Kubernetes there are none.
         if cluster.missing.contains(&Missing::AppWrappersServed) {
-            line(out, "\nAppWrappers: none are served.");
+            line(out, "\nAppWrappers: not served by the API server.");
         } else if cluster.nodes.is_some() || cluster.ladder.is_none() {
             line(out, "\nAppWrappers: unknown.");
         }
@@ -253,23 +280,28 @@ fn write_appwrappers(out: &mut String, cluster: &Cluster, all: Option<&[AppWrapp
     let in_part: Vec<_> = all.iter().filter_map(|view| Some((view, view.placed_in_part.as_ref()?))).collect();
     let mut title = match (all.len() as u64, waiting.len()) {
         (0, _) => "No AppWrappers".to_owned(),
-        (in_all, 0) => format!("{}, none of them waits", count(in_all, "AppWrapper", "AppWrappers")),
-        (in_all, 1) => format!("{}, 1 waits", count(in_all, "AppWrapper", "AppWrappers")),
-        (in_all, waiting) => format!("{}, {waiting} wait", count(in_all, "AppWrapper", "AppWrappers")),
+        (in_all, 0) => format!("{}, none waiting", count(in_all, "AppWrapper", "AppWrappers")),
+        (in_all, waiting) => format!("{}, {waiting} waiting", count(in_all, "AppWrapper", "AppWrappers")),
     };
     if !in_part.is_empty() {
-        let are = if in_part.len() == 1 { "is" } else { "are" };
-        title = format!("{title}, {} {are} placed in part", in_part.len());
+        title = format!("{title}, {} placed in part", in_part.len());
+    }
+    let unready: Vec<_> = all.iter().filter_map(|view| Some((view, unready(view)?))).collect();
+    if !unready.is_empty() {
+        title = format!("{title}, {} started and not ready", unready.len());
+    }
+    if answer.queues.is_none() && all.iter().any(|view| view.version == Version::V1Beta2.label()) {
+        title = format!("{title}; queues are not known");
     }
     line(out, &format!("\n{}", paint.tone(Tone::Title, &title)));
-    // Who waits longest comes first, who waits since an unknown time last.
+    // The longest wait comes first; waits of unknown length come last.
     let since = |seconds: Option<f64>| seconds.unwrap_or(-1.0);
     waiting.sort_by(|(_, a), (_, b)| since(b.seconds).total_cmp(&since(a.seconds)));
     let name = |view: &AppWrapper| format!("{}/{}", printable(&view.namespace), printable(&view.name));
     let waiting = waiting.into_iter().map(|(view, waits)| Row {
         label: name(view),
         amount: waits.seconds.map_or_else(|| UNKNOWN.to_owned(), span),
-        note: printable(&waits.why),
+        note: printable(&format!("{}{}", waits.why, says(view))),
         tone: Tone::Normal,
     });
     let in_part = in_part.into_iter().map(|(view, part)| Row {
@@ -278,25 +310,47 @@ fn write_appwrappers(out: &mut String, cluster: &Cluster, all: Option<&[AppWrapp
         note: in_words(view, part),
         tone: Tone::Bad,
     });
-    table::write(out, &waiting.chain(in_part).collect::<Vec<_>>(), paint);
+    let unready = unready.into_iter().map(|(view, why)| Row {
+        label: name(view),
+        amount: view.pods_bound.map_or_else(|| UNKNOWN.to_owned(), |bound| format!("{bound} of {} pods", view.pods)),
+        note: printable(why),
+        tone: Tone::Normal,
+    });
+    table::write(out, &waiting.chain(in_part).chain(unready).collect::<Vec<_>>(), paint);
 }
 
-/// What an AppWrapper that is placed in part asks for and holds, and why not all of it.
+/// Why an AppWrapper is not ready that was started, if its pods are not what lacks a node. `None` if that is not so, or not known.
+fn unready(view: &AppWrapper) -> Option<&str> {
+    let started = view.waiting.is_none() && view.placed_in_part.is_none();
+    view.kueue.as_ref().filter(|_| started)?.why.as_deref()
+}
+
+/// What Kueue says, behind the reason.
+fn says(view: &AppWrapper) -> String {
+    let words = view.kueue.as_ref().and_then(|of| of.says.as_ref());
+    words.map(|Says { reason, message }| format!("; Kueue says {reason}: {message}")).unwrap_or_default()
+}
+
+/// What an AppWrapper that is placed in part requests and holds, and why some pods have no node.
 fn in_words(view: &AppWrapper, part: &PlacedInPart) -> String {
     let listed = |amounts: &super::ladder::ByResource<i64>| {
         let named = amounts.iter().filter(|(_, amount)| **amount != 0);
         let words: Vec<_> = named.map(|(r, amount)| words(&r, i128::from(*amount), Rounding::Nearest)).collect();
         if words.is_empty() { "nothing".to_owned() } else { list(&words) }
     };
-    // It is known to be placed in part only where pods are known, and with them what they hold.
+    // An AppWrapper is known to be placed in part only if Pods are known, and then its allocation is known too.
     let asks = listed(&view.requested);
     let holds = view.allocated.as_ref().map_or_else(|| UNKNOWN.to_owned(), listed);
     let lack = if part.pods_unbound == 1 { "lacks" } else { "lack" };
     let pods = count(part.pods_unbound, "pod", "pods");
-    format!("asks for {asks}, holds {holds}; {pods} {lack} a node: {}", printable(&part.why))
+    let why = printable(&part.why);
+    // The sentence of a reason has the number of pods.
+    let has_reason = view.kueue.as_ref().is_some_and(|of| of.why.is_some());
+    let why = if has_reason { why } else { format!("{pods} {lack} a node: {why}") };
+    format!("requests {asks}, holds {holds}; {why}")
 }
 
-fn write_node(out: &mut String, node: &Node, paint: Paint) {
+fn write_node(out: &mut String, node: &NodeEntry, paint: Paint) {
     let state = node.state.map(|state| format!(": {}", state.replace('_', " "))).unwrap_or_default();
     line(out, &paint.tone(Tone::Title, &format!("Node {}{state}", printable(&node.name))));
     if !node.taints.is_empty() {
@@ -304,6 +358,9 @@ fn write_node(out: &mut String, node: &Node, paint: Paint) {
         line(out, &format!("Taints: {}.", list(&taints)));
     }
     line(out, &node.agent.sentence());
+    if let Some(simulated) = simulated(with_fake_gpus(std::slice::from_ref(node))) {
+        line(out, &paint.tone(Tone::Held, &simulated));
+    }
     for (resource, rung) in node.ladder.iter() {
         let shares = node.shares.get(resource.name()).copied();
         write_ladder(out, &resource, rung, &Beside { shares, ..Beside::default() }, paint);
@@ -311,12 +368,12 @@ fn write_node(out: &mut String, node: &Node, paint: Paint) {
     let gpus = node.gpus.iter().flatten();
     let rows: Vec<_> = gpus.map(gpu).collect();
     if !rows.is_empty() {
-        line(out, &format!("\n{}", paint.tone(Tone::Title, "GPUs one by one")));
+        line(out, &format!("\n{}", paint.tone(Tone::Title, "GPUs")));
         table::write(out, &rows, paint);
     }
 }
 
-fn gpu(gpu: &Gpu) -> Row {
+fn gpu(gpu: &GpuEntry) -> Row {
     let health = if gpu.healthy {
         "healthy".to_owned()
     } else {
@@ -330,7 +387,7 @@ fn gpu(gpu: &Gpu) -> Row {
     });
     let held = match holders.as_deref() {
         None => "held by: unknown".to_owned(),
-        Some("") => "held by nobody".to_owned(),
+        Some("") => "not held".to_owned(),
         Some(pods) => format!("held by {pods}"),
     };
     let what = [Some(gpu.model.as_str()), gpu.mig_profile.as_deref()];

@@ -1,30 +1,30 @@
-//! The first sentence: how much there is of each accelerator that the cluster has, and how much of it is free. Owns which
-//! resources it speaks of.
+//! The first sentences: how many devices of each accelerator the cluster has, and how many are free. Owns the choice of
+//! resources.
 use mcad_accounting::hardware::shares::base;
 use mcad_accounting::resource::Resource;
 
 use super::amount::{Rounding, count, number, printable, unit, words};
 use super::cluster::Cluster;
-use super::ladder::{Rung, Shares};
+use super::ladder::{LadderEntry, Requested, Shares};
 use crate::resources::order;
 
-/// So many accelerators are told of in a sentence each.
+/// The most accelerators that have a sentence each.
 pub const NAMED: usize = 8;
 
-/// What is said of one resource.
+/// The content of the sentence on one resource.
 #[derive(Clone, Debug)]
 pub struct Said<'a> {
-    /// The resource: an accelerator, or cores where the cluster has none.
+    /// The resource: an accelerator, or CPU if the cluster has no accelerator.
     pub resource: Resource,
-    /// How much there is of it.
-    pub rung: &'a Rung,
-    /// The most that is free of it on one node. Absent: not known, or nothing that comes in blocks.
+    /// Its ladder.
+    pub rung: &'a LadderEntry,
+    /// The most that is free on one node. `None` if not known, or if the resource has no blocks.
     pub largest_free_block: Option<i64>,
-    /// Of how many devices it is shares. Absent: it is none.
+    /// The devices that its units are shares of. `None` if they are not shares.
     pub shares: Option<Shares>,
 }
 
-/// What is said, in order: GPUs first, other accelerators by name. Nothing where no node is known.
+/// The resources in order: GPUs first, other accelerators by name. Empty if no node is known.
 pub fn said(cluster: &Cluster) -> Vec<Said<'_>> {
     let Some(ladder) = &cluster.ladder else { return Vec::new() };
     let mut resources = cluster.accelerators.clone();
@@ -42,7 +42,7 @@ pub fn said(cluster: &Cluster) -> Vec<Said<'_>> {
     said.collect()
 }
 
-/// All of it as text, a sentence each.
+/// One sentence for each resource.
 pub fn sentences(cluster: &Cluster) -> Vec<String> {
     let said = said(cluster);
     let mut sentences: Vec<_> = said.iter().take(NAMED).map(sentence).collect();
@@ -66,7 +66,7 @@ fn sentence(Said { resource, rung, largest_free_block, shares }: &Said<'_>) -> S
     };
     let what = printable(unit(resource));
     let busy = match &rung.used {
-        // A tenth is what one reads.
+        // One decimal is enough.
         Some(used) => {
             let tenth = if *resource == Resource::Cpu { 100.0 } else { 0.1 };
             let used = (used.in_all() / tenth).round() * tenth;
@@ -80,7 +80,7 @@ fn sentence(Said { resource, rung, largest_free_block, shares }: &Said<'_>) -> S
     };
     let advertised = of(Some(allocatable), &format!("{what} advertised"));
     let shares = shares.map(|shares| format!(" ({})", shares_in_words(resource, shares))).unwrap_or_default();
-    let held = rung.requested.map(|requested| requested.appwrapper.saturating_add(requested.other));
+    let held = rung.requested.map(Requested::in_all);
     let block = largest_free_block.filter(|_| rung.free.is_some());
     let block = block.map(|block| format!(", largest block {block}")).unwrap_or_default();
     let (works, held, free) = (of(rung.healthy, "work"), of(held, "held"), of(rung.free, "free"));

@@ -1,9 +1,8 @@
-//! Why an AppWrapper, or a part of its pods, has no place yet, in a sentence: which constraint stops it, where that can be said
-//! honestly.
+//! Why an AppWrapper, or some of its pods, has no place yet: a sentence that names the constraint if one is certain.
 //!
-//! Whether it fits is [`mcad_accounting::fit`]'s verdict, from this snapshot or one a few seconds older. Here a verdict that it does
-//! not is traced to conditions that no placement could meet: more in all than there is, more in one pod than on any node,
-//! no node that may be used. Where none of them holds, the pieces do not go together, and the count of pods placed says so.
+//! [`mcad_accounting::fit`] decides whether it fits, from this snapshot or one a few seconds older. If it does not fit, this
+//! module looks for conditions that no placement can meet: the total exceeds what is free, one pod needs more than any node has, or
+//! no node may be used. If none of these holds, the pods do not fit together, and the sentence gives the number of pods placed.
 mod place;
 
 use std::cmp::Reverse;
@@ -14,8 +13,9 @@ use mcad_accounting::cluster::Missing;
 use mcad_accounting::fit::{self, Choice};
 use mcad_accounting::object::demand::PodGroup;
 use mcad_accounting::object::{AppWrapper, Version};
+use mcad_accounting::queue::reason::WaitingReason;
 use mcad_accounting::resource::{Amounts, Triple};
-use mcad_accounting::snapshot::verdict::{Outcome, Verdict};
+use mcad_accounting::snapshot::verdict::{Outcome, Undecided, Verdict};
 use mcad_accounting::snapshot::{AppWrapperView, Snapshot, Unplaced, Waiting};
 use serde::Serialize;
 
@@ -26,25 +26,27 @@ use super::amount::{Rounding, count, list, words};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StoppedBy {
-    /// What MCAD believes to have is not enough.
+    /// The capacity that MCAD assumes is not enough.
     McadSum,
-    /// No node takes new pods.
+    /// The quota of its queue is not enough, or not for it.
+    Quota,
+    /// No node accepts new pods.
     NoNode,
-    /// No node that takes pods has the labels that its pods demand.
+    /// No node that accepts pods has the labels that its pods require.
     Labels,
-    /// Nodes with those labels are tainted, and its pods do not tolerate that.
+    /// All nodes with those labels are tainted, and its pods do not tolerate the taints.
     Taints,
-    /// On all nodes together there is not enough free.
+    /// All nodes together do not have enough free.
     Total,
-    /// No node has as much free as one pod asks for.
+    /// No node has as much free as one pod requests.
     OneNode,
-    /// The host ports that its pods take are in use.
+    /// The host ports that its pods need are in use.
     HostPorts,
     /// Some nodes have enough free, but not for all of its pods.
     Placement,
 }
 
-/// The sentence, and its gist.
+/// The sentence and its constraints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Why {
     /// For people.
@@ -53,14 +55,14 @@ pub struct Why {
     pub stopped_by: Vec<StoppedBy>,
 }
 
-/// The nodes that take pods, and what is free on those that pods of each kind may use.
+/// The nodes that accept pods, and what is free on the nodes that each kind of pods may use.
 pub struct Places<'a> {
     snapshot: &'a Snapshot,
     nodes: Vec<NodeRoom<'a>>,
     known: HashMap<Choice, Rc<Place>>,
 }
 
-/// What is known of fit on nodes.
+/// Whether the pods fit the nodes.
 enum OnNodes {
     Fits,
     FitsNot(Why),
@@ -68,28 +70,38 @@ enum OnNodes {
 }
 
 impl<'a> Places<'a> {
-    /// Of the nodes of a snapshot.
+    /// From the nodes of a snapshot.
     pub fn new(snapshot: &'a Snapshot) -> Self {
         let nodes = snapshot.nodes.iter().flat_map(|nodes| &nodes.nodes).filter(|view| fit::takes_pods(view));
         Self { snapshot, nodes: nodes.map(|view| NodeRoom::new(view)).collect(), known: HashMap::new() }
     }
 
-    /// Why this one waits.
-    pub fn why(&mut self, view: &AppWrapperView, waiting: &Waiting) -> Why {
+    /// The snapshot.
+    pub(super) fn snapshot(&self) -> &'a Snapshot {
+        self.snapshot
+    }
+
+    /// Why an AppWrapper waits. `of_kueue` is the reason that Kueue has for it, and its sentence.
+    pub(super) fn why(
+        &mut self,
+        view: &AppWrapperView,
+        waiting: &Waiting,
+        of_kueue: Option<(WaitingReason, &str)>,
+    ) -> Why {
         let on_nodes = self.on_nodes(view);
-        let why = match view.appwrapper.version {
-            Version::V1Beta1 => why_with_sum(waiting, on_nodes),
-            Version::V1Beta2 => why_with_queue(on_nodes),
+        let why = match (view.appwrapper.version, of_kueue) {
+            (Version::V1Beta1, _) => why_with_sum(waiting, on_nodes),
+            (Version::V1Beta2, Some((reason, sentence))) => why_with_reason(reason, sentence, on_nodes),
+            (Version::V1Beta2, None) => why_with_queue(on_nodes),
         };
         with_unknown_parts(why, &view.appwrapper)
     }
 
-    /// Why some of its pods have no node, although it was started.
+    /// Why some pods of an AppWrapper have no node, although it was started.
     pub fn why_in_part(&mut self, view: &AppWrapperView) -> Why {
         let why = match self.on_nodes(view) {
             OnNodes::Fits => {
-                let sentence =
-                    "there is room for them on the nodes; their scheduler has not placed them yet".to_owned();
+                let sentence = "the nodes have room for these pods; the scheduler has not placed them yet".to_owned();
                 Why { sentence, stopped_by: Vec::new() }
             }
             OnNodes::FitsNot(why) => why,
@@ -98,10 +110,20 @@ impl<'a> Places<'a> {
         with_unknown_parts(why, &view.appwrapper)
     }
 
+    /// What the nodes do not have for the pods without a node of an AppWrapper that was started.
+    pub(super) fn lacks_of_rest(&mut self, view: &AppWrapperView) -> String {
+        let groups = view.unplaced.as_ref().map(|unplaced| unplaced.groups.clone());
+        let each = groups.and_then(|groups| match &self.classes(&groups)[..] {
+            [class] => class.too_little_for_each(),
+            _ => None,
+        });
+        each.unwrap_or_else(|| self.why_in_part(view).sentence)
+    }
+
     fn on_nodes(&mut self, view: &AppWrapperView) -> OnNodes {
         let Some(unplaced) = &view.unplaced else { return OnNodes::Unknown(unknown_pods(&view.appwrapper)) };
         if self.snapshot.complete().is_none() {
-            return OnNodes::Unknown(format!("whether it fits is not known: {} are missing", self.missing()));
+            return OnNodes::Unknown(format!("whether it fits is not known, because {} are missing", self.missing()));
         }
         let Some(verdict) = &unplaced.verdict else {
             return OnNodes::Unknown("whether it fits the nodes is not known yet".to_owned());
@@ -109,15 +131,16 @@ impl<'a> Places<'a> {
         match verdict.outcome {
             Outcome::Fits => OnNodes::Fits,
             Outcome::Never => OnNodes::FitsNot(self.why_not(unplaced, verdict)),
+            Outcome::Undecided(why) => OnNodes::Unknown(undecided(why, verdict)),
             Outcome::Unproven => OnNodes::Unknown(format!(
-                "whether the nodes have places for {} is not known: the search was cut short after places for {} of them were found",
+                "whether the nodes have places for {} is not known: the search was cut short after it found places for {} of them",
                 count(verdict.needed, "pod", "pods"),
                 verdict.placed,
             )),
         }
     }
 
-    /// The kinds of objects without which no fit is known.
+    /// The missing kinds of objects that fit depends on.
     fn missing(&self) -> String {
         let missing = &self.snapshot.missing;
         let kinds = [(Missing::Nodes, "Nodes"), (Missing::Pods, "Pods")];
@@ -130,9 +153,12 @@ impl<'a> Places<'a> {
         let why = |stopped_by, sentence| Why { sentence, stopped_by: vec![stopped_by] };
         let demand = amounts(&total(&*unplaced.groups));
         if self.nodes.is_empty() {
-            return why(StoppedBy::NoNode, format!("needs {demand}; no node takes new pods"));
+            return why(StoppedBy::NoNode, format!("needs {demand}; no node accepts new pods"));
         }
-        // With fewer pods than all it could start, so what stops some of them need not stop it.
+        if let Some(about) = &verdict.about {
+            return why(StoppedBy::Placement, format!("its pods need devices of {about}, which does not exist"));
+        }
+        // It could start with fewer pods than all, so a constraint on some pods need not stop it.
         let pods: u64 = unplaced.groups.iter().map(|group| u64::from(group.count)).sum();
         if verdict.needed != pods {
             let (needed, placed) = (count(verdict.needed, "pod", "pods"), verdict.placed);
@@ -147,11 +173,17 @@ impl<'a> Places<'a> {
             }
         }
         let placed = verdict.placed;
-        let sentence = format!("needs {demand} in {}; the nodes have places for {placed}", count(pods, "pod", "pods"));
+        let claims = if unplaced.groups.iter().any(|group| !group.claims.is_empty()) {
+            " with the devices that they claim"
+        } else {
+            ""
+        };
+        let pods = count(pods, "pod", "pods");
+        let sentence = format!("needs {demand} in {pods}{claims}; the nodes have places for {placed}");
         why(StoppedBy::Placement, sentence)
     }
 
-    /// The groups of pods, the largest first, by where they may go.
+    /// The groups of pods, largest first, grouped by the nodes that they may use.
     fn classes<'b>(&mut self, groups: &'b [PodGroup]) -> Vec<Class<'b>> {
         let mut groups: Vec<&PodGroup> = groups.iter().filter(|group| group.count > 0).collect();
         groups.sort_by_key(|group| Reverse(fit::left(&group.requests)));
@@ -177,9 +209,9 @@ impl<'a> Places<'a> {
     }
 }
 
-/// MCAD decides by its sum, and pods then have to find a node.
+/// For v1beta1: MCAD decides by its sum, and the pods then need nodes.
 fn why_with_sum(waiting: &Waiting, nodes: OnNodes) -> Why {
-    // Where the sum is not known, fit on nodes is not either, and the sentence says why.
+    // If the sum is not known, fit on nodes is not known either, and the sentence has the reason.
     let Some(shortfall) = waiting.shortfall else { return why_with_queue(nodes) };
     let missing = missing(shortfall);
     let sum = (!missing.is_empty()).then(|| format!("needs {missing} more than MCAD's sum has"));
@@ -187,7 +219,7 @@ fn why_with_sum(waiting: &Waiting, nodes: OnNodes) -> Why {
     let sentence = match (sum, nodes) {
         (None, OnNodes::Unknown(unknown)) => format!("fits MCAD's sum; {unknown}"),
         (Some(sum), OnNodes::Unknown(unknown)) => format!("{sum}; {unknown}"),
-        (None, OnNodes::Fits) => "fits MCAD's sum, and the nodes".to_owned(),
+        (None, OnNodes::Fits) => "fits MCAD's sum and the nodes".to_owned(),
         (Some(sum), OnNodes::Fits) => format!("{sum}; it fits the nodes"),
         (sum, OnNodes::FitsNot(why)) => {
             stopped_by.extend(why.stopped_by);
@@ -200,7 +232,23 @@ fn why_with_sum(waiting: &Waiting, nodes: OnNodes) -> Why {
     Why { sentence, stopped_by }
 }
 
-/// A queue decides, by quotas that are not known here.
+/// For v1beta2 with Kueue: the reason, and whether the pods would have a place.
+fn why_with_reason(reason: WaitingReason, sentence: &str, nodes: OnNodes) -> Why {
+    use WaitingReason::{NoFlavor, QuotaExceeded, QuotaShort};
+    let of_quota = matches!(reason, NoFlavor | QuotaExceeded | QuotaShort);
+    let mut stopped_by: Vec<_> = of_quota.then_some(StoppedBy::Quota).into_iter().collect();
+    let nodes = match nodes {
+        OnNodes::Fits => "it fits the nodes".to_owned(),
+        OnNodes::Unknown(unknown) => unknown,
+        OnNodes::FitsNot(why) => {
+            stopped_by.extend(why.stopped_by);
+            format!("on the nodes: {}", why.sentence)
+        }
+    };
+    Why { sentence: format!("{sentence}; {nodes}"), stopped_by }
+}
+
+/// For v1beta2 where queues are not known: a queue decides.
 fn why_with_queue(nodes: OnNodes) -> Why {
     match nodes {
         OnNodes::FitsNot(why) => why,
@@ -212,10 +260,32 @@ fn why_with_queue(nodes: OnNodes) -> Why {
     }
 }
 
-/// Why there is nothing to place.
+/// Why it is not known whether pods with claims fit.
+fn undecided(why: Undecided, verdict: &Verdict) -> String {
+    let about = |other: &str| verdict.about.as_deref().unwrap_or(other).to_owned();
+    match why {
+        Undecided::ClaimMissing => {
+            let about = about("a claim");
+            format!("whether it fits the nodes is not known: its pods use {about}, which does not exist or could not be listed")
+        }
+        Undecided::Request => format!(
+            "whether it fits the nodes is not known: {} requests devices in a way that this version cannot evaluate",
+            about("a claim of its pods"),
+        ),
+        Undecided::Selector => {
+            "whether it fits the nodes is not known: it depends on a device selector (CEL) that cannot be evaluated here".to_owned()
+        }
+        Undecided::SharedDevice => {
+            "whether it fits the nodes is not known: it depends on devices that several claims share, and on how much of them is left"
+                .to_owned()
+        }
+    }
+}
+
+/// Why there are no pods to place.
 fn unknown_pods(appwrapper: &AppWrapper) -> String {
     if appwrapper.demand.unknown_kinds.is_empty() {
-        return "it asks for no pods".to_owned();
+        return "it requests no pods".to_owned();
     }
     format!("its pods are not known: {}", unknown_kinds(appwrapper))
 }
@@ -228,7 +298,7 @@ fn unknown_kinds(appwrapper: &AppWrapper) -> String {
     format!("{} without {lacking}", list(&appwrapper.demand.unknown_kinds))
 }
 
-/// Says what of an AppWrapper is not among what was looked at.
+/// Adds which parts of an AppWrapper were not considered.
 fn with_unknown_parts(mut why: Why, appwrapper: &AppWrapper) -> Why {
     let demand = &appwrapper.demand;
     if demand.pods() > 0 && !demand.unknown_kinds.is_empty() {
@@ -236,7 +306,7 @@ fn with_unknown_parts(mut why: Why, appwrapper: &AppWrapper) -> Why {
     }
     if demand.unreadable > 0 {
         let unreadable = count(demand.unreadable.into(), "part", "parts");
-        why.sentence = format!("{}; {unreadable} of its demand can't be read", why.sentence);
+        why.sentence = format!("{}; {unreadable} of its demand could not be parsed", why.sentence);
     }
     why
 }

@@ -82,7 +82,7 @@ fn values_are_exact_where_they_are_integers_and_shortest_where_they_are_not() {
     check_value(Value::Float(f64::NEG_INFINITY), "-Inf");
 }
 
-/// Notes the sizes of what it takes and closes after some.
+/// Records the sizes of the chunks and closes after `leaves_after` of them.
 struct Reader {
     sizes: Vec<usize>,
     leaves_after: usize,

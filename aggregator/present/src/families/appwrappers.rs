@@ -1,7 +1,6 @@
-//! Section C of the metrics contract: AppWrappers, how many and one by one.
+//! Section C of the metrics contract: AppWrappers, counted and one by one.
 use mcad_accounting::resource::{Amounts, Resource};
-use mcad_accounting::snapshot::verdict::Outcome;
-use mcad_accounting::snapshot::{AppWrapperView, AppWrappers, Waiting};
+use mcad_accounting::snapshot::{AppWrapperView, AppWrappers, Snapshot, Waiting};
 use mcad_accounting::totals::Total;
 
 use super::series::Shown;
@@ -17,21 +16,21 @@ static INFO: Family = gauge(
     "mcad_appwrapper_info",
     &["appwrapper", "namespace", "priority", "queue", "state", "version"],
     "1",
-    "What an AppWrapper is.",
+    "Attributes of an AppWrapper, as labels.",
 );
 static REQUESTED: Family =
-    gauge("mcad_appwrapper_requested", ONE_RESOURCE, BY_LABEL, "What the AppWrapper's spec asks for.");
+    gauge("mcad_appwrapper_requested", ONE_RESOURCE, BY_LABEL, "Resources that the AppWrapper's spec requests.");
 static ALLOCATED: Family = gauge(
     "mcad_appwrapper_allocated",
     ONE_RESOURCE,
     BY_LABEL,
-    "Effective requests of the AppWrapper's bound, unfinished pods.",
+    "Effective requests of the AppWrapper's bound, unfinished pods, and devices held by its claims.",
 );
 static USED: Family = gauge(
     "mcad_appwrapper_used",
     ONE_RESOURCE,
     BY_LABEL,
-    "What its pods use now, where all that are bound and unfinished are measured.",
+    "Current use of the AppWrapper's pods. Exported only if all its bound, unfinished pods are measured.",
 );
 static WAITING: Family = gauge(
     "mcad_appwrapper_waiting_seconds",
@@ -43,63 +42,73 @@ static FIT: Family = gauge(
     "mcad_appwrapper_fit",
     &["appwrapper", "by", "namespace"],
     "0 or 1",
-    "Whether a waiting AppWrapper fits: MCAD's sum, real nodes. Of one placed in part: whether the rest of its pods fits real nodes.",
+    "Whether a waiting AppWrapper fits MCAD's sum (by=aggregate), real nodes (by=nodes) and the quota of its queue (by=quota). For \
+     one placed in part: whether its remaining pods fit real nodes.",
 );
 static FIT_UNKNOWN: Family = gauge(
     "mcad_appwrapper_fit_unknown",
     &["appwrapper", "namespace", "reason"],
     "1",
-    "Whether it fits real nodes is not known: the search for a placement was cut short.",
+    "1 if it is not known whether the AppWrapper fits real nodes, by reason: the search for a placement was cut short, or claims to \
+     devices are missing or cannot be evaluated.",
+);
+static QUOTA_SHORTFALL: Family = gauge(
+    "mcad_appwrapper_quota_shortfall",
+    &["appwrapper", "flavor", "namespace", "resource", "unit"],
+    BY_LABEL,
+    "What a waiting AppWrapper misses of the quota of its queue, where it misses some.",
+);
+static WAITING_REASON: Family = gauge(
+    "mcad_appwrapper_waiting_reason",
+    &["appwrapper", "namespace", "reason"],
+    "1",
+    "Why an AppWrapper under Kueue waits for quota, or for its pods to be ready.",
 );
 static PODS: Family = gauge(
     "mcad_appwrapper_pods",
     &["appwrapper", "namespace", "state"],
     "pods",
-    "Pods that the AppWrapper asks for, pods of it that are bound and have not failed, and how many are not bound.",
+    "Pods that the AppWrapper requests (wanted), pods that are bound and have not failed (bound), and the rest (unbound).",
 );
 static SHORTFALL: Family = gauge(
     "mcad_appwrapper_shortfall",
     ONE_RESOURCE,
     BY_LABEL,
-    "What a waiting AppWrapper misses of MCAD's sum, where it misses some.",
+    "Resources that a waiting AppWrapper needs beyond MCAD's sum. Exported only if not 0.",
 );
 static WITHOUT_SERIES: Family = gauge(
     "mcad_appwrappers_without_series",
     &["namespace", "reason"],
     "AppWrappers",
-    "AppWrappers that have no series of their own, which would be too many: `appwrapper`, of that one; `namespace`, of its \
-     namespace (--max-series-per-namespace).",
+    "AppWrappers without series of their own, because the AppWrapper (`appwrapper`) or its namespace (`namespace`, \
+     --max-series-per-namespace) would have too many.",
 );
 
 static CPU_SECONDS: Family = counter(
     "mcad_appwrapper_cpu_seconds_total",
     ONE,
     "seconds",
-    "CPU time of the AppWrapper's pods, those that ended included.",
+    "CPU time of the AppWrapper's pods, including pods that ended.",
 );
 static GPU_HELD_SECONDS: Family = counter(
     "mcad_appwrapper_gpu_held_seconds_total",
     ONE,
     "seconds",
-    "Time that GPUs were in the hands of its pods, added up over the GPUs; a time slice or a MIG instance counts as one.",
+    "Time that the AppWrapper's pods held GPUs, summed over the GPUs. A time slice or a MIG instance counts as one.",
 );
 static GPU_BUSY_SECONDS: Family = counter(
     "mcad_appwrapper_gpu_busy_seconds_total",
     ONE,
     "seconds",
-    "Time that GPUs in the hands of its pods were busy; of a shared one in proportion to the parts that they hold.",
+    "Busy time of the GPUs held by the AppWrapper's pods. A shared GPU counts in proportion to the parts that the pods hold.",
 );
-static OOM_KILLS: Family = counter(
-    "mcad_appwrapper_oom_kills_total",
-    ONE,
-    "processes",
-    "Processes of its pods that were killed for want of memory.",
-);
+static OOM_KILLS: Family =
+    counter("mcad_appwrapper_oom_kills_total", ONE, "processes", "OOM-killed processes of the AppWrapper's pods.");
 static RUN_QUEUE_WAIT_SECONDS: Family = counter(
     "mcad_appwrapper_run_queue_wait_seconds_total",
     ONE,
     "seconds",
-    "Time that tasks of its pods were ready to run and waited for a processor.",
+    "Run-queue wait: time that tasks of the AppWrapper's pods were ready to run and waited for a CPU.",
 );
 
 /// The families of this section.
@@ -115,6 +124,8 @@ pub static FAMILIES: &[&Family] = &[
     &FIT_UNKNOWN,
     &PODS,
     &SHORTFALL,
+    &QUOTA_SHORTFALL,
+    &WAITING_REASON,
     &CPU_SECONDS,
     &GPU_HELD_SECONDS,
     &GPU_BUSY_SECONDS,
@@ -124,7 +135,7 @@ pub static FAMILIES: &[&Family] = &[
 
 type Counted = fn(&Total) -> Option<Value>;
 
-/// The counters, and what they show.
+/// The counters, and the value that each exports.
 static COUNTERS: [(&Family, Counted); 5] = [
     (&CPU_SECONDS, |total| total.cpu_ns.map(Value::Nano)),
     (&GPU_HELD_SECONDS, |total| total.gpu_held_ns.map(Value::Nano)),
@@ -134,12 +145,12 @@ static COUNTERS: [(&Family, Counted); 5] = [
 ];
 
 /// Writes the section.
-pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, per_namespace: usize, out: &mut Exposition<'_>) {
+pub(crate) fn write(snapshot: &Snapshot, all: &AppWrappers, spelling: &Spelling, out: &mut Exposition<'_>) {
     let mut lines = out.family(&APPWRAPPERS);
     for ((version, state), count) in &all.states {
         lines.line(&Labels::of(&[("state", state), ("version", version.label())]), Value::Unsigned(*count));
     }
-    let Shown { views, unshown } = Shown::of(&all.appwrappers, per_namespace);
+    let Shown { views, unshown } = Shown::of(snapshot, &all.appwrappers);
     let mut lines = out.family(&WITHOUT_SERIES);
     for ((namespace, why), count) in &unshown {
         lines.line(&Labels::of(&[("namespace", namespace), ("reason", why.reason())]), Value::Unsigned(*count));
@@ -158,7 +169,13 @@ pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, per_namespace: usize
         lines.line(&labels, Value::Unsigned(1));
     }
     let mut lines = out.family(&REQUESTED);
-    each(all, |view, labels| write_amounts(&mut lines, labels, spelling, &view.appwrapper.demand.total));
+    each(all, |view, labels| {
+        let mark = labels.mark();
+        for (resource, amount) in view.requested.known() {
+            let Some(resource) = spelling.get(&resource) else { continue };
+            lines.line(labels.cut(mark).extend(&resource.labels), resource.value(amount));
+        }
+    });
     let mut lines = out.family(&ALLOCATED);
     each(all, |view, labels| {
         if let Some(allocated) = &view.allocated {
@@ -183,7 +200,7 @@ pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, per_namespace: usize
             lines.line(labels, Value::Float(seconds));
         }
     });
-    write_fit(all, &mut out.family(&FIT));
+    write_fit(snapshot, all, &mut out.family(&FIT));
     write_fit_unknown(all, &mut out.family(&FIT_UNKNOWN));
     write_pods(all, &mut out.family(&PODS));
     let mut lines = out.family(&SHORTFALL);
@@ -197,6 +214,8 @@ pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, per_namespace: usize
             lines.line(labels.cut(mark).extend(&resource.labels), resource.value(amount));
         }
     });
+    write_quota(snapshot, all, spelling, &mut out.family(&QUOTA_SHORTFALL));
+    write_reasons(snapshot, all, &mut out.family(&WAITING_REASON));
     for (family, counted) in &COUNTERS {
         let mut lines = out.family(family);
         each(all, |view, labels| {
@@ -207,11 +226,13 @@ pub(crate) fn write(all: &AppWrappers, spelling: &Spelling, per_namespace: usize
     }
 }
 
-fn write_fit(all: &[&AppWrapperView], lines: &mut Lines<'_, '_>) {
-    for AppWrapperView { appwrapper, waiting, unplaced, .. } in all {
+fn write_fit(snapshot: &Snapshot, all: &[&AppWrapperView], lines: &mut Lines<'_, '_>) {
+    for view in all {
+        let AppWrapperView { appwrapper, waiting, unplaced, .. } = view;
         let aggregate = waiting.as_ref().and_then(Waiting::fits_aggregate);
         let nodes = unplaced.as_ref().and_then(|unplaced| unplaced.verdict.as_ref()?.fits());
-        for (by, fits) in [("aggregate", aggregate), ("nodes", nodes)] {
+        let quota = waiting.as_ref().and_then(|_| snapshot.quota_of(view)?.fits);
+        for (by, fits) in [("aggregate", aggregate), ("nodes", nodes), ("quota", quota)] {
             let Some(fits) = fits else { continue };
             let name = &appwrapper.name;
             let labels = Labels::of(&[("appwrapper", &name.name), ("by", by), ("namespace", &name.namespace)]);
@@ -223,8 +244,28 @@ fn write_fit(all: &[&AppWrapperView], lines: &mut Lines<'_, '_>) {
 fn write_fit_unknown(all: &[&AppWrapperView], lines: &mut Lines<'_, '_>) {
     each(all, |view, labels| {
         let verdict = view.unplaced.as_ref().and_then(|unplaced| unplaced.verdict.as_ref());
-        if verdict.is_some_and(|verdict| verdict.outcome == Outcome::Unproven) {
-            lines.line(labels.push("reason", "search"), Value::Unsigned(1));
+        if let Some(reason) = verdict.and_then(|verdict| verdict.outcome.unknown()) {
+            lines.line(labels.push("reason", reason), Value::Unsigned(1));
+        }
+    });
+}
+
+fn write_quota(snapshot: &Snapshot, all: &[&AppWrapperView], spelling: &Spelling, lines: &mut Lines<'_, '_>) {
+    for view in all.iter().filter(|view| view.waiting.is_some()) {
+        let name = &view.appwrapper.name;
+        for ((flavor, resource), missing) in snapshot.quota_of(view).iter().flat_map(|quota| &quota.shortfall) {
+            let Some(resource) = spelling.get(resource) else { continue };
+            let mut labels =
+                Labels::of(&[("appwrapper", &name.name), ("flavor", flavor), ("namespace", &name.namespace)]);
+            lines.line(labels.extend(&resource.labels), resource.quota(*missing));
+        }
+    }
+}
+
+fn write_reasons(snapshot: &Snapshot, all: &[&AppWrapperView], lines: &mut Lines<'_, '_>) {
+    each(all, |view, labels| {
+        if let Some(reason) = snapshot.quota_of(view).and_then(|quota| view.waiting_reason(quota)) {
+            lines.line(labels.push("reason", reason.label()), Value::Unsigned(1));
         }
     });
 }
@@ -232,7 +273,7 @@ fn write_fit_unknown(all: &[&AppWrapperView], lines: &mut Lines<'_, '_>) {
 fn write_pods(all: &[&AppWrapperView], lines: &mut Lines<'_, '_>) {
     each(all, |view, labels| {
         let pods = view.pods;
-        // Where it is not known what it asks for, all that can be said is what is there.
+        // If its requests are not known, only the number of bound pods can be exported.
         let of_wanted = |count: Option<u64>| count.filter(|_| pods.wanted > 0);
         let states =
             [("wanted", of_wanted(Some(pods.wanted))), ("bound", pods.bound), ("unbound", of_wanted(pods.unbound()))];
@@ -252,7 +293,7 @@ fn write_amounts(lines: &mut Lines<'_, '_>, labels: &mut Labels, spelling: &Spel
     }
 }
 
-/// Calls `write` with each AppWrapper and its two labels.
+/// Calls `write` with each AppWrapper and the labels `appwrapper` and `namespace`.
 fn each(all: &[&AppWrapperView], mut write: impl FnMut(&AppWrapperView, &mut Labels)) {
     let mut labels = Labels::new();
     for view in all {

@@ -12,44 +12,52 @@ static INFO: Family = gauge(
     "mcad_gpu_info",
     &["bus_id", "gpu", "mig_profile", "model", "node", "parent"],
     "1",
-    "What a GPU or a MIG instance is; of an instance, model and address are its parent's.",
+    "Attributes of a GPU or a MIG instance, as labels. An instance has the model and bus_id of its parent.",
 );
 static HEALTHY: Family = gauge(
     "mcad_gpu_healthy",
     &["gpu", "node", "reason"],
     "0 or 1",
-    "Whether it works; if not, one line for each reason.",
+    "1 if the GPU works; if not, one series of value 0 for each reason.",
 );
 static WARNING: Family = gauge(
     "mcad_gpu_warning",
     &["gpu", "node", "reason"],
     "1",
-    "What is wrong with it although it works: one line for each reason while it lasts.",
+    "1 for each problem of a GPU that works, by reason, while the problem lasts.",
 );
-static UTILIZATION: Family =
-    gauge("mcad_gpu_utilization_ratio", ONE, "0 to 1", "Part of the last sampling period in which a kernel ran on it.");
-static MEMORY_USED: Family = gauge("mcad_gpu_memory_used_bytes", ONE, "bytes", "Memory in use on it.");
-static MEMORY_TOTAL: Family = gauge("mcad_gpu_memory_total_bytes", ONE, "bytes", "Memory it has.");
-static XID_ERRORS: Family =
-    counter("mcad_gpu_xid_errors_total", &["gpu", "node", "xid"], "events", "Xid events by the driver's code.");
+static UTILIZATION: Family = gauge(
+    "mcad_gpu_utilization_ratio",
+    ONE,
+    "0 to 1",
+    "Fraction of the last sampling period in which a kernel ran on the GPU.",
+);
+static MEMORY_USED: Family = gauge("mcad_gpu_memory_used_bytes", ONE, "bytes", "GPU memory in use.");
+static MEMORY_TOTAL: Family = gauge("mcad_gpu_memory_total_bytes", ONE, "bytes", "Total GPU memory.");
+static XID_ERRORS: Family = counter(
+    "mcad_gpu_xid_errors_total",
+    &["gpu", "node", "xid"],
+    "events",
+    "Xid events of the GPU, by the driver's code.",
+);
 static NVLINK_ERRORS: Family = counter(
     "mcad_gpu_nvlink_errors_total",
     &["gpu", "kind", "node"],
     "errors",
-    "Errors of its NVLinks since the driver was loaded, by kind, added up over the links. They say nothing about its health.",
+    "NVLink errors of the GPU since the driver was loaded, by kind, summed over its links. They do not indicate its health.",
 );
 static ASSIGNED: Family = gauge(
     "mcad_gpu_assigned",
     &["container", "gpu", "namespace", "node", "pod"],
     "1",
-    "Who holds it: a bound, unfinished pod's container.",
+    "1 for each container of a bound, unfinished pod that holds the GPU.",
 );
 
 /// The families of this section.
 pub static FAMILIES: &[&Family] =
     &[&INFO, &HEALTHY, &WARNING, &UTILIZATION, &MEMORY_USED, &MEMORY_TOTAL, &XID_ERRORS, &NVLINK_ERRORS, &ASSIGNED];
 
-type Figure = fn(&Device) -> Option<Value>;
+type Measured = fn(&Device) -> Option<Value>;
 
 /// Writes the section.
 pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
@@ -77,15 +85,15 @@ pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
             lines.line(labels.cut(mark).push("reason", reason), Value::Unsigned(1));
         }
     });
-    let figures: [(&Family, Figure); 3] = [
+    let measured: [(&Family, Measured); 3] = [
         (&UTILIZATION, |device| device.utilization_ratio.map(Value::Float)),
         (&MEMORY_USED, |device| device.memory_used_bytes.map(Value::Unsigned)),
         (&MEMORY_TOTAL, |device| device.memory_total_bytes.map(Value::Unsigned)),
     ];
-    for (family, figure) in figures {
+    for (family, value) in measured {
         let mut lines = out.family(family);
         each(nodes, |labels, node, device| {
-            if let Some(value) = figure(device) {
+            if let Some(value) = value(device) {
                 lines.line(labels.push("gpu", &device.uuid).push("node", node), value);
             }
         });
@@ -115,13 +123,13 @@ pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
     });
 }
 
-/// As the label `kind` spells them.
+/// The values of the label `kind`.
 fn by_kind(errors: &NvlinkErrors) -> [(&'static str, Option<u64>); 5] {
     let NvlinkErrors { replay, recovery, crc_flit, crc_data, ecc_data } = *errors;
     [("replay", replay), ("recovery", recovery), ("crc_flit", crc_flit), ("crc_data", crc_data), ("ecc_data", ecc_data)]
 }
 
-/// Calls `write` with no labels yet, each node's name and each of its devices.
+/// Calls `write` with empty labels, the node's name and the device, for each device of each node.
 fn each(nodes: &Nodes, mut write: impl FnMut(&mut Labels, &str, &Device)) {
     let mut labels = Labels::new();
     for view in &nodes.nodes {

@@ -1,7 +1,7 @@
-//! Section A of the metrics contract: the operator's own families, served by the `prometheus` crate.
+//! Section A of the metrics contract: the families of the MCAD operator itself, encoded by the `prometheus` crate.
 //!
-//! Names, help, types and units are the operator's, so that dashboards made for it work. Made at scrape from the snapshot
-//! through a registry of their own, so nothing stands still in it.
+//! Names, help texts, types and units are those of the operator, so that its dashboards work. Each scrape fills a new registry
+//! from the snapshot, so no series outlives its object.
 use mcad_accounting::cluster::histogram::Histogram;
 use mcad_accounting::object::Version;
 use mcad_accounting::resource::Triple;
@@ -12,7 +12,7 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 
 use crate::exposition::{Exposition, Family, Kind};
 
-/// Billionths in one: what MCAD v2's figures are kept in, so that their sums are exact.
+/// Billionths in one: the unit of MCAD v2's capacities, so that their sums are exact.
 const NANO: i128 = 1_000_000_000;
 
 static CAPACITY_CPU: Family =
@@ -68,7 +68,7 @@ const fn v2(name: &'static str, unit: &'static str, help: &'static str) -> Famil
 pub fn write(snapshot: &Snapshot, out: &mut Exposition<'_>) {
     match encode(collect(snapshot)) {
         Ok(text) => out.raw(&text),
-        // Its own names and labels are right, or no test of this file passes.
+        // The names and labels are constants of this file, and its tests would fail if one were invalid.
         Err(error) => debug_assert!(false, "{error}"),
     }
 }
@@ -85,7 +85,7 @@ fn encode(families: Vec<MetricFamily>) -> prometheus::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Families that are already made.
+/// Families that are already filled.
 struct Collected {
     descs: Vec<Desc>,
     families: Vec<MetricFamily>,
@@ -113,13 +113,13 @@ fn collect(snapshot: &Snapshot) -> Vec<MetricFamily> {
             families.extend(snapshot.appwrappers.iter().flat_map(appwrappers));
         }
         Capacity::V2(capacity) => {
-            let lines = |figure: fn(&Triple) -> f64| {
+            let series = |amount: fn(&Triple) -> f64| {
                 let nodes = capacity.iter().flatten();
-                nodes.map(|(node, triple)| gauge(&[("node", node)], figure(triple))).collect()
+                nodes.map(|(node, triple)| gauge(&[("node", node)], amount(triple))).collect()
             };
-            families.push(made(&V2_CPU, lines(|triple| units(triple.cpu))));
-            families.push(made(&V2_MEMORY, lines(|triple| units(triple.memory))));
-            families.push(made(&V2_GPU, lines(|triple| units(triple.gpu))));
+            families.push(made(&V2_CPU, series(|triple| units(triple.cpu))));
+            families.push(made(&V2_MEMORY, series(|triple| units(triple.memory))));
+            families.push(made(&V2_GPU, series(|triple| units(triple.gpu))));
         }
         Capacity::None => {}
     }
@@ -127,15 +127,15 @@ fn collect(snapshot: &Snapshot) -> Vec<MetricFamily> {
     families
 }
 
-/// The number next to so many billionths. Those of a node's memory are more than a float's digits, so they are not divided
-/// as one.
+/// The nearest `f64` to a number of billionths. The billionths of a node's memory have more digits than an `f64`, so they are not
+/// divided as one.
 fn units(nanos: i128) -> f64 {
     match (nanos / NANO, nanos % NANO) {
         (whole, 0) => whole as f64,
         (whole, part) => {
             let sign = if nanos < 0 { "-" } else { "" };
             let text = format!("{sign}{}.{:09}", whole.unsigned_abs(), part.unsigned_abs());
-            // Every text of this form is a number.
+            // Every text of this form parses.
             text.parse().unwrap_or(whole as f64)
         }
     }
@@ -144,7 +144,7 @@ fn units(nanos: i128) -> f64 {
 fn appwrappers(all: &AppWrappers) -> [MetricFamily; 4] {
     let count = |state: &str| all.states.get(&(Version::V1Beta1, state.into())).copied().unwrap_or(0);
     let known = Version::V1Beta1.states().iter().copied().filter(|state| !state.is_empty());
-    // States that no MCAD of today sets are shown while they last, as the one before the first sync is.
+    // States that no current MCAD sets are exported while an AppWrapper has them, like the empty state before the first sync.
     let others = all.states.iter().filter(|((version, state), n)| {
         let shown = state.is_empty() || !Version::V1Beta1.states().contains(&&**state);
         *version == Version::V1Beta1 && shown && **n > 0

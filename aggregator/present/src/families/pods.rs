@@ -1,4 +1,4 @@
-//! Section F of the metrics contract: pods, one by one. There are many; off unless asked for.
+//! Section F of the metrics contract: pods, one by one. Off by default, since there are many.
 use mcad_accounting::measure::PodFigures;
 
 use super::{counter, gauge};
@@ -6,40 +6,40 @@ use crate::exposition::{Exposition, Family, Labels, Value};
 
 const ONE: &[&str] = &["namespace", "pod"];
 
-static CPU_SECONDS: Family =
-    counter("mcad_pod_cpu_seconds_total", ONE, "seconds", "CPU time since its cgroup was made. With --pod-metrics.");
+static CPU_SECONDS: Family = counter(
+    "mcad_pod_cpu_seconds_total",
+    ONE,
+    "seconds",
+    "CPU time of the pod since its cgroup was created. Needs --pod-metrics.",
+);
 static WORKING_SET: Family = gauge(
     "mcad_pod_memory_working_set_bytes",
     ONE,
     "bytes",
-    "Memory charged to it, less the page cache that is given back first. With --pod-metrics.",
+    "Memory charged to the pod, minus the page cache that is reclaimed first. Needs --pod-metrics.",
 );
 static RUN_QUEUE_WAIT_SECONDS: Family = counter(
     "mcad_pod_run_queue_wait_seconds_total",
     ONE,
     "seconds",
-    "Time that its tasks were ready to run and waited for a processor. With --pod-metrics.",
+    "Run-queue wait: time that tasks of the pod were ready to run and waited for a CPU. Needs --pod-metrics.",
 );
-static OOM_KILLS: Family = counter(
-    "mcad_pod_oom_kills_total",
-    ONE,
-    "processes",
-    "Processes in it that were killed for want of memory. With --pod-metrics.",
-);
+static OOM_KILLS: Family =
+    counter("mcad_pod_oom_kills_total", ONE, "processes", "OOM-killed processes of the pod. Needs --pod-metrics.");
 static GPU_BUSY: Family = gauge(
     "mcad_pod_gpu_busy_ratio",
     ONE,
     "0 to 1",
-    "How busy the GPUs that it holds are with it, on average; of a shared one its part. With --pod-metrics.",
+    "Average utilisation of the GPUs that the pod holds; for a shared GPU, the pod's part of it. Needs --pod-metrics.",
 );
 
 /// The families of this section.
 pub static FAMILIES: &[&Family] = &[&CPU_SECONDS, &WORKING_SET, &RUN_QUEUE_WAIT_SECONDS, &OOM_KILLS, &GPU_BUSY];
 
-type Figure = fn(&PodFigures) -> Option<Value>;
+type Measured = fn(&PodFigures) -> Option<Value>;
 
-/// The families, and what they show.
-static FIGURES: [(&Family, Figure); 5] = [
+/// The families, and the value that each exports.
+static MEASURED: [(&Family, Measured); 5] = [
     (&CPU_SECONDS, |pod| pod.cpu_ns.map(Value::Nano)),
     (&WORKING_SET, |pod| pod.working_set_bytes.map(Value::Unsigned)),
     (&RUN_QUEUE_WAIT_SECONDS, |pod| pod.run_queue_wait_ns.map(Value::Nano)),
@@ -50,10 +50,10 @@ static FIGURES: [(&Family, Figure); 5] = [
 /// Writes the section.
 pub(crate) fn write(pods: &[PodFigures], out: &mut Exposition<'_>) {
     let mut labels = Labels::new();
-    for (family, figure) in &FIGURES {
+    for (family, value) in &MEASURED {
         let mut lines = out.family(family);
         for pod in pods {
-            let Some(value) = figure(pod) else { continue };
+            let Some(value) = value(pod) else { continue };
             lines.line(labels.cut(0).push("namespace", &pod.name.0).push("pod", &pod.name.1), value);
         }
     }

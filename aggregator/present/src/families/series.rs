@@ -1,22 +1,22 @@
-//! Which AppWrappers have series of their own: whoever may create AppWrappers must not be able to fill Prometheus with them.
+//! Which AppWrappers have series of their own: a user who may create AppWrappers must not be able to overload Prometheus.
 //!
-//! Owns how many series one has, and who has none. The text is in [`super::appwrappers`].
+//! Owns how many series one AppWrapper has, and which AppWrappers have none. [`super::appwrappers`] writes the text.
 use std::collections::BTreeMap;
 
+use mcad_accounting::queue::AppWrapperQuota;
 use mcad_accounting::resource::Amounts;
-use mcad_accounting::snapshot::verdict::Outcome;
-use mcad_accounting::snapshot::{AppWrapperView, Waiting};
+use mcad_accounting::snapshot::{AppWrapperView, Snapshot, Waiting};
 
-/// Series of one AppWrapper. One whose spec and pods name as many resources as they may has 285; more come of many pods that
-/// each name others.
+/// The most series of one AppWrapper. An AppWrapper whose spec and pods name as many resources as allowed has 285; more are
+/// possible if many pods each name different resources.
 const PER_APPWRAPPER: usize = 500;
 
 /// Why an AppWrapper has no series of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Unshown {
-    /// It alone would have too many.
+    /// This AppWrapper alone would have too many.
     AppWrapper,
-    /// Those of its namespace would have too many together.
+    /// The AppWrappers of its namespace together would have too many.
     Namespace,
 }
 
@@ -33,21 +33,23 @@ impl Unshown {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Shown<'a> {
-    /// Those that have series, in order of namespace and name.
+    /// AppWrappers that have series, in order of namespace and name.
     pub(super) views: Vec<&'a AppWrapperView>,
-    /// How many have none, by namespace and reason.
+    /// How many AppWrappers have none, by namespace and reason.
     pub(super) unshown: BTreeMap<(&'a str, Unshown), u64>,
 }
 
 impl<'a> Shown<'a> {
-    /// Of these, in order of namespace and name, where the AppWrappers of one namespace may have so many series.
-    pub(super) fn of(views: &'a [AppWrapperView], per_namespace: usize) -> Self {
+    /// Selects from `views`, which are in order of namespace and name; the AppWrappers of one namespace have at most
+    /// `max_series_per_namespace` series.
+    pub(super) fn of(snapshot: &Snapshot, views: &'a [AppWrapperView]) -> Self {
+        let per_namespace = snapshot.options.max_series_per_namespace;
         let mut shown = Self { views: Vec::with_capacity(views.len()), unshown: BTreeMap::new() };
         for of_namespace in views.chunk_by(|a, b| a.appwrapper.name.namespace == b.appwrapper.name.namespace) {
             let before = shown.views.len();
             let mut series = 0;
             for view in of_namespace {
-                let of_one = count(view);
+                let of_one = count(view) + snapshot.quota_of(view).map_or(0, of_quota);
                 if of_one > PER_APPWRAPPER {
                     shown.leave_out(view, Unshown::AppWrapper);
                 } else {
@@ -55,8 +57,8 @@ impl<'a> Shown<'a> {
                     shown.views.push(view);
                 }
             }
-            // Not the first so many: which they are would change with every AppWrapper that comes, and each sum over the
-            // namespace would be wrong unnoticed.
+            // All of them, not only those beyond the limit: otherwise every new AppWrapper would change which have series, and
+            // sums over the namespace would be silently wrong.
             if series > per_namespace {
                 for view in shown.views.split_off(before) {
                     shown.leave_out(view, Unshown::Namespace);
@@ -71,6 +73,11 @@ impl<'a> Shown<'a> {
     }
 }
 
+/// How many more series it has for its quota.
+fn of_quota(quota: &AppWrapperQuota) -> usize {
+    quota.shortfall.len() + usize::from(quota.fits.is_some()) + usize::from(quota.standing.is_some())
+}
+
 /// How many series an AppWrapper has, as [`super::appwrappers`] writes them.
 fn count(view: &AppWrapperView) -> usize {
     let amounts = |amounts: &Amounts| 3 + amounts.extended().len();
@@ -80,15 +87,15 @@ fn count(view: &AppWrapperView) -> usize {
     let missing = waiting.and_then(|waiting| waiting.shortfall);
     let total = &view.total;
     let is_wanted = view.pods.wanted > 0;
-    1 + amounts(&view.appwrapper.demand.total)
+    1 + view.requested.known().count()
         + view.allocated.as_ref().map_or(0, amounts)
         + view.used.as_ref().map_or(0, |used| {
             some(used.nanocores.is_some()) + some(used.bytes.is_some()) + some(used.nanodevices.is_some())
         })
         + some(waiting.is_some_and(|waiting| waiting.seconds.is_some()))
         + some(waiting.is_some_and(|waiting| Waiting::fits_aggregate(waiting).is_some()))
-        + some(verdict.is_some_and(|verdict| verdict.fits().is_some()))
-        + some(verdict.is_some_and(|verdict| verdict.outcome == Outcome::Unproven))
+        // A verdict gives one series: whether it fits the nodes, or why that is not known.
+        + some(verdict.is_some())
         + some(is_wanted)
         + some(view.pods.bound.is_some())
         + some(is_wanted && view.pods.unbound().is_some())

@@ -1,4 +1,4 @@
-//! Section D of the metrics contract: the shape of what is free, nodes by state, and pods that are on no node.
+//! Section D of the metrics contract: how free devices are spread over nodes, nodes by state, and pods whose node does not exist.
 use mcad_accounting::cluster::Orphans;
 use mcad_accounting::ladder::NodeState;
 use mcad_accounting::snapshot::Nodes;
@@ -10,7 +10,7 @@ static GPU_SLOTS: Family = gauge(
     "mcad_gpu_slots",
     &["gpus"],
     "pods",
-    "How many pods of that many GPUs could start now, given the cpu, memory and places for pods left beside them.",
+    "How many pods with this many GPUs could start now, given the CPU, memory and pod places left on the same nodes.",
 );
 static GPU_LARGEST_FREE_BLOCK: Family =
     gauge("mcad_gpu_largest_free_block", &[], "devices", "The most free GPUs on one admissible node.");
@@ -18,7 +18,7 @@ static SLOTS: Family = gauge(
     "mcad_slots",
     &["count", "resource"],
     "pods",
-    "How many pods of that many devices of another accelerator could start now, given the same.",
+    "How many pods with this many devices of another accelerator could start now, given the same limits as mcad_gpu_slots.",
 );
 static LARGEST_FREE_BLOCK: Family = gauge(
     "mcad_largest_free_block",
@@ -32,9 +32,9 @@ static ORPHANED_REQUESTS: Family = gauge(
     "mcad_orphaned_requests",
     &["resource", "unit"],
     BY_LABEL,
-    "Effective requests of bound, unfinished pods whose Node does not exist; they are in no line of nodes or the cluster.",
+    "Effective requests of bound, unfinished pods whose Node does not exist; the metrics of nodes and the cluster do not include them.",
 );
-static NODES: Family = gauge("mcad_nodes", &["state"], "nodes", "Nodes by whether they take new pods.");
+static NODES: Family = gauge("mcad_nodes", &["state"], "nodes", "Nodes by whether they accept new pods.");
 
 /// The families of this section.
 pub static FAMILIES: &[&Family] =
@@ -44,10 +44,13 @@ pub static FAMILIES: &[&Family] =
 pub(crate) fn write(nodes: &Nodes, orphans: Option<&Orphans>, spelling: &Spelling, out: &mut Exposition<'_>) {
     if let Some(shapes) = &nodes.shapes {
         let mut lines = out.family(&GPU_SLOTS);
-        for (gpus, slots) in shapes.gpu.slots {
+        for (gpus, slots) in shapes.gpu.iter().flat_map(|gpu| gpu.slots) {
             lines.line(&Labels::of(&[("gpus", &gpus.to_string())]), integer(slots));
         }
-        out.family(&GPU_LARGEST_FREE_BLOCK).line(&Labels::new(), integer(shapes.gpu.largest_block));
+        let mut lines = out.family(&GPU_LARGEST_FREE_BLOCK);
+        if let Some(gpu) = &shapes.gpu {
+            lines.line(&Labels::new(), integer(gpu.largest_block));
+        }
         let others: Vec<_> =
             shapes.others.iter().filter_map(|(resource, shape)| Some((spelling.get(resource)?, shape))).collect();
         let mut lines = out.family(&SLOTS);
@@ -72,8 +75,9 @@ pub(crate) fn write(nodes: &Nodes, orphans: Option<&Orphans>, spelling: &Spellin
         }
     }
     let mut lines = out.family(&NODES);
-    for state in NodeState::ALL {
-        let count = nodes.states[state as usize];
-        lines.line(&Labels::of(&[("state", state.label())]), Value::Unsigned(count));
+    if let Some(states) = nodes.states {
+        for (state, count) in NodeState::ALL.into_iter().zip(states) {
+            lines.line(&Labels::of(&[("state", state.label())]), Value::Unsigned(count));
+        }
     }
 }

@@ -17,7 +17,7 @@ fn text(snapshot: &Snapshot, now: Now) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// A node with everything (its GPUs made up), a second that reported once and has no driver, a third that fell silent.
+/// A node with everything (its GPUs are fake), a second that reported once and has no driver, a third whose agent is down.
 fn three_nodes() -> Snapshot {
     let full = |sequence| {
         let mut full = report("gpu-17", sequence);
@@ -79,7 +79,7 @@ fn every_family_is_listed_and_every_listed_one_is_written_with_its_labels() {
 
 fn labels_of(line: &str) -> Vec<&str> {
     let Some((_, labels)) = line.split_once('{') else { return Vec::new() };
-    // The names stand before each `="`; no value of these nodes has that within.
+    // The label names are before each `="`; no label value of these nodes contains that.
     let mut pieces: Vec<_> = labels.split("=\"").map(|piece| piece.rsplit([',', '"']).next().unwrap()).collect();
     pieces.pop();
     pieces

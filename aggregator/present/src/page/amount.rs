@@ -1,24 +1,24 @@
-//! Figures as the page shows them: with a link to the family in docs/metrics.md that says what they are, and unknown as such.
+//! Values as the page shows them: with a link to their metric in docs/metrics.md, and the word *unknown* for what is not known.
 use maud::{Markup, html};
 use mcad_accounting::resource::Resource;
 
 use crate::explain::amount::{Rounding, is_hostile, number, printable, unit, words};
 
-/// What stands where nothing is known. It never looks like 0.
+/// What is shown for a value that is not known. It never looks like 0.
 pub(super) const UNKNOWN: &str = "unknown";
 
-/// The address of what is said of a family.
+/// The address of the description of a metric.
 pub(super) fn family(name: &str) -> String {
     format!("/docs/metrics#{name}")
 }
 
-/// An amount alone, linked to its family.
-pub(super) fn figure(resource: &Resource, amount: Option<i64>, name: &str) -> Markup {
-    part(resource, amount.map(|amount| amount as f64), name)
+/// A whole amount without its unit, with a link to its metric.
+pub(super) fn value(resource: &Resource, amount: Option<i64>, name: &str) -> Markup {
+    real_value(resource, amount.map(|amount| amount as f64), name)
 }
 
-/// The same of an amount that need not be whole.
-pub(super) fn part(resource: &Resource, amount: Option<f64>, name: &str) -> Markup {
+/// The same for an amount that may have a fraction.
+pub(super) fn real_value(resource: &Resource, amount: Option<f64>, name: &str) -> Markup {
     html! {
         @match amount {
             Some(amount) => a.f href=(family(name)) { (shown(resource, amount)) },
@@ -27,7 +27,7 @@ pub(super) fn part(resource: &Resource, amount: Option<f64>, name: &str) -> Mark
     }
 }
 
-/// As many digits as one reads: a tenth of a core or of a GiB, a hundredth below ten.
+/// An amount with as many digits as people read: large amounts of CPU, memory and devices are rounded to a tenth.
 pub(super) fn shown(resource: &Resource, amount: f64) -> String {
     let large = match resource {
         Resource::Cpu => amount.abs() >= 10_000.0,
@@ -43,7 +43,7 @@ pub(super) fn shown(resource: &Resource, amount: f64) -> String {
     grouped(&number(resource, rounded, Rounding::Nearest))
 }
 
-/// `12345.6` with thin gaps: `12 345.6`.
+/// A number with thin spaces between groups of three digits: `12345.6` as `12 345.6`.
 pub(super) fn grouped(number: &str) -> String {
     let (whole, rest) = number.split_at(number.find('.').unwrap_or(number.len()));
     if whole.len() < 5 || !whole.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -59,7 +59,7 @@ pub(super) fn grouped(number: &str) -> String {
     grouped + rest
 }
 
-/// A whole number, grouped.
+/// A whole number with such spaces.
 pub(super) fn count(number: u64) -> String {
     grouped(&number.to_string())
 }
@@ -69,7 +69,7 @@ pub(super) fn in_words(resource: &Resource, amount: i64) -> String {
     words(resource, amount.into(), Rounding::Nearest)
 }
 
-/// What a resource is called in a title.
+/// The name of a resource in a title.
 pub(super) fn title(resource: &Resource) -> Markup {
     html! {
         @match resource {
@@ -81,7 +81,7 @@ pub(super) fn title(resource: &Resource) -> Markup {
     }
 }
 
-/// What amounts of it are counted in; nothing where the title says it.
+/// The unit of its amounts. `None` if the title is the unit.
 pub(super) fn counted_in(resource: &Resource) -> Option<&str> {
     match resource {
         Resource::Cpu | Resource::Memory => Some(unit(resource)),
@@ -90,7 +90,7 @@ pub(super) fn counted_in(resource: &Resource) -> Option<&str> {
     }
 }
 
-/// A name from outside: as text, of its own direction, and with characters spelled out that could not be seen.
+/// A name from the cluster: as text, with a direction of its own, and with invisible characters spelled out.
 pub(super) fn named(name: &str) -> Markup {
     html! {
         @if name.chars().any(is_hostile) { bdi.name { (printable(name)) } } @else { bdi.name { (name) } }

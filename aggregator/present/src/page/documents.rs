@@ -1,8 +1,8 @@
-//! The documents that figures link to, served by the program itself: a page that needs no other origin explains itself offline.
+//! The documents that values link to. The program serves them itself, so that they can be read without access to another server.
 use maud::{Markup, PreEscaped, html};
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd};
 
-/// Those that are served, by name: what figures are, how they are made, and what to do about them.
+/// The documents by name: what the metrics are, how they are computed, and what to do about alerts.
 const DOCUMENTS: [(&str, &str); 6] = [
     ("metrics", include_str!("../../../../docs/metrics.md")),
     ("figures", include_str!("../../../../docs/figures.md")),
@@ -12,13 +12,13 @@ const DOCUMENTS: [(&str, &str); 6] = [
     ("operations", include_str!("../../../../docs/operations.md")),
 ];
 
-/// A document as HTML. Absent: it is none of those.
+/// A document as HTML. `None` if there is no such document.
 pub(super) fn document(name: &str) -> Option<Markup> {
     let (_, text) = DOCUMENTS.iter().find(|(known, _)| *known == name)?;
     let mut options = Options::empty();
     options.insert(Options::ENABLE_TABLES);
     let mut events = Vec::new();
-    // What a row or a heading is found by is known only once its text has been read.
+    // The id of a row or a heading is known only once its text has been read.
     let mut open: Option<usize> = None;
     let mut inside_link = Vec::new();
     for event in Parser::new_ext(text, options) {
@@ -45,7 +45,7 @@ pub(super) fn document(name: &str) -> Option<Markup> {
             Event::Start(Tag::Link { link_type, dest_url, title, id }) => {
                 let leads = served(&dest_url);
                 inside_link.push(leads.is_some());
-                // What leads to a file that is not served, or off this origin, is named, and no more.
+                // A link to a file that is not served, or to another server, becomes plain text.
                 leads.map_or_else(
                     || Event::Html("<span>".into()),
                     |dest_url| Event::Start(Tag::Link { link_type, dest_url, title, id }),
@@ -58,7 +58,7 @@ pub(super) fn document(name: &str) -> Option<Markup> {
                     Event::End(TagEnd::Link)
                 }
             }
-            // The documents are our own, and have no HTML but remarks.
+            // The documents are our own. Their only HTML is comments.
             Event::Html(_) | Event::InlineHtml(_) => Event::Html("".into()),
             event => event,
         });
@@ -71,7 +71,7 @@ pub(super) fn document(name: &str) -> Option<Markup> {
     Some(html! { article.document { (PreEscaped(out)) } })
 }
 
-/// All that there are, as links.
+/// The names of all documents.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     DOCUMENTS.iter().map(|(name, _)| *name)
 }
@@ -92,14 +92,14 @@ fn plain(events: &[Event<'_>]) -> String {
     text.collect()
 }
 
-/// As the usual hosts make anchors of headings.
+/// The anchor of a heading, as GitHub makes it.
 fn slug(heading: &str) -> String {
     let kept = heading.to_lowercase();
     let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// Where a link of a document leads here. Absent: nowhere.
+/// The address here of a link in a document. `None` if its target is not served.
 fn served(link: &str) -> Option<CowStr<'static>> {
     let (file, anchor) = link.split_once('#').map_or((link, None), |(file, anchor)| (file, Some(anchor)));
     let anchor = anchor.map(|anchor| format!("#{anchor}")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The last hour as small lines. Where a figure was unknown, or nobody looked, the line has a gap.
+//! Small charts of the last hour. A line has a gap where a value was unknown or no snapshot was taken.
 use std::fmt::Write as _;
 
 use maud::{Markup, html};
@@ -8,38 +8,39 @@ use mcad_accounting::resource::Resource;
 use super::amount::shown;
 use super::bars::digits;
 use crate::explain::amount::span;
-use crate::history::{Figures, History, SPAN};
+use crate::history::{History, ResourceValues, SPAN};
 
 const WIDTH: f64 = 240.0;
 const HEIGHT: f64 = 36.0;
 
-/// Points further apart than this have a gap between them: three were missed.
+/// Points further apart than this have a gap between them: at least three are missing.
 const GAP_S: f64 = 60.0;
 
-type Figure = fn(&Figures) -> Option<f64>;
-const FIGURES: [(&str, &str, Figure); 4] = [
-    ("works", "works", |figures| figures.healthy),
-    ("held", "appwrapper", |figures| figures.held),
-    ("in use", "system", |figures| figures.used),
-    ("free", "free", |figures| figures.free),
+type Pick = fn(&ResourceValues) -> Option<f64>;
+/// The name, the class and the value of each line.
+const LINES: [(&str, &str, Pick); 4] = [
+    ("works", "works", |values| values.healthy),
+    ("held", "appwrapper", |values| values.held),
+    ("in use", "system", |values| values.used),
+    ("free", "free", |values| values.free),
 ];
 
-/// Small lines of one scale for what is known of a resource; nothing before there are two points.
+/// Small charts of one scale, one for each known value of a resource. Empty before there are two points.
 pub(super) fn lines(resource: &Resource, history: &History, now: Now) -> Markup {
     let of = |point: &crate::history::Point| {
-        point.figures.iter().find(|(known, _)| known == resource).map(|(_, figures)| *figures).unwrap_or_default()
+        point.values.iter().find(|(known, _)| known == resource).map(|(_, values)| *values).unwrap_or_default()
     };
-    let points: Vec<(f64, Figures)> =
+    let points: Vec<(f64, ResourceValues)> =
         history.points().map(|point| (now.since(point.at).as_secs_f64(), of(point))).collect();
     let oldest = points.first().map_or(0.0, |(age, _)| *age);
-    let top = points.iter().filter_map(|(_, figures)| figures.installed).fold(0.0_f64, f64::max);
-    let known = FIGURES.iter().filter(|(_, _, figure)| points.iter().any(|(_, figures)| figure(figures).is_some()));
+    let top = points.iter().filter_map(|(_, values)| values.installed).fold(0.0_f64, f64::max);
+    let known = LINES.iter().filter(|(_, _, pick)| points.iter().any(|(_, values)| pick(values).is_some()));
     html! {
         @if points.len() >= 2 && top > 0.0 {
             figure.lines {
-                figcaption { "The last hour" @if oldest < SPAN.as_secs_f64() - GAP_S { ", as far as this replica has seen it: " (span(oldest)) } }
-                @for (label, class, figure) in known {
-                    @let values: Vec<_> = points.iter().map(|(age, figures)| (*age, figure(figures))).collect();
+                figcaption { "The last hour" @if oldest < SPAN.as_secs_f64() - GAP_S { " (this replica has seen " (span(oldest)) " of it)" } }
+                @for (label, class, pick) in known {
+                    @let values: Vec<_> = points.iter().map(|(age, values)| (*age, pick(values))).collect();
                     div {
                         span { (label) }
                         (line(&values, top, class, label, resource))
@@ -79,7 +80,7 @@ fn path(values: &[(f64, Option<f64>)], top: f64) -> String {
         // Writing to a String has no error.
         let _ = write!(path, "{}{} {}", if joined { 'L' } else { 'M' }, digits(x), digits(y));
         if !joined {
-            // A point alone is seen, too.
+            // A single point must be visible, too.
             path.push_str("h0.1");
         }
         last = Some(*age);
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_a_figure_was_unknown_the_line_has_a_gap() {
+    fn where_a_value_was_unknown_the_line_has_a_gap() {
         let values = [(60.0, Some(1.0)), (45.0, Some(2.0)), (30.0, None), (15.0, Some(4.0))];
         assert_eq!(path(&values, 4.0), "M236 27h0.1L237 18M239 0h0.1");
     }

@@ -1,181 +1,240 @@
-//! The nodes on the front page: those with trouble first, as many at a time as one reads, and how many are in which condition.
+//! The nodes on the front page: a search and filters, how many nodes are in which condition, and the nodes themselves, some at a
+//! time. A large cluster is shown by pool until somebody selects nodes.
 //!
-//! Of each node only what it is chosen and ordered by is looked at; what is shown is made for those of one page alone.
+//! Of each node, only what selects and sorts it is read; what is shown is made for the nodes of one page only.
 use std::cmp::Reverse;
 
 use maud::{Markup, html};
-use mcad_accounting::ladder::{NodeState, Reason};
-use mcad_accounting::merge::{AgentHealth, Expectation, GpuSource, Snapshot};
+use mcad_accounting::cluster::Missing;
+use mcad_accounting::ladder::{Account, ResourceLadder};
+use mcad_accounting::measure::Used;
 use mcad_accounting::resource::Resource;
+use mcad_accounting::snapshot::Snapshot;
+use mcad_accounting::snapshot::agent::Agent;
 use mcad_accounting::views::NodeView;
 
-use super::amount::{count, figure, named, part, title};
-use super::bars::{Of, in_use, small};
-use super::wanted::{Query, Show, Sort, of_node};
-use crate::explain::amount::span;
-use crate::explain::ladder::Rung;
-use crate::explain::node::Node;
+use super::amount::{count, named, real_value, title, value};
+use super::bars::{Of, small};
+use super::condition::Condition;
+use super::pools::Pools;
+use super::query::{AppWrapperSort, ClusterQuery, Pool, Sort, VALUE_CHARS, of_node};
+use super::search::Search;
+use super::troubles::{Conditions, Counts, Heard, Troubles, condition, fake, tone};
+use crate::explain::ladder::{LadderEntry, UsedBy};
+use crate::explain::node::NodeEntry;
 
 /// Nodes on a page: a few screens, and 100 KB.
 pub const PER_PAGE: usize = 50;
 
-/// What one is told of a node before one looks at it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Troubles(u16);
+/// A cluster with fewer nodes fits a screen or two, and is never shown by pool.
+pub const FEW: usize = 20;
 
-/// The conditions in which a node has trouble, worst first. Those after `Silent` are somebody's choice.
-const TROUBLES: [Show; 10] = [
-    Show::Lost,
-    Show::Unhealthy,
-    Show::Phantom,
-    Show::Stranded,
-    Show::NotReady,
-    Show::Overcommitted,
-    Show::Unadvertised,
-    Show::Silent,
-    Show::Tainted,
-    Show::Cordoned,
-];
-
-/// How many of them are trouble.
-const BAD: usize = 8;
-
-impl Troubles {
-    fn put(&mut self, show: Show, holds: bool) {
-        if let Some(at) = TROUBLES.iter().position(|known| *known == show) {
-            self.0 |= u16::from(holds) << at;
-        }
-    }
-
-    fn has(self, show: Show) -> bool {
-        match show {
-            Show::All => true,
-            Show::Trouble => self.0 & ((1 << BAD) - 1) != 0,
-            _ => TROUBLES.iter().position(|known| *known == show).is_some_and(|at| self.0 >> at & 1 == 1),
-        }
-    }
-
-    /// The worst trouble weighs more than all that are less.
-    fn weight(self) -> u16 {
-        self.0.reverse_bits()
-    }
-
-    fn iter(self) -> impl Iterator<Item = (Show, bool)> {
-        TROUBLES.into_iter().enumerate().filter(move |(_, show)| self.has(*show)).map(|(at, show)| (show, at < BAD))
-    }
-}
-
-/// What of a node it is chosen and ordered by.
-struct Row {
-    at: usize,
+/// What selects and sorts a node.
+struct Row<'a> {
+    view: &'a NodeView,
+    agent: Option<&'a Agent>,
     troubles: Troubles,
-    free: i128,
-    held: i128,
-    used: u64,
+    /// What sorts it, of the resource that is shown. `None` if not known: such nodes are last in every order.
+    free: Option<i128>,
+    held: Option<i128>,
+    used: Option<u64>,
 }
 
-/// Everything about the nodes of a snapshot that one page shows.
+/// The nodes of a snapshot, as one page shows them.
 pub(super) struct Nodes<'a> {
     snapshot: &'a Snapshot,
-    query: &'a Query,
+    query: &'a ClusterQuery,
     resource: Resource,
-    rows: Vec<Row>,
-    /// By [`Show::ALL`].
-    counts: [u64; 12],
-    /// How many are chosen.
-    chosen: usize,
+    pools: Pools<'a>,
+    /// The nodes of this page.
+    rows: Vec<Row<'a>>,
+    /// How many match the search and are in the pool, by condition.
+    counts: Counts,
+    /// How many are selected.
+    selected: usize,
+    /// Which page of them is shown, from 1. Never beyond the last one.
+    page: usize,
+    /// How many there are.
+    in_all: u64,
+    in_trouble: u64,
 }
 
 impl<'a> Nodes<'a> {
-    /// Absent: nodes are not known. `resources` are all that there are, the first of them what is shown unless asked otherwise.
-    pub(super) fn new(snapshot: &'a Snapshot, query: &'a Query, resources: &[Resource]) -> Option<Self> {
-        let in_all = Node::count(snapshot)?;
-        let asked = resources.iter().find(|resource| resource.name() == query.resource);
-        let resource = asked.or(resources.first()).cloned().unwrap_or(Resource::Cpu);
-        let agents = Agents::of(snapshot);
-        let mut counts = [0; 12];
+    /// `resources` are all resources; without one in the query, the first is shown.
+    pub(super) fn new(snapshot: &'a Snapshot, query: &'a ClusterQuery, resources: &[Resource]) -> Self {
+        let chosen = resources.iter().find(|resource| resource.name() == query.resource);
+        let resource = chosen.or(resources.first()).cloned().unwrap_or(Resource::Cpu);
+        let heard = Heard::of(snapshot);
+        let search = Search::new(&query.search);
+        let show = query.show.unwrap_or(Condition::All);
+        let of_snapshot = snapshot.nodes.as_ref().map(|nodes| &nodes.pools);
+        let mut pools = Pools::new(of_snapshot, snapshot.options.pool_label(), &search);
+        let mut counts = Counts::default();
+        let (mut in_all, mut in_trouble) = (0, 0);
         let mut rows = Vec::new();
-        for at in 0..in_all {
-            let row = row(snapshot, at, &resource, agents);
-            for (count, show) in counts.iter_mut().zip(Show::ALL) {
-                *count += u64::from(row.troubles.has(show));
+        let (unknown, is_unknown_without_ladder) =
+            (ResourceLadder::default(), !lacks_what_is_absent(snapshot, &resource));
+        let of_nodes = of_snapshot.into_iter().flat_map(mcad_accounting::snapshot::pools::Pools::of_nodes);
+        for ((view, agent), pool) in snapshot.nodes_and_agents().zip(of_nodes) {
+            let troubles = Troubles::of(view, agent, heard);
+            let conditions = Conditions::of(view, troubles);
+            let is_in_trouble = conditions.has(Condition::Trouble);
+            in_all += 1;
+            in_trouble += u64::from(is_in_trouble);
+            let pool = pools.at(pool);
+            if !search.is_empty() && !search.matches(&view.node.name, &pool.in_search, conditions) {
+                continue;
             }
-            let name = Node::name_at(at, snapshot);
-            if row.troubles.has(query.show) && (query.name.is_empty() || name.contains(&query.name)) {
-                rows.push(row);
+            let rung = view.rung(&resource).or(is_unknown_without_ladder.then_some(&unknown));
+            pool.add(view, is_in_trouble, rung);
+            if !query.pool.has(pool.name) {
+                continue;
+            }
+            counts.add(conditions);
+            if conditions.has(show) {
+                rows.push(Row::new(view, agent, troubles, (&resource, rung)));
             }
         }
+        pools.sort();
+        let selected = rows.len();
+        let page = query.page.min(selected.div_ceil(PER_PAGE)).max(1);
+        let mut all = Self { snapshot, query, resource, pools, rows, counts, selected, page, in_all, in_trouble };
+        if all.is_by_pool() {
+            all.rows = Vec::new();
+        } else {
+            all.sort_and_cut();
+        }
+        all
+    }
+
+    fn sort_and_cut(&mut self) {
+        let rows = &mut self.rows;
         // Nodes come in order of name, and a stable sort leaves equal ones so.
-        match query.sort {
+        match self.query.sort {
             Sort::Name => {}
             Sort::Trouble => rows.sort_by_key(|row| Reverse(row.troubles.weight())),
             Sort::Free => rows.sort_by_key(|row| Reverse(row.free)),
             Sort::Held => rows.sort_by_key(|row| Reverse(row.held)),
             Sort::Busy => rows.sort_by_key(|row| Reverse(row.used)),
         }
-        let chosen = rows.len();
-        let rows = rows.into_iter().skip((query.page - 1).saturating_mul(PER_PAGE)).take(PER_PAGE).collect();
-        Some(Self { snapshot, query, resource, rows, counts, chosen })
+        rows.drain(..(self.page - 1) * PER_PAGE);
+        rows.truncate(PER_PAGE);
     }
 
-    /// How many have trouble.
-    pub(super) fn in_trouble(&self) -> u64 {
-        self.counts[1]
+    /// Whether the cluster is large enough, and has enough pools, to be shown by pool.
+    fn has_pools(&self) -> bool {
+        self.in_all >= FEW as u64 && self.pools.len() > 1
     }
 
-    /// The filter stands outside of what is renewed, so that nobody is interrupted while typing.
+    /// Whether only pools are shown, and no nodes.
+    fn is_by_pool(&self) -> bool {
+        self.has_pools() && !self.query.lists_nodes()
+    }
+
+    /// The search and the filters. They are outside of what is updated live, so that nobody is interrupted while typing.
     pub(super) fn filter(&self, resources: &[Resource]) -> Markup {
-        let Query { name, show, sort, .. } = self.query;
+        let ClusterQuery { search, pool, show, sort, appwrapper_sort, queue_page, .. } = self.query;
         html! {
-            form.filter action="/#nodes" method="get" role="search" aria-label="Choose nodes" {
-                label { span { "Name has" } input type="search" name="name" value=(name) autocomplete="off" spellcheck="false"; }
-                label { span { "Show" } select name="show" {
-                    @for of in Show::ALL { option value=(of.label()) selected[of == *show] { (of.label().replace('_', " ")) } }
+            form.filter action="/#nodes" method="get" role="search" aria-label="Nodes" autocomplete="off" {
+                label.search { span { "Search" } input type="search" name="search" value=(search) placeholder="name, pool or state" spellcheck="false" maxlength=(VALUE_CHARS) aria-describedby="matches"; }
+                @if self.has_pools() || *pool != Pool::Any { (self.pools.select(pool)) }
+                label { span { "State" } select name="show" {
+                    option value="" selected[show.is_none()] { "any state" }
+                    @if self.has_pools() { option value=(Condition::All.label()) selected[*show == Some(Condition::All)] { "any state, as a list" } }
+                    @for of in Condition::ALL.into_iter().skip(1) { option value=(of.label()) selected[Some(of) == *show] { (of.words()) } }
                 } }
-                label { span { "Order by" } select name="sort" {
-                    @for by in Sort::ALL { option value=(by.label()) selected[by == *sort] { (by.label()) } }
+                label { span { "Sort by" } select name="sort" {
+                    @for by in Sort::ALL { option value=(by.label()) selected[by == *sort] { (by.words()) } }
                 } }
-                label { span { "Figures of" } select name="resource" {
-                    @for of in resources { option value=(of.name()) selected[*of == self.resource] { (of.name()) } }
-                } }
-                button type="submit" { "Show" }
+                @if !resources.is_empty() {
+                    label { span { "Amounts of" } select name="resource" {
+                        @for of in resources { option value=(of.name()) selected[*of == self.resource] { (of.name()) } }
+                    } }
+                }
+                @if *appwrapper_sort != AppWrapperSort::default() { input type="hidden" name="appwrapper_sort" value=(appwrapper_sort.label()); }
+                @if *queue_page > 1 { input type="hidden" name="queue_page" value=(queue_page); }
+                button type="submit" { "Search" }
             }
         }
     }
 
-    /// How many are in which condition: the summary where they are too many to read.
-    pub(super) fn groups(&self) -> Markup {
-        let offered = Show::ALL.into_iter().zip(self.counts).filter(|(show, count)| *show == Show::All || *count > 0);
+    /// How many nodes are selected. A screen reader reads it out when it changes.
+    pub(super) fn matches(&self) -> Markup {
+        let is_unfiltered = self.query.search.is_empty() && self.query.pool == Pool::Any && self.query.show.is_none();
+        let nodes = |number: u64| html! { (count(number)) @if number == 1 { " node" } @else { " nodes" } };
         html! {
-            ul.groups aria-label="Nodes by condition" {
+            @if self.snapshot.nodes.is_none() {
+                span.unknown { "Nodes are not known." }
+            } @else if !is_unfiltered {
+                strong { (count(self.selected as u64)) } " of " (nodes(self.in_all)) @if self.selected == 1 { " matches." } @else { " match." }
+                " " a href=(self.query.without_filters().address("nodes")) { "Clear all filters" }
+            } @else if self.has_pools() {
+                (nodes(self.in_all)) " in " (count(self.pools.len() as u64)) " pools."
+            } @else {
+                (nodes(self.in_all)) "."
+            }
+        }
+    }
+
+    /// What is shown of the nodes: how many have problems, conditions, pools, and the nodes of this page.
+    pub(super) fn list(&self) -> Markup {
+        if self.snapshot.nodes.is_none() {
+            return html! {};
+        }
+        html! {
+            @if self.in_trouble > 0 {
+                p { strong.bad {
+                    (count(self.in_trouble)) " of " (count(self.in_all)) @if self.in_all == 1 { " node has problems." } @else if self.in_trouble == 1 { " nodes has problems." } @else { " nodes have problems." }
+                } }
+            }
+            (self.conditions())
+            @if self.has_pools() { (self.pools.table(self.query, &self.resource)) }
+            @if self.is_by_pool() {
+                p { a href=(ClusterQuery { show: Some(Condition::All), ..self.query.clone() }.address("nodes")) { "Show all " (count(self.in_all)) " nodes one by one" } }
+            } @else {
+                (self.table())
+            }
+        }
+    }
+
+    /// How many are in which condition.
+    fn conditions(&self) -> Markup {
+        let offered = Condition::ALL
+            .into_iter()
+            .map(|show| (show, self.counts.get(show)))
+            .filter(|(show, count)| *show == Condition::All || *count > 0);
+        let current = self.query.show.or((!self.is_by_pool()).then_some(Condition::All));
+        html! {
+            ul.groups aria-label="Nodes by state" {
                 @for (show, number) in offered {
-                    @let query = Query { show, page: 1, ..self.query.clone() };
-                    li { a href=(query.address()) aria-current=[(show == self.query.show).then_some("true")] class=(tone(show)) {
-                        b { (count(number)) } " " (show.label().replace('_', " "))
+                    @let query = ClusterQuery { show: Some(show), page: 1, ..self.query.clone() };
+                    li { a href=(query.address("nodes")) aria-current=[(Some(show) == current).then_some("true")] class=(tone(show)) {
+                        b { (count(number)) } " " (show.words())
                     } }
                 }
             }
         }
     }
 
-    pub(super) fn table(&self) -> Markup {
+    fn table(&self) -> Markup {
         let resource = &self.resource;
-        let kubernetes = self.snapshot.kubernetes.is_some();
+        let kubernetes = self.snapshot.has_kubernetes();
+        let sorted = |sort: Sort, direction: &'static str| (self.query.sort == sort).then_some(direction);
         html! {
             @if self.rows.is_empty() {
-                p { "No node is like that." }
+                p { "No node matches." }
             } @else {
                 table.nodes {
-                    caption.hidden { "Nodes, " (title(resource)) " of each" }
+                    caption.hidden { "Nodes, with their amounts of " (title(resource)) }
                     thead { tr {
-                        th scope="col" { "Node" }
-                        th scope="col" { "State" }
-                        @if kubernetes { th.wide scope="col" { "Where it is" } }
+                        th scope="col" aria-sort=[sorted(Sort::Name, "ascending")] { "Node" }
+                        th scope="col" aria-sort=[sorted(Sort::Trouble, "descending")] { "State" }
+                        @if kubernetes { th.wide scope="col" { (title(resource)) } }
                         th.n scope="col" { "Installed" }
                         th.n scope="col" { "Works" }
-                        @if kubernetes { th.n scope="col" { "Held" } }
-                        th.n scope="col" { "In use" }
-                        @if kubernetes { th.n scope="col" { "Free" } }
+                        @if kubernetes { th.n scope="col" aria-sort=[sorted(Sort::Held, "descending")] { "Held" } }
+                        th.n scope="col" aria-sort=[sorted(Sort::Busy, "descending")] { "In use" }
+                        @if kubernetes { th.n scope="col" aria-sort=[sorted(Sort::Free, "descending")] { "Free" } }
                     } }
                     tbody { @for row in &self.rows { (self.row(row, kubernetes)) } }
                 }
@@ -184,30 +243,30 @@ impl<'a> Nodes<'a> {
         }
     }
 
-    fn row(&self, row: &Row, kubernetes: bool) -> Markup {
-        let node = Node::at(row.at, self.snapshot);
+    fn row(&self, row: &Row<'_>, kubernetes: bool) -> Markup {
+        let node = NodeEntry::new(row.view, self.snapshot);
         let resource = &self.resource;
-        let nothing = Rung::default();
+        let unknown = LadderEntry::default();
         let there = node.ladder.get(resource);
-        let rung = there.unwrap_or(&nothing);
+        let has_none = there.is_none() && lacks_what_is_absent(self.snapshot, resource);
+        let rung = there.unwrap_or(&unknown);
         let held = rung.requested.map(|requested| requested.appwrapper.saturating_add(requested.other));
         let family = |name| Of::Node.family(name);
-        // A node that has none of it is known to have none; one that nobody measured is not.
         let known = |amount: Option<i64>, name| {
             html! {
-                @if there.is_some() || !kubernetes { (figure(resource, amount, &family(name))) } @else { span.quiet { "none" } }
+                @if has_none { span.quiet { "none" } } @else { (value(resource, amount, &family(name))) }
             }
         };
         html! {
             tr {
-                th scope="row" { a href=(of_node(&node.name)) { (named(&node.name)) } (fake(self.snapshot, row.at)) }
-                td { (condition(self.snapshot, row.at, row.troubles)) }
+                th scope="row" { a href=(of_node(&node.name)) { (named(&node.name)) } (fake(row.agent)) }
+                td { (condition(row.view, row.agent, row.troubles)) }
                 @if kubernetes { td.wide { (small(rung)) } }
                 td.n data-label="installed" { (known(rung.installed, "installed")) }
                 td.n data-label="works" { (known(rung.healthy, "healthy")) }
                 @if kubernetes { td.n data-label="held" { (known(held, "requested")) } }
                 td.n data-label="in use" {
-                    @if there.is_some() || !kubernetes { (part(resource, rung.used.as_ref().map(in_use), &family("used"))) } @else { span.quiet { "none" } }
+                    @if has_none { span.quiet { "none" } } @else { (real_value(resource, rung.used.as_ref().and_then(UsedBy::whole), &family("used"))) }
                 }
                 @if kubernetes { td.n data-label="free" { (known(rung.free, "free")) } }
             }
@@ -215,133 +274,49 @@ impl<'a> Nodes<'a> {
     }
 
     fn pages(&self) -> Markup {
-        let last = self.chosen.div_ceil(PER_PAGE).max(1);
-        let to = |page: usize| Query { page, ..self.query.clone() }.address();
-        let page = self.query.page;
+        let last = self.selected.div_ceil(PER_PAGE).max(1);
+        let to = |page: usize| ClusterQuery { page, ..self.query.clone() }.address("nodes");
+        let page = self.page;
         html! {
             @if last > 1 {
                 nav.pages aria-label="Pages of nodes" {
-                    @if page > 1 { a href=(to(page - 1)) rel="prev" { "← before" } } @else { span {} }
-                    span { "page " (count(page as u64)) " of " (count(last as u64)) ", " (count(self.chosen as u64)) " nodes" }
-                    @if page < last { a href=(to(page + 1)) rel="next" { "after →" } } @else { span {} }
+                    @if page > 1 { a href=(to(page - 1)) rel="prev" { "← Previous" } } @else { span {} }
+                    span { "page " (count(page as u64)) " of " (count(last as u64)) ", " (count(self.selected as u64)) " nodes" }
+                    @if page < last { a href=(to(page + 1)) rel="next" { "Next →" } } @else { span {} }
                 }
             }
         }
     }
 }
 
-/// Made-up hardware is never shown as if it were there.
-pub(super) fn fake(snapshot: &Snapshot, at: usize) -> Markup {
-    let name = Node::name_at(at, snapshot);
-    let found = snapshot.nodes.binary_search_by(|node| node.name.as_str().cmp(name));
-    let is_fake = found.is_ok_and(|at| snapshot.nodes[at].gpu_source == Some(GpuSource::Fake));
-    html! { @if is_fake { " " strong.tag.bad { "FAKE GPUs" } } }
-}
-
-fn tone(show: Show) -> &'static str {
-    match show {
-        Show::All => "",
-        Show::Tainted | Show::Cordoned => "held",
-        _ => "bad",
-    }
-}
-
-/// What is the matter with a node, in words.
-pub(super) fn condition(snapshot: &Snapshot, at: usize, troubles: Troubles) -> Markup {
-    let kubernetes = snapshot.kubernetes.is_some();
-    html! {
-        @if troubles == Troubles::default() {
-            @if kubernetes { span.fine { "takes pods" } } @else { span.fine { "reports" } }
-        }
-        @for (at_mark, (show, bad)) in troubles.iter().enumerate() {
-            @if at_mark > 0 { " " }
-            span.tag.bad[bad].held[!bad] {
-                @if show == Show::Silent { (silence(snapshot, at)) } @else { (show.label().replace('_', " ")) }
-            }
-        }
-    }
-}
-
-fn silence(snapshot: &Snapshot, at: usize) -> String {
-    let name = Node::name_at(at, snapshot);
-    let found = snapshot.nodes.binary_search_by(|node| node.name.as_str().cmp(name)).ok();
-    match found.and_then(|at| snapshot.nodes[at].agent.report_age) {
-        Some(age) => format!("agent silent for {}", span(age.as_secs_f64())),
-        None => "no agent".to_owned(),
-    }
-}
-
-pub(super) fn troubles_at(snapshot: &Snapshot, at: usize) -> Troubles {
-    row(snapshot, at, &Resource::Gpu, Agents::of(snapshot)).troubles
-}
-
-/// Whether any agent ever reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Agents {
-    Some,
-    /// Then it is no node's trouble that its own does not.
-    None,
-}
-
-impl Agents {
-    fn of(snapshot: &Snapshot) -> Self {
-        let heard = |node: &mcad_accounting::merge::Node| {
-            node.agent.health == AgentHealth::Up || node.agent.report_age.is_some()
+impl<'a> Row<'a> {
+    /// With its ladder of that resource. `None` if it has nothing of it.
+    fn new(
+        view: &'a NodeView,
+        agent: Option<&'a Agent>,
+        troubles: Troubles,
+        (resource, rung): (&Resource, Option<&ResourceLadder>),
+    ) -> Self {
+        let Some(rung) = rung else {
+            return Self { view, agent, troubles, free: Some(0), held: Some(0), used: Some(0) };
         };
-        if snapshot.nodes.iter().any(heard) { Self::Some } else { Self::None }
-    }
-}
-
-fn row(snapshot: &Snapshot, at: usize, resource: &Resource, agents: Agents) -> Row {
-    let views = snapshot.kubernetes.as_ref().and_then(|kubernetes| kubernetes.nodes.as_ref()).map(|nodes| &nodes.nodes);
-    let mut row = Row { at, troubles: Troubles::default(), free: 0, held: 0, used: 0 };
-    if let Some(view) = views.and_then(|views| views.get(at)) {
-        row.add(view, resource);
-    }
-    // Nodes of Kubernetes and agents stand in the same order, but for names that no agent could have.
-    let name = Node::name_at(at, snapshot);
-    let same = snapshot.nodes.get(at).filter(|node| node.name.as_str() == name);
-    let found = || snapshot.nodes.binary_search_by(|node| node.name.as_str().cmp(name)).ok();
-    let node = same.or_else(|| found().map(|at| &snapshot.nodes[at]));
-    let silent = node
-        .is_none_or(|node| node.agent.expectation == Expectation::Expected && node.agent.health == AgentHealth::Down);
-    row.troubles.put(Show::Silent, silent && agents == Agents::Some);
-    if let Some(figures) = node.and_then(|node| node.figures.get(&Resource::Gpu)) {
-        let broken = figures.installed.zip(figures.healthy).is_some_and(|(installed, healthy)| healthy < installed);
-        row.troubles.put(Show::Unhealthy, broken);
-    }
-    if let Some(figures) = node.and_then(|node| node.figures.get(resource)) {
-        let used = figures.used;
-        row.used = [used.appwrapper, used.other, used.system].into_iter().flatten().sum();
-    }
-    row
-}
-
-impl Row {
-    fn add(&mut self, view: &NodeView, resource: &Resource) {
-        for (of, rung) in &view.rungs {
-            let account = rung.account.as_ref();
-            let withheld = |reason| account.is_some_and(|account| account.withheld.get(reason) != 0);
-            self.troubles.put(Show::Lost, withheld(Reason::Lost));
-            // Also one that a pod still holds.
-            let broken = of.is_extended() && rung.healthy < rung.installed && !withheld(Reason::Lost);
-            self.troubles.put(Show::Unhealthy, broken || withheld(Reason::Unhealthy));
-            self.troubles.put(Show::Stranded, of.is_extended() && withheld(Reason::Stranded));
-            // Of cpu and memory kubelet may round up by a page: only a device can be missed.
-            self.troubles.put(Show::Phantom, of.is_extended() && rung.phantom.is_some_and(|phantom| phantom != 0));
-            let overcommitted = account.is_some_and(|account| account.overcommitted != 0);
-            self.troubles.put(Show::Overcommitted, overcommitted);
-            self.troubles.put(Show::Unadvertised, of.is_extended() && withheld(Reason::Unadvertised));
-        }
-        self.troubles.put(Show::NotReady, view.state == NodeState::NotReady);
-        self.troubles.put(Show::Cordoned, view.state == NodeState::Cordoned);
-        self.troubles.put(Show::Tainted, view.state == NodeState::Tainted);
-        if let Some(account) = view.rung(resource).and_then(|rung| rung.account.as_ref()) {
-            (self.free, self.held) = (account.free, account.requested_in_all());
-        }
+        let account = rung.account.as_ref();
         let used = view.measured.as_ref().and_then(|measured| measured.used.get(resource));
-        if let Some(used) = used {
-            self.used = [used.appwrapper, used.other, used.system].into_iter().flatten().sum();
+        let sum = |used: &Used| Some([used.appwrapper, used.other].into_iter().flatten().sum::<u64>() + used.system?);
+        Self {
+            view,
+            agent,
+            troubles,
+            free: account.map(|account| account.free),
+            held: account.map(Account::requested_in_all),
+            used: used.and_then(sum),
         }
     }
+}
+
+/// Whether a node without a ladder of a resource has nothing of it. If not, how much it has is not known: without Kubernetes an agent that
+/// is silent says nothing, and devices that slices list are known only together with the claims on them.
+fn lacks_what_is_absent(snapshot: &Snapshot, resource: &Resource) -> bool {
+    let is_unknown_device = resource.is_extended() && snapshot.missing.contains(&Missing::Devices);
+    snapshot.has_kubernetes() && !is_unknown_device
 }

@@ -6,14 +6,14 @@ use mcad_accounting::input::{Input, Missing};
 use mcad_testkit::reports::{at, gpu, gpus, report, snapshot};
 
 use super::*;
-use crate::page::wanted::Query;
+use crate::page::query::ClusterQuery;
 
-fn show(wanted: &Wanted, snapshot: &Snapshot, now: Now) -> Result<String, super::Missing> {
-    render(wanted, &Shown { snapshot, history: &History::default() }, now)
+fn show(query: &PageQuery, snapshot: &Snapshot, now: Now) -> Result<String, super::Missing> {
+    render(query, &Shown { snapshot, history: &History::default() }, now)
 }
 
 fn page(reports: Vec<(mcad_wire::report::Report, Now)>, now: Now) -> String {
-    let front = Wanted::Cluster(Query { page: 1, ..Query::default() });
+    let front = PageQuery::Cluster(ClusterQuery::default());
     show(&front, &snapshot(reports, now), now).unwrap()
 }
 
@@ -31,10 +31,10 @@ fn text(html: &str) -> String {
 }
 
 #[test]
-fn one_sentence_tells_what_there_is() {
+fn one_sentence_says_what_is_there() {
     let html = page(vec![(report("n-1", 1), at(0)), (report("n-1", 2), at(10))], at(12));
     check_contains(&text(&html), "2 cores installed, 2 work, 1 busy.");
-    check_contains(&text(&html), "this is what 1 of 1 agents measure");
+    check_contains(&text(&html), "Kubernetes is not used: the values are what 1 of 1 agents measure.");
     check_contains(&html, "<a class=\"f\" href=\"/docs/metrics#mcad_cluster_used\">1</a> busy");
 }
 
@@ -49,15 +49,15 @@ fn what_is_unknown_is_called_so_and_is_no_zero() {
 fn the_age_of_the_snapshot_is_on_every_page() {
     let shown = snapshot(vec![(report("n-1", 1), at(0))], at(0));
     for path in ["/", "/node/n-1", "/docs/metrics"] {
-        let wanted = Wanted::parse(path, "").unwrap().unwrap();
-        check_contains(&text(&show(&wanted, &shown, at(7)).unwrap()), "snapshot 7 s old");
+        let query = PageQuery::parse(path, "").unwrap().unwrap();
+        check_contains(&text(&show(&query, &shown, at(7)).unwrap()), "snapshot 7 s old");
     }
 }
 
 #[test]
 fn a_silent_agent_is_trouble() {
     let html = page(vec![(report("n-1", 1), at(0))], at(100));
-    check_contains(&text(&html), "this is what 0 of 1 agents measure");
+    check_contains(&text(&html), "the values are what 0 of 1 agents measure");
     check_contains(&html, "<span class=\"tag bad\">agent silent for 1 min</span>");
 }
 
@@ -83,21 +83,21 @@ fn gpus_that_are_made_up_are_said_to_be() {
 #[test]
 fn a_replica_that_stands_by_says_so_and_what_it_means() {
     let mut shown = snapshot(vec![(report("n-1", 1), at(0))], at(0));
-    let front = Wanted::Cluster(Query { page: 1, ..Query::default() });
+    let front = PageQuery::Cluster(ClusterQuery::default());
     assert!(!show(&front, &shown, at(0)).unwrap().contains("not the leader"));
     shown.role = Role::Standby;
     check_contains(
         &text(&show(&front, &shown, at(0)).unwrap()),
-        "This replica is not the leader. Another one holds the Lease",
+        "This replica is not the leader. Another replica holds the Lease",
     );
 }
 
 #[test]
 fn what_is_not_there_is_said_in_words() {
     let shown = snapshot(Vec::new(), at(0));
-    let missing = |path| show(&Wanted::parse(path, "").unwrap().unwrap(), &shown, at(0)).unwrap_err().to_string();
-    assert_eq!(missing("/node/gpu-99"), "no node is called gpu-99");
-    assert_eq!(missing("/docs/secrets"), "no document is called secrets");
+    let missing = |path| show(&PageQuery::parse(path, "").unwrap().unwrap(), &shown, at(0)).unwrap_err().to_string();
+    assert_eq!(missing("/node/gpu-99"), "no node named gpu-99");
+    assert_eq!(missing("/docs/secrets"), "no document named secrets");
 }
 
 #[test]
@@ -124,16 +124,19 @@ fn what_is_wrong_with_a_dump_stands_before_every_figure_of_every_page() {
     };
     let dumped = |input| Snapshot { input: Some(Arc::new(input)), ..snapshot(vec![(report("n-1", 1), at(0))], at(0)) };
     for path in ["/", "/node/n-1"] {
-        let wanted = Wanted::parse(path, "").unwrap().unwrap();
-        let html = show(&wanted, &dumped(input.clone()), at(0)).unwrap();
+        let query = PageQuery::parse(path, "").unwrap().unwrap();
+        let html = show(&query, &dumped(input.clone()), at(0)).unwrap();
         let read = text(&html);
         let (wrong, figures) = (read.find("Missing: no Pods &lt;in&gt; the dump"), read.find("CPU cores"));
         assert!(wrong.is_some() && wrong < figures, "{read}");
         assert!(read.contains("Left out: dump.json: document 18") && !read.contains("document 19"), "{read}");
         check_contains(&read, "11 more are in the log.");
-        check_contains(&read, "A dump as of then (the newest time in it). Ages are told against that time.");
+        check_contains(
+            &read,
+            "This page shows a dump, as of then (the newest time in it). Ages are relative to that time.",
+        );
         let whole =
-            show(&wanted, &dumped(Input { complete: true, as_of: "as of then".to_owned(), ..Input::default() }), at(0))
+            show(&query, &dumped(Input { complete: true, as_of: "as of then".to_owned(), ..Input::default() }), at(0))
                 .unwrap();
         assert!(!whole.contains("input-wrong"), "{whole}");
     }

@@ -1,4 +1,4 @@
-//! The rules of the election by values: no API, and time is what a test says.
+//! Tests of the rules of the election with values: no API, and the test sets the time.
 use super::*;
 
 fn at(seconds: u64) -> Now {
@@ -15,11 +15,11 @@ fn record(version: u64, holder: &str) -> Record {
 
 const ROUND: Action = Action::Wait(Duration::from_secs(3));
 
-/// The rest of somebody's time.
+/// The rest of the holder's time.
 const A_SECOND: Action = Action::Wait(Duration::from_secs(1));
 
-/// Plays a story: at so many seconds, with that standing, that happens; and that is to be done, holding the Lease by the
-/// renewal of then.
+/// Plays a sequence of events, each with time in seconds and standing, and checks the action and the time of the renewal by which the
+/// Lease is held.
 #[track_caller]
 fn check(story: &[(u64, Standing, Event, Action, Option<u64>)]) -> Election {
     let mut election = election();
@@ -32,7 +32,7 @@ fn check(story: &[(u64, Standing, Event, Action, Option<u64>)]) -> Election {
 }
 
 use Event::{Failed, Leave, Read, Tick, Wrote};
-use Standing::{NotReady, Ready, Unseeded};
+use Standing::{NotReady, Ready, WithoutHistory};
 
 fn wrote(asked_s: u64, version: u64, holder: &str) -> Event {
     Wrote { asked: at(asked_s), record: record(version, holder) }
@@ -43,7 +43,7 @@ fn where_there_is_no_lease_it_is_made_and_then_renewed_without_being_read_again(
     check(&[
         (0, Ready, Tick, Action::Read, None),
         (1, Ready, Read(None), Action::Write(Claim::Create), None),
-        // What counts is when it was asked for.
+        // The time of the request counts.
         (3, Ready, wrote(1, 1, "me"), ROUND, Some(1)),
         (6, Ready, Tick, Action::Write(Claim::Renew), Some(1)),
         (7, Ready, wrote(6, 2, "me"), ROUND, Some(6)),
@@ -55,7 +55,7 @@ fn a_holder_is_gone_when_its_record_has_not_changed_for_the_whole_duration_by_ou
     check(&[
         (100, Ready, Read(Some(record(1, "other"))), ROUND, None),
         (129, Ready, Read(Some(record(1, "other"))), A_SECOND, None),
-        // It was renewed: its time begins anew.
+        // It was renewed, so its time restarts.
         (130, Ready, Read(Some(record(2, "other"))), ROUND, None),
         (159, Ready, Read(Some(record(2, "other"))), A_SECOND, None),
         (160, Ready, Read(Some(record(2, "other"))), Action::Write(Claim::Acquire), None),
@@ -83,17 +83,17 @@ fn a_lease_that_was_released_is_taken_at_once() {
 #[test]
 fn who_does_not_know_the_past_lets_others_go_first() {
     check(&[
-        (0, Unseeded, Read(Some(record(1, ""))), ROUND, None),
-        (5, Unseeded, Read(Some(record(1, ""))), A_SECOND, None),
-        (6, Unseeded, Read(Some(record(1, ""))), Action::Write(Claim::Acquire), None),
+        (0, WithoutHistory, Read(Some(record(1, ""))), ROUND, None),
+        (5, WithoutHistory, Read(Some(record(1, ""))), A_SECOND, None),
+        (6, WithoutHistory, Read(Some(record(1, ""))), Action::Write(Claim::Acquire), None),
     ]);
     check(&[
-        (0, Unseeded, Read(Some(record(1, "other"))), ROUND, None),
-        (35, Unseeded, Read(Some(record(1, "other"))), A_SECOND, None),
-        (36, Unseeded, Read(Some(record(1, "other"))), Action::Write(Claim::Acquire), None),
+        (0, WithoutHistory, Read(Some(record(1, "other"))), ROUND, None),
+        (35, WithoutHistory, Read(Some(record(1, "other"))), A_SECOND, None),
+        (36, WithoutHistory, Read(Some(record(1, "other"))), Action::Write(Claim::Acquire), None),
     ]);
-    // Where nobody ever held it there is no past.
-    check(&[(0, Unseeded, Read(None), Action::Write(Claim::Create), None)]);
+    // If nobody ever held it, there is no history.
+    check(&[(0, WithoutHistory, Read(None), Action::Write(Claim::Create), None)]);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_renewal_that_is_not_answered_extends_nothing_and_is_made_up_for() {
         (0, Ready, wrote(0, 1, "me"), ROUND, Some(0)),
         (3, Ready, Tick, Action::Write(Claim::Renew), Some(0)),
         (8, Ready, Failed, ROUND, Some(0)),
-        // It may have been done after all: only who reads knows on which version to build.
+        // The write may have succeeded: only a read shows the current version.
         (11, Ready, Tick, Action::Read, Some(0)),
         (12, Ready, Read(Some(record(2, "me"))), Action::Write(Claim::Renew), Some(0)),
         (13, Ready, wrote(12, 3, "me"), ROUND, Some(12)),
@@ -136,7 +136,7 @@ fn whoever_was_paused_past_its_lease_reads_of_its_successor_and_holds_nothing() 
     check(&[
         (0, Ready, Read(None), Action::Write(Claim::Create), None),
         (0, Ready, wrote(0, 1, "me"), ROUND, Some(0)),
-        // Asleep for a minute; the timer fires late, the renewal rests on a version that is gone.
+        // Suspended for a minute: the timer fires late, and the renewal is based on an outdated version.
         (63, Ready, Tick, Action::Write(Claim::Renew), Some(0)),
         (63, Ready, Failed, ROUND, Some(0)),
         (66, Ready, Tick, Action::Read, Some(0)),
@@ -188,9 +188,9 @@ fn who_leaves_after_a_request_that_failed_looks_first_and_never_takes_a_lease() 
     ]);
 }
 
-/// Two replicas and one Lease, with all that can go wrong between them; time in steps of 100 ms.
+/// Two replicas and one Lease, with all possible failures between them; time in steps of 100 ms.
 mod two {
-    use mcad_accounting::merge::Role;
+    use mcad_accounting::snapshot::Role;
     use proptest::prelude::*;
 
     use super::*;
@@ -199,15 +199,15 @@ mod two {
     struct Replica {
         election: Election,
         leadership: Leadership,
-        /// Asleep until then: it does nothing, but may be scraped as it wakes.
+        /// Suspended until then: it does nothing, but may be scraped as it wakes.
         asleep_until: u64,
-        /// What it waits for: until when, or an answer to a request.
+        /// What it waits for: a time, or an answer to a request.
         waits: Waits,
     }
 
     enum Waits {
         Until(u64),
-        /// For the answer to what it asked then, which comes then, unless it is lost.
+        /// The answer to a request, with the time of the request and of the answer, unless it is lost.
         Answer {
             asked: u64,
             comes: u64,
@@ -237,8 +237,8 @@ mod two {
         }
     }
 
-    /// What one request meets: how long until it is done, until it is answered, and whether it is lost on the way there
-    /// or back.
+    /// The fate of a request: the time until it takes effect, the time until it is answered, and whether it or its answer is
+    /// lost.
     type Fate = (u64, u64, bool, bool);
 
     proptest! {
@@ -251,7 +251,7 @@ mod two {
             cuts in proptest::collection::vec((0..3000_u64, 0..2_usize, 100..900_u64), 0..6),
         ) {
             let mut server = Server::default();
-            // Writes that are under way: when they are done, whose, when they were asked for, and on what they rest.
+            // Writes in progress: when they take effect, their replica, when they were requested, and their base version.
             let mut under_way: Vec<(u64, usize, u64, Claim, Option<Record>)> = Vec::new();
             let mut fates: std::collections::VecDeque<Fate> = fates.into();
             let mut replicas = ["a", "b"].map(|identity| {
@@ -276,7 +276,7 @@ mod two {
                 }
                 #[expect(clippy::needless_range_loop, reason = "who it is matters, and others are looked at")]
                 for who in 0..2 {
-                    // Scraped at any instant, also before anything else ran after a sleep.
+                    // Scraped at any instant, also before anything else ran after a suspension.
                     if replicas[who].asleep_until > tick {
                         continue;
                     }
@@ -296,7 +296,7 @@ mod two {
                     let action = replica.election.step(event, Standing::Ready, now(tick));
                     replica.leadership.renewed(replica.election.renewed());
                     let (there, back, lost, lost_back) = fates.pop_front().unwrap_or((0, 0, false, false));
-                    // For a while nothing of one gets through.
+                    // For a while no request of one replica gets through.
                     let is_cut = cuts.iter().any(|(when, whose, long)| *whose == who && (*when..when + long).contains(&tick));
                     let lost_there = lost || is_cut;
                     let comes = if lost_back { u64::MAX } else { tick + there + back };

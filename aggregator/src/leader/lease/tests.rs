@@ -1,4 +1,4 @@
-//! Tests of what is written where this machine's clock is wrong, against an API server that takes everything and says the time.
+//! Tests of what is written if this machine's clock is wrong, against a fake API server that accepts everything and returns the time.
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::UNIX_EPOCH;
@@ -16,7 +16,7 @@ use crate::clock::Clock;
 const NOW_S: u64 = 1_800_000_000;
 const AHEAD_S: u64 = 400 * 86_400;
 
-/// The API server's last object, and a candidate whose clock is so far ahead of it.
+/// The last object on the API server, and a candidate whose clock is ahead of it by a given time.
 fn candidate(ahead_s: u64) -> (Candidate<impl Fn() -> Standing>, Arc<Mutex<Value>>) {
     let written = Arc::new(Mutex::new(Value::Null));
     let keeps = Arc::clone(&written);
@@ -58,7 +58,7 @@ async fn a_replica_whose_clock_is_wrong_writes_the_api_servers_time() {
 async fn a_replica_whose_clock_is_wrong_waits_for_another_one_to_lead() {
     for (ahead_s, expected) in [(0, Action::Write(Claim::Acquire)), (AHEAD_S, Action::Wait(Duration::from_secs(3)))] {
         let (mut candidate, _) = candidate(ahead_s);
-        // Any answer says the time.
+        // Any answer contains the time.
         candidate.act(Action::Write(Claim::Create)).await;
         assert_eq!(candidate.step(free()), expected, "{ahead_s}");
     }

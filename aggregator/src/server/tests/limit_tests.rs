@@ -1,5 +1,5 @@
-//! Tests of the server's limits: at each, and beyond it. Time stands until a test turns it: from then on it leaps to the next
-//! deadline, so that how long something took is known to the millisecond and costs none.
+//! Tests of the server's limits: at each limit, and beyond it. The test pauses time: from then on it jumps to the next deadline, so that
+//! durations are exact to the millisecond and the test does not wait.
 
 use tokio::time::Instant;
 
@@ -8,19 +8,19 @@ use super::place_tests::ask;
 use super::trust_tests::{kept, tokens};
 use super::*;
 use crate::reviewer::{Reviewer, token};
-use crate::trust::certificate::Authority;
+use crate::trust::certificate::CertificateAuthority;
 
-/// Bytes of a body that is too large are read so far, so that its sender gets to the answer and may go on; then no more.
+/// The bytes of a too large body that are read, so that its sender receives the answer; then no more.
 #[tokio::test]
 async fn of_a_body_that_is_too_large_so_much_is_read_and_no_more() {
-    // Of what comes with the last bytes that are read some more may be passed over: so the other is larger by more than that.
+    // Some more bytes may arrive with the last bytes that are read, so the other body is larger by more than that.
     for (bytes, goes_on) in [(DISCARDED_BYTES, true), (DISCARDED_BYTES + 4 * MAX_BODY_BYTES, false)] {
         let served = serve_guarded(PATIENT, Guard::default()).await;
         let mut stream = TcpStream::connect(served.reports).await.unwrap();
         let head = format!(
             "POST /v1/report HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: {bytes}\r\n\r\n"
         );
-        // Where it is no longer read, writing may fail; what counts is what is answered.
+        // If it is no longer read, writing may fail; only the answer counts.
         let _ = stream.write_all(&[head.as_bytes(), &vec![0; bytes]].concat()).await;
         let next = stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
         let mut answers = Vec::new();
@@ -36,10 +36,10 @@ async fn of_a_body_that_is_too_large_so_much_is_read_and_no_more() {
 
 /// A limit under test, far from all others.
 const LIMIT: Duration = Duration::from_mins(10);
-/// How long a connection is asked to do without within it.
+/// How long a connection does without, within the limit.
 const WITHIN: Duration = Duration::from_secs(599);
 
-/// A server with one limit of time, and no other that is near.
+/// A server with one time limit; all others are far away.
 async fn timed(set: fn(&mut Limits, Duration), guard: Guard) -> Served {
     let never = LIMIT * 1000;
     let mut limits =
@@ -51,24 +51,24 @@ async fn timed(set: fn(&mut Limits, Duration), guard: Guard) -> Served {
 fn tls() -> Guard {
     let now_s = Clock::system().now().unix_ms / 1000;
     let certificates = Certificates::default();
-    let shown = Authority::make(now_s).unwrap().sign(&["aggregator.example".to_owned()], now_s, now_s + 600);
+    let shown = CertificateAuthority::make(now_s).unwrap().sign(&["aggregator.example".to_owned()], now_s, now_s + 600);
     certificates.renew(shown.unwrap()).unwrap();
     Guard { report_tls: Some(certificates), ..Guard::default() }
 }
 
-/// How a connection is at fault.
+/// How a connection exceeds the limit.
 struct Slow {
     set: fn(&mut Limits, Duration),
     guard: fn() -> Guard,
-    /// Sent and answered before the time counts.
+    /// Sent and answered before the limit starts.
     before: &'static str,
-    /// Sent first, and what follows too late.
+    /// Sent first, and sent too late.
     begun: &'static str,
     rest: &'static str,
-    /// How the answer begins if the rest comes in time, and what is said if not.
+    /// The beginning of the answer if the rest arrives in time, and if it does not.
     taken: &'static str,
     cut: &'static str,
-    /// Why the connection was refused; nothing where the report was.
+    /// Why the connection was refused; empty if the report was refused.
     counted: Option<&'static str>,
 }
 
@@ -80,7 +80,7 @@ const SLOW: [Slow; 4] = [
         set: |limits, limit| limits.handshake = limit,
         guard: tls,
         before: "",
-        // The beginning of a ClientHello; what follows is none.
+        // The beginning of a ClientHello; what follows is not one.
         begun: "\x16\x03\x01\x02",
         rest: "\x01\x02",
         taken: "",
@@ -114,7 +114,7 @@ const SLOW: [Slow; 4] = [
         begun: "POST /v1/report HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\n\
                 content-length: 2\r\n\r\n\x08",
         rest: "\x01",
-        // Of the name that is missing, and no longer of the time.
+        // Refused for the missing name, and no longer for the time.
         taken: "HTTP/1.1 400 ",
         cut: "HTTP/1.1 408 ",
         counted: None,
@@ -164,7 +164,7 @@ async fn who_takes_as_long_as_may_be_is_served() {
     for slow in SLOW.iter().filter(|slow| !slow.taken.is_empty()) {
         let (served, mut stream) = slow.begin().await;
         tokio::time::sleep(WITHIN).await;
-        // What is left of the time is real, and long.
+        // The remaining time is real and long.
         tokio::time::resume();
         stream.write_all(slow.rest.as_bytes()).await.unwrap();
         let answer = read_some(&mut stream).await;
@@ -203,20 +203,20 @@ async fn the_drain_lasts_as_long_as_it_may() {
     let request = String::from_utf8(post(100, b"")).unwrap();
     let asking = request.replacen("\r\n", "\r\nexpect: 100-continue\r\n", 1);
     forever.write_all(asking.as_bytes()).await.unwrap();
-    // The server waits for the body once it asked for it.
+    // The server has requested the body and waits for it.
     assert!(read_some(&mut forever).await.starts_with("HTTP/1.1 100 "));
     let began = Instant::now();
     served.end().await;
     assert_eq!(began.elapsed().as_secs(), LIMIT.as_secs());
 }
 
-/// The status line of the answer to a header of so many bytes.
+/// The status line of the answer to a header of a given size.
 async fn header_of(bytes: usize) -> String {
     let served = serve(PATIENT).await;
     let mut stream = TcpStream::connect(served.reports).await.unwrap();
     let (begin, end) = ("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: ", "\r\n\r\n");
     let long = "x".repeat(bytes - begin.len() - end.len());
-    // It may be cut before all of it is written.
+    // The connection may be closed before everything is written.
     let _ = stream.write_all(format!("{begin}{long}{end}").as_bytes()).await;
     let answer = String::from_utf8_lossy(&read_to_cut(&mut stream).await).into_owned();
     served.end().await;

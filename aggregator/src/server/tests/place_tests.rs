@@ -1,4 +1,4 @@
-//! Tests of who is served where more come than there may be, over real sockets.
+//! Tests of which connections are served at the connection limits, over real sockets.
 
 use tokio::net::TcpSocket;
 
@@ -6,16 +6,16 @@ use super::*;
 
 const PROBE: &[u8] = b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n";
 
-/// A connection from this address of loopback.
+/// A connection from this loopback address.
 pub(super) async fn from(last: u8, address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
     socket.connect(address).await.unwrap()
 }
 
-/// Asks on a connection that stays open; the status line, or nothing where it is cut.
+/// Sends a request on a persistent connection; returns the status line, or nothing if the connection was closed.
 pub(super) async fn ask(stream: &mut TcpStream, request: &[u8]) -> String {
-    // It may be cut already.
+    // The connection may be closed already.
     let _ = stream.write_all(request).await;
     let mut answer = [0; 1024];
     let read = stream.read(&mut answer).await.unwrap_or(0);
@@ -35,7 +35,7 @@ async fn silent_connections_give_way_to_a_probe_however_many_there_are() {
     assert_eq!(ask(&mut probe, PROBE).await, SERVED);
     assert_eq!(read_to_cut(&mut silent[0]).await, b"", "the one that was silent for longest");
     assert_eq!(ask(&mut silent[PATIENT.metrics_connections - 1], PROBE).await, SERVED);
-    // Whoever counts it makes another one give way.
+    // The connection that counts it makes another one give way.
     assert!(!served.exposition().await.contains("{listener=\"metrics\",reason=\"gave_way\"} 0\n"));
     served.end().await;
 }
@@ -65,7 +65,7 @@ async fn where_every_connection_is_being_answered_probes_are_answered_and_others
     let served = serve(PATIENT).await;
     let mut watching = Vec::new();
     for _ in 0..PATIENT.metrics_connections {
-        // A page that is kept current is being answered for as long as it is open.
+        // A page with live updates counts as busy as long as it is open.
         let mut page = TcpStream::connect(served.metrics).await.unwrap();
         assert_eq!(ask(&mut page, b"GET /events/ HTTP/1.1\r\nhost: x\r\n\r\n").await, SERVED);
         watching.push(page);
@@ -76,7 +76,7 @@ async fn where_every_connection_is_being_answered_probes_are_answered_and_others
     }
     let (head, body) = served.get("/metrics", "").await;
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
-    assert_eq!(body, b"as many are being answered as may be, but for /live and /ready\n");
+    assert_eq!(body, b"too many connections: only /live and /ready are answered here\n");
     drop(watching);
     served.end().await;
 }

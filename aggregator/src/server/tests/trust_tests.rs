@@ -1,6 +1,7 @@
-//! Tests of who is let in, over real sockets: TLS with peers that are right, wrong, of the past and slow; tokens that are
-//! another node's; more than there may be.
+//! Tests of authentication over real sockets: TLS with valid, invalid, outdated and slow peers; tokens of other nodes; more connections
+//! than allowed.
 
+use mcad_accounting::nodes::AT_ONCE;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
@@ -11,22 +12,21 @@ use tokio_rustls::client::TlsStream;
 use super::place_tests::{ask, from};
 use super::*;
 use crate::reviewer::{AGENT, Reviewer, token};
-use crate::trust::certificate::Authority;
+use crate::trust::certificate::CertificateAuthority;
 use crate::trust::identity;
-use crate::trust::pace::AT_ONCE;
 
-/// Real certificates are looked at with the real time.
+/// Real certificates are checked against the real time.
 fn now_s() -> u64 {
     Clock::system().now().unix_ms / 1000
 }
 
-fn renew(certificates: &Certificates, authority: &Authority) {
+fn renew(certificates: &Certificates, authority: &CertificateAuthority) {
     let shown = authority.sign(&["aggregator.example".to_owned()], now_s(), now_s() + 600).unwrap();
     certificates.renew(shown).unwrap();
 }
 
-fn tls_guard() -> (Guard, Certificates, Authority) {
-    let (certificates, authority) = (Certificates::default(), Authority::make(now_s()).unwrap());
+fn tls_guard() -> (Guard, Certificates, CertificateAuthority) {
+    let (certificates, authority) = (Certificates::default(), CertificateAuthority::make(now_s()).unwrap());
     renew(&certificates, &authority);
     let guard = Guard { report_tls: Some(certificates.clone()), ..Guard::default() };
     (guard, certificates, authority)
@@ -34,7 +34,7 @@ fn tls_guard() -> (Guard, Certificates, Authority) {
 
 async fn connect(
     address: SocketAddr,
-    authority: &Authority,
+    authority: &CertificateAuthority,
     name: &'static str,
     version: &'static SupportedProtocolVersion,
 ) -> io::Result<TlsStream<TcpStream>> {
@@ -49,7 +49,7 @@ async fn connect(
 
 const NAME: &str = "aggregator.example";
 
-/// Sends a report on a kept connection and reads the status line.
+/// Sends a report on a persistent connection and reads the status line.
 async fn send(stream: &mut TlsStream<TcpStream>, body: &[u8]) -> String {
     let request = String::from_utf8_lossy(&post(body.len(), b"")).replace("connection: close\r\n", "");
     stream.write_all(&[request.as_bytes(), body].concat()).await.unwrap();
@@ -82,7 +82,7 @@ async fn reports_come_by_tls_1_3_and_nothing_else() {
 async fn a_client_that_does_not_trust_the_authority_or_expects_another_name_sends_nothing() {
     let (guard, _, authority) = tls_guard();
     let served = serve_guarded(PATIENT, guard).await;
-    let other = Authority::make(now_s()).unwrap();
+    let other = CertificateAuthority::make(now_s()).unwrap();
     assert!(connect(served.reports, &other, NAME, &TLS13).await.is_err());
     assert!(connect(served.reports, &authority, "other.example", &TLS13).await.is_err());
     served.counts(&closed("handshake", 2)).await;
@@ -95,7 +95,7 @@ async fn a_certificate_is_renewed_under_traffic_and_open_connections_go_on() {
     let served = serve_guarded(PATIENT, guard).await;
     let mut kept = connect(served.reports, &old, NAME, &TLS13).await.unwrap();
     assert_eq!(send(&mut kept, &valid(1)).await, "HTTP/1.1 204 No Content");
-    let new = Authority::make(now_s()).unwrap();
+    let new = CertificateAuthority::make(now_s()).unwrap();
     renew(&certificates, &new);
     assert_eq!(send(&mut kept, &valid(2)).await, "HTTP/1.1 204 No Content");
     assert!(connect(served.reports, &old, NAME, &TLS13).await.is_err());
@@ -140,7 +140,7 @@ async fn a_connection_that_asks_for_nothing_is_cut_and_one_that_did_is_kept() {
     let read = kept.read(&mut answer).await.unwrap();
     assert!(answer[..read].starts_with(b"HTTP/1.1 404 "));
     let mut silent = TcpStream::connect(served.reports).await.unwrap();
-    // Byte by byte is no request either.
+    // A request that arrives byte by byte is also too slow.
     silent.write_all(b"POST /v1/rep").await.unwrap();
     assert_eq!(read_to_cut(&mut silent).await, b"");
     served.counts(&closed("silent", 1)).await;
@@ -154,7 +154,7 @@ async fn a_header_that_is_too_long_is_cut_and_counted() {
     let served = serve(PATIENT).await;
     let mut stream = TcpStream::connect(served.reports).await.unwrap();
     let long = "x".repeat(20_000);
-    // It may be cut before all of it is written.
+    // The connection may be closed before everything is written.
     let _ = stream.write_all(format!("POST /v1/report HTTP/1.1\r\nhost: {long}").as_bytes()).await;
     read_to_cut(&mut stream).await;
     served.counts(&closed("header", 1)).await;
@@ -176,7 +176,7 @@ async fn scrapes_come_by_tls_where_a_certificate_is_given() {
     served.end().await;
 }
 
-/// The head of a report of which the body does not come.
+/// The head of a report whose body never arrives.
 fn unfinished(length: usize, more: &str) -> String {
     format!(
         "POST /v1/report HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\nexpect: 100-continue\r\n{more}\
@@ -184,7 +184,7 @@ fn unfinished(length: usize, more: &str) -> String {
     )
 }
 
-/// Begins a body from this address of loopback. The server asks for it once it has room.
+/// Begins a request with a body from this loopback address. The server requests the body once it has room.
 async fn begin(last: u8, served: &Served, length: usize, more: &str) -> TcpStream {
     let mut stream = from(last, served.reports).await;
     stream.write_all(unfinished(length, more).as_bytes()).await.unwrap();
@@ -197,7 +197,7 @@ async fn begin(last: u8, served: &Served, length: usize, more: &str) -> TcpStrea
 #[tokio::test]
 async fn bodies_take_as_much_memory_together_as_they_may_and_one_more_is_told_to_come_back() {
     let served = serve(Limits { bodies_kib: 1024, ..PATIENT }).await;
-    // All but one of the KiB.
+    // All KiB but one.
     let first = begin(2, &served, 768 * 1024, "").await;
     let second = begin(3, &served, 255 * 1024, "").await;
     let fits = valid(1);
@@ -227,7 +227,7 @@ async fn one_peer_leaves_room_for_the_bodies_of_others() {
 
 #[tokio::test]
 async fn where_no_length_is_said_there_is_room_for_any() {
-    // Three quarters are what one peer may take.
+    // One peer may use three quarters.
     let served = serve(Limits { bodies_kib: 2048, ..PATIENT }).await;
     let chunked =
         b"POST /v1/report HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\n\
@@ -278,7 +278,7 @@ async fn of_one_node_so_many_connections_stay_and_the_oldest_gives_way() {
 #[tokio::test]
 async fn what_would_have_to_be_unpacked_is_refused_as_it_is() {
     let served = serve(PATIENT).await;
-    // 1 KiB of what would be a MiB of zeros.
+    // 1 KiB that would decompress to a MiB of zeros.
     let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     std::io::Write::write_all(&mut bomb, &vec![0; 1 << 20]).unwrap();
     let bomb = bomb.finish().unwrap();
@@ -300,7 +300,7 @@ async fn a_node_that_reports_more_often_than_an_agent_does_is_told_to_wait() {
     served.end().await;
 }
 
-/// A server that asks who sends a report.
+/// A server that authenticates senders of reports.
 async fn guarded(reviewer: &Reviewer) -> Served {
     serve_guarded(PATIENT, tokens(reviewer)).await
 }
@@ -334,13 +334,13 @@ async fn a_report_is_taken_of_the_node_that_the_token_is_of_and_of_no_other() {
     reviewer.know(&bearer(2)[7..], "m");
     let (head, _) = exchange(served.reports, &with_token(&bearer(1), &valid(1))).await;
     assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
-    // Another node's agent, and somebody who stole its token, say that they are n.
+    // The agent of another node, and somebody who stole its token, claim to be n.
     served.check_refused(&with_token(&bearer(2), &valid(2)), "403", "token_other_node").await;
     served.check_refused(&post(valid(2).len(), &valid(2)), "401", "no_token").await;
     let exposition = served.exposition().await;
     assert!(
         exposition.contains("mcad_aggregator_reports_received_total 1\n"),
-        "n's figures are as they were: {exposition}"
+        "the metrics of n are unchanged: {exposition}"
     );
     served.end().await;
 }
@@ -354,7 +354,7 @@ async fn the_past_is_told_only_where_everybody_may_send_reports() {
     };
     let reviewer = Reviewer::start().await;
     let served = guarded(&reviewer).await;
-    assert_eq!(ask(&served).await.trim(), "here is POST /v1/report");
+    assert_eq!(ask(&served).await.trim(), "not found: send reports with POST /v1/report");
     served.end().await;
     let served = serve_guarded(PATIENT, Guard::default()).await;
     assert_eq!(ask(&served).await.trim(), "this replica watches no cluster");

@@ -1,4 +1,4 @@
-//! Tests of a clock that is wrong for a while: against an API server that is a map of objects, and says what time it is.
+//! Tests of a clock that is wrong for a while, against a fake API server: a map of objects that returns the time.
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,10 +17,10 @@ use crate::clock::Clock;
 
 const NOW_S: u64 = 1_800_000_000;
 const DAY_S: u64 = 86_400;
-/// Longer than an authority is valid.
+/// Longer than a CA is valid.
 const AHEAD_S: u64 = 400 * DAY_S;
 
-/// An API server: what it has, by path, and whether it says what time it is, which is always the same.
+/// A fake API server: its objects by path, and whether it returns its time, which is always the same.
 #[derive(Clone, Default)]
 struct Server {
     objects: Arc<Mutex<HashMap<String, Value>>>,
@@ -112,7 +112,7 @@ async fn a_replica_that_starts_with_a_wrong_clock_shows_what_is_valid_now_and_ma
 
     ahead(&server, 0).keeper.look().await.unwrap();
     assert!(matches!(wrong.keeper.look().await, Err(AuthorityError::Clock { .. })));
-    // As long as its authority: it is valid by both clocks, as far as that can be.
+    // As long as its CA: it is valid by both clocks as far as possible.
     assert_eq!(wrong.certificates.not_after_s(), Some(NOW_S + rotation::AUTHORITY_S));
     wrong.by_s.store(0, Ordering::SeqCst);
     wrong.keeper.look().await.unwrap();

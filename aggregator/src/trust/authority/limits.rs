@@ -1,5 +1,5 @@
-//! Tests of the limits of one look: at each, and beyond it. The API server is a map of objects; time stands, and leaps to the
-//! next deadline.
+//! Tests of the limits of one check: at each limit, and beyond it. The API server is a map of objects; time is paused and jumps to
+//! the next deadline.
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::clock::Clock;
 
-/// What an API server would have, and how it answers.
+/// The objects of a fake API server, and how it answers.
 #[derive(Default)]
 struct Kept {
     /// By path.
     objects: HashMap<String, Value>,
-    /// So many writes are told that another one was first.
+    /// The number of writes that are refused with a conflict.
     conflicts: usize,
     /// Before the first answer.
     delay: Duration,
@@ -65,7 +65,7 @@ async fn answer(kept: Arc<Mutex<Kept>>, request: Request<Body>) -> Result<Respon
     Ok(Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
 }
 
-/// Steps that a look takes where there was nothing: found, publish, note, and nothing more is due.
+/// Steps of a check without existing objects: found, publish, note, and then nothing is due.
 const STEPS: usize = 4;
 
 #[tokio::test]

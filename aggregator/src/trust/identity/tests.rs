@@ -1,4 +1,4 @@
-//! Tests of what is remembered and what is asked, against an API server that answers TokenReviews as it is told.
+//! Tests of the cache and the reviews, against a fake API server whose answers to TokenReviews the test sets.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ fn peer(number: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, number).into()
 }
 
-/// Identity with a clock that stands until it is turned.
+/// A `Tokens` whose clock the test sets.
 struct Asked {
     tokens: Arc<Tokens>,
     seconds: Arc<AtomicU64>,
@@ -42,7 +42,7 @@ impl Asked {
     }
 }
 
-/// Seconds since the Unix epoch of the tests' clock.
+/// The tests' clock, in seconds since the Unix epoch.
 fn unix_s(seconds: u64) -> u64 {
     at(seconds).unix_ms / 1000
 }
@@ -118,7 +118,7 @@ async fn while_the_api_server_fails_those_who_are_known_go_on_and_others_wait() 
     asked.check(&new, Err("token_review_unavailable")).await;
     asked.at(3600);
     asked.check(&known, Err("token_review_unavailable")).await;
-    // That there was no answer is not remembered.
+    // A missing answer is not cached.
     reviewer.fail(false);
     asked.check(&new, Ok("b")).await;
 }
@@ -172,10 +172,10 @@ async fn no_more_are_asked_about_at_once_than_may_be() {
     asked.check(&two, Ok("b")).await;
 }
 
-/// A limit under test: shorter than the API client's own, and longer than a busy machine takes for anything.
+/// A limit under test: shorter than the API client's own, and longer than anything takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(200);
 
-/// Asserts that something came to its end when the limit was over. Time leaps once it stands.
+/// Asserts that something ended at the limit. Paused time jumps to it.
 async fn check_ends_at_the_limit(ends: impl Future<Output = ()>) {
     let began = tokio::time::Instant::now();
     tokio::time::pause();
@@ -184,7 +184,7 @@ async fn check_ends_at_the_limit(ends: impl Future<Output = ()>) {
     assert_eq!(began.elapsed().as_secs(), LIMIT.as_secs());
 }
 
-/// Most of the limit passes, and the rest is real.
+/// Lets most of the limit pass at once; the rest passes in real time.
 async fn within_the_limit() {
     tokio::time::pause();
     tokio::time::sleep(LIMIT / 2).await;
@@ -217,7 +217,7 @@ async fn a_turn_is_waited_for_as_long_as_it_may_take_and_no_longer() {
     let [one, two, three] = tokens;
     let turns = async {
         reviewer.until_asked(1).await;
-        // The second waits for its turn, which comes in time.
+        // The second waits for its turn and gets it in time.
         let in_turn = async {
             within_the_limit().await;
             reviewer.answer(1);
@@ -246,7 +246,7 @@ async fn as_many_are_remembered_as_may_be_and_what_is_over_soonest_makes_room() 
     asked.check(&tokens[0], Ok("n")).await;
     assert_eq!(reviewer.asked(), 4, "the first one had to go");
     for number in 10..20 {
-        // Of one peer fewer are asked about.
+        // Fewer tokens of one peer are reviewed.
         let (token, peer) = (token(number, unix_s(3600)), peer(number));
         assert_eq!(asked.tokens.bearer(Some(&token), peer, |_| ()).await, Err(Distrust::Rejected));
     }
@@ -254,7 +254,7 @@ async fn as_many_are_remembered_as_may_be_and_what_is_over_soonest_makes_room() 
     assert_eq!((known.accepted.len(), known.refused.len()), (2, 2), "refusals take no room from the others");
 }
 
-/// How many questions are asked if each of these peers sends so many tokens at once that are no agent's.
+/// The number of reviews if each of these peers sends a number of invalid tokens at once.
 async fn flood(asked: &Asked, reviewer: &Reviewer, peers: std::ops::Range<u8>, tokens: u8) -> usize {
     let before = reviewer.asked();
     let sent = peers.flat_map(|number| (0..tokens).map(move |at| (number, at)));
@@ -271,7 +271,7 @@ async fn flood(asked: &Asked, reviewer: &Reviewer, peers: std::ops::Range<u8>, t
 #[tokio::test]
 async fn strangers_cause_so_many_questions_and_agents_that_are_known_are_heard_meanwhile() {
     let reviewer = Reviewer::start().await;
-    // Nobody waits for a turn here, so that what is counted is of one instant.
+    // Nothing waits for a turn here, so that all is counted at one instant.
     let asked = asking(&reviewer, Limits { turn: Duration::ZERO, ..Limits::default() });
     let (agent, renewed) = (token(1, unix_s(3600)), token(2, unix_s(3600)));
     reviewer.know(&agent, "n");

@@ -1,4 +1,4 @@
-//! Tests of the rotation: single steps by values, then years of it with replicas that come and go.
+//! Tests of the rotation: single steps with values, then years of rotation with replicas that start and end.
 
 use proptest::prelude::*;
 
@@ -10,17 +10,17 @@ fn id(number: u8) -> Fingerprint {
     [number; 32]
 }
 
-fn authority(number: u8, days_left: u64, days_published: Option<u64>) -> Authority {
+fn authority(number: u8, days_left: u64, days_published: Option<u64>) -> CertificateAuthority {
     let published_s = days_published.map(|days| NOW - days * DAY_S);
-    Authority { id: id(number), not_before_s: 0, not_after_s: NOW + days_left * DAY_S, published_s }
+    CertificateAuthority { id: id(number), not_before_s: 0, not_after_s: NOW + days_left * DAY_S, published_s }
 }
 
-fn held(signing: Authority, next: Option<Authority>) -> Held {
-    Held { signing, next, retired: BTreeMap::new() }
+fn held(signing: CertificateAuthority, next: Option<CertificateAuthority>) -> SecretContents {
+    SecretContents { signing, next, retired: BTreeMap::new() }
 }
 
 #[track_caller]
-fn check(held: &Held, bundle: &[u8], expected: Option<&Step>) {
+fn check(held: &SecretContents, bundle: &[u8], expected: Option<&Step>) {
     let bundle: Vec<_> = bundle.iter().map(|number| id(*number)).collect();
     assert_eq!(step(Some(held), &bundle, NOW).as_ref(), expected);
 }
@@ -87,7 +87,7 @@ fn after_months_of_nobody_a_new_authority_signs_at_once() {
 }
 
 #[track_caller]
-fn check_leaf(held: &Held, leaf: Option<(u8, u64)>, expected: bool) {
+fn check_leaf(held: &SecretContents, leaf: Option<(u8, u64)>, expected: bool) {
     let leaf = leaf.map(|(authority, left_s)| Leaf { authority: id(authority), not_after_s: NOW + left_s });
     assert_eq!(is_leaf_due(held, leaf.as_ref(), NOW), expected, "{leaf:?}");
 }
@@ -104,7 +104,7 @@ fn a_certificate_is_renewed_when_half_of_it_is_over_and_when_another_authority_s
 #[test]
 fn after_a_secret_was_lost_the_certificate_of_the_old_authority_is_shown_for_a_day() {
     let retired = BTreeMap::from([(id(7), NOW + 300 * DAY_S)]);
-    let lost = |published| Held { retired: retired.clone(), ..held(authority(1, 365, published), None) };
+    let lost = |published| SecretContents { retired: retired.clone(), ..held(authority(1, 365, published), None) };
     check_leaf(&lost(None), Some((7, RENEW_LEAF_S)), false);
     check_leaf(&lost(Some(0)), Some((7, RENEW_LEAF_S)), false);
     check_leaf(&lost(Some(1)), Some((7, RENEW_LEAF_S)), true);
@@ -113,16 +113,16 @@ fn after_a_secret_was_lost_the_certificate_of_the_old_authority_is_shown_for_a_d
 
 #[test]
 fn a_certificate_whose_authority_agents_are_not_told_of_any_more_is_renewed_at_once() {
-    // Secret and ConfigMap were emptied together: nobody remembers the one before.
+    // Secret and ConfigMap were emptied together: the CA before is unknown.
     check_leaf(&held(authority(1, 365, None), None), Some((7, LEAF_S)), true);
 }
 
-/// Signed by a clock that was so far ahead.
+/// A certificate that was signed by a clock that was this far ahead.
 const AHEAD_S: u64 = 400 * DAY_S;
 
-fn of_the_future(number: u8) -> Authority {
+fn of_the_future(number: u8) -> CertificateAuthority {
     let (not_before_s, not_after_s) = (NOW + AHEAD_S - DAY_S, NOW + AHEAD_S + AUTHORITY_S);
-    Authority { id: id(number), not_before_s, not_after_s, published_s: Some(NOW + AHEAD_S) }
+    CertificateAuthority { id: id(number), not_before_s, not_after_s, published_s: Some(NOW + AHEAD_S) }
 }
 
 #[test]
@@ -134,16 +134,16 @@ fn an_authority_that_is_not_valid_yet_makes_room_for_one_that_is_and_stays_in_th
     check(&with_next, &[1], Some(&Step::Promote));
     let promoted = stepped(Some(&with_next), &Step::Promote, &BTreeMap::new(), made, NOW);
     assert_eq!(promoted.bundle(), [id(9), id(1)], "replicas may show what it signed");
-    // A next one of the future is as useless.
+    // A next CA that is not valid yet is as useless.
     check(&held(of_the_future(1), Some(of_the_future(2))), &[1, 2], Some(&Step::MakeNext));
     check(&held(authority(3, 100, Some(200)), Some(of_the_future(2))), &[3, 2], Some(&Step::NotePublished));
-    let noted = Authority { published_s: Some(NOW - SETTLE_S), ..of_the_future(2) };
+    let noted = CertificateAuthority { published_s: Some(NOW - SETTLE_S), ..of_the_future(2) };
     check(&held(authority(3, 100, Some(200)), Some(noted)), &[3, 2], None);
 }
 
 #[test]
 fn what_a_clock_noted_that_was_ahead_is_noted_anew() {
-    let ahead = Authority { published_s: Some(NOW + AHEAD_S), ..authority(1, 300, None) };
+    let ahead = CertificateAuthority { published_s: Some(NOW + AHEAD_S), ..authority(1, 300, None) };
     check(&held(ahead, None), &[1], Some(&Step::NotePublished));
     let noted = stepped(Some(&held(ahead, None)), &Step::NotePublished, &BTreeMap::new(), ahead, NOW);
     assert_eq!(noted.signing.published_s, Some(NOW));
@@ -158,12 +158,12 @@ fn no_certificate_outlives_its_authority_nor_is_it_signed_over_and_over_at_the_e
     check_leaf(&last_days, Some((1, 2 * DAY_S)), false);
 }
 
-/// A cluster over years: Secret, ConfigMap, replicas, agents whose bundle is late.
+/// A cluster over years: Secret, ConfigMap, replicas, and agents with an old bundle.
 struct World {
     now_s: u64,
-    held: Option<Held>,
+    held: Option<SecretContents>,
     bundle: BTreeMap<Fingerprint, u64>,
-    /// Every bundle there was, and since when.
+    /// Every bundle, and since when it was published.
     bundles: Vec<(u64, Vec<Fingerprint>)>,
     leaves: [Option<Leaf>; 2],
     made: u64,
@@ -175,12 +175,12 @@ impl World {
         Self { now_s: NOW, held, bundle, bundles, leaves: [None; 2], made: 0 }
     }
 
-    fn make(&mut self) -> Authority {
+    fn make(&mut self) -> CertificateAuthority {
         self.made += 1;
         let mut id = [0; 32];
         id[..8].copy_from_slice(&self.made.to_be_bytes());
         let (not_before_s, not_after_s) = (self.now_s - DAY_S, self.now_s + AUTHORITY_S);
-        Authority { id, not_before_s, not_after_s, published_s: None }
+        CertificateAuthority { id, not_before_s, not_after_s, published_s: None }
     }
 
     fn not_after_s(&self, id: &Fingerprint) -> u64 {
@@ -189,7 +189,7 @@ impl World {
         keyed.chain(held.retired.clone()).find(|(known, _)| known == id).unwrap().1
     }
 
-    /// A replica's round, of which the API server lets through so many writes.
+    /// A round of a replica in which the API server accepts a given number of writes.
     fn round(&mut self, replica: usize, writes: u32) {
         for _ in 0..writes {
             let seen: Vec<_> = self.bundle.keys().copied().collect();
@@ -210,10 +210,10 @@ impl World {
         }
     }
 
-    /// Whether an agent whose bundle is that old takes what a replica shows.
+    /// Whether an agent with a bundle of this age trusts the certificate of a replica.
     fn is_accepted(&self, replica: usize, bundle_age_s: u64) -> bool {
         let seen = self.bundles.iter().rev().find(|(since, _)| *since + bundle_age_s <= self.now_s);
-        // An agent that has no bundle yet was not there.
+        // An agent without any bundle did not exist yet.
         let (Some((_, bundle)), Some(leaf)) = (seen, &self.leaves[replica]) else { return true };
         bundle.contains(&leaf.authority) && leaf.not_after_s > self.now_s
     }
@@ -230,7 +230,7 @@ fn over_ten_years_no_agent_with_a_bundle_of_less_than_a_month_is_refused() {
         assert!(world.bundle.len() <= 3);
         world.now_s += 3600;
     }
-    // The next one is made 245 days after the one before.
+    // The next CA is created 245 days after the one before.
     let published: std::collections::BTreeSet<_> = world.bundles.iter().flat_map(|(_, bundle)| bundle).collect();
     assert_eq!(published.len(), 15);
 }

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use mcad_testkit::explained::root;
 use serde_json::{Value, json};
-use thirtyfour::{CapabilitiesHelper as _, ChromiumLikeCapabilities as _, DesiredCapabilities, WebDriver};
+use thirtyfour::{By, CapabilitiesHelper as _, ChromiumLikeCapabilities as _, DesiredCapabilities, WebDriver};
 
 use crate::support::wait::PATIENCE;
 
@@ -49,7 +49,7 @@ impl Browser {
             capabilities.add_arg(arg).unwrap();
         }
         // The browser's own network log, of every page.
-        capabilities.set("goog:loggingPrefs", json!({"performance": "ALL"})).unwrap();
+        capabilities.set("goog:loggingPrefs", json!({"performance": "ALL", "browser": "ALL"})).unwrap();
         let driver = WebDriver::new(format!("http://127.0.0.1:{port}"), capabilities).await.unwrap();
         Some(Self { driver, chromedriver, port, origins: Mutex::default() })
     }
@@ -67,15 +67,7 @@ impl Browser {
 
     /// The URLs of all requests since the last look, sent or not, of pages, frames, workers and sockets.
     pub(crate) fn requested(&self) -> Vec<String> {
-        let body = r#"{"type": "performance"}"#;
-        let request = format!(
-            "POST /session/{}/se/log HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n{body}",
-            self.driver.session_id(),
-            body.len()
-        );
-        let answer: Value = serde_json::from_slice(&body_of(self.port, &request)).unwrap();
-        let entries = answer["value"].as_array().unwrap().iter();
+        let entries = self.log("performance").into_iter();
         let events = entries.map(|entry| serde_json::from_str::<Value>(entry["message"].as_str().unwrap()).unwrap());
         let url = |event: Value| {
             let Value::String(method) = &event["message"]["method"] else { return None };
@@ -88,6 +80,53 @@ impl Browser {
             Some(url.as_str().unwrap().to_owned())
         };
         events.filter_map(url).collect()
+    }
+
+    /// The entries of one of the browser's logs since the last look.
+    fn log(&self, name: &str) -> Vec<Value> {
+        let body = json!({"type": name}).to_string();
+        let request = format!(
+            "POST /session/{}/se/log HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            self.driver.session_id(),
+            body.len()
+        );
+        let answer: Value = serde_json::from_slice(&body_of(self.port, &request)).unwrap();
+        answer["value"].as_array().unwrap().clone()
+    }
+
+    /// Opens pages in both themes, on a wide and on a narrow screen, and checks all that every page must be.
+    pub(crate) async fn check_everywhere(&self, axe: Option<&str>, url: &str, paths: &[&str]) {
+        self.log("browser");
+        for theme in ["light", "dark"] {
+            self.theme(theme).await;
+            for width in [1280, 360] {
+                self.size(width, 900).await;
+                for path in paths {
+                    let what = format!("{path}, {theme}, {width} px");
+                    self.open(&format!("{url}{path}")).await;
+                    self.check_fits(width.into(), &what).await;
+                    self.check_age_stays(&what).await;
+                    if let Some(axe) = axe {
+                        self.check_accessible(axe, &what).await;
+                    }
+                    self.check_console(&format!("{url}{path}"), &what);
+                }
+            }
+        }
+    }
+
+    /// No error was logged since the last look, neither by the script nor by the browser, such as that something was refused or not
+    /// found. That a page itself is one that says that there is no such thing is no error.
+    fn check_console(&self, url: &str, what: &str) {
+        let is_itself = |message: &str| message.starts_with(&format!("{url} - ")) && message.contains("status of 404");
+        let errors: Vec<_> = self
+            .log("browser")
+            .into_iter()
+            .filter(|entry| matches!(entry["level"].as_str(), Some("SEVERE" | "WARNING")))
+            .filter(|entry| !entry["message"].as_str().is_some_and(is_itself))
+            .collect();
+        assert!(errors.is_empty(), "{what}: {errors:#?}");
     }
 
     pub(crate) async fn ask(&self, script: &str) -> Value {
@@ -124,6 +163,22 @@ impl Browser {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
 
+    /// Types text into the first element of a selector, key by key.
+    pub(crate) async fn type_in(&self, selector: &str, text: &str) {
+        self.driver.find(By::Css(selector)).await.unwrap().send_keys(text).await.unwrap();
+    }
+
+    /// Waits until an expression is true on the page: for a state, never for a time.
+    pub(crate) async fn until(&self, expression: &str) {
+        let holds = async {
+            while self.ask(&format!("return {expression}")).await != json!(true) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let held = tokio::time::timeout(PATIENCE, holds).await;
+        assert!(held.is_ok(), "{expression} does not become true:\n{}", self.text().await);
+    }
+
     pub(crate) async fn check_fits(&self, width: u64, what: &str) {
         let wide = self.ask("return document.documentElement.scrollWidth").await;
         let beyond = "return [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > arguments[0]) \
@@ -136,7 +191,7 @@ impl Browser {
         );
     }
 
-    /// How old the figures are is on the screen at the page's end as well.
+    /// The age of the snapshot is in view at the end of the page as well.
     pub(crate) async fn check_age_stays(&self, what: &str) {
         let script = "window.scrollTo(0, document.documentElement.scrollHeight);
              const age = document.getElementById('age');
@@ -152,7 +207,7 @@ impl Browser {
         );
     }
 
-    /// What axe-core finds against WCAG 2.2, levels A and AA.
+    /// What axe-core finds against WCAG 2.2, levels A and AA; and headings that skip a level, which readers of headings stumble over.
     pub(crate) async fn check_accessible(&self, axe: &str, what: &str) {
         let tags = "['wcag2a','wcag2aa','wcag21a','wcag21aa','wcag22aa']";
         self.ask(axe).await;
@@ -165,6 +220,11 @@ impl Browser {
         let found = self.driver.execute_async(script, Vec::new()).await.unwrap().json().clone();
         assert!(found[0].as_u64().unwrap() > 10, "{what}: axe looked at next to nothing: {found}");
         assert_eq!(found[1], json!([]), "{what}: {found:#}");
+        let levels =
+            "return [...document.querySelectorAll('h1, h2, h3, h4')].map(heading => Number(heading.tagName[1]))";
+        let levels: Vec<u64> = serde_json::from_value(self.ask(levels).await).unwrap();
+        let skips = levels.windows(2).any(|pair| pair[1] > pair[0] + 1);
+        assert!(levels.first() == Some(&1) && !skips, "{what}: headings of the levels {levels:?}");
     }
 }
 

@@ -15,12 +15,21 @@ use tempfile::NamedTempFile;
 use super::wait::PATIENCE;
 
 /// What a process of our own would take from this one's environment.
-const OUT_OF_THE_ENVIRONMENT: [&str; 6] =
-    ["MCAD_CLUSTER", "MCAD_LISTEN", "MCAD_REPORT_LISTEN", "RUST_LOG", "KUBECONFIG", "POD_IP"];
+const OUT_OF_THE_ENVIRONMENT: [&str; 7] =
+    ["MCAD_CLUSTER", "MCAD_LISTEN", "MCAD_REPORT_LISTEN", "RUST_LOG", "KUBECONFIG", "POD_IP", "COLUMNS"];
 
 /// The program, with these arguments and nothing of this process's environment that would change them.
 pub(crate) fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mcad-aggregator"));
+    program(env!("CARGO_BIN_EXE_mcad-aggregator"), args)
+}
+
+/// The same of `kubectl mcad`.
+pub(crate) fn plugin(args: &[&str]) -> Command {
+    program(env!("CARGO_BIN_EXE_kubectl-mcad"), args)
+}
+
+fn program(path: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(path);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     for name in OUT_OF_THE_ENVIRONMENT {
         command.env_remove(name);

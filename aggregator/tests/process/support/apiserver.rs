@@ -8,6 +8,7 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
@@ -55,15 +56,20 @@ impl ApiServer {
     /// A kubeconfig with all rights, for a process.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         let path = self.data.path().join("kubeconfig");
-        let server = format!("https://127.0.0.1:{}", self.api_port);
-        let config = serde_json::json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {"server": server, "insecure-skip-tls-verify": true}}],
-            "users": [{"name": "test", "user": {"token": TOKEN}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-        });
+        let config = self.kubeconfig_of(TOKEN);
         fs::write(&path, config.to_string()).unwrap();
         path
+    }
+
+    /// A kubeconfig with the rights of whoever that token is of.
+    pub(crate) fn kubeconfig_of(&self, token: &str) -> serde_json::Value {
+        let server = format!("https://127.0.0.1:{}", self.api_port);
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": server, "insecure-skip-tls-verify": true}}],
+            "users": [{"name": "test", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        })
     }
 
     /// A client with all rights, straight to the server.
@@ -177,9 +183,24 @@ fn binaries() -> Option<PathBuf> {
     ["etcd", "kube-apiserver"].iter().all(|name| folder.join(name).is_file()).then_some(folder)
 }
 
-/// A port that was free a moment ago: the servers can't be asked to choose one and tell.
+/// A port that nothing listens at: the servers can't be asked to choose one and tell. It is below those that the kernel gives to outgoing
+/// connections, else any connection of another test could have it by the time a killed server listens again.
 fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    const FIRST: u16 = 20_000;
+    const OUTGOING: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let outgoing = fs::read_to_string(OUTGOING).unwrap();
+    let end: u16 = outgoing.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(end > FIRST + 1_000, "{OUTGOING} leaves no ports to listen at: {outgoing}");
+    // Where processes begin differs, so that two test runs at once seldom try the same.
+    let begin = std::process::id().wrapping_mul(97);
+    loop {
+        let offset = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed).into()) % u32::from(end - FIRST);
+        let port = FIRST + u16::try_from(offset).unwrap();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn spawn_etcd(binaries: &Path, data: &Path, port: u16) -> Child {

@@ -7,6 +7,7 @@ pub(crate) mod accounts;
 pub(crate) mod agents;
 pub(crate) mod aggregator;
 pub(crate) mod apiserver;
+pub(crate) mod devices;
 pub(crate) mod objects;
 pub(crate) mod prometheus;
 pub(crate) mod proxy;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::{
     Api, Client,
-    api::{DeleteParams, DynamicObject, ListParams, PostParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
 use mcad_accounting::object::Served;
@@ -31,6 +31,22 @@ pub(crate) fn appwrappers(client: &Client, group: &str, version: &str) -> Api<Dy
     api(client, group, version, "AppWrapper", "appwrappers")
 }
 
+pub(crate) fn appwrappers_in(client: &Client, namespace: &str, group: &str, version: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk(group, version, "AppWrapper");
+    Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk_with_plural(&kind, "appwrappers"))
+}
+
+pub(crate) async fn make_namespace(client: &Client, name: &str) {
+    let kind = GroupVersionKind::gvk("", "v1", "Namespace");
+    let namespaces = Api::all_with(client.clone(), &ApiResource::from_gvk_with_plural(&kind, "namespaces"));
+    create(&namespaces, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await;
+}
+
+pub(crate) fn cluster_wide(client: &Client, kind: &str, plural: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("rbac.authorization.k8s.io", "v1", kind);
+    Api::all_with(client.clone(), &ApiResource::from_gvk_with_plural(&kind, plural))
+}
+
 pub(crate) async fn create(api: &Api<DynamicObject>, object: Value) -> DynamicObject {
     let object = serde_json::from_value(object).unwrap();
     api.create(&PostParams::default(), &object).await.unwrap()
@@ -42,6 +58,15 @@ pub(crate) async fn delete(api: &Api<DynamicObject>, name: &str) {
 
 pub(crate) fn node(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+}
+
+/// Makes a node that takes pods. An API server taints each until it is said to be ready, which nobody does here.
+pub(crate) async fn make_ready_node(client: &Client, name: &str) {
+    let mut ready = node(name);
+    ready["status"] = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+    create(&nodes(client), ready).await;
+    let untainted = Patch::Merge(json!({"spec": {"taints": null}}));
+    nodes(client).patch(name, &PatchParams::default(), &untainted).await.unwrap();
 }
 
 pub(crate) fn pod(name: &str, node: &str, labels: &Value) -> Value {
@@ -83,6 +108,16 @@ pub(crate) async fn served(client: &Client) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// Gives an account of `default` these rights in the whole cluster.
+pub(crate) async fn grant(client: &Client, account: &str, rules: Value) {
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": account}, "rules": rules});
+    create(&cluster_wide(client, "ClusterRole", "clusterroles"), role).await;
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": account},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": account},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": "default"}]});
+    create(&cluster_wide(client, "ClusterRoleBinding", "clusterrolebindings"), binding).await;
 }
 
 pub(crate) const WORKLOAD: &str = "workload.codeflare.dev";

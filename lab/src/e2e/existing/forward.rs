@@ -1,5 +1,5 @@
-//! The ports of pods on this machine, by `kubectl port-forward`: it goes through kubelet, so that neither a network policy nor the
-//! cluster's network stands between. Owns those processes, and tells Prometheus of them.
+//! Ports of pods on this machine, by `kubectl port-forward`: it goes through kubelet, so neither a network policy nor
+//! the cluster's network can block it. Runs these processes, and writes their addresses as Prometheus targets.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use xtask::child::Child;
 use crate::e2e::base::NAMESPACE;
 use crate::e2e::kubectl::{Cluster, items};
 
-/// As long as an API server far away may take.
+/// Long enough for a distant API server.
 const START: Duration = Duration::from_secs(30);
-/// The replicas that there may be, each with its process' name.
+/// The possible replicas, each with the name of its process.
 const REPLICAS: [&str; 3] = ["forward-replica-1", "forward-replica-2", "forward-replica-3"];
 
-/// Those that run. They end with it.
+/// The running processes. They end when this is dropped.
 pub(super) struct Forwards(Vec<Child>);
 
 impl Forwards {
@@ -26,9 +26,9 @@ impl Forwards {
     }
 }
 
-/// All replicas of the aggregator, since one of them leads; of the agents one, for the figures about itself.
+/// Forwards all replicas of the aggregator, because one of them is the leader, and one agent, for its self-metrics.
 pub(super) fn to_replicas_and_an_agent(cluster: &Cluster, work: &Path, targets: &Path) -> Result<Forwards> {
-    std::fs::create_dir_all(targets).with_context(|| format!("cannot make {}", targets.display()))?;
+    std::fs::create_dir_all(targets).with_context(|| format!("cannot create {}", targets.display()))?;
     let pods =
         |program: &str| cluster.get(&["pods", "-n", NAMESPACE, "-l", &format!("app.kubernetes.io/name={program}")]);
     let (replicas, agents) = (pods("mcad-aggregator")?, pods("mcad-agent")?);
@@ -52,7 +52,7 @@ pub(super) fn to_replicas_and_an_agent(cluster: &Cluster, work: &Path, targets: 
     Ok(Forwards(forwards))
 }
 
-/// One port of one pod; answers where it is to be had.
+/// Forwards one port of one pod, and returns its local address.
 fn forward(
     cluster: &Cluster,
     work: &Path,
@@ -65,7 +65,8 @@ fn forward(
     let port = format!(":{port}");
     let command = cluster.command(&["port-forward", "--address=127.0.0.1", "-n", NAMESPACE, &pod, &port]);
     let mut child = Child::start(name, command, work)?;
-    let said = child.wait_for_line("Forwarding from 127.0.0.1:", START).with_context(|| format!("no way to {pod}"))?;
+    let said =
+        child.wait_for_line("Forwarding from 127.0.0.1:", START).with_context(|| format!("cannot reach {pod}"))?;
     forwards.push(child);
     Ok(format!("127.0.0.1:{}", said.split(' ').next().unwrap_or_default()))
 }

@@ -1,19 +1,20 @@
-//! Who imports whom, read from the paths that sources name: `crate::…` and `super::…`, in `use` lines and elsewhere.
+//! Which module imports which, read from the paths in the sources: `crate::…` and `super::…`, in `use` lines and
+//! elsewhere.
 //!
-//! A file and those below its own folder are one thing here: a module may use what it is made of, and its parts may use what stands in it.
+//! A file and those in its own folder count as one: a module may use its submodules, and they may use it.
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Source;
 
-/// A module, by its names from the crate's root; the root itself has none.
+/// A module, as its names from the crate's root. The root itself has none.
 pub(super) type Module = Vec<String>;
 
 /// The modules of one crate.
 pub(super) struct Crate {
     root: String,
-    /// Which modules each of them names.
+    /// Which modules each module names.
     imports: BTreeMap<Module, BTreeSet<Module>>,
-    /// Those at the top, in the order in which the root declares them.
+    /// The top-level modules, in the order in which the root declares them.
     order: Vec<String>,
 }
 
@@ -38,7 +39,7 @@ impl Crate {
         Self { root: root.to_owned(), imports, order }
     }
 
-    /// Modules at the top that name one which is declared after them.
+    /// Top-level modules that name a module which is declared after them.
     pub(super) fn arrows_to_the_right(&self) -> Vec<String> {
         let place = |module: &Module| self.order.iter().position(|name| Some(name) == module.first());
         let mut arrows = Vec::new();
@@ -54,7 +55,7 @@ impl Crate {
         arrows
     }
 
-    /// Modules that name one another, directly or by way of others.
+    /// Modules that name one another, directly or indirectly.
     pub(super) fn circles(&self) -> Vec<String> {
         let reach: BTreeMap<&Module, BTreeSet<&Module>> =
             self.imports.keys().map(|module| (module, self.reach(module))).collect();
@@ -62,7 +63,7 @@ impl Crate {
         reach.keys().filter(in_circle).map(|module| format!("{}: {} is in a circle", self.root, show(module))).collect()
     }
 
-    /// All that a module names, and what these name, and so on.
+    /// All modules that a module names, directly or indirectly.
     fn reach(&self, from: &Module) -> BTreeSet<&Module> {
         let mut found = BTreeSet::new();
         let mut next: Vec<&Module> = self.imports[from].iter().collect();
@@ -93,7 +94,7 @@ fn declared(line: &str) -> Option<&str> {
     (before.is_empty() || before.starts_with("pub") && !before.starts_with("pub use")).then_some(name)
 }
 
-/// All paths in the code that begin at the crate's root or a module above, braces written out.
+/// All paths in the code that begin at the crate's root or at a parent module, with braces expanded.
 fn paths(code: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for start in ["crate::", "super::"] {
@@ -107,7 +108,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// Reads one path, or a tree of them, and answers what follows it.
+/// Reads one path, or a tree of paths, and returns the text after it.
 fn expand<'a>(mut rest: &'a str, before: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> &'a str {
     let depth = before.len();
     loop {
@@ -115,7 +116,7 @@ fn expand<'a>(mut rest: &'a str, before: &mut Vec<String>, found: &mut Vec<Vec<S
         if let Some(mut inner) = rest.strip_prefix('{') {
             while !inner.trim_start().starts_with('}') && !inner.is_empty() {
                 inner = expand(inner, before, found).trim_start();
-                // `as name`, and the comma.
+                // Skip `as name`, up to the comma.
                 inner = inner.find([',', '}']).map_or("", |at| &inner[at..]);
                 inner = inner.strip_prefix(',').unwrap_or(inner);
             }
@@ -135,7 +136,7 @@ fn expand<'a>(mut rest: &'a str, before: &mut Vec<String>, found: &mut Vec<Vec<S
     rest
 }
 
-/// The innermost module that a path leads into. Absent: the root, which is nobody's neighbour.
+/// The innermost module that a path leads into. `None` if that is the root, which counts as nobody's neighbour.
 fn resolve(module: &Module, path: &[String], known: &BTreeSet<&Module>) -> Option<Module> {
     let ups = path.iter().take_while(|name| *name == "super").count();
     let mut full = if path.first().is_some_and(|name| name == "crate") {

@@ -1,4 +1,4 @@
-//! Calls that hang: what a sample says meanwhile, how many processes they cost, and what comes back.
+//! Calls that hang: the sample meanwhile, the number of processes, and the recovery.
 
 use super::*;
 
@@ -42,7 +42,7 @@ fn a_call_that_never_returns_costs_one_more_process_which_reads_on() {
         assert_eq!(node.sample().devices.len(), 2);
         assert_eq!(node.gpus.watchdog.processes(), 2);
     }
-    // If the newcomer hangs, too, there is no third.
+    // If the new process hangs, too, no third one is started.
     node.hang("nvmlDeviceGetMemoryInfo_v2");
     node.gpus.watchdog.set_patience(IMPATIENT, Duration::ZERO);
     for _ in 0..50 {
@@ -82,7 +82,8 @@ fn busy_time_is_not_made_up_for_the_time_of_a_hang() {
     assert_eq!(node.sample().devices[0].load.busy_ns, Some(20 * SECOND));
 }
 
-/// An initialisation that is slower than our patience, as with many GPUs without persistence mode, must not take away what is well.
+/// An initialisation that takes longer than the deadline, as with many GPUs without persistence mode, must not lose the
+/// healthy devices.
 #[test]
 fn a_search_that_takes_longer_than_the_deadline_costs_its_own_sample_and_no_other() {
     let mut node = Node::new(Scenario::of(2, H100));
@@ -90,22 +91,22 @@ fn a_search_that_takes_longer_than_the_deadline_costs_its_own_sample_and_no_othe
     node.on_bus("0000:19:00.0");
     node.sample();
     node.change(|scenario| scenario.devices[1].lost = true);
-    // A minute until the search, then two.
-    for samples in [6, 12] {
+    // One minute until the search, then two, of which the sample after the first is one.
+    for samples in [6, 10] {
         for _ in 0..samples {
             assert_eq!(node.sample().devices[0].load.utilization_ratio, Some(0.0));
         }
         node.hang("nvmlInit_v2");
         assert_eq!(node.try_sample(), Err(Reason::Timeout));
         node.mend();
-        // The next one would be as slow.
+        // The next initialisation would be as slow.
         node.hang("nvmlInit_v2");
         node.gpus.watchdog.set_patience(Duration::from_secs(5), PATIENT);
         let after = node.try_sample().unwrap();
         assert_eq!((after.devices.len(), after.lost_bus_ids), (1, vec!["0000:19:00.0".to_owned()]));
         node.mend();
     }
-    // It is still searched for.
+    // The device is still searched for.
     node.change(|scenario| scenario.devices[1].lost = false);
     assert!((0..30).any(|_| node.sample().devices.len() == 2));
 }

@@ -1,14 +1,14 @@
-//! GPUs that NVSwitch wires together: what is wrong with one says nothing of the other seven.
+//! GPUs that are connected by NVSwitch: a problem of one does not affect the other seven.
 
 use fake_nvml::scenario::NvLink;
 
 use super::*;
 use crate::sample::gpu::{NvlinkErrors, Warning};
 
-/// All is known, and nothing is wrong; each test changes one condition.
+/// Everything is known and nothing is wrong; each test changes one condition.
 const WELL: u32 = 0x1aa;
 
-/// Eight GPUs of one tray, of which the third is changed after the first sample.
+/// Eight GPUs of one tray. The third is changed after the first sample.
 fn tray(change: impl FnOnce(&mut Device)) -> Node {
     let mut node = Node::new(Scenario::of(8, H100));
     assert_eq!(unhealthy(&node.sample()).concat(), Vec::<&str>::new());
@@ -20,13 +20,13 @@ fn warnings(sample: &GpuSample) -> Vec<Vec<Warning>> {
     sample.devices.iter().map(|gpu| gpu.warnings.clone()).collect()
 }
 
-/// The third is unhealthy for this reason alone, all others are well, and it recovers.
+/// Checks that the third is unhealthy only for this reason, that all others are healthy, and that it recovers.
 #[track_caller]
 fn check(change: impl FnOnce(&mut Device), reason: &'static str) {
     let mut node = tray(change);
     let mut expected = vec![vec![]; 8];
     expected[2] = vec![reason];
-    // Some signs are looked for on one device a round.
+    // Some values are read for one device per round.
     let sample = (0..8).map(|_| node.sample()).last().unwrap();
     assert_eq!(unhealthy(&sample), expected);
     assert_eq!(warnings(&sample).concat(), []);
@@ -79,7 +79,8 @@ fn of_a_tray_without_its_fabric_manager_every_gpu_waits() {
 
 #[test]
 fn an_older_driver_is_asked_as_it_knows_to_answer_and_the_way_is_found_once() {
-    // By the newest struct that the driver knows: what it says of a status and of the mask, and how many calls that takes.
+    // For each newest struct that the driver supports: what it reports as status and mask, and how many calls that
+    // takes.
     for (fabric_info, expected, first, later) in [
         (3, vec!["fabric_failed", "fabric_route_unhealthy"], 1, 1),
         (2, vec!["fabric_failed", "fabric_route_unhealthy"], 2, 1),
@@ -92,9 +93,9 @@ fn an_older_driver_is_asked_as_it_knows_to_answer_and_the_way_is_found_once() {
         let mut node = Node::new(scenario);
         let samples = [node.sample(), node.sample()];
         assert_eq!(samples.each_ref().map(unhealthy), [vec![expected.clone()], vec![expected]], "{fabric_info}");
-        // To begin with 5, 1 for its handle, 4 for who it is, 1 for its events; then each time 2, 6, and 2 for what changes
-        // seldom.
-        assert_eq!(samples.map(|sample| sample.calls), [11 + 10 + first, 10 + later], "{fabric_info}");
+        // At first 5, 1 for the handle, 4 for the identification, 1 for the events; then each time 2, 6, and 2 for
+        // values that change seldom.
+        assert_eq!(samples.map(|sample| sample.calls), [11 + 12 + first, 12 + later], "{fabric_info}");
     }
 }
 
@@ -107,7 +108,7 @@ fn a_driver_that_does_not_know_of_sram_errors_leaves_the_gpu_healthy_and_is_not_
         let mut node = Node::new(scenario);
         let (first, second) = (node.sample(), node.sample());
         assert_eq!((unhealthy(&first), unhealthy(&second)), (vec![vec![]], vec![vec![]]), "{code}");
-        assert_eq!((first.calls, second.calls), (22, 10), "{code}");
+        assert_eq!((first.calls, second.calls), (24, 12), "{code}");
     }
 }
 
@@ -121,7 +122,7 @@ fn counts(replay: u64, crc_data: u64) -> NvlinkErrors {
     }
 }
 
-/// A driver that does not add up over links.
+/// A driver without sums over all links.
 fn without_totals(device: &mut Device) {
     device.field_errors = [38, 45, 52, 59, 160].map(|field| (field, 3)).into();
 }
@@ -185,8 +186,8 @@ fn without_totals_each_link_in_use_is_read_and_a_link_that_goes_out_of_use_keeps
     });
     let sample = node.sample();
     assert_eq!(errors(&sample), Some(6 + 100 + 3));
-    // 2, 8 of the device; its three links and that there is no fourth, and two links by five kinds.
-    assert_eq!(sample.calls, 2 + 8 + 4 + 2 * 5);
+    // 2, 10 of the device; three links and the missing fourth, and two links with five kinds.
+    assert_eq!(sample.calls, 2 + 10 + 4 + 2 * 5);
 }
 
 #[test]

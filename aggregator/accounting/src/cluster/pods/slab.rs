@@ -1,12 +1,13 @@
-//! Pods side by side in memory, each in a place of its own until it is taken out.
+//! Stores pods in fixed-size chunks of memory. A pod stays at its place until it is taken out.
 use crate::object::Pod;
 
-/// So many lie in one piece. Pieces are neither moved nor copied when there are more: a list that grew as a whole would for that
-/// moment be in memory twice. One is below the 128 KiB from which on the allocator maps memory for each apart.
+/// Pods per chunk. Chunks are neither moved nor copied when more are added; a single growing list would briefly need
+/// twice its memory. A chunk is smaller than 128 KiB, the size from which the allocator maps memory for each allocation
+/// separately.
 const PIECE: usize = 256;
 
-/// Where a pod is. Another may be there later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Identifies where a pod is stored. Another pod may use the place later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place(u32);
 
 impl Place {
@@ -15,11 +16,11 @@ impl Place {
     }
 }
 
-/// See the module's documentation. Places that are free are used again first: it is as large as the most pods that there were at
-/// the same time.
+/// See the module's documentation. Free places are reused first, so the size is determined by the highest number of
+/// pods that existed at the same time.
 #[derive(Debug, Default)]
 pub(super) struct Slab {
-    /// All full but the last; absent in a place that is free.
+    /// All chunks except the last are full. A free place is `None`.
     pieces: Vec<Vec<Option<Pod>>>,
     free: Vec<Place>,
 }
@@ -43,13 +44,13 @@ impl Slab {
         self.pieces.iter().flatten().flatten()
     }
 
-    /// How many there is room for.
+    /// How many pods fit without another allocation.
     #[cfg(test)]
     pub(super) fn room(&self) -> usize {
         self.pieces.iter().map(Vec::capacity).sum()
     }
 
-    /// Puts one in, and says where.
+    /// Stores a pod, and returns its place.
     pub(super) fn put(&mut self, pod: Pod) -> Place {
         if let Some(place) = self.free.pop()
             && let Some(slot) = self.slot(place)
@@ -65,11 +66,11 @@ impl Slab {
             place += last.len();
             last.push(Some(pod));
         }
-        // As many as there may be are far more than fit into memory.
+        // The highest place needs far more pods than fit into memory.
         Place(place as u32)
     }
 
-    /// Takes out the one that is there.
+    /// Removes and returns the pod at that place.
     pub(super) fn take(&mut self, place: Place) -> Option<Pod> {
         let pod = self.slot(place)?.take();
         if pod.is_some() {

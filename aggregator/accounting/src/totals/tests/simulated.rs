@@ -1,6 +1,5 @@
-//! Pods of an AppWrapper whose truth is known, and all that can go wrong between them and the totals.
+//! Pods of an AppWrapper whose true use is known, and everything that can go wrong between them and the totals.
 use mcad_wire::report::Cgroups;
-use mcad_wire::seed::Seed;
 use proptest::prelude::*;
 use prost::Message as _;
 use serde_json::Value;
@@ -9,7 +8,7 @@ use super::*;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// So many seconds later; whether the report arrives, and what of it could be read.
+    /// This many seconds pass; whether the report arrives, and what could be read for it.
     Tick {
         seconds: u64,
         /// At each of two replicas.
@@ -19,17 +18,17 @@ enum Step {
     },
     AgentRestarts,
     Reboots,
-    /// That replica starts anew, and learns of the other at once, or not.
+    /// The replica restarts, and takes over the other's totals immediately, or not.
     AggregatorRestarts {
         replica: usize,
         learns: bool,
     },
-    /// That replica learns of the other while both run.
+    /// The replica takes over the other's totals while both run.
     Learns {
         replica: usize,
     },
     NodeFlaps,
-    /// The pod of that number ends, and another takes its place, under the same name or not.
+    /// A pod ends, and another replaces it, with the same name or a new one.
     PodEnds {
         pod: usize,
         same_name: bool,
@@ -51,7 +50,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..60)
 }
 
-/// A pod that keeps one core and the GPU of its number busy, always.
+/// A pod that always keeps one core and the GPU with its number busy.
 struct Simulated {
     name: String,
     life: u64,
@@ -68,13 +67,10 @@ impl Simulated {
     }
 }
 
-/// What one replica knows goes to the other over the wire.
+/// Sends what one replica knows to the other over the wire.
 fn learn(worlds: &mut [World; 2], replica: usize) -> Result<(), Differ> {
-    let mut seed = Seed::default();
-    worlds[1 - replica].totals.tell(&mut seed);
-    let seed = Seed::decode(&*seed.encode_to_vec()).unwrap();
-    let World { cluster, totals, .. } = &mut worlds[replica];
-    totals.learn(cluster, &seed)
+    let transfer = StateTransfer::decode(&*worlds[1 - replica].tell().encode_to_vec()).unwrap();
+    worlds[replica].learn(&transfer)
 }
 
 proptest! {
@@ -140,11 +136,11 @@ proptest! {
                     }
                 }
                 Step::AggregatorRestarts { replica, learns } => {
-                    worlds[replica].totals = Totals::default();
+                    (worlds[replica].totals, worlds[replica].nodes) = (Totals::default(), Nodes::default());
                     before[replica] = Total::default();
                     if learns {
                         learn(&mut worlds, replica).unwrap();
-                        // All that the other has.
+                        // Everything that the other replica has.
                         before[replica] = worlds[1 - replica].total();
                     }
                 }
@@ -158,8 +154,7 @@ proptest! {
                 Step::NodeFlaps => {
                     for world in &mut worlds {
                         world.gone(&node("n"));
-                        world.totals.tidied = None;
-                        world.totals.tidy(&world.cluster, world.now);
+                        world.tidy();
                         world.there(&node("n"));
                     }
                 }
@@ -169,7 +164,7 @@ proptest! {
                     }
                     names += 1;
                     let name = if same_name { pods[pod].name.clone() } else { format!("p{names}") };
-                    // The agent knows a pod by its name alone.
+                    // The agent identifies a pod by its name alone.
                     let held_s = if same_name { pods[pod].held_s } else { 0 };
                     pods[pod] = Simulated { held_s, ..begin(name) };
                     for world in &mut worlds {

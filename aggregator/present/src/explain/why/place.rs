@@ -1,4 +1,4 @@
-//! Where pods of one kind may go and what is left there, and what of that is too little for them.
+//! The nodes that pods of one kind may use, what is free there, and what is not enough for them.
 use std::fmt::Write as _;
 use std::rc::Rc;
 
@@ -9,35 +9,35 @@ use mcad_accounting::object::demand::PodGroup;
 use mcad_accounting::resource::{Amounts, Resource};
 use mcad_accounting::views::NodeView;
 
-use super::super::amount::{Rounding, count, number, words};
+use super::super::amount::{Rounding, count, list, number, words};
 use super::{StoppedBy, amounts};
 
-/// A node that takes pods.
+/// A node that accepts pods.
 pub(super) struct NodeRoom<'a> {
     view: &'a NodeView,
-    /// What is left of all that it declares, `pods` apart.
+    /// What is free of all declared resources except `pods`.
     room: Amounts,
-    /// How many pods more.
+    /// How many more pods it can run.
     pods: i128,
 }
 
-/// Where pods of one kind may go.
+/// The nodes that pods of one kind may use.
 pub(super) struct Place {
-    /// Nodes with the labels that they demand, tainted or not.
+    /// Nodes with the labels that the pods require, tainted or not.
     selected: u64,
-    /// Those of them that they may use.
+    /// Nodes that the pods may use.
     allowed: Vec<usize>,
-    /// These are the admissible nodes, exactly: what is free there is what the ladder calls free.
+    /// Whether these are exactly the admissible nodes, so that their free amounts are those of the ladder.
     is_everywhere: bool,
-    /// What is free there in all.
+    /// The sum of what is free on these nodes.
     free: Amounts,
-    /// The most that is free on one of them, resource by resource.
+    /// The most that is free on one of these nodes, for each resource.
     most: Amounts,
-    /// How many pods more they take in all.
+    /// How many more pods these nodes can run in total.
     pods: i128,
 }
 
-/// Groups of pods that may go to the same nodes.
+/// Groups of pods that may use the same nodes.
 pub(super) struct Class<'a> {
     pub(super) place: Rc<Place>,
     pub(super) groups: Vec<&'a PodGroup>,
@@ -48,7 +48,7 @@ impl<'a> NodeRoom<'a> {
         Self { view, room: fit::room(view), pods: view.room.for_pods() }
     }
 
-    /// Whether a pod finds all that it requests there, host ports apart.
+    /// Whether the node has all that a pod requests, except host ports.
     fn has_room_for(&self, group: &PodGroup) -> bool {
         self.pods > 0 && fit::fitting(&self.room, &group.requests) > 0
     }
@@ -58,7 +58,7 @@ impl Place {
     pub(super) fn new(choice: &Choice, nodes: &[NodeRoom<'_>]) -> Self {
         let selected = nodes.iter().filter(|node| choice.selects(node.view)).count() as u64;
         let allowed: Vec<usize> = (0..nodes.len()).filter(|at| choice.allows(nodes[*at].view)).collect();
-        let admissible = (0..nodes.len()).filter(|at| nodes[*at].view.state == NodeState::Admissible);
+        let admissible = (0..nodes.len()).filter(|at| nodes[*at].view.state == Some(NodeState::Admissible));
         let is_everywhere = admissible.eq(allowed.iter().copied());
         let (mut free, mut most, mut pods) = (Amounts::default(), Amounts::default(), 0);
         for NodeRoom { room, pods: more, .. } in allowed.iter().map(|at| &nodes[*at]) {
@@ -71,7 +71,7 @@ impl Place {
         Self { selected, allowed, is_everywhere, free, most, pods }
     }
 
-    /// Behind an amount that is there.
+    /// The suffix of a free amount: which nodes it is on.
     fn on_nodes(&self) -> String {
         if self.is_everywhere {
             return String::new();
@@ -93,7 +93,7 @@ impl Class<'_> {
         total(self.groups.iter().copied())
     }
 
-    /// There is no node that its pods may use.
+    /// The sentence if there is no node that the pods may use.
     pub(super) fn unusable(&self) -> Option<(Vec<StoppedBy>, String)> {
         if !self.place.allowed.is_empty() {
             return None;
@@ -102,22 +102,20 @@ impl Class<'_> {
         Some(match self.place.selected {
             0 => (
                 vec![StoppedBy::Labels],
-                format!(
-                    "needs {needs}; no node that takes pods is one that they are meant for (node selector, affinity)"
-                ),
+                format!("needs {needs}; no node that accepts pods matches their node selector and affinity"),
             ),
             selected => (
                 vec![StoppedBy::Taints],
                 format!(
-                    "needs {needs}; the {} that its pods are meant for {} tainted, which they do not tolerate",
-                    if selected == 1 { "node".to_owned() } else { format!("{selected} nodes") },
+                    "needs {needs}; the {} its pods' node selector and affinity {} tainted, and the pods do not tolerate the taints",
+                    if selected == 1 { "node that matches".to_owned() } else { format!("{selected} nodes that match") },
                     if selected == 1 { "is" } else { "are" },
                 ),
             ),
         })
     }
 
-    /// There is less than it needs, in all or on any one node.
+    /// The sentence if less is free than needed, in total or on any one node.
     pub(super) fn too_little(&self, nodes: &[NodeRoom<'_>]) -> Option<(Vec<StoppedBy>, String)> {
         let total = self.total();
         let (mut stopped_by, mut sentences) = (Vec::new(), Vec::new());
@@ -131,7 +129,7 @@ impl Class<'_> {
         if i128::from(pods) > self.place.pods {
             stopped_by.push(StoppedBy::Total);
             sentences.push(format!(
-                "needs {}; room for {} more{} (`pods`)",
+                "needs {}; there is room for {} more{} (resource `pods`)",
                 count(pods, "pod", "pods"),
                 self.place.pods,
                 self.place.on_nodes(),
@@ -143,6 +141,24 @@ impl Class<'_> {
         stopped_by.sort_unstable();
         stopped_by.dedup();
         Some((stopped_by, sentences.join("; ")))
+    }
+
+    /// What one pod needs and no node has free, if all pods need the same: `8 GPUs each, at most 5 free on one node`.
+    pub(super) fn too_little_for_each(&self) -> Option<String> {
+        let [group] = self.groups[..] else { return None };
+        let on = match self.place.allowed.len() as u64 {
+            _ if self.place.is_everywhere => "one node".to_owned(),
+            0 => return None,
+            nodes => format!("one of the {} that they may use", count(nodes, "node", "nodes")),
+        };
+        let lacking = in_order(&group.requests).into_iter().filter_map(|(resource, each)| {
+            let most = self.place.most.get(&resource);
+            let free = number(&resource, most as f64, Rounding::Down);
+            let each = (each > most).then(|| words(&resource, each, Rounding::Up))?;
+            Some(format!("{each} each, at most {free} free on {on}"))
+        });
+        let lacking: Vec<_> = lacking.collect();
+        (!lacking.is_empty()).then(|| list(&lacking))
     }
 
     fn too_little_of(&self, resource: &Resource, needed: i128) -> Option<(Vec<StoppedBy>, String)> {
@@ -157,7 +173,7 @@ impl Class<'_> {
         let mut sentence = format!("needs {needs}; {} free{}", down(free), self.place.on_nodes());
         if on_one && most < free {
             let but = if in_all { "" } else { "but " };
-            // Writing to a String has no error.
+            // Writing to a String never fails.
             let _ = write!(sentence, ", {but}at most {} on one node", down(most));
             if largest != needed {
                 let _ = write!(sentence, ", and one pod needs {}", number(resource, largest as f64, Rounding::Up));
@@ -167,7 +183,7 @@ impl Class<'_> {
         Some((reasons.into_iter().flatten().collect(), sentence))
     }
 
-    /// Each is there on some node, but not all on the same, or not with the ports.
+    /// The sentence if each resource is free on some node, but not all on the same node, or not with the host ports.
     fn nowhere(&self, nodes: &[NodeRoom<'_>]) -> Option<(Vec<StoppedBy>, String)> {
         let allowed = || self.place.allowed.iter().map(|at| &nodes[*at]);
         let needs = amounts(&self.total());
@@ -188,7 +204,7 @@ impl Class<'_> {
             let ports: Vec<_> = group.ports.iter().map(ToString::to_string).collect();
             let ports = super::list(&ports);
             let sentence = format!(
-                "needs host port {ports} on {}, one for each pod; it is free on {free} of the {} with room for one",
+                "needs host port {ports} on {}, one for each pod; the port is free on {free} of the {} with room for a pod",
                 count(group.count.into(), "node", "nodes"),
                 count(with_room().count() as u64, "node", "nodes"),
             );
@@ -198,7 +214,7 @@ impl Class<'_> {
     }
 }
 
-/// What groups of pods need in all.
+/// The total demand of groups of pods.
 pub(super) fn total<'g>(groups: impl IntoIterator<Item = &'g PodGroup>) -> Amounts {
     let mut total = Amounts::default();
     for group in groups {
@@ -207,7 +223,7 @@ pub(super) fn total<'g>(groups: impl IntoIterator<Item = &'g PodGroup>) -> Amoun
     total
 }
 
-/// Scarce things first.
+/// The positive amounts, extended resources first.
 pub(super) fn in_order(amounts: &Amounts) -> Vec<(Resource, i128)> {
     let mut all: Vec<_> = amounts.iter().filter(|(_, amount)| *amount > 0).collect();
     all.sort_by_key(|(resource, _)| (!resource.is_extended(), resource.clone()));
