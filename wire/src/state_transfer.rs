@@ -32,6 +32,20 @@ pub struct StateTransfer {
     /// The histograms of AppWrapper requests.
     #[prost(message, optional, tag = "7")]
     pub requests: Option<Requests>,
+    /// Time that devices were held in the cluster. `None` if that was never known.
+    #[prost(message, optional, tag = "8")]
+    pub cluster_held: Option<ClusterHeld>,
+}
+
+/// Time that devices were held: busy, and idle by cause, by position.
+#[derive(Clone, PartialEq, Message)]
+pub struct ClusterHeld {
+    /// By pods of AppWrappers, including those that are gone.
+    #[prost(uint64, repeated, tag = "1")]
+    pub appwrapper_ns: Vec<u64>,
+    /// By other pods.
+    #[prost(uint64, repeated, tag = "2")]
+    pub other_ns: Vec<u64>,
 }
 
 /// Total usage of the pods of one AppWrapper.
@@ -61,6 +75,10 @@ pub struct Total {
     /// Run-queue wait of its tasks.
     #[prost(uint64, optional, tag = "8")]
     pub run_queue_wait_ns: Option<u64>,
+    /// The part of the held time in which the devices idled, by cause, by position. Replicas of an older version do not
+    /// know it.
+    #[prost(uint64, repeated, tag = "9")]
+    pub gpu_idle_ns: Vec<u64>,
 }
 
 /// The last state of a pod's cgroup.
@@ -159,6 +177,52 @@ pub struct NodeDevices {
     /// GPUs and MIG instances that are held.
     #[prost(message, repeated, tag = "3")]
     pub devices: Vec<DeviceState>,
+    /// When the last report was sampled that said who holds devices, in ms since the Unix epoch.
+    #[prost(uint64, optional, tag = "4")]
+    pub held_at_ms: Option<u64>,
+    /// When the agent reported the following totals. `None` if it never did.
+    #[prost(message, optional, tag = "5")]
+    pub parts_life: Option<Life>,
+    /// How the time of a holder without a process on a device was spent, by device.
+    #[prost(message, repeated, tag = "6")]
+    pub vacant: Vec<DeviceParts>,
+    /// How containers spent the time of devices, by container and device.
+    #[prost(message, repeated, tag = "7")]
+    pub rows: Vec<DeviceParts>,
+    /// How pods spent the time of devices; only if pod metrics are on.
+    #[prost(message, repeated, tag = "8")]
+    pub pods: Vec<PodUses>,
+}
+
+/// A total of a device, split into parts.
+#[derive(Clone, PartialEq, Message)]
+pub struct DeviceParts {
+    /// The device.
+    #[prost(string, tag = "1")]
+    pub uuid: String,
+    /// The UID of the pod, if it is the total of a container.
+    #[prost(string, tag = "2")]
+    pub pod_uid: String,
+    /// The container.
+    #[prost(string, tag = "3")]
+    pub container_id: String,
+    /// The parts in ns, by position as in the report.
+    #[prost(uint64, repeated, tag = "4")]
+    pub parts: Vec<u64>,
+}
+
+/// How a pod spent the time of its devices.
+#[derive(Clone, PartialEq, Message)]
+pub struct PodUses {
+    /// Its namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: String,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub pod: String,
+    /// In ns, by position.
+    #[prost(uint64, repeated, tag = "3")]
+    pub uses_ns: Vec<u64>,
 }
 
 /// A GPU or a MIG instance.

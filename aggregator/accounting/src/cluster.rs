@@ -401,6 +401,19 @@ impl Cluster {
         bound
     }
 
+    /// How many pods of an AppWrapper are not bound, or failed.
+    pub fn unbound_pods_of(&self, appwrapper: &AppWrapperName) -> u64 {
+        let Some(entry) = self.appwrappers.get(appwrapper) else { return 0 };
+        entry.effective().map_or(0, |there| there.demand.pods().saturating_sub(entry.gained.bound))
+    }
+
+    /// When the last of the bound pods of an AppWrapper was bound, in ms since the Unix epoch, as far as that is known.
+    pub fn last_bound_at_ms(&self, appwrapper: &AppWrapperName) -> Option<i64> {
+        let places = self.appwrappers.get(appwrapper).into_iter().flat_map(|entry| &entry.pods);
+        let bound = places.filter_map(|place| self.pods.at(*place)).filter(|pod| pod.is_placed());
+        bound.filter_map(|pod| pod.starts.as_ref()?.bound_at_ms).max()
+    }
+
     /// The pod with that name.
     pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
         self.pods.get(namespace, name)

@@ -30,6 +30,7 @@ pub mod devices;
 pub mod ladder;
 pub mod measure;
 
+pub mod gpu_use;
 pub mod totals;
 pub mod views;
 

@@ -132,9 +132,9 @@ impl Nodes {
     pub fn new(limits: Limits, options: Options) -> Self {
         Self {
             limits,
+            totals: Totals::new(options.pod_metrics),
             options,
             records: Table::default(),
-            totals: Totals::default(),
             reporting: 0,
             bytes: 0,
             asking: 0,

@@ -26,6 +26,7 @@ pub mod quotas;
 pub mod request;
 pub mod slice;
 pub(crate) mod spec;
+pub mod start;
 pub mod submission;
 pub(crate) mod template;
 mod uid;

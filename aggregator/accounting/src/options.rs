@@ -75,11 +75,12 @@ pub enum GpuMetrics {
 }
 
 /// Whether each pod is exported by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PodMetrics {
     /// Each pod is exported.
     On,
     /// Pods are not exported one by one: there are too many.
+    #[default]
     Off,
 }
 

@@ -10,14 +10,17 @@ mod devices;
 mod gains;
 mod held;
 mod life;
+mod parts;
 mod pods;
 mod possible;
 mod row;
 mod since;
+mod split;
 mod state_transfer;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,13 +28,17 @@ use devices::DeviceTotals;
 use gains::Gains;
 use held::NodeHeld;
 use mcad_wire::reading::Report;
+use parts::NodeParts;
 use pods::{Counted, NodePods};
 use possible::Possible;
 
 use crate::cluster::Cluster;
-use crate::measure::{NamedPods, OwnCgroup};
+use crate::cluster::owner::ByOwner;
+use crate::gpu_use::Uses;
+use crate::measure::{NamedPods, OwnCgroup, PodName};
 use crate::now::Now;
 use crate::object::{AppWrapper, AppWrapperName, Pod};
+use crate::options::PodMetrics;
 use crate::table::Table;
 use life::Life;
 pub use possible::{Counter, Jumps};
@@ -41,7 +48,7 @@ pub use state_transfer::Differ;
 const GONE: Duration = Duration::from_hours(1);
 
 /// What the pods of one AppWrapper have used in total. `None` if a value was never measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Total {
     /// CPU time.
     pub cpu_ns: Option<u64>,
@@ -49,6 +56,8 @@ pub struct Total {
     pub gpu_held_ns: Option<u64>,
     /// The part of that time in which the devices were busy.
     pub gpu_busy_ns: Option<u64>,
+    /// The rest of that time, by cause. `None` if the devices did not idle.
+    pub gpu_idle_ns: Option<Box<Uses>>,
     /// Processes that were OOM-killed.
     pub oom_kills: Option<u64>,
     /// Run-queue wait: time that tasks were ready to run and waited for a CPU.
@@ -57,12 +66,20 @@ pub struct Total {
 
 impl Total {
     /// Adds what was gained. `None` if a value was not measured this time.
-    fn add(&mut self, gained: Total) {
+    fn add(&mut self, gained: &Total) {
         add(&mut self.cpu_ns, gained.cpu_ns);
         add(&mut self.gpu_held_ns, gained.gpu_held_ns);
         add(&mut self.gpu_busy_ns, gained.gpu_busy_ns);
         add(&mut self.oom_kills, gained.oom_kills);
         add(&mut self.run_queue_wait_ns, gained.run_queue_wait_ns);
+        gained.gpu_idle_ns.iter().for_each(|idle| self.add_idle(idle));
+    }
+
+    /// Adds the idle part of this time.
+    fn add_idle(&mut self, uses: &Uses) {
+        for (cause, ns) in uses.idle().filter(|(_, ns)| *ns > 0) {
+            self.gpu_idle_ns.get_or_insert_default().add(cause, ns);
+        }
     }
 }
 
@@ -70,6 +87,10 @@ impl Total {
 #[derive(Debug, Default)]
 pub struct Totals {
     appwrappers: Table<AppWrapperName, Known>,
+    /// Time that devices were held, by pods of AppWrappers, including those that are gone, and by other pods. `None` if that was never
+    /// known of any node.
+    held_ns: Option<ByOwner<Uses>>,
+    pod_metrics: PodMetrics,
 }
 
 /// One AppWrapper, from its creation to its deletion.
@@ -93,6 +114,13 @@ pub struct NodeTotals {
     held: NodeHeld,
     /// The GPUs and MIG instances that somebody holds, sorted by UUID.
     devices: Vec<DeviceTotals>,
+    parts: NodeParts,
+    /// When the last report was sampled that said who holds devices, in ms since the Unix epoch.
+    held_at_ms: Option<u64>,
+    /// In the interval before the last report, by AppWrapper: parts of devices, in billionths. `None` if it is not known who holds them.
+    held_now: Option<Arc<[(Option<AppWrapperName>, Uses)]>>,
+    /// Of each pod that holds devices, how long they idled, by cause. Only if pod metrics are on.
+    pods_idle_ns: BTreeMap<PodName, Box<Uses>>,
 }
 
 /// What was last seen of each node, by name.
@@ -104,9 +132,24 @@ pub trait ByNode {
 }
 
 impl Totals {
+    /// Nothing was seen yet.
+    pub fn new(pod_metrics: PodMetrics) -> Self {
+        Self { pod_metrics, ..Self::default() }
+    }
+
+    /// Time that devices were held, by pods of AppWrappers, including those that are gone, and by other pods: busy, and idle by cause. `None`
+    /// if that was never known of any node.
+    pub fn held_ns(&self) -> Option<&ByOwner<Uses>> {
+        self.held_ns.as_ref()
+    }
+
     /// The total of the AppWrapper with this name and UID.
     pub fn of(&self, name: &AppWrapperName, uid: &str) -> Total {
-        self.appwrappers.get(name).filter(|known| *known.uid == *uid).map(|known| known.total).unwrap_or_default()
+        self.appwrappers
+            .get(name)
+            .filter(|known| *known.uid == *uid)
+            .map(|known| known.total.clone())
+            .unwrap_or_default()
     }
 
     /// Takes a report of a node: `node` is what was last seen of it, `named` the pods that the report names. Returns how often each counter
@@ -142,10 +185,18 @@ impl Totals {
                 &life,
             );
         }
-        devices::take(node, (&mut gains, &mut possible), report, named, &life);
+        let gain = devices::take(node, (&mut gains, &mut possible), report, named, &life);
+        node.held_now = gain.as_ref().map(|gain| gain.now.as_slice().into());
+        if let Some(gain) = gain {
+            let held_ns = self.held_ns.get_or_insert_default();
+            held_ns.appwrapper.add_all(&gain.held.appwrapper);
+            held_ns.other.add_all(&gain.held.other);
+            let kept = gain.pods.into_iter().filter(|_| self.pod_metrics == PodMetrics::On);
+            kept.for_each(|(pod, uses)| node.pods_idle_ns.entry(pod).or_default().add_all(&uses));
+        }
         (node.life, node.came, node.cpus) = (Some(life), Some(now), cpus);
         for (appwrapper, gained) in gains.all() {
-            self.total_of(&appwrapper.name, &appwrapper.uid).add(gained);
+            self.total_of(&appwrapper.name, &appwrapper.uid).add(&gained);
         }
         possible.jumps
     }
@@ -177,6 +228,17 @@ impl NodeTotals {
         self.came = None;
     }
 
+    /// What pods did with devices in the interval before the last report, by AppWrapper: parts of devices, in billionths. `None` if it is not
+    /// known who holds them.
+    pub fn held_now(&self) -> Option<&Arc<[(Option<AppWrapperName>, Uses)]>> {
+        self.held_now.as_ref()
+    }
+
+    /// Of each pod that holds devices, how long they were busy and idled, by cause. Nothing if pod metrics are off.
+    pub fn pods_idle_ns(&self) -> impl Iterator<Item = (&PodName, &Uses)> {
+        self.pods_idle_ns.iter().map(|(pod, uses)| (pod, &**uses))
+    }
+
     /// Whether anything is kept about this pod, even if the cluster no longer has it.
     pub fn remembers(&self, uid: &str) -> bool {
         self.pods.get(uid).is_some()
@@ -197,8 +259,10 @@ impl NodeTotals {
     pub fn tidy(&mut self, cluster: &Cluster, node: &str, now: Now) {
         self.pods.tidy(cluster, node, now);
         self.held.tidy(cluster, node, now);
+        self.pods_idle_ns.retain(|(namespace, pod), _| self.held.has_pod(namespace, pod));
         if !cluster.has_node(node) {
-            (self.life, self.devices) = (None, Vec::new());
+            (self.life, self.devices, self.held_now) = (None, Vec::new(), None);
+            (self.parts, self.held_at_ms) = (NodeParts::default(), None);
         }
     }
 

@@ -12,9 +12,10 @@ use super::pod_claims::{PodClaims, RawClaimStatuses};
 use super::port::HostPort;
 use super::quantities::Quantities;
 use super::spec::{Container, Effective, Requirements, Work};
+use super::start::{RawState, STATE, Start, Starts};
 use super::uid::Uid;
 use crate::object::others::Others;
-use crate::resource::{Amounts, Triple};
+use crate::resource::{Amounts, Resource, Triple};
 use crate::steps;
 
 /// The label that the AppWrapper controller, MCAD's successor, puts on the pods of an AppWrapper.
@@ -59,6 +60,8 @@ pub struct Pod {
     pub marks: Marks,
     /// Fields that most pods do not have, or have in common with many others.
     pub rare: Option<Arc<Rare>>,
+    /// When it was bound and its containers started; only of pods that belong to an AppWrapper or may hold devices.
+    pub starts: Option<Box<Starts>>,
     /// The number of quantities that could not be read.
     pub unreadable: u32,
     /// Which bound it exceeds, so that a part of it is left out; `None` if it exceeds none.
@@ -152,7 +155,7 @@ impl Pod {
         #[rustfmt::skip]
         let Self {
             namespace: _, name: _, uid: _, cgroup_uid: _, owner: _, requests: _,
-            node, phase, dispatcher_v1, dispatcher_v2, marks, rare, unreadable, excess,
+            node, phase, dispatcher_v1, dispatcher_v2, marks, rare, starts, unreadable, excess,
         } = self;
         *node == before.node
             && *phase == before.phase
@@ -160,6 +163,7 @@ impl Pod {
             && *dispatcher_v2 == before.dispatcher_v2
             && *marks == before.marks
             && *rare == before.rare
+            && *starts == before.starts
             && *unreadable == before.unreadable
             && *excess == before.excess
     }
@@ -177,6 +181,7 @@ impl Pod {
         if self.rare != other.rare {
             swap(&mut self.rare, &mut other.rare);
         }
+        swap(&mut self.starts, &mut other.starts);
         swap(&mut self.unreadable, &mut other.unreadable);
         swap(&mut self.excess, &mut other.excess);
     }
@@ -223,7 +228,10 @@ pub(crate) const NEEDED: Needed = Fields(&[
         Fields(&[
             ("phase", Whole),
             ("nominatedNodeName", Whole),
-            ("conditions", Fields(&[("type", Whole), ("reason", Whole)])),
+            (
+                "conditions",
+                Fields(&[("type", Whole), ("status", Whole), ("reason", Whole), ("lastTransitionTime", Whole)]),
+            ),
             ("containerStatuses", CONTAINER_STATUS),
             ("initContainerStatuses", CONTAINER_STATUS),
             ("resourceClaimStatuses", Whole),
@@ -234,7 +242,14 @@ pub(crate) const NEEDED: Needed = Fields(&[
 ]);
 const CONTAINER: Needed = Fields(&[("name", Whole), ("resources", Whole), ("restartPolicy", Whole), ("ports", PORT)]);
 const PORT: Needed = Fields(&[("containerPort", Whole), ("hostPort", Whole), ("protocol", Whole), ("hostIP", Whole)]);
-const CONTAINER_STATUS: Needed = Fields(&[("name", Whole), ("resources", Whole), ("allocatedResources", Whole)]);
+const CONTAINER_STATUS: Needed = Fields(&[
+    ("name", Whole),
+    ("resources", Whole),
+    ("allocatedResources", Whole),
+    ("state", STATE),
+    ("lastState", STATE),
+    ("restartCount", Whole),
+]);
 
 #[derive(Deserialize)]
 pub(crate) struct RawPod {
@@ -270,6 +285,12 @@ struct RawContainerStatus {
     resources: Option<Requirements>,
     #[serde(deserialize_with = "nullable")]
     allocated_resources: Quantities,
+    #[serde(deserialize_with = "nullable")]
+    state: RawState,
+    #[serde(deserialize_with = "nullable")]
+    last_state: RawState,
+    #[serde(deserialize_with = "nullable")]
+    restart_count: u64,
 }
 
 impl From<RawPod> for Pod {
@@ -284,6 +305,10 @@ impl From<RawPod> for Pod {
         let (ports, too_many_ports) = work.host_ports();
         let nominates = work.node_name.is_empty() && !phase.is_terminal() && !status.nominated_node_name.is_empty();
         let claims = PodClaims::new(&work.resource_claims, &status.claims, &amounts, &others);
+        let may_hold_devices = claims.is_some() || !amounts.extended().is_empty() || amounts.get(&Resource::Gpu) > 0;
+        let starts = (owner.is_some() || may_hold_devices)
+            .then(|| Starts::new(&status.conditions, status.starts(), may_hold_devices));
+        let starts = starts.filter(|starts| *starts != Starts::default()).map(Box::new);
         let owners = metadata.owner_references.iter().filter(|owner| !owner.uid.is_empty());
         let owners = owners.take(OWNERS).map(|owner| Uid::from(owner.uid.clone()));
         let rare = Rare {
@@ -312,6 +337,7 @@ impl From<RawPod> for Pod {
                 v2: metadata.labels.contains_key(OWNER_V1),
             },
             rare: (rare != Rare::default()).then(|| Arc::new(rare)),
+            starts,
             unreadable: work.unreadable(),
             excess: excess.or(too_many_ports).or(over(
                 work.resource_claims.len() + status.claims.len(),
@@ -340,6 +366,12 @@ struct Actual<'a> {
 }
 
 impl RawStatus {
+    /// What it says of the start of each container.
+    fn starts(&self) -> impl Iterator<Item = (&str, Start)> {
+        let all = self.container_statuses.iter().chain(&self.init_container_statuses);
+        all.map(|status| (&*status.name, Start::of(&status.state, &status.last_state, status.restart_count)))
+    }
+
     /// The statuses that include the container's resources: sorted by name, those of init containers last, otherwise in the order of the
     /// list.
     fn actual(&self) -> Vec<Actual<'_>> {

@@ -18,6 +18,15 @@ impl<'a> Gains<'a> {
         Self { cluster, by_appwrapper: Vec::new() }
     }
 
+    pub(super) fn cluster(&self) -> &'a Cluster {
+        self.cluster
+    }
+
+    /// Whether there may be an AppWrapper of that name that the cluster does not have yet.
+    pub(super) fn may_come(&mut self, name: &AppWrapperName) -> bool {
+        self.of(name).is_none() && !self.cluster.knows_appwrappers()
+    }
+
     /// The AppWrapper of that name, if the cluster has it, and what it gained so far.
     pub(super) fn of(&mut self, name: &AppWrapperName) -> Option<(&'a AppWrapper, &mut Total)> {
         let known = self.by_appwrapper.iter().rposition(|(appwrapper, _)| appwrapper.name == *name);

@@ -56,6 +56,11 @@ impl NodeHeld {
         self.0.get(|held| name.order(held)).map(|held| &held.held_ns)
     }
 
+    /// Whether anything is known of this pod.
+    pub(super) fn has_pod(&self, namespace: &str, pod: &str) -> bool {
+        self.0.get(|held| (&*held.namespace, &*held.pod).cmp(&(namespace, pod))).is_some()
+    }
+
     /// What is known; if nothing is, a new entry.
     pub(super) fn get_or_new(&mut self, name: HeldName<'_>) -> &mut Since {
         let new = |others: &[HeldTime]| {

@@ -40,6 +40,11 @@ impl Life {
         &self.boot
     }
 
+    /// Whether the same run of an agent made both reports.
+    pub(super) fn is_same_agent(&self, other: &Self) -> bool {
+        self.boot == other.boot && self.agent_started_at_ms == other.agent_started_at_ms
+    }
+
     /// Whether it is of the same boot and not before `other`. A time more than [`DISORDER`] ahead of `other` is wrong and does not count as
     /// later, so that the correct times after it are accepted.
     pub(super) fn is_later_than(&self, other: &Self) -> bool {

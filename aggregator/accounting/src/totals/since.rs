@@ -37,9 +37,6 @@ impl Since {
     }
 
     /// How much it grew: a time that is counted from the agent's start, summed over `things`.
-    ///
-    /// Two agents of one node may alternate while one replaces the other. So the first value from an agent that is new counts as no more
-    /// than the time since the last report.
     pub(super) fn of_agent(
         &mut self,
         total_ns: u64,
@@ -48,19 +45,20 @@ impl Since {
         (counter, possible): (Counter, &mut Possible),
     ) -> u64 {
         let seen_ns = self.0.as_ref().filter(|(_, last)| last.boot == life.boot).map_or(0, |(_, last)| last.uptime_ns);
-        let more_ns = match &self.0 {
-            Some((before_ns, last)) if last.boot == life.boot => {
-                let elapsed_ns = life.uptime_ns.saturating_sub(last.uptime_ns).saturating_mul(things);
-                if last.agent_started_at_ms == life.agent_started_at_ms {
-                    total_ns.checked_sub(*before_ns).unwrap_or(total_ns.min(elapsed_ns))
-                } else {
-                    total_ns.min(elapsed_ns)
-                }
-            }
-            Some(_) | None => total_ns,
-        };
+        let more_ns = of_agent(self.seen(), total_ns, life, things);
         self.0 = Some((total_ns, life.clone()));
         // A counter that falls after a jump has restarted, so no doubt about it needs to be kept.
         possible.judge(counter, things, seen_ns, more_ns)
     }
+}
+
+/// How much a time grew that an agent counts from its start, summed over `things`, since it had this value in this life.
+///
+/// Two agents of one node may alternate while one replaces the other. So the first value from an agent that is new counts as no more than
+/// the time since the last report.
+pub(super) fn of_agent(before: Option<(u64, &Life)>, total_ns: u64, life: &Life, things: u64) -> u64 {
+    let Some((before_ns, last)) = before.filter(|(_, last)| last.boot == life.boot) else { return total_ns };
+    let elapsed_ns = life.uptime_ns.saturating_sub(last.uptime_ns).saturating_mul(things);
+    let same_agent = last.agent_started_at_ms == life.agent_started_at_ms;
+    total_ns.checked_sub(before_ns).filter(|_| same_agent).unwrap_or(total_ns.min(elapsed_ns))
 }

@@ -7,15 +7,18 @@
 //! the two, nothing is taken over; a moment later both replicas have seen the restart.
 use std::sync::Arc;
 
-use mcad_wire::state_transfer::{self, Counter, StateTransfer};
+use mcad_wire::parts::Part;
+use mcad_wire::state_transfer::{self, ClusterHeld, Counter, DeviceParts, PodUses, StateTransfer};
 
 use super::devices::DeviceTotals;
 use super::held::{HeldName, HeldTime};
 use super::life::Life;
+use super::parts::{NodeParts, Row, Vacant};
 use super::pods::PodCgroup;
 use super::since::Since;
 use super::{ByNode, Known, NodeTotals, Total, Totals};
 use crate::cluster::Cluster;
+use crate::gpu_use::{Use, Uses};
 use crate::object::AppWrapperName;
 
 /// One of the two replicas has not yet seen that a node or a cgroup restarted.
@@ -32,6 +35,10 @@ impl Totals {
             transfer.held.extend(node.held.all().iter().map(|held| held_to_wire(name, held)));
             transfer.nodes.extend(node_to_wire(name, node));
         }
+        transfer.cluster_held = self
+            .held_ns
+            .as_ref()
+            .map(|held| ClusterHeld { appwrapper_ns: held.appwrapper.to_wire(), other_ns: held.other.to_wire() });
     }
 
     /// Takes over what another replica knows, either all or nothing. Entries of objects that the cluster does not have are not kept.
@@ -54,6 +61,11 @@ impl Totals {
         for theirs in &transfer.totals {
             self.learn_total(cluster, theirs);
         }
+        if let Some(ClusterHeld { appwrapper_ns, other_ns }) = &transfer.cluster_held {
+            let known = self.held_ns.get_or_insert_default();
+            larger(&mut known.appwrapper, Uses::from_wire(appwrapper_ns));
+            larger(&mut known.other, Uses::from_wire(other_ns));
+        }
         Ok(())
     }
 
@@ -64,13 +76,28 @@ impl Totals {
         }
         let Some(known) = self.total(cluster, &name) else { return };
         // `None` is less than any value.
-        *known = Total {
-            cpu_ns: known.cpu_ns.max(theirs.cpu_ns),
-            gpu_held_ns: known.gpu_held_ns.max(theirs.gpu_held_ns),
-            gpu_busy_ns: known.gpu_busy_ns.max(theirs.gpu_busy_ns),
-            oom_kills: known.oom_kills.max(theirs.oom_kills),
-            run_queue_wait_ns: known.run_queue_wait_ns.max(theirs.run_queue_wait_ns),
-        };
+        known.cpu_ns = known.cpu_ns.max(theirs.cpu_ns);
+        known.oom_kills = known.oom_kills.max(theirs.oom_kills);
+        known.run_queue_wait_ns = known.run_queue_wait_ns.max(theirs.run_queue_wait_ns);
+        // Busy and idle time add up to held time, so they are taken over together.
+        if known.gpu_held_ns < theirs.gpu_held_ns {
+            (known.gpu_held_ns, known.gpu_busy_ns) = (theirs.gpu_held_ns, theirs.gpu_busy_ns);
+            known.gpu_idle_ns = None;
+            let mut idle = Uses::from_wire(&theirs.gpu_idle_ns);
+            let idle_ns = theirs.gpu_held_ns.unwrap_or(0).saturating_sub(theirs.gpu_busy_ns.unwrap_or(0));
+            // A replica of an older version does not know why they idled.
+            idle.add(Use::Part(Part::Unknown), idle_ns.saturating_sub(idle.idle_sum()));
+            known.add_idle(&idle);
+        } else if known.gpu_held_ns.is_none() {
+            known.gpu_busy_ns = known.gpu_busy_ns.max(theirs.gpu_busy_ns);
+        }
+    }
+}
+
+/// Of two totals, the one with more time.
+fn larger(known: &mut Uses, theirs: Uses) {
+    if known.sum() < theirs.sum() {
+        *known = theirs;
     }
 }
 
@@ -109,7 +136,15 @@ fn learn_node(nodes: &mut impl ByNode, cluster: &Cluster, theirs: &state_transfe
     let (Some(life), Some(node)) = (theirs.life.as_ref().map(Life::from_wire), cluster.node(&theirs.name)) else {
         return;
     };
-    let NodeTotals { life: our_life, devices, .. } = nodes.get_or_new(node.name.clone());
+    let ours = nodes.get_or_new(node.name.clone());
+    ours.parts.learn(theirs);
+    ours.held_at_ms = ours.held_at_ms.max(theirs.held_at_ms);
+    for theirs in &theirs.pods {
+        let Some(pod) = cluster.pod(&theirs.namespace, &theirs.pod) else { continue };
+        let known = ours.pods_idle_ns.entry((pod.namespace.clone(), pod.name.clone())).or_default();
+        larger(known, Uses::from_wire(&theirs.uses_ns));
+    }
+    let NodeTotals { life: our_life, devices, .. } = ours;
     let is_ours_later = our_life.as_ref().is_some_and(|ours| ours.is_later_than(&life));
     // If the replica that heard from the node later knows nothing of a device, nobody holds the device.
     if !is_ours_later {
@@ -165,9 +200,18 @@ fn node_mut<'a>(nodes: &'a mut impl ByNode, cluster: &Cluster, name: &str) -> &'
 }
 
 fn total_to_wire(name: &AppWrapperName, known: &Known) -> state_transfer::Total {
-    let Total { cpu_ns, gpu_held_ns, gpu_busy_ns, oom_kills, run_queue_wait_ns } = known.total;
-    let (namespace, name, uid) = (name.namespace.to_string(), name.name.to_string(), known.uid.to_string());
-    state_transfer::Total { namespace, name, uid, cpu_ns, gpu_held_ns, gpu_busy_ns, oom_kills, run_queue_wait_ns }
+    let Total { cpu_ns, gpu_held_ns, gpu_busy_ns, oom_kills, run_queue_wait_ns, ref gpu_idle_ns } = known.total;
+    state_transfer::Total {
+        namespace: name.namespace.to_string(),
+        name: name.name.to_string(),
+        uid: known.uid.to_string(),
+        cpu_ns,
+        gpu_held_ns,
+        gpu_busy_ns,
+        oom_kills,
+        run_queue_wait_ns,
+        gpu_idle_ns: gpu_idle_ns.as_ref().map(|idle| idle.to_wire()).unwrap_or_default(),
+    }
 }
 
 fn pod_to_wire(node: &Arc<str>, pod: &PodCgroup) -> state_transfer::Pod {
@@ -215,7 +259,65 @@ fn node_to_wire(name: &Arc<str>, node: &NodeTotals) -> Option<state_transfer::No
         name: name.to_string(),
         life: Some(node.life.as_ref()?.to_wire()),
         devices: devices.collect(),
+        held_at_ms: node.held_at_ms,
+        parts_life: node.parts.life.as_ref().map(Life::to_wire),
+        vacant: node.parts.vacant.iter().map(Vacant::to_wire).collect(),
+        rows: node.parts.rows.iter().map(Row::to_wire).collect(),
+        pods: node
+            .pods_idle_ns
+            .iter()
+            .map(|((namespace, pod), uses)| PodUses {
+                namespace: namespace.to_string(),
+                pod: pod.to_string(),
+                uses_ns: uses.to_wire(),
+            })
+            .collect(),
     })
+}
+
+impl NodeParts {
+    /// Takes over the totals of another replica if it heard from the agent later.
+    fn learn(&mut self, theirs: &state_transfer::NodeDevices) {
+        let Some(life) = theirs.parts_life.as_ref().map(Life::from_wire) else { return };
+        if self.life.as_ref().is_some_and(|ours| ours.is_later_than(&life)) {
+            return;
+        }
+        self.life = Some(life);
+        self.vacant = theirs.vacant.iter().map(Vacant::from_wire).collect();
+        self.vacant.sort_unstable_by(|a, b| a.uuid.cmp(&b.uuid));
+        self.rows = theirs.rows.iter().map(Row::from_wire).collect();
+        self.rows.sort_unstable_by(|a, b| a.order((&b.uuid, &b.pod_uid, &b.container_id)));
+    }
+}
+
+impl Vacant {
+    fn to_wire(&self) -> DeviceParts {
+        DeviceParts { uuid: self.uuid.to_string(), parts: self.parts.to_wire(), ..DeviceParts::default() }
+    }
+
+    fn from_wire(wire: &DeviceParts) -> Self {
+        Self { uuid: wire.uuid.as_str().into(), parts: Uses::from_wire(&wire.parts) }
+    }
+}
+
+impl Row {
+    fn to_wire(&self) -> DeviceParts {
+        DeviceParts {
+            uuid: self.uuid.to_string(),
+            pod_uid: self.pod_uid.to_string(),
+            container_id: self.container_id.to_string(),
+            parts: self.parts.to_wire(),
+        }
+    }
+
+    fn from_wire(wire: &DeviceParts) -> Self {
+        Self {
+            uuid: wire.uuid.as_str().into(),
+            pod_uid: wire.pod_uid.as_str().into(),
+            container_id: wire.container_id.as_str().into(),
+            parts: Uses::from_wire(&wire.parts),
+        }
+    }
 }
 
 impl Life {

@@ -1,4 +1,5 @@
 //! Tests of the rules of docs/accounting.md §7, one by one; [`simulated`] tests what always holds.
+mod gpu_use;
 mod simulated;
 
 use mcad_wire::reading;
@@ -422,7 +423,8 @@ fn a_shared_device_was_busy_in_proportion_to_the_parts_that_are_held() {
     let mut world = World::with_pods(&["p"]);
     world.there(&pod_on("n", "q", ""));
     let of = |uptime_s, busy_s: u64| {
-        let held: &[(&str, &[&str], u64)] = &[("p", &["GPU-0::0"], 0), ("q", &["GPU-0::1", "GPU-0::2", "GPU-0::3"], 0)];
+        let held: &[(&str, &[&str], u64)] =
+            &[("p", &["GPU-0::0"], uptime_s * S), ("q", &["GPU-0::1", "GPU-0::2", "GPU-0::3"], 3 * uptime_s * S)];
         of_gpus(report(1, uptime_s), held, &[("GPU-0", busy_s * S)])
     };
     world.take(&of(10, 0));
@@ -433,7 +435,7 @@ fn a_shared_device_was_busy_in_proportion_to_the_parts_that_are_held() {
 fn a_mig_instance_is_a_device() {
     let mut world = World::with_pods(&["p"]);
     let of = |uptime_s, busy_ns| {
-        let mut report = of_gpus(report(1, uptime_s), &[("p", &["MIG-1"], 7)], &[("GPU-0", 900)]);
+        let mut report = of_gpus(report(1, uptime_s), &[("p", &["MIG-1"], uptime_s)], &[("GPU-0", 900)]);
         report.assignments.as_mut().unwrap().assigned[0].resource = "nvidia.com/mig-1g.10gb".into();
         let instance = MigInstance { uuid: "MIG-1".into(), busy_ns: Some(busy_ns), ..MigInstance::default() };
         report.gpus.as_mut().unwrap().devices[0].mig_instances.push(instance);
@@ -441,7 +443,7 @@ fn a_mig_instance_is_a_device() {
     };
     world.take(&of(10, 0));
     let total = world.take(&of(20, 3));
-    assert_eq!((total.gpu_held_ns, total.gpu_busy_ns), (Some(7), Some(3)));
+    assert_eq!((total.gpu_held_ns, total.gpu_busy_ns), (Some(20), Some(3)));
 }
 
 /// A report of a node with two CPUs.
