@@ -1,6 +1,8 @@
 //! What pods do with the GPUs that they hold: busy, or idle by cause (docs/accounting.md §13).
 use mcad_wire::parts::Part;
 
+use crate::object::AppWrapperName;
+
 /// What a holder does with a device, or why the device idles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Use {
@@ -139,6 +141,9 @@ impl Uses {
         uses
     }
 }
+
+/// What one node's pods do with the devices that they hold: parts of devices, in billionths, by AppWrapper.
+pub type HeldOnNode = [(Option<AppWrapperName>, Uses)];
 
 #[cfg(test)]
 mod tests {

@@ -23,6 +23,8 @@ pub mod cluster;
 
 pub mod reported;
 
+pub mod gpu_use;
+
 pub mod hardware;
 
 pub mod devices;
@@ -30,7 +32,6 @@ pub mod devices;
 pub mod ladder;
 pub mod measure;
 
-pub mod gpu_use;
 pub mod totals;
 pub mod views;
 

@@ -10,6 +10,7 @@ use crate::queue::Accounts;
 use crate::reported::Stored;
 use crate::snapshot::Snapshot;
 use crate::snapshot::agent::{Agent, AgentHealth, Expectation};
+use crate::snapshot::held::Held;
 use crate::snapshot::verdict::Fits;
 
 /// The cluster, as far as it is known.
@@ -47,7 +48,7 @@ pub fn merge(view: View<'_>, now: Now) -> Snapshot {
     // If the nodes are not known, there are no agents either.
     let seen = if cluster.knows_nodes() { nodes.seen(cluster, counts) } else { Vec::new() };
     let options = nodes.options();
-    let agent = |Seen { view, report }: &Seen| {
+    let agent = |Seen { view, report, .. }: &Seen| {
         // A node whose name Kubernetes would refuse has no agent.
         let node = NodeName::new(&view.node.name).ok()?;
         let chosen = options.agent_nodes.selects(|key| view.node.label(key));
@@ -61,11 +62,13 @@ pub fn merge(view: View<'_>, now: Now) -> Snapshot {
             sources: counting.map(|stored| stored.sources()),
         })
     };
+    let held = Held::new(seen.iter().filter_map(|seen| seen.held.as_deref()), nodes.totals());
     let agents = seen.iter().filter_map(agent).collect();
     let views = seen.into_iter().map(|seen| seen.view).collect();
     let mut snapshot = Snapshot { agents, fitted, ..Snapshot::new(cluster, views, now, told_at_ms, options) };
     snapshot.with_fits(fits);
     snapshot.with_queues(queues.filter(|_| cluster.knows_queues()).cloned());
     snapshot.with_totals(nodes.totals());
+    snapshot.with_held(held, nodes.pods_idle_ns(cluster));
     snapshot
 }

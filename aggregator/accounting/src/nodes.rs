@@ -14,7 +14,8 @@ use mcad_wire::state_transfer::StateTransfer;
 use self::pace::Pace;
 use crate::cluster::Cluster;
 use crate::cluster::devices::DeviceInput;
-use crate::measure::{NamedPods, Places};
+use crate::gpu_use::{HeldOnNode, Uses};
+use crate::measure::{NamedPods, Places, PodName};
 use crate::node_name::NodeName;
 use crate::now::Now;
 use crate::object::Pod;
@@ -125,6 +126,8 @@ pub struct Seen {
     pub view: Arc<NodeView>,
     /// Its agent's last report, whether or not it counts.
     pub report: Option<Arc<Stored>>,
+    /// What its pods do with the devices that they hold. `None` if its last report does not count, or does not say.
+    pub held: Option<Arc<HeldOnNode>>,
 }
 
 impl Nodes {
@@ -261,6 +264,7 @@ impl Nodes {
                 None => self.records.entry(node.name.clone()).or_default(),
             };
             let report = record.report.as_ref().filter(|stored| counts(stored));
+            let counting = report.is_some();
             let view = match &record.view {
                 Some(kept) if kept.is_of(revision, report) => kept.view().clone(),
                 _ => {
@@ -272,9 +276,16 @@ impl Nodes {
                     record.view.insert(kept).view().clone()
                 }
             };
-            seen.push(Seen { view, report: record.report.clone() });
+            let held = record.totals.held_now().filter(|_| counting).cloned();
+            seen.push(Seen { view, report: record.report.clone(), held });
         }
         seen
+    }
+
+    /// Of each pod that the cluster has and that holds devices, how long they were busy and idled. Nothing if pod metrics are off.
+    pub fn pods_idle_ns<'a>(&'a self, cluster: &'a Cluster) -> impl Iterator<Item = (&'a PodName, &'a Uses)> {
+        let all = self.records.values().flat_map(|record| record.totals.pods_idle_ns());
+        all.filter(|((namespace, pod), _)| cluster.pod(namespace, pod).is_some_and(|pod| pod.held_node().is_some()))
     }
 
     /// Drops the reports of agents that have been silent for too long; at intervals, drops everything else that is no longer needed.

@@ -4,6 +4,7 @@
 //! Pure: computes one immutable value from the cluster, what agents found, the time and the options. It contains no
 //! text and no labels; `mcad-present` adds them. In a cluster without Kubernetes, only nodes and agents are known.
 pub mod agent;
+pub mod held;
 pub mod lines;
 pub mod pools;
 pub mod rest;
@@ -28,10 +29,11 @@ use crate::devices::classes::Classes;
 use crate::devices::demand::Requested;
 use crate::devices::exceptions::{Exception, Exceptions};
 use crate::devices::offer::Offers;
+use crate::gpu_use::Uses;
 use crate::hardware::shares::Shares;
 use crate::input::Input;
 use crate::ladder::{NodeState, ResourceLadder};
-use crate::measure::{PodFigures, Share, Usage};
+use crate::measure::{PodFigures, PodName, Share, Usage};
 use crate::now::Now;
 use crate::object::demand::PodGroup;
 use crate::object::{AppWrapper, AppWrapperName, Origin, Version};
@@ -41,6 +43,7 @@ use crate::queue::reason::{Standing, WaitingReason};
 use crate::queue::{Accounts, AppWrapperQuota};
 use crate::resource::{Amounts, Resource, Triple};
 use crate::snapshot::agent::Agent;
+use crate::snapshot::held::Held;
 use crate::snapshot::lines::Lines;
 use crate::snapshot::verdict::Fits;
 use crate::totals::{Total, Totals};
@@ -71,6 +74,8 @@ pub struct Snapshot {
     pub missing: BTreeSet<Missing>,
     /// Individual pods, by namespace and name, if per-pod metrics are enabled and the pods were measured.
     pub pods: Vec<PodFigures>,
+    /// What pods do with the GPUs that they hold.
+    pub held: Held,
     /// What Dynamic Resource Allocation adds. `None` if no object of it exists, or devices and claims are not known.
     pub devices: Option<Devices>,
     /// Kueue's queues. `None` if Kueue is not there, or its objects are not known.
@@ -289,6 +294,7 @@ impl Snapshot {
                 .map(|elsewhere| Devices::new(&views, elsewhere, cluster.knows_pods())),
             orphans: cluster.knows_pods().then(|| cluster.orphans()),
             pods: pods(&views),
+            held: Held::default(),
             nodes: cluster.knows_nodes().then(|| {
                 Nodes::new(
                     Pools::of(cluster, &views, options),
@@ -415,6 +421,24 @@ impl Snapshot {
         }
         for view in self.appwrappers.iter_mut().flat_map(|all| &mut all.appwrappers) {
             view.total = totals.of(&view.appwrapper.name, &view.appwrapper.uid);
+        }
+    }
+
+    /// Adds what pods do with the GPUs that they hold, and for how long each pod's GPUs idled.
+    pub fn with_held<'a>(&mut self, held: Held, pods: impl Iterator<Item = (&'a PodName, &'a Uses)>) {
+        // Without Pods, it is not known who holds them.
+        if self.orphans.is_none() || !self.has_kubernetes() {
+            return;
+        }
+        self.held = held;
+        for (name, uses) in pods {
+            let idle = Some(Box::new(*uses)).filter(|uses| uses.idle_sum() > 0);
+            match self.pods.binary_search_by(|pod| pod.name.cmp(name)) {
+                Ok(at) => self.pods[at].gpu_idle_ns = idle,
+                Err(at) => {
+                    self.pods.insert(at, PodFigures { name: name.clone(), gpu_idle_ns: idle, ..PodFigures::default() })
+                }
+            }
         }
     }
 }

@@ -34,7 +34,7 @@ use possible::Possible;
 
 use crate::cluster::Cluster;
 use crate::cluster::owner::ByOwner;
-use crate::gpu_use::Uses;
+use crate::gpu_use::{HeldOnNode, Uses};
 use crate::measure::{NamedPods, OwnCgroup, PodName};
 use crate::now::Now;
 use crate::object::{AppWrapper, AppWrapperName, Pod};
@@ -118,7 +118,7 @@ pub struct NodeTotals {
     /// When the last report was sampled that said who holds devices, in ms since the Unix epoch.
     held_at_ms: Option<u64>,
     /// In the interval before the last report, by AppWrapper: parts of devices, in billionths. `None` if it is not known who holds them.
-    held_now: Option<Arc<[(Option<AppWrapperName>, Uses)]>>,
+    held_now: Option<Arc<HeldOnNode>>,
     /// Of each pod that holds devices, how long they idled, by cause. Only if pod metrics are on.
     pods_idle_ns: BTreeMap<PodName, Box<Uses>>,
 }
@@ -230,7 +230,7 @@ impl NodeTotals {
 
     /// What pods did with devices in the interval before the last report, by AppWrapper: parts of devices, in billionths. `None` if it is not
     /// known who holds them.
-    pub fn held_now(&self) -> Option<&Arc<[(Option<AppWrapperName>, Uses)]>> {
+    pub fn held_now(&self) -> Option<&Arc<HeldOnNode>> {
         self.held_now.as_ref()
     }
 

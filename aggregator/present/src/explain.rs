@@ -6,6 +6,7 @@
 //! An unknown value has no field in JSON and is called unknown in text: it never looks like 0.
 
 pub mod amount;
+pub mod held;
 pub mod ladder;
 
 pub mod appwrapper;

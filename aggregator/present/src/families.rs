@@ -5,6 +5,7 @@
 pub mod appwrappers;
 pub mod claims;
 pub mod devices;
+pub mod held;
 pub mod ladder;
 pub mod operator;
 pub mod pods;
@@ -31,6 +32,7 @@ pub fn all() -> impl Iterator<Item = &'static Family> {
         operator::FAMILIES,
         ladder::FAMILIES,
         appwrappers::FAMILIES,
+        held::FAMILIES,
         shape::FAMILIES,
         pools::FAMILIES,
         claims::FAMILIES,
@@ -53,6 +55,7 @@ pub fn write(snapshot: &Snapshot, out: &mut Exposition<'_>) {
     if let Some(appwrappers) = &snapshot.appwrappers {
         appwrappers::write(snapshot, appwrappers, &spelling, out);
     }
+    held::write(&snapshot.held, out);
     if let Some(nodes) = &snapshot.nodes {
         shape::write(nodes, snapshot.orphans.as_ref(), &spelling, out);
         pools::write(nodes, &spelling, out);

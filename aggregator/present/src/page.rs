@@ -9,6 +9,7 @@ pub mod query;
 mod amount;
 mod bars;
 mod documents;
+mod held;
 mod lines;
 
 mod input;

@@ -13,6 +13,7 @@ mod fit;
 mod fit_devices;
 mod fit_devices_search;
 mod fit_search;
+mod held;
 mod ladder;
 mod local;
 mod missing;

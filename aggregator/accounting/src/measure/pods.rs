@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::held::HeldDevices;
 use super::{Joined, JoinedPod, NANO, PodName, working_set_bytes};
+use crate::gpu_use::Uses;
 use crate::object::Pod;
 
 /// The measurements of one pod. `None` if a value was not measured.
@@ -20,6 +21,8 @@ pub struct PodFigures {
     pub oom_kills: Option<u64>,
     /// The part of the GPUs it holds that the pod keeps busy.
     pub gpu_busy_ratio: Option<f64>,
+    /// For how long the GPUs that it held idled, by cause. `None` if they did not.
+    pub gpu_idle_ns: Option<Box<Uses>>,
 }
 
 impl Joined<'_> {

@@ -4,6 +4,7 @@ use mcad_accounting::snapshot::verdict::Verdict;
 use mcad_accounting::snapshot::{AppWrapperView, Part, Waiting};
 use serde::Serialize;
 
+use super::held::HeldGpus;
 use super::kueue::OfKueue;
 use super::ladder::ByResource;
 use super::why::{Places, StoppedBy, Why};
@@ -42,6 +43,9 @@ pub struct AppWrapper {
     /// What its pods use. Empty if not all of them are measured.
     #[serde(skip_serializing_if = "ByResource::is_empty")]
     pub used: ByResource<f64>,
+    /// What its pods do with the GPUs that they hold. `None` if they hold none, or if no agent says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_gpus: Option<HeldGpus>,
     /// What Kueue has to do with it. `None` if nothing, or if queues are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kueue: Option<OfKueue>,
@@ -128,6 +132,7 @@ impl AppWrapper {
             unreadable: appwrapper.demand.unreadable,
             allocated: view.allocated.as_ref().map(ByResource::from),
             used: used.collect(),
+            held_gpus: places.snapshot().held.of(&appwrapper.name).map(HeldGpus::from),
             waiting: view.waiting.as_ref().map(|waiting| Waits::new(view, waiting, kueue.as_ref(), places)),
             placed_in_part: PlacedInPart::new(view, kueue.as_ref(), places),
             kueue,

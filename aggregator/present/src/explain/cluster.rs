@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use self::pools::Pool;
 use super::claims::Claims;
+use super::held::HeldGpus;
 use super::ladder::{ByResource, LadderEntry, Shares, whole};
 use super::queues::InAllFlavors;
 
@@ -49,6 +50,9 @@ pub struct Cluster {
     /// The number of nodes whose measurements `used` includes. Empty if no agent has measured.
     #[serde(skip_serializing_if = "ByResource::is_empty")]
     pub nodes_measured: ByResource<u64>,
+    /// What pods do with the GPUs that they hold. `None` if they hold none, or if no agent says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_gpus: Option<HeldGpus>,
     /// Pods that could start now, by number of GPUs per pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_slots: Option<Vec<Slots>>,
@@ -207,6 +211,12 @@ impl LeftOut {
     }
 }
 
+fn held_gpus(snapshot: &Snapshot) -> Option<HeldGpus> {
+    let mut all = snapshot.held.now?;
+    all.appwrapper.add_all(&all.other);
+    (all.appwrapper.sum() > 0).then(|| HeldGpus::from(&all.appwrapper))
+}
+
 impl Cluster {
     /// From a snapshot.
     pub fn new(snapshot: &Snapshot) -> Self {
@@ -221,6 +231,7 @@ impl Cluster {
             ladder: None,
             nodes_by_reason: None,
             nodes_measured: ByResource::default(),
+            held_gpus: held_gpus(snapshot),
             gpu_slots: None,
             gpu_largest_free_block_devices: None,
             other_accelerators: BTreeMap::new(),

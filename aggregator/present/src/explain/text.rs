@@ -104,6 +104,9 @@ fn write_cluster(out: &mut String, cluster: &Cluster, answer: &Answer, paint: Pa
         let beside = Beside { on, measured: measured.as_deref(), shares: cluster.shares.get(resource.name()).copied() };
         write_ladder(out, &resource, rung, &beside, paint);
     }
+    if let Some(held) = &cluster.held_gpus {
+        line(out, &format!("\nPods hold {}.", held.in_words()));
+    }
     for (at, resource) in cluster.accelerators.iter().enumerate() {
         if at == 0 {
             line(out, "");

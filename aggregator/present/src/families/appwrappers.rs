@@ -100,7 +100,13 @@ static GPU_BUSY_SECONDS: Family = counter(
     "mcad_appwrapper_gpu_busy_seconds_total",
     ONE,
     "seconds",
-    "Busy time of the GPUs held by the AppWrapper's pods. A shared GPU counts in proportion to the parts that the pods hold.",
+    "Busy time of the GPUs held by the AppWrapper's pods. That of a shared GPU is divided by the use of its processes, as far as it is known, else by the parts that the pods hold.",
+);
+static GPU_IDLE_SECONDS: Family = counter(
+    "mcad_appwrapper_gpu_idle_seconds_total",
+    &["appwrapper", "cause", "namespace"],
+    "seconds",
+    "Time for which GPUs idled that the AppWrapper's pods held, by cause. The causes add up to held minus busy time. Exported only if not 0.",
 );
 static OOM_KILLS: Family =
     counter("mcad_appwrapper_oom_kills_total", ONE, "processes", "OOM-killed processes of the AppWrapper's pods.");
@@ -129,6 +135,7 @@ pub static FAMILIES: &[&Family] = &[
     &CPU_SECONDS,
     &GPU_HELD_SECONDS,
     &GPU_BUSY_SECONDS,
+    &GPU_IDLE_SECONDS,
     &OOM_KILLS,
     &RUN_QUEUE_WAIT_SECONDS,
 ];
@@ -223,6 +230,15 @@ pub(crate) fn write(snapshot: &Snapshot, all: &AppWrappers, spelling: &Spelling,
                 lines.line(labels, value);
             }
         });
+    }
+    let mut lines = out.family(&GPU_IDLE_SECONDS);
+    for view in all {
+        let name = &view.appwrapper.name;
+        for (cause, ns) in view.total.gpu_idle_ns.iter().flat_map(|idle| idle.idle()).filter(|(_, ns)| *ns > 0) {
+            let labels =
+                Labels::of(&[("appwrapper", &name.name), ("cause", cause.label()), ("namespace", &name.namespace)]);
+            lines.line(&labels, Value::Nano(ns));
+        }
     }
 }
 

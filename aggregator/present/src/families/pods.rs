@@ -33,8 +33,16 @@ static GPU_BUSY: Family = gauge(
     "Average utilisation of the GPUs that the pod holds; for a shared GPU, the pod's part of it. Needs --pod-metrics.",
 );
 
+static GPU_IDLE_SECONDS: Family = counter(
+    "mcad_pod_gpu_idle_seconds_total",
+    &["cause", "namespace", "pod"],
+    "seconds",
+    "Time for which GPUs idled that the pod held, by cause. Exported only if not 0. Needs --pod-metrics.",
+);
+
 /// The families of this section.
-pub static FAMILIES: &[&Family] = &[&CPU_SECONDS, &WORKING_SET, &RUN_QUEUE_WAIT_SECONDS, &OOM_KILLS, &GPU_BUSY];
+pub static FAMILIES: &[&Family] =
+    &[&CPU_SECONDS, &WORKING_SET, &RUN_QUEUE_WAIT_SECONDS, &OOM_KILLS, &GPU_BUSY, &GPU_IDLE_SECONDS];
 
 type Measured = fn(&PodFigures) -> Option<Value>;
 
@@ -55,6 +63,14 @@ pub(crate) fn write(pods: &[PodFigures], out: &mut Exposition<'_>) {
         for pod in pods {
             let Some(value) = value(pod) else { continue };
             lines.line(labels.cut(0).push("namespace", &pod.name.0).push("pod", &pod.name.1), value);
+        }
+    }
+    let mut lines = out.family(&GPU_IDLE_SECONDS);
+    for pod in pods {
+        for (cause, ns) in pod.gpu_idle_ns.iter().flat_map(|idle| idle.idle()).filter(|(_, ns)| *ns > 0) {
+            let labels =
+                labels.cut(0).push("cause", cause.label()).push("namespace", &pod.name.0).push("pod", &pod.name.1);
+            lines.line(labels, Value::Nano(ns));
         }
     }
 }

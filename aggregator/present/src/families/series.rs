@@ -104,4 +104,5 @@ fn count(view: &AppWrapperView) -> usize {
             .iter()
             .filter(|counter| counter.is_some())
             .count()
+        + total.gpu_idle_ns.iter().flat_map(|idle| idle.idle()).filter(|(_, ns)| *ns > 0).count()
 }

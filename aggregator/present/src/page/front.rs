@@ -9,6 +9,7 @@ use super::Shown;
 use super::amount::{UNKNOWN, count, family, grouped, in_words, named, shown};
 use super::appwrappers::appwrappers;
 use super::bars::{Beside, Of, card, legend};
+use super::held::held;
 use super::lines::lines;
 use super::nodes::Nodes;
 use super::query::ClusterQuery;
@@ -53,6 +54,7 @@ pub(super) fn front(shown: &Shown<'_>, query: &ClusterQuery, now: Now) -> Markup
             }
             @if resources.len() > CARDS { p.quiet { (count((resources.len() - CARDS) as u64)) " more resources are at " a href="/metrics" { "/metrics" } "." } }
         }
+        div #gpu-use data-live { (held(snapshot)) }
         div #waiting data-live {
             (appwrappers(snapshot, &cluster, query))
             (queues(snapshot, query))
