@@ -122,7 +122,12 @@ impl Place {
             symlink(repository().join(name), at(name)).unwrap();
         }
         let scene = repository().join("aggregator/tests/scene");
-        fs::copy(scene.join("reports.json"), at("reports.json")).unwrap();
+        let reports = fs::read_to_string(scene.join("reports.json")).unwrap();
+        // A report of a node that the cluster does not have is an error of its own.
+        let is_known = |line: &&str| server.is_none() || line.contains("\"node\":\"gpu-18\"");
+        let reports: String = reports.lines().filter(is_known).flat_map(|line| [line, "\n"]).collect();
+        assert!(!reports.is_empty());
+        fs::write(at("reports.json"), reports).unwrap();
         let template =
             serde_json::json!({"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": "1"}}}]}});
         let job = serde_json::json!({
