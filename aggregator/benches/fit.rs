@@ -8,6 +8,8 @@ mod support;
 #[path = "support/tight.rs"]
 mod tight;
 
+use std::collections::BTreeSet;
+
 use mcad_accounting::cluster::Cluster;
 use mcad_accounting::fit::fits;
 use mcad_accounting::ladder::ResourceLadder;
@@ -160,11 +162,12 @@ fn submitted() {
         "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "train"},
         "spec": {"parallelism": 512, "template": {"spec": spec(1, "8192Mi", 2, &json!({}))}},
     });
-    let Ok(Submitted::Pods(submission)) = Submitted::of(&job, "team-1", None) else { return };
+    let Submitted::Pods(submission) = Submitted::of(&job, "team-1", None).unwrap() else { panic!("a Job has pods") };
     let judge = |copies| {
-        let ground = known.ground(&[&submission.appwrapper], Now::default());
-        Trial::new(&ground).submit(&submission, copies).fit
+        let ground = known.ground(&[&submission.appwrapper], &BTreeSet::new(), Now::default());
+        Trial::new(&ground).submit(&submission, copies).fit.unwrap().fit
     };
+    assert!((1..100).contains(&judge(100)), "some copies fit, and some do not");
     println!("  fit -f: {} of 100 copies of a Job of 512 pods fit", judge(100));
     figure("  one copy, median wall / CPU time", both(RUNS, || judge(1)), "budget 250 ms");
     figure("  100 copies, median wall / CPU time", both(RUNS, || judge(100)), "budget 250 ms");

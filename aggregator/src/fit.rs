@@ -3,20 +3,22 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use mcad_accounting::cluster::{LeftOut, Source as ListOf};
+use mcad_accounting::change::Change;
+use mcad_accounting::now::Now;
 use mcad_accounting::object::submission::{Submission, Submitted};
-use mcad_accounting::object::{AppWrapper, Object};
-use mcad_accounting::snapshot::Snapshot;
-use mcad_accounting::trial::{Change, Ground, Trial};
+use mcad_accounting::object::{AppWrapper, Object, Version};
+use mcad_accounting::options::QueueMetrics;
+use mcad_accounting::trial::{Ground, Trial};
+use mcad_present::explain::notes;
 use mcad_present::explain::submission::{self, Fit};
 use mcad_present::explain::why::Places;
 use mcad_present::tables;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::plugin::Output;
-use crate::args::{ClusterSource, Source, Submit};
+use crate::args::trial::Submit;
+use crate::args::{ClusterSource, Source};
 use crate::dump::manifest::{self, Document, Place};
-use crate::replica::Replica;
 use crate::verbs::{self, Cluster};
 
 /// The exit status if it cannot be told whether it fits.
@@ -56,41 +58,45 @@ fn answered(submit: &Submit, source: &Source, namespace: Option<&str>, output: O
     let cluster = Cluster::read(source, verbs::say)?;
     let namespace = namespace.or(cluster.namespace.as_deref()).unwrap_or(NAMESPACE);
     let manifest = Manifest::of(&documents, namespace, submit)?;
-    let ground = ground(submit, &manifest, &cluster.replica)?;
+    let ground = ground(submit, &manifest, &cluster)?;
     verbs::say(&tables::warnings(&ground.snapshot));
-    let fit = manifest.tried(submit.count, &ground, &cluster.replica);
+    let fit = manifest.tried(submit.count, &ground, cluster.replica.now());
     let text = match output {
         Output::Json => verbs::json(&fit)?,
         Output::Table => tables::fit::fit(&fit, verbs::view()),
     };
     verbs::print(text.as_bytes())?;
-    Ok(exit_code(fit.fits, &ground.snapshot))
+    Ok(exit_code(fit.fits))
 }
 
-/// The exit status of an answer. If objects that matter could not be read, it cannot be told.
-pub fn exit_code(fits: Option<bool>, snapshot: &Snapshot) -> ExitCode {
-    let has_all_of_dump = snapshot.input.as_ref().is_none_or(|input| input.left_out.is_empty());
-    let matters = |left: &LeftOut| matches!(left.source, ListOf::Nodes | ListOf::Pods);
-    match fits.filter(|_| has_all_of_dump && !snapshot.left_out.iter().any(matters)) {
+/// The exit status of an answer.
+pub fn exit_code(fits: Option<bool>) -> ExitCode {
+    match fits {
         Some(true) => ExitCode::SUCCESS,
         Some(false) => ExitCode::FAILURE,
         None => CANNOT_BE_TOLD.into(),
     }
 }
 
+/// Names in their order, without those that stand before.
+pub fn each_once(names: &[String]) -> Vec<String> {
+    let is_first = |(at, name): &(usize, &String)| !names[..*at].contains(name);
+    names.iter().enumerate().filter(is_first).map(|(_, name)| name.clone()).collect()
+}
+
 /// The cluster as the command line imagines it, with the manifest's claims.
-fn ground(submit: &Submit, manifest: &Manifest, replica: &Replica) -> Result<Ground> {
-    let without = submit.without.iter().cloned().map(Change::Without);
-    for change in without.chain(submit.uncordon.iter().cloned().map(Change::Uncordon)) {
-        if !replica.suppose(&change) {
+fn ground(submit: &Submit, manifest: &Manifest, cluster: &Cluster) -> Result<Ground> {
+    let uncordon = each_once(&submit.uncordon).into_iter().map(Change::Uncordon);
+    // A node that is gone cannot be uncordoned.
+    for change in uncordon.chain(each_once(&submit.without).into_iter().map(Change::Without)) {
+        if !cluster.replica.suppose(&change) {
             bail!("no node named {}", change.node());
         }
     }
     for claim in &manifest.claims {
-        replica.create(claim.clone());
+        cluster.replica.create(claim.clone());
     }
-    let appwrappers: Vec<&AppWrapper> = manifest.submissions.iter().map(|(_, one)| &one.appwrapper).collect();
-    Ok(replica.ground(&appwrappers))
+    Ok(cluster.replica.ground(&manifest.appwrappers().collect::<Vec<_>>(), &cluster.undecodable))
 }
 
 impl Manifest {
@@ -113,8 +119,12 @@ impl Manifest {
         Ok(manifest)
     }
 
+    fn appwrappers(&self) -> impl Iterator<Item = &AppWrapper> {
+        self.submissions.iter().map(|(_, one)| &one.appwrapper)
+    }
+
     /// Tries all submissions one after the other.
-    fn tried(&self, copies: u32, ground: &Ground, replica: &Replica) -> Fit {
+    fn tried(&self, copies: u32, ground: &Ground, now: Now) -> Fit {
         let mut trial = Trial::new(ground);
         let mut places = Places::new(&ground.snapshot);
         let try_one = |(place, one): &(Place, Submission)| {
@@ -122,18 +132,24 @@ impl Manifest {
             submission::Submission::new(one, &tried, (place.document, place.item), &mut places)
         };
         let submissions = self.submissions.iter().map(try_one).collect();
-        Fit::new(&ground.snapshot, submissions, self.notes(ground), replica.now())
+        Fit::new(&ground.snapshot, submissions, self.notes(ground), now)
     }
 
     fn notes(&self, ground: &Ground) -> Vec<String> {
-        let mut notes = Vec::new();
+        let versions: Vec<Version> = self.appwrappers().map(|appwrapper| appwrapper.version).collect();
+        let snapshot = &ground.snapshot;
+        let mut notes: Vec<String> =
+            notes::unread(&ground.unread, &versions).into_iter().chain(notes::fake(snapshot)).collect();
         let concerns_kueue = self.submissions.iter().any(|(_, one)| one.workload.is_some());
         if concerns_kueue && ground.facts.is_none() {
-            notes.push(if ground.is_without_queues {
-                "Kueue is not installed, so no quotas apply.".to_owned()
+            let note = if ground.is_without_queues() {
+                "Kueue is not installed, so no quotas apply."
+            } else if snapshot.options.queue_metrics == QueueMetrics::Off {
+                "Queues of Kueue are not known, because --queue-metrics is off: quotas are not considered."
             } else {
-                "Queues of Kueue are not known, so quotas are not considered.".to_owned()
-            });
+                "Queues of Kueue are not known, so quotas are not considered."
+            };
+            notes.push(note.to_owned());
         }
         if !self.without_pods.is_empty() {
             let mut kinds = self.without_pods.clone();

@@ -2,6 +2,8 @@
 //! all operations need both, and it is held for one report, one event or one snapshot.
 //!
 //! Without Kubernetes (`--cluster local`) the cluster consists of the machines whose agents report.
+mod imagined;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,22 +11,20 @@ use std::thread;
 use std::time::Duration;
 
 use mcad_accounting::cluster::{Cluster, Event, Source};
-use mcad_accounting::drain::Held;
 use mcad_accounting::fit;
 use mcad_accounting::input::Input;
 use mcad_accounting::merge::{self, Ages, View};
 use mcad_accounting::node_name::NodeName;
 use mcad_accounting::nodes::{Limits, Nodes, Outcome};
 use mcad_accounting::now::Now;
-use mcad_accounting::object::{AppWrapper, Kind, Object, Origin, Served};
+use mcad_accounting::object::{Kind, Object, Origin, Served};
 use mcad_accounting::options::{Options, QueueMetrics};
 use mcad_accounting::queue::Accounts;
 use mcad_accounting::queue::facts::Facts;
+use mcad_accounting::snapshot::Snapshot;
 use mcad_accounting::snapshot::lines::Lines;
 use mcad_accounting::snapshot::verdict::Fits;
-use mcad_accounting::snapshot::{AppWrappers, Snapshot, available_to_mcad};
 use mcad_accounting::totals::{Differ, Jumps};
-use mcad_accounting::trial::{Change, Ground};
 use mcad_wire::state_transfer::{STATE_TRANSFER_VERSION, StateTransfer};
 
 use crate::receive::{Received, Refusal};
@@ -308,9 +308,7 @@ impl Known {
         let mut facts = None;
         let snapshot = self.snapshot_and(now, |snapshot, cluster| {
             snapshot.with_offers(cluster);
-            if snapshot.options.queue_metrics == QueueMetrics::On {
-                facts = Facts::of(cluster);
-            }
+            facts = facts_of(cluster, &snapshot.options);
         });
         // If the cluster is not known, there is no fit, so it has no age, even if queues are known.
         let made = snapshot.complete().map(|_| now);
@@ -323,42 +321,6 @@ impl Known {
             None => (None, None),
         };
         *lock(&self.fits) = Fitted { fits: Arc::new(fit::fits(&snapshot)), queues, lines, made };
-    }
-
-    /// What submissions are tried on that do not exist yet.
-    pub fn ground(&self, submitted: &[&AppWrapper], now: Now) -> Ground {
-        let (mut facts, mut available, mut is_without_queues) = (None, None, false);
-        let snapshot = self.snapshot_and(now, |snapshot, cluster| {
-            snapshot.with_offers_to(cluster, submitted.iter().copied());
-            facts = Facts::of(cluster);
-            available = available_to_mcad(cluster);
-            is_without_queues = cluster.is_without_queues();
-            // What fits does not depend on other AppWrappers. Where they are not known, none is shown.
-            snapshot.appwrappers.get_or_insert_with(|| AppWrappers::none(cluster));
-        });
-        Ground { snapshot, facts, is_without_queues, available, now_ms: self.told_at_ms(now) }
-    }
-
-    /// What draining these nodes would take from AppWrappers, and the snapshot without the nodes; or the name of a node that does not exist.
-    pub fn drain(&self, nodes: &[String], now: Now) -> Result<(Held, Ground), String> {
-        let names = nodes.iter().map(String::as_str).collect();
-        let held = Held::of(&self.lock().cluster, &names);
-        for name in names {
-            if !self.suppose(&Change::Without(name.to_owned()), now) {
-                return Err(name.to_owned());
-            }
-        }
-        let appwrappers: Vec<&AppWrapper> =
-            held.appwrappers.iter().filter_map(|held| held.appwrapper.as_deref()).collect();
-        let ground = self.ground(&appwrappers, now);
-        Ok((held, ground))
-    }
-
-    /// Imagines that a node is different; returns false if there is no such node.
-    pub fn suppose(&self, change: &Change, now: Now) -> bool {
-        let Some(event) = change.event(&self.lock().cluster) else { return false };
-        self.apply(event, now);
-        true
     }
 
     /// The state transfer for another replica, without this replica's identity.
@@ -386,6 +348,14 @@ impl Known {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+}
+
+/// The facts about Kueue's queues. `None` if Kueue is not there, or its objects are not known or not read.
+fn facts_of(cluster: &Cluster, options: &Options) -> Option<Facts> {
+    match options.queue_metrics {
+        QueueMetrics::On => Facts::of(cluster),
+        QueueMetrics::Off => None,
     }
 }
 

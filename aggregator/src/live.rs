@@ -4,7 +4,7 @@
 mod refit;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     sync::{Arc, mpsc as std_mpsc},
     thread,
@@ -79,13 +79,20 @@ impl fmt::Display for Missing<'_> {
     }
 }
 
-/// Whether everything was read that the API server has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// It was.
-    Whole,
-    /// A list of devices or queues was refused, or an object could not be decoded. The log says which.
-    InPart,
+/// What could not be read of what the API server has. The log has the reasons.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// The lists of devices or queues that were refused.
+    pub refused: BTreeSet<Source>,
+    /// The lists with objects that could not be decoded and are left out.
+    pub undecodable: BTreeSet<Source>,
+}
+
+impl Reading {
+    /// Whether everything was read.
+    pub fn is_whole(&self) -> bool {
+        self.refused.is_empty() && self.undecodable.is_empty()
+    }
 }
 
 /// Watches the cluster for a replica until all of it is known and computes fit; or returns what is missing.
@@ -131,8 +138,8 @@ struct Progress {
     /// The same for queues.
     served_queues: Option<Vec<Source>>,
     known: BTreeMap<Source, Result<(), &'static str>>,
-    /// Whether an object could not be decoded.
-    is_undecodable: bool,
+    /// The lists with objects that could not be decoded.
+    undecodable: BTreeSet<Source>,
 }
 
 impl Progress {
@@ -160,14 +167,14 @@ impl Progress {
                 let known = self.known.entry(*source).or_insert(Err(reason));
                 *known = known.map_err(|_| *reason);
             }
-            Told::Undecodable(..) => self.is_undecodable = true,
+            Told::Undecodable(source, _) => drop(self.undecodable.insert(*source)),
             Told::Event(_) => {}
         }
     }
 
     fn reading(&self) -> Reading {
-        let is_whole = !self.is_undecodable && self.known.values().all(Result::is_ok);
-        if is_whole { Reading::Whole } else { Reading::InPart }
+        let refused = self.known.iter().filter(|(_, known)| known.is_err());
+        Reading { refused: refused.map(|(source, _)| *source).collect(), undecodable: self.undecodable.clone() }
     }
 
     fn missing(&self) -> Vec<(String, Option<&'static str>)> {
@@ -232,8 +239,6 @@ impl Drop for Fitting {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use mcad_accounting::object::Kind;
 
     use super::*;
@@ -253,15 +258,16 @@ mod tests {
         progress.note(&Told::Event(Event::Reset(Source::ResourceSlices, Vec::new())));
         progress.note(&Told::Broke(Source::ResourceClaims, "forbidden"));
         assert_eq!(progress.missing(), []);
-        assert_eq!(progress.reading(), Reading::InPart);
+        assert_eq!(progress.reading().refused, [Source::ResourceClaims].into());
         // Nor if it has failed for so long that the list counts as lost.
         progress.note(&Told::Event(Event::Lost(Source::ResourceClaims)));
         assert_eq!(progress.missing(), []);
         progress.note(&Told::Event(Event::Reset(Source::ResourceClaims, Vec::new())));
-        assert_eq!(progress.reading(), Reading::Whole);
+        assert!(progress.reading().is_whole());
         progress.note(&Told::Event(Event::Lost(Source::Nodes)));
         assert_eq!(progress.missing(), [("nodes".to_owned(), None)]);
         progress.note(&Told::Undecodable(Source::Pods, "a pod without a name".to_owned()));
-        assert_eq!(progress.reading(), Reading::InPart);
+        let undecodable = [Source::Pods].into();
+        assert_eq!(progress.reading(), Reading { undecodable, ..Reading::default() });
     }
 }

@@ -6,6 +6,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
+use mcad_accounting::change::Change;
 use mcad_accounting::cluster::{Event, Source};
 use mcad_accounting::drain::Held;
 use mcad_accounting::node_name::NodeName;
@@ -14,7 +15,7 @@ use mcad_accounting::now::Now;
 use mcad_accounting::object::{AppWrapper, Object, QUEUE_GROUP};
 use mcad_accounting::snapshot::{Role, Snapshot};
 use mcad_accounting::totals::{Counter, Jumps};
-use mcad_accounting::trial::{Change, Ground};
+use mcad_accounting::trial::Ground;
 use mcad_present::exposition::{Closed, Exposition, Sink};
 use mcad_present::metrics;
 use mcad_wire::state_transfer::StateTransfer;
@@ -242,13 +243,13 @@ impl Replica {
         Snapshot { role: self.leadership.role(now), ..self.known.snapshot(now) }
     }
 
-    /// What submissions are tried on that do not exist yet.
-    pub fn ground(&self, submitted: &[&AppWrapper]) -> Ground {
-        self.known.ground(submitted, self.now())
+    /// What submissions are tried on that do not exist yet. `undecodable` are the lists with objects that could not be decoded.
+    pub fn ground(&self, submitted: &[&AppWrapper], undecodable: &BTreeSet<Source>) -> Ground {
+        self.known.ground(submitted, undecodable, self.now())
     }
 
     /// What draining these nodes would take from AppWrappers, and the snapshot without the nodes; or the name of a node that does not exist.
-    pub fn drain(&self, nodes: &[String]) -> Result<(Held, Ground), String> {
+    pub fn drain(&self, nodes: &[String]) -> Result<(Held, Snapshot), String> {
         self.known.drain(nodes, self.now())
     }
 

@@ -1,10 +1,12 @@
 //! Commands that print and exit, and what `mcad-aggregator` and `kubectl-mcad` do alike: reading a cluster once, output, the log, exit
 //! status.
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use mcad_accounting::cluster::Source;
 use mcad_accounting::nodes::REPORT_BYTES;
 use mcad_present::explain::amount::{printable, printable_lines};
 use mcad_present::explain::{self, Answer, Subject};
@@ -15,13 +17,12 @@ use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::Source;
-use crate::args::plugin::Output;
+use crate::args::{self, plugin::Output};
 use crate::clock::Clock;
 use crate::clock::api::ApiClock;
 use crate::connection;
 use crate::input::Input;
-use crate::live::{self, Reading};
+use crate::live;
 use crate::replica::Replica;
 use crate::self_metrics::SelfMetrics;
 use crate::watch::Settings;
@@ -36,32 +37,34 @@ pub struct Cluster {
     pub code: ExitCode,
     /// The namespace of the kubeconfig's context. `None` if no API server was queried.
     pub namespace: Option<String>,
+    /// The lists of a live cluster with objects that could not be decoded.
+    pub undecodable: BTreeSet<Source>,
 }
 
 impl Cluster {
     /// Reads a dump and reports; `complain` is called before an API server is queried, so that errors in the dump are printed first.
-    pub fn read(source: &Source, complain: impl FnOnce(&[String])) -> Result<Self> {
+    pub fn read(source: &args::Source, complain: impl FnOnce(&[String])) -> Result<Self> {
         let input = Input::read(&source.inputs, &source.metrics, REPORT_BYTES)?;
         let complaints: Vec<_> = input.complaints().collect();
         complain(&complaints);
         let mut code = input.exit_code();
         let self_metrics = SelfMetrics::new().context("cannot register the self-metrics")?;
         let replica = Replica::new(Clock::system(), input.known, self_metrics);
-        let mut namespace = None;
+        let (mut namespace, mut undecodable) = (None, BTreeSet::new());
         if source.inputs.is_kube() {
             let (of_context, reading) = runtime()?.block_on(read_live(source, &replica))?;
             let has_left_out = || !replica.snapshot().left_out.is_empty();
-            if reading == Reading::InPart || has_left_out() {
+            if !reading.is_whole() || has_left_out() {
                 code = ExitCode::FAILURE;
             }
-            namespace = Some(of_context);
+            (namespace, undecodable) = (Some(of_context), reading.undecodable);
         }
-        Ok(Self { replica, complaints, code, namespace })
+        Ok(Self { replica, complaints, code, namespace, undecodable })
     }
 }
 
-/// Watches the cluster until all of it is known. Returns the namespace of the context, and whether everything was read.
-async fn read_live(source: &Source, replica: &Replica) -> Result<(String, Reading)> {
+/// Watches the cluster until all of it is known. Returns the namespace of the context, and what could not be read.
+async fn read_live(source: &args::Source, replica: &Replica) -> Result<(String, live::Reading)> {
     let config = connection::config(&source.kubeconfig).await?;
     let namespace = config.default_namespace.clone();
     let client = connection::client(config, &ApiClock::new(Clock::system()))?;
@@ -71,7 +74,7 @@ async fn read_live(source: &Source, replica: &Replica) -> Result<(String, Readin
 }
 
 /// Prints the explanation of the cluster or of one node. What could be read is printed even if something is missing.
-pub fn explain(source: &Source, node: Option<&str>, output: Output) -> Result<ExitCode> {
+pub fn explain(source: &args::Source, node: Option<&str>, output: Output) -> Result<ExitCode> {
     let is_json = output == Output::Json;
     let cluster = Cluster::read(source, |complaints| {
         // In a terminal, the explanation has the complaints above the values.

@@ -1,15 +1,18 @@
-//! What draining nodes would take from AppWrappers: which of their pods, what these hold, and whether the pods fit on the other nodes.
+//! What draining nodes would take from AppWrappers: which of their pods, what these hold, and whether the pods fit on the other nodes
+//! (docs/accounting.md §12).
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::cluster::Cluster;
 use crate::fit::{Fitter, PodsOnNodes};
-use crate::object::demand::PodGroup;
-use crate::object::{AppWrapper, AppWrapperName, Pod};
+use crate::object::demand::{PodGroup, pods, uses_claims};
+use crate::object::{AppWrapper, AppWrapperName, Pod, Version};
 use crate::resource::Amounts;
 use crate::snapshot::rest::lost;
 use crate::snapshot::verdict::Verdict;
 use crate::snapshot::{AppWrapperView, Part, Snapshot, Unplaced};
+use crate::unread::Unread;
+use crate::views::NodeView;
 
 /// What is on the nodes, before they are drained.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +21,7 @@ pub struct Held {
     pub appwrappers: Vec<HeldByAppWrapper>,
     /// How many pods there are of no AppWrapper. Those of DaemonSets are among them; they would stay.
     pub other_pods: u64,
-    /// What these request.
+    /// What these hold: what they request, and devices that they hold through claims.
     pub by_others: Amounts,
 }
 
@@ -33,7 +36,7 @@ pub struct HeldByAppWrapper {
     pub pods: u64,
     /// How many of its pods hold something on any node.
     pub all_pods: u64,
-    /// What those on the nodes request.
+    /// What those on the nodes hold: what they request, and devices that they hold through claims.
     pub amounts: Amounts,
     /// Those on the nodes, as its spec has them.
     groups: Arc<[PodGroup]>,
@@ -49,6 +52,8 @@ pub struct Loss {
     pub view: Option<AppWrapperView>,
     /// How many of them were placed on which node. Not complete if only the search found a place for all.
     pub places: PodsOnNodes,
+    /// Whether these pods fit elsewhere. `None` if that cannot be told.
+    pub fits: Option<bool>,
 }
 
 /// See the module's documentation.
@@ -61,10 +66,10 @@ pub struct Drain {
 }
 
 impl Held {
-    /// What is on these nodes.
-    pub fn of(cluster: &Cluster, nodes: &BTreeSet<&str>) -> Self {
-        let mut held = Self::default();
+    /// What is on these nodes. `snapshot` is of the cluster.
+    pub fn of(cluster: &Cluster, snapshot: &Snapshot, nodes: &BTreeSet<&str>) -> Self {
         let mut by_owner: BTreeMap<&AppWrapperName, (Vec<&Pod>, u64)> = BTreeMap::new();
+        let mut others: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
         for (pod, node) in cluster.pods().filter_map(|pod| Some((pod, pod.held_node()?))) {
             let is_here = nodes.contains(&**node);
             match &pod.owner {
@@ -73,26 +78,51 @@ impl Held {
                     here.extend(is_here.then_some(pod));
                     *all += 1;
                 }
-                None if is_here => {
-                    held.other_pods += 1;
-                    held.by_others.add_times(&pod.requests, 1);
-                }
+                None if is_here => others.entry(node).or_default().push(pod),
                 None => {}
             }
         }
+        let views = snapshot.nodes.iter().flat_map(|nodes| &nodes.nodes);
+        let views: Vec<&NodeView> = views.map(|view| &**view).filter(|view| nodes.contains(&*view.node.name)).collect();
+        let mut held = Self::default();
+        for (node, pods) in others {
+            let view = views.iter().find(|view| *view.node.name == *node);
+            held.other_pods += pods.len() as u64;
+            held.by_others.add_times(&held_by_others(&pods, view.copied()), 1);
+        }
         let lose = by_owner.into_iter().filter(|(_, (here, _))| !here.is_empty());
-        held.appwrappers = lose.map(|(name, (here, all))| HeldByAppWrapper::of(cluster, name, &here, all)).collect();
+        held.appwrappers =
+            lose.map(|(name, (here, all))| HeldByAppWrapper::of(cluster, &views, name, &here, all)).collect();
         held
     }
 }
 
-impl HeldByAppWrapper {
-    fn of(cluster: &Cluster, name: &AppWrapperName, here: &[&Pod], all_pods: u64) -> Self {
-        let appwrapper = cluster.appwrapper(name).cloned();
-        let mut amounts = Amounts::default();
-        for pod in here {
-            amounts.add_times(&pod.requests, 1);
+/// What pods of no AppWrapper hold on their node. Of devices that claims may hold, that is what the ladder of the node says.
+fn held_by_others(pods: &[&Pod], view: Option<&NodeView>) -> Amounts {
+    let mut held = requested(pods);
+    for (resource, ladder) in view.iter().flat_map(|view| &view.rungs).filter(|(_, ladder)| ladder.has_units) {
+        if let Some(account) = &ladder.account {
+            held.add(resource, account.requested.other - held.get(resource));
         }
+    }
+    held
+}
+
+fn requested(pods: &[&Pod]) -> Amounts {
+    let mut requested = Amounts::default();
+    for pod in pods {
+        requested.add_times(&pod.requests, 1);
+    }
+    requested
+}
+
+impl HeldByAppWrapper {
+    /// `views` are those of the nodes, and `here` its pods there.
+    fn of(cluster: &Cluster, views: &[&NodeView], name: &AppWrapperName, here: &[&Pod], all_pods: u64) -> Self {
+        let appwrapper = cluster.appwrapper(name).cloned();
+        let mut amounts = requested(here);
+        let beside = views.iter().filter_map(|view| view.devices.as_ref()).flat_map(|sums| &sums.beside_requests);
+        beside.filter(|(of, _)| of == name).for_each(|(_, beside)| amounts.add_times(beside, 1));
         let groups = appwrapper.as_ref().map(|appwrapper| {
             let bound = cluster.bound_pods_of(name);
             let stays = |pod: &&Pod| !here.iter().any(|gone| std::ptr::eq(*gone, *pod));
@@ -111,48 +141,50 @@ impl HeldByAppWrapper {
 }
 
 impl Drain {
-    /// What follows if these pods lose their nodes. `snapshot` is of a cluster without the nodes.
-    pub fn new(snapshot: &Snapshot, held: &Held) -> Self {
-        let losses: Vec<Loss> = held.appwrappers.iter().map(|held| Loss::of(snapshot, held)).collect();
-        let mut drain = Self { fits: Some(true), losses };
-        if drain.losses.iter().any(|loss| loss.fits() == Some(false)) {
-            drain.fits = Some(false);
-        } else if drain.losses.iter().any(|loss| loss.fits().is_none()) {
-            drain.fits = None;
-        } else if drain.losses.len() > 1 {
-            drain.fits = drain.together(snapshot);
-        }
-        drain
-    }
-
-    /// Whether all pods fit together.
-    fn together(&self, snapshot: &Snapshot) -> Option<bool> {
-        let groups: Vec<PodGroup> = self.losses.iter().flat_map(|loss| loss.held.groups.iter().cloned()).collect();
-        if uses_claims(&groups) {
-            // Which claim a name means depends on the AppWrapper.
-            return None;
-        }
-        let (verdict, _) = Fitter::new(snapshot)?.place_and_name(&nobody(), &unplaced(groups.into()))?;
-        verdict.fits()
+    /// What follows if these pods lose their nodes. `snapshot` is of a cluster without the nodes, and `unread` what it lacks.
+    pub fn new(snapshot: &Snapshot, held: &Held, unread: &Unread) -> Self {
+        let mut fitter = Fitter::new(snapshot);
+        // MCAD's sum does not matter to pods that were started.
+        let is_whole = unread.is_nothing_to(Version::V1Beta2);
+        let losses: Vec<Loss> = held.appwrappers.iter().map(|held| Loss::of(fitter.as_mut(), held, is_whole)).collect();
+        let fits = if losses.iter().any(|loss| loss.fits == Some(false)) {
+            Some(false)
+        } else if losses.iter().any(|loss| loss.fits.is_none()) {
+            None
+        } else {
+            together(fitter.as_mut(), &losses).filter(|_| is_whole)
+        };
+        Self { losses, fits }
     }
 }
 
+/// Whether all pods fit together, if those of each AppWrapper fit alone.
+fn together(fitter: Option<&mut Fitter<'_>>, losses: &[Loss]) -> Option<bool> {
+    if losses.len() < 2 {
+        return Some(true);
+    }
+    let groups: Vec<PodGroup> = losses.iter().flat_map(|loss| loss.held.groups.iter().cloned()).collect();
+    if uses_claims(&groups) {
+        // Which claim a name means depends on the AppWrapper.
+        return None;
+    }
+    let (verdict, _) = fitter?.renewed().place_and_name(&nobody(), &unplaced(groups.into()))?;
+    verdict.fits()
+}
+
 impl Loss {
-    fn of(snapshot: &Snapshot, held: &HeldByAppWrapper) -> Self {
+    fn of(fitter: Option<&mut Fitter<'_>>, held: &HeldByAppWrapper, is_whole: bool) -> Self {
         let unplaced = unplaced(held.groups.clone());
         // Pods that are nominated for the same AppWrapper are others than these.
         let owner = if uses_claims(&held.groups) { held.name.clone() } else { nobody() };
-        let tried = Fitter::new(snapshot).and_then(|mut fitter| fitter.place_and_name(&owner, &unplaced));
+        let tried = fitter.and_then(|fitter| fitter.renewed().place_and_name(&owner, &unplaced));
         let (verdict, places) = tried.map_or((None, Vec::new()), |(verdict, places)| (Some(verdict), places));
-        let is_whole = unplaced.needed == held.pods;
-        let appwrapper = held.appwrapper.clone().filter(|_| is_whole);
+        let are_known = unplaced.needed == held.pods;
+        let appwrapper = held.appwrapper.clone().filter(|_| are_known);
         let view = appwrapper.map(|of| AppWrapperView::of_pods(of, Unplaced { verdict, ..unplaced }));
-        Self { held: held.clone(), view, places }
-    }
-
-    /// Whether its pods fit elsewhere. `None` if that is not known.
-    pub fn fits(&self) -> Option<bool> {
-        self.verdict()?.fits()
+        let mut loss = Self { held: held.clone(), view, places, fits: None };
+        loss.fits = loss.verdict().filter(|_| is_whole).and_then(Verdict::fits);
+        loss
     }
 
     /// The verdict on its pods. `None` if it is not known.
@@ -162,12 +194,7 @@ impl Loss {
 }
 
 fn unplaced(groups: Arc<[PodGroup]>) -> Unplaced {
-    let needed = groups.iter().map(|group| u64::from(group.count)).sum();
-    Unplaced { part: Part::Rest, groups, needed, verdict: None }
-}
-
-fn uses_claims(groups: &[PodGroup]) -> bool {
-    groups.iter().any(|group| !group.claims.is_empty())
+    Unplaced { part: Part::Rest, needed: pods(&groups), groups, verdict: None }
 }
 
 /// No AppWrapper has this name.

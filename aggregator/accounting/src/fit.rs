@@ -86,6 +86,15 @@ impl<'a> Fitter<'a> {
         }
     }
 
+    /// The same, with as many steps as at first: earlier pods have used up none.
+    pub fn renewed(&mut self) -> &mut Self {
+        self.steps = Steps::of_snapshot();
+        if let Some(claims) = &mut self.claims {
+            claims.renew(Steps::of_claims());
+        }
+        self
+    }
+
     /// Whether pods that need a node fit. `None` if that depends on devices that are not known.
     pub fn place(&mut self, owner: &AppWrapperName, unplaced: &Unplaced) -> Option<Verdict> {
         let Self { rooms, offers, claims, are_devices_unknown, steps } = self;

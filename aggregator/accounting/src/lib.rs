@@ -45,5 +45,8 @@ pub mod fit;
 
 pub mod merge;
 
+pub mod change;
+pub mod unread;
+
 pub mod drain;
 pub mod trial;

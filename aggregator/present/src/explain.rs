@@ -21,6 +21,7 @@ pub mod truth;
 mod waiting;
 pub mod why;
 
+pub mod notes;
 pub mod submission;
 
 pub mod drain;
@@ -158,6 +159,6 @@ pub fn json(answer: &impl Serialize) -> Result<String, serde_json::Error> {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde requires")]
-fn is_zero(count: &usize) -> bool {
+pub(crate) fn is_zero(count: &usize) -> bool {
     *count == 0
 }

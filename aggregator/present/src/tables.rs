@@ -10,11 +10,14 @@ pub mod gpus;
 pub mod nodes;
 pub mod why;
 
+use std::fmt::Write as _;
+
 use mcad_accounting::ladder::NodeState;
 use mcad_accounting::snapshot::Snapshot;
 use mcad_terminal::grid;
 use mcad_terminal::paint::Tone;
 
+use crate::explain::amount::printable;
 use crate::explain::cluster::Cluster;
 use crate::explain::missing;
 use crate::explain::node::NodeEntry;
@@ -52,6 +55,14 @@ fn tone(node: &NodeEntry) -> Tone {
 fn declared_by(entries: &[NodeEntry]) -> &'static str {
     let mut ladders = entries.iter().flat_map(|node| node.ladder.devices.values());
     if ladders.any(|ladder| ladder.has_slices) { "kubelet and drivers declare" } else { "kubelet declares" }
+}
+
+/// Adds a line with a label, `gap` wide, and the text behind it; as many lines as the text needs.
+fn write_labelled(out: &mut String, (label, gap): (&str, usize), text: &str, view: View) {
+    let width = view.width.map_or(usize::MAX, |width| width.saturating_sub(gap));
+    let text = grid::wrapped(&printable(text), width).join(&format!("\n{:gap$}", ""));
+    // Writing to a String has no error.
+    let _ = writeln!(out, "{label:<gap$}{text}");
 }
 
 /// Adds sentences under a table.

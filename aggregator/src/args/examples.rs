@@ -140,7 +140,6 @@ Examples:
 
   For a script
     mcad-aggregator whatif --drain gpu-17 --json | jq '.appwrappers[] | [.name, .pods, .fits]'
-    mcad-aggregator whatif --drain gpu-17 --json
 
   In a dump
     mcad-aggregator dump > dump.json

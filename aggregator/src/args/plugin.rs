@@ -3,7 +3,8 @@ use anyhow::{Result, bail};
 use clap::Parser;
 use mcad_present::version;
 
-use super::{Imagined, Source, Submit, examples};
+use super::trial::{Imagined, Submit};
+use super::{Source, examples};
 
 /// Shows where a cluster's GPUs, CPU and memory are, and why AppWrappers wait.
 ///

@@ -351,7 +351,8 @@ fn unknown(api_version: &str, kind: &str, fields: &Map<String, Value>) -> Option
     }
 }
 
-fn is_list(kind: &str) -> bool {
+/// Whether objects of this kind are lists of others.
+pub(super) fn is_list(kind: &str) -> bool {
     kind.ends_with("List")
 }
 

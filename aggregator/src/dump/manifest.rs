@@ -9,6 +9,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use thiserror::Error;
 
+use super::document::is_list;
 use super::events::{Anchors, Events};
 use super::file;
 
@@ -109,7 +110,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Vec<Document>, ManifestError> {
     let mut documents = Vec::new();
     let mut add = |number: usize, value: Value| {
         let place = |item| Place { file: file.to_owned(), document: number, item };
-        let is_list = value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+        let is_list = value["kind"].as_str().is_some_and(is_list);
         match value {
             Value::Object(mut list) if is_list && list.get("items").is_some_and(Value::is_array) => {
                 let items = list.get_mut("items").map(Value::take).unwrap_or_default();

@@ -13,10 +13,12 @@ use std::time::Instant;
 
 use crate::support::apiserver::ApiServer;
 use crate::support::objects::{
-    WORKLOAD, appwrapper, appwrappers, appwrappers_in, create, define, make_namespace, node, nodes, pod, pods,
+    WORKLOAD, appwrapper, appwrappers, appwrappers_in, create, define, make_namespace, make_ready_node, node, nodes,
+    pod, pods,
 };
 use crate::support::wait::PATIENCE;
 use clap::{CommandFactory as _, Parser as _};
+use kube::api::{Patch, PatchParams};
 use mcad_aggregator::args::plugin::PluginArgs;
 use rustix::thread::UnshareFlags;
 use tempfile::TempDir;
@@ -120,9 +122,17 @@ impl Place {
             symlink(repository().join(name), at(name)).unwrap();
         }
         let scene = repository().join("aggregator/tests/scene");
-        fs::copy(scene.join("reports.json"), at("reports.json")).unwrap();
-        // Of no pods, so that it fits also where no node is ready.
-        let job = serde_json::json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "train"}, "spec": {"parallelism": 0}});
+        let reports = fs::read_to_string(scene.join("reports.json")).unwrap();
+        // A report of a node that the cluster does not have is an error of its own.
+        let is_known = |line: &&str| server.is_none() || line.contains("\"node\":\"gpu-18\"");
+        let reports: String = reports.lines().filter(is_known).flat_map(|line| [line, "\n"]).collect();
+        assert!(!reports.is_empty());
+        fs::write(at("reports.json"), reports).unwrap();
+        let template =
+            serde_json::json!({"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": "1"}}}]}});
+        let job = serde_json::json!({
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "train"}, "spec": {"parallelism": 1, "template": template},
+        });
         fs::write(at("job.yaml"), job.to_string()).unwrap();
         // `agg` stands for the reader's own aggregator: here it is this one.
         fs::write(at(".curlrc"), "connect-to = \"agg:10910:127.0.0.1:10910\"\n").unwrap();
@@ -313,6 +323,11 @@ async fn every_example_runs_as_it_is_written() {
         let client = server.client();
         define(&client).await;
         create(&nodes(&client), node("gpu-17")).await;
+        // Five copies of the Job fit there.
+        make_ready_node(&client, "gpu-18").await;
+        let amounts = serde_json::json!({"cpu": "8", "pods": "110"});
+        let sized = Patch::Merge(serde_json::json!({"status": {"capacity": amounts, "allocatable": amounts}}));
+        nodes(&client).patch_status("gpu-18", &PatchParams::default(), &sized).await.unwrap();
         create(&pods(&client), pod("runs", "gpu-17", &serde_json::json!({}))).await;
         create(&appwrappers(&client, WORKLOAD, "v1beta2"), appwrapper("waits")).await;
         // Of the names that the cluster of the picture has.

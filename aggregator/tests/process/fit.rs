@@ -91,6 +91,15 @@ fn the_exit_status_says_whether_it_fits() {
         said.contains("document 1, items[1]: CronJob of batch/v1: its pods are not known. Known are AppWrapper"),
         "{said}"
     );
+    // A node may be named twice, and be both.
+    let twice = ["--without", "gpu-13", "--uncordon", "gpu-13", "--without", "gpu-13", "--uncordon", "gpu-13"];
+    let (yes, said) = code(&pod(1), &twice);
+    assert!(yes == Some(0) && !said.contains("gpu-13"), "{said}");
+    let (unknown, said) = code(&pod(1), &["--queue", "q", "--queue-metrics", "off"]);
+    assert!(
+        unknown == Some(2) && said.contains("\nQueues of Kueue are not known, because --queue-metrics is off"),
+        "{said}"
+    );
     for (words, why) in [
         (&["--without", "nope"][..], "no node named nope"),
         (&["--count", "0"], "--count"),
@@ -125,8 +134,18 @@ fn a_dump_of_which_a_part_cannot_be_read_proves_nothing() {
     assert!(code == Some(1) && out.contains("\nNodes     needs 9 GPUs; 8 free\n"), "{out}");
     for (objects, expected) in [(vec![&node, &pods], 0), (vec![&node, &pods, &wrong], 2), (vec![&node], 2)] {
         let (_folder, dump) = manifest(&json!({"kind": "List", "apiVersion": "v1", "items": objects}).to_string());
-        let (code, out, err) = ran(plugin(&["fit", "-f", &file, "--cluster", &format!("file:{dump}")]));
+        let cluster = format!("file:{dump}");
+        let (code, out, err) = ran(plugin(&["fit", "-f", &file, "--cluster", &cluster]));
         assert_eq!(code, Some(expected), "{out}{err}");
+        let (_, json, _) = ran(plugin(&["fit", "-f", &file, "--cluster", &cluster, "-o", "json"]));
+        let answer: Value = serde_json::from_str(&json).unwrap();
+        let fits = (expected == 0).then_some(&json!(true));
+        assert_eq!((answer.get("fits"), answer["submissions"][0].get("fits")), (fits, fits), "{answer}");
+        if objects.len() == 3 {
+            let reason = "A part of the dump could not be read, so it cannot be told what fits.";
+            assert!(out.starts_with("Whether Pod default/p fits now cannot be told.") && out.contains(reason), "{out}");
+            assert_eq!(answer["notes"][0], reason);
+        }
     }
 }
 
@@ -163,6 +182,8 @@ fn a_drained_node_takes_pods_from_appwrappers() {
     let (_, out, err) = of_plugin(&["whatif", "--drain", "gpu-13"]);
     assert_eq!(err, "");
     check_file(&tests().join("plugin/whatif.txt"), &out);
+    let (_, again, _) = of_plugin(&["whatif", "--drain", "gpu-13", "--drain", "gpu-13"]);
+    assert_eq!(again, out);
     let (code, out, _) = of_plugin(&["whatif", "--drain", "gpu-15"]);
     assert_eq!((code, out.as_str()), (Some(0), "If gpu-15 were drained, no AppWrapper would lose a pod.\n"));
     let (code, out, err) = ran(command(&[&["whatif", "--drain", "nope"][..], &SCENE].concat()));

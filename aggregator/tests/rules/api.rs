@@ -9,9 +9,13 @@ use mcad_accounting::cluster::Cluster;
 use mcad_accounting::snapshot::Snapshot;
 use mcad_present::api::{Refused, Wanted};
 use mcad_present::explain;
-use mcad_testkit::build::{node, node_of, v1beta1, with};
+use mcad_testkit::build::{gpu_node, gpus_of, node, node_of, pod, v1beta1, v1beta2, waiting, with};
 use mcad_testkit::explained::{LATER, NOW, check_golden, dumped, example, root, snapshot, snapshot_of};
+use mcad_testkit::queues::flavor;
 use serde_json::{Value, json};
+
+use crate::submissions::{object_of, queue, template, without_queue};
+use crate::submissions_told::{fit, whatif};
 
 fn ask(snapshot: &Snapshot, address: &str) -> Result<Value, Refused> {
     let (path, query) = address.split_once('?').unwrap_or((address, ""));
@@ -53,6 +57,33 @@ fn docs_api_md_shows_what_is_answered() {
     check_golden(path, &(written + rest));
 }
 
+/// Answers to `fit` and `whatif` that have all fields together.
+fn fits() -> Vec<Value> {
+    let one = |gpus| object_of("batch/v1", "Job", json!({"parallelism": 1, "template": template(gpus)}));
+    let nodes: Vec<Value> = (0..7).map(|at| gpu_node(&format!("n{at}"), 2)).collect();
+    let queue = queue(9, json!({}));
+    let tolerating = flavor("f", json!({"tolerations": [{"key": "team", "operator": "Exists"}]}));
+    let cluster = [&nodes[..], &queue[..2], &[tolerating]].concat();
+    let old = |gpus| json!([{"generictemplate": {"spec": {"replicas": 1, "template": {"spec": gpus_of(gpus)}}}}]);
+    let some = with(waiting(&[(2, gpus_of(1))]), "/spec/schedulingSpec", json!({"minAvailable": 1}));
+    let claim = json!({"resourceClaims": [{"name": "c", "resourceClaimName": "gone"}], "containers": []});
+    let labels = json!({"workload.codeflare.dev/appwrapper": "w"});
+    let of_w = with(pod("p", "n0", json!({"nvidia.com/gpu": "1"})), "/metadata/labels", labels);
+    let sets = json!([{"podSets": [{"path": "template.t"}], "template": {"t": {"spec": gpus_of(1)}}}]);
+    let losers = [v1beta2("w", sets, "Running"), of_w, pod("other", "n0", json!({"cpu": "1"}))];
+    let drained = whatif(&[&nodes[..], &losers].concat(), "n0", &[]);
+    let told =
+        |cluster: &[Value], documents: &[Value], copies| serde_json::to_value(fit(cluster, documents, copies)).unwrap();
+    vec![
+        told(&cluster, &[one(2)], 9),
+        told(&nodes, &[v1beta1("w", old(99), json!({}))], 1),
+        told(&nodes, &[without_queue(one(2))], 6),
+        told(&nodes, &[some, without_queue(one(2))], 7),
+        told(&nodes, &[without_queue(object_of("v1", "Pod", claim))], 1),
+        serde_json::to_value(drained).unwrap(),
+    ]
+}
+
 #[test]
 fn every_field_is_documented() {
     fn fields(value: &Value, into: &mut std::collections::BTreeSet<String>) {
@@ -71,6 +102,9 @@ fn every_field_is_documented() {
     }
     for address in ["cluster", "appwrappers", "queues", "flavors"] {
         fields(&ask(&with_kueue(), &format!("/api/v1/{address}")).unwrap(), &mut all);
+    }
+    for answer in fits() {
+        fields(&answer, &mut all);
     }
     // The name of a flavor.
     all.remove("default-flavor");

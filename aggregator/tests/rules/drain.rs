@@ -6,10 +6,13 @@ use mcad_accounting::drain::Drain;
 use mcad_accounting::merge::Ages;
 use mcad_accounting::now::Now;
 use mcad_accounting::options::Options;
+use mcad_accounting::unread::Unread;
 use mcad_aggregator::known::Known;
-use mcad_testkit::build::{gpu_node, gpus_of, object, pod, v1beta2, with};
+use mcad_testkit::build::{gpu_node, gpus_of, node, object, pod, v1beta2, with};
 use mcad_testkit::snapshot;
 use serde_json::{Value, json};
+
+use crate::fit_devices::{GPU, all, asking, claim, exactly, holding, slice};
 
 /// A running AppWrapper of pod sets, each given as the number of pods and their spec.
 fn running(name: &str, sets: &[(u32, Value)]) -> Value {
@@ -26,13 +29,13 @@ fn pod_of(appwrapper: &str, set: u32, name: &str, node: &str, gpus: u32) -> Valu
 fn drain(objects: &[Value], nodes: &[&str]) -> Drain {
     let known = Known::new(Cluster::from_objects(objects.iter().map(object)), Options::default(), Ages::DoNot);
     let nodes: Vec<String> = nodes.iter().map(|name| (*name).to_owned()).collect();
-    let (held, ground) = known.drain(&nodes, Now::default()).unwrap();
-    Drain::new(&ground.snapshot, &held)
+    let (held, snapshot) = known.drain(&nodes, Now::default()).unwrap();
+    Drain::new(&snapshot, &held, &Unread::default())
 }
 
 /// By AppWrapper: its name, the pods that it loses, and whether they fit elsewhere.
 fn losses(drain: &Drain) -> Vec<(&str, u64, Option<bool>)> {
-    drain.losses.iter().map(|loss| (&*loss.held.name.name, loss.held.pods, loss.fits())).collect()
+    drain.losses.iter().map(|loss| (&*loss.held.name.name, loss.held.pods, loss.fits)).collect()
 }
 
 fn two_appwrappers() -> Vec<Value> {
@@ -99,4 +102,32 @@ fn without_the_appwrapper_it_is_not_known_where_its_pods_may_run() {
     assert_eq!((losses(&drained), drained.fits), (vec![("gone", 1, None)], None));
     let known = Known::new(Cluster::from_objects(objects.iter().map(object)), Options::default(), Ages::DoNot);
     assert_eq!(known.drain(&["nope".to_owned()], Now::default()).err(), Some("nope".to_owned()));
+}
+
+#[test]
+fn devices_that_pods_hold_through_claims_are_held_too() {
+    let using = |pod: Value, claim: &str| {
+        let name = pod["metadata"]["name"].clone();
+        let pod = with(pod, "/metadata/uid", json!(format!("uid-{name}")));
+        with(pod, "/spec/resourceClaims", json!([{"name": "c", "resourceClaimName": claim}]))
+    };
+    let held_by = |name: &str, pod: &Value, devices: &[&str]| {
+        let reserved = json!([{"resource": "pods", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}]);
+        let status = with(holding("l", devices, Some("l")), "/reservedFor", reserved);
+        claim(name, asking(&[exactly(GPU, devices.len() as u32)]), status)
+    };
+    let cpu = |name: &str| pod(name, "l", json!({"cpu": "1"}));
+    let labels = json!({"workload.codeflare.dev/appwrapper": "w"});
+    let of_w = using(with(cpu("p"), "/metadata/labels", labels), "k");
+    let other = using(cpu("o"), "j");
+    let claims = [held_by("k", &of_w, &["gpu-0", "gpu-1"]), held_by("j", &other, &["gpu-2"])];
+    let plain = pod("plain", "m", json!({"nvidia.com/gpu": "1"}));
+    let mut objects = vec![node("l", json!({"cpu": "8"})), gpu_node("m", 4), slice("l", all(4)), of_w, other, plain];
+    objects.extend(claims);
+    objects.push(running("w", &[]));
+    let known = Known::new(Cluster::from_objects(objects.iter().map(object)), Options::default(), Ages::DoNot);
+    let (held, _) = known.drain(&["l".to_owned(), "m".to_owned()], Now::default()).unwrap();
+    let w = &held.appwrappers[0].amounts;
+    assert_eq!((w.millicores, w.gpus), (1_000, 2));
+    assert_eq!((held.other_pods, held.by_others.millicores, held.by_others.gpus), (2, 1_000, 2));
 }

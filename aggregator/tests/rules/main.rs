@@ -29,6 +29,8 @@ mod room;
 mod series;
 mod slots;
 mod submissions;
+mod submissions_flavors;
 mod submissions_search;
+mod submissions_told;
 mod used;
 mod waiting;

@@ -1,18 +1,22 @@
-//! docs/accounting.md §11: what a manifest submits is judged as the aggregator judges it once it is created.
+//! docs/accounting.md §12: what a manifest submits is judged as the aggregator judges it once it is created.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "all of this is tests")]
 #![allow(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 
+use std::collections::BTreeSet;
+
+use mcad_accounting::change::Change;
 use mcad_accounting::cluster::Cluster;
 use mcad_accounting::merge::Ages;
 use mcad_accounting::now::Now;
 use mcad_accounting::object::submission::{Submission, Submitted};
 use mcad_accounting::options::Options;
 use mcad_accounting::queue::reason::{Standing, WaitingReason};
-use mcad_accounting::trial::{Change, Copies, Ground, Trial, Tried};
+use mcad_accounting::trial::{Copies, Ground, Trial, Tried};
 use mcad_aggregator::known::Known;
 use mcad_testkit::NOW_MS;
 use mcad_testkit::build::{gpu_node, gpus_of, object, pod, spec, v1beta1, v1beta2, waiting, with};
-use mcad_testkit::snapshot;
+use mcad_testkit::queues::{admitted, flavor, of_kueue, owned, workload};
+use mcad_testkit::{queues, snapshot};
 use serde_json::{Value, json};
 
 /// What is tried on a cluster of these objects.
@@ -23,7 +27,7 @@ pub(crate) fn ground(objects: &[Value], changes: &[Change], submissions: &[Submi
         assert!(known.suppose(change, now), "{change:?}");
     }
     let appwrappers: Vec<_> = submissions.iter().map(|one| &one.appwrapper).collect();
-    known.ground(&appwrappers, now)
+    known.ground(&appwrappers, &BTreeSet::new(), now)
 }
 
 pub(crate) fn submission(document: &Value) -> Submission {
@@ -34,7 +38,7 @@ pub(crate) fn submission(document: &Value) -> Submission {
 }
 
 /// Tries documents one after the other.
-fn tried(objects: &[Value], documents: &[Value], copies: u32) -> Vec<Tried> {
+pub(crate) fn tried(objects: &[Value], documents: &[Value], copies: u32) -> Vec<Tried> {
     let submissions: Vec<_> = documents.iter().map(submission).collect();
     let ground = ground(objects, &[], &submissions);
     let mut trial = Trial::new(&ground);
@@ -45,14 +49,14 @@ fn fits(objects: &[Value], document: Value) -> Option<bool> {
     tried(objects, &[document], 1)[0].fits
 }
 
-fn object_of(api_version: &str, kind: &str, spec: Value) -> Value {
+pub(crate) fn object_of(api_version: &str, kind: &str, spec: Value) -> Value {
     json!({
         "apiVersion": api_version, "kind": kind, "spec": spec,
         "metadata": {"name": "w", "namespace": "a", "labels": {"kueue.x-k8s.io/queue-name": "q"}},
     })
 }
 
-fn template(gpus: u32) -> Value {
+pub(crate) fn template(gpus: u32) -> Value {
     json!({"spec": gpus_of(gpus)})
 }
 
@@ -90,7 +94,7 @@ fn of_every_kind() -> Vec<(Value, Value)> {
 }
 
 /// The same in an AppWrapper, as somebody would submit it.
-fn wrapped(document: &Value, sets: &Value) -> Value {
+pub(crate) fn wrapped(document: &Value, sets: &Value) -> Value {
     let component =
         if sets == &json!([]) { json!({"template": document}) } else { json!({"template": document, "podSets": sets}) };
     let appwrapper = v1beta2("w", json!([component]), "Suspended");
@@ -134,56 +138,11 @@ fn every_kind_has_the_verdict_of_the_appwrapper_that_wraps_it() {
     }
 }
 
-fn of_kueue(kind: &str, name: &str, namespace: &str, spec: Value) -> Value {
-    json!({
-        "apiVersion": "kueue.x-k8s.io/v1beta2", "kind": kind, "spec": spec,
-        "metadata": {"name": name, "namespace": namespace, "uid": format!("{kind}-{name}"), "creationTimestamp": "2026-01-05T09:00:00Z"},
-    })
-}
-
-/// A ClusterQueue with this much quota for GPUs, and what else is in its spec; a LocalQueue `q` of namespace `a`; a flavor `f`.
-fn queue(gpus: u32, rest: Value) -> Vec<Value> {
-    let flavors = json!([{"name": "f", "resources": [{"name": "nvidia.com/gpu", "nominalQuota": gpus}]}]);
-    let mut spec = json!({"resourceGroups": [{"coveredResources": ["nvidia.com/gpu"], "flavors": flavors}]});
-    for (key, value) in rest.as_object().unwrap() {
-        spec[key] = value.clone();
-    }
-    vec![
-        of_kueue("ClusterQueue", "c", "", spec),
-        of_kueue("LocalQueue", "q", "a", json!({"clusterQueue": "c"})),
-        of_kueue("ResourceFlavor", "f", "", json!({})),
-    ]
-}
-
-/// A Workload in namespace `a` that waits, with pod sets of so many pods of so many GPUs.
-fn workload(name: &str, sets: &[(u32, u32)], priority: u32) -> Value {
-    let sets = sets.iter().enumerate().map(
-        |(at, (count, gpus))| json!({"name": format!("{name}-{at}"), "count": count, "template": template(*gpus)}),
-    );
-    of_kueue(
-        "Workload",
-        name,
-        "a",
-        json!({"queueName": "q", "priority": priority, "podSets": sets.collect::<Vec<_>>()}),
-    )
-}
-
-/// The same, with its quota reserved.
-fn reserving(workload: Value, gpus: u32) -> Value {
-    let name = format!("{}-0", workload["metadata"]["name"].as_str().unwrap());
-    let assignment =
-        json!({"name": name, "flavors": {"nvidia.com/gpu": "f"}, "resourceUsage": {"nvidia.com/gpu": gpus}});
-    let conditions = json!([{"type": "QuotaReserved", "status": "True"}, {"type": "Admitted", "status": "True"}]);
-    with(
-        workload,
-        "/status",
-        json!({"admission": {"clusterQueue": "c", "podSetAssignments": [assignment]}, "conditions": conditions}),
-    )
-}
-
-fn owned(workload: Value) -> Value {
-    let owner = json!([{"apiVersion": "workload.codeflare.dev/v1beta2", "kind": "AppWrapper", "name": "w"}]);
-    with(workload, "/metadata/ownerReferences", owner)
+/// A ClusterQueue `q` with this much quota for GPUs, and what else is in its spec; the LocalQueue of that name; a flavor `f`.
+pub(crate) fn queue(gpus: u32, rest: Value) -> Vec<Value> {
+    let mut objects = queues::queue("q", &[("f", gpus)], rest);
+    objects.push(flavor("f", json!({})));
+    objects
 }
 
 /// Numbers of pods, and the GPUs of each.
@@ -215,12 +174,13 @@ fn of_one_workload() -> Vec<(Value, Value, Sets)> {
 
 #[test]
 fn by_quota_every_kind_is_judged_as_its_workload_will_be() {
-    let busy = |gpus| reserving(workload("other", &[(1, gpus)], 0), gpus);
+    let busy = |gpus: u32| admitted(workload("other", "q", &[(1, gpus)], 0), "q", json!({"nvidia.com/gpu": gpus}));
+    let first = || with(workload("first", "q", &[(1, 9)], 0), "/spec/priority", json!(10));
     let lenders = |limit: Value| {
         let flavors =
             json!([{"name": "f", "resources": [{"name": "nvidia.com/gpu", "nominalQuota": 4, "lendingLimit": limit}]}]);
         let spec = json!({"cohortName": "co", "resourceGroups": [{"coveredResources": ["nvidia.com/gpu"], "flavors": flavors}]});
-        of_kueue("ClusterQueue", "lender", "", spec)
+        of_kueue("ClusterQueue", "lender", spec)
     };
     let stopped = with(queue(9, json!({}))[1].clone(), "/spec/stopPolicy", json!("Hold"));
     let tainted = json!({"nodeTaints": [{"key": "k", "effect": "NoSchedule"}]});
@@ -238,24 +198,20 @@ fn by_quota_every_kind_is_judged_as_its_workload_will_be() {
         (queue(9, json!({}))[1..].to_vec(), Some(WaitingReason::ClusterQueueMissing)),
         (queue(9, json!({}))[..2].to_vec(), Some(WaitingReason::FlavorMissing)),
         (queue(9, json!({"stopPolicy": "HoldAndDrain"})), Some(WaitingReason::ClusterQueueStopped)),
+        ([&queue(9, json!({}))[..2], &[flavor("f", tainted)]].concat(), Some(WaitingReason::NoFlavor)),
         (
-            [&queue(9, json!({}))[..2], &[of_kueue("ResourceFlavor", "f", "", tainted)]].concat(),
-            Some(WaitingReason::NoFlavor),
-        ),
-        (
-            [queue(9, json!({"queueingStrategy": "StrictFIFO"})), vec![workload("first", &[(1, 9)], 10)]].concat(),
+            [queue(9, json!({"queueingStrategy": "StrictFIFO"})), vec![first()]].concat(),
             Some(WaitingReason::BehindOthers),
         ),
         (
-            [queue(9, json!({"queueingStrategy": "BestEffortFIFO"})), vec![workload("first", &[(1, 9)], 10)]].concat(),
+            [queue(9, json!({"queueingStrategy": "BestEffortFIFO"})), vec![first()]].concat(),
             Some(WaitingReason::Pending),
         ),
     ];
     for (document, wrapped_sets, sets) in of_one_workload() {
         let created = if wrapped_sets.is_null() { document.clone() } else { wrapped(&document, &wrapped_sets) };
         // It is created after the others.
-        let its_own =
-            with(owned(workload("w", &sets, 0)), "/metadata/creationTimestamp", json!("2026-01-05T09:30:00Z"));
+        let its_own = owned(workload("w", "q", &sets, 30), "w");
         for (cluster, reason) in &clusters {
             let nodes = [gpu_node("n", 16)];
             let before = [&nodes[..], cluster].concat();
@@ -299,10 +255,10 @@ fn of_what_no_queue_admits_no_copy_fits() {
     let tried_of = |objects: &[Value]| tried(&[&nodes[..], objects].concat(), std::slice::from_ref(&job), 2).remove(0);
     for objects in [&stopped[..], &stopped[..1]] {
         let tried = tried_of(objects);
-        assert_eq!((tried.nodes, tried.fit, tried.fits), (Some(all(2)), 0, Some(false)));
+        assert_eq!((tried.nodes, tried.fit, tried.fits), (Some(all(2)), Some(all(0)), Some(false)));
     }
     let tried = tried_of(&queue(1, json!({})));
-    assert_eq!((tried.admitted, tried.fit, tried.fits), (Some(1), 1, Some(false)));
+    assert_eq!((tried.admitted, tried.fit, tried.fits), (Some(1), Some(all(1)), Some(false)));
 }
 
 #[test]
@@ -310,7 +266,6 @@ fn what_is_borrowed_is_what_its_queue_does_not_have_itself() {
     let lender = of_kueue(
         "ClusterQueue",
         "lender",
-        "",
         json!({"cohortName": "co", "resourceGroups": [{
             "coveredResources": ["nvidia.com/gpu"],
             "flavors": [{"name": "f", "resources": [{"name": "nvidia.com/gpu", "nominalQuota": 8}]}],
@@ -326,29 +281,12 @@ fn what_is_borrowed_is_what_its_queue_does_not_have_itself() {
         assert_eq!((&*of.0, units(taken.amount), units(taken.borrowed)), ("f", amount, borrowed));
         assert_eq!(
             (quota.workloads, tried.fit, tried.fits),
-            (admitted, admitted as u32, Some(admitted == u64::from(copies)))
+            (admitted, Some(all(admitted as u32)), Some(admitted == u64::from(copies)))
         );
     }
 }
 
-#[test]
-fn pods_go_only_to_nodes_of_the_flavor_that_they_get() {
-    let labelled = |name: &str, flavor: &str| with(gpu_node(name, 4), "/metadata/labels", json!({"gpu": flavor}));
-    let flavor = of_kueue("ResourceFlavor", "f", "", json!({"nodeLabels": {"gpu": "a100"}}));
-    let job = object_of("batch/v1", "Job", json!({"parallelism": 1, "template": template(4)}));
-    let mut objects = [vec![labelled("m", "v100"), labelled("n", "a100")], queue(8, json!({}))].concat();
-    objects.retain(|object| object["kind"] != "ResourceFlavor");
-    objects.push(flavor);
-    let tried = |copies| tried(&objects, std::slice::from_ref(&job), copies).remove(0);
-    let one = tried(1);
-    assert_eq!((one.nodes, one.on_flavors, one.fits), (Some(all(1)), Some(all(1)), Some(true)));
-    assert_eq!(one.places, [("n".into(), 1)]);
-    let two = tried(2);
-    let of_two = Some(Copies { fit: 1, is_most: true });
-    assert_eq!((two.nodes, two.on_flavors, two.fit, two.fits), (Some(all(2)), of_two, 1, Some(false)));
-}
-
-fn all(fit: u32) -> Copies {
+pub(crate) fn all(fit: u32) -> Copies {
     Copies { fit, is_most: true }
 }
 
@@ -372,7 +310,7 @@ fn copies_and_documents_take_their_places_one_after_the_other() {
     assert_eq!(found, [Some(true), None]);
 }
 
-fn without_queue(mut document: Value) -> Value {
+pub(crate) fn without_queue(mut document: Value) -> Value {
     document["metadata"]["labels"] = json!({});
     document
 }

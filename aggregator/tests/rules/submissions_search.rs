@@ -1,7 +1,8 @@
 //! How many copies of a submission fit, against trying every placement on up to six nodes, some of them imagined away or uncordoned.
 #![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
-use mcad_accounting::trial::{Change, Trial};
+use mcad_accounting::change::Change;
+use mcad_accounting::trial::Trial;
 use mcad_testkit::build::{node, spec, waiting, with};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -76,6 +76,11 @@ impl<'a> Claims<'a> {
         }
     }
 
+    /// From now on, there are these steps.
+    pub(super) fn renew(&mut self, steps: Steps) {
+        self.steps = steps;
+    }
+
     /// Tries to place the pods of an AppWrapper that need a node. `None` if it is not known which devices exist.
     pub(super) fn place(
         &mut self,

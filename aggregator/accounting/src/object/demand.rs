@@ -65,8 +65,18 @@ impl Demand {
 
     /// The number of pods.
     pub fn pods(&self) -> u64 {
-        self.groups.iter().map(|group| u64::from(group.count)).sum()
+        pods(&self.groups)
     }
+}
+
+/// The number of pods of these groups.
+pub fn pods(groups: &[PodGroup]) -> u64 {
+    groups.iter().map(|group| u64::from(group.count)).sum()
+}
+
+/// Whether some of these pods use device claims.
+pub fn uses_claims(groups: &[PodGroup]) -> bool {
+    groups.iter().any(|group| !group.claims.is_empty())
 }
 
 /// One of `spec.resources.GenericItems` of a v1beta1 AppWrapper.

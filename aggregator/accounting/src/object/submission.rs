@@ -2,7 +2,7 @@
 //! make of it.
 //!
 //! An object of another kind than AppWrapper is read as the only component of an AppWrapper. So all kinds are counted by one rule
-//! (docs/accounting.md §2, §11).
+//! (docs/accounting.md §2, §12).
 use std::sync::Arc;
 
 use serde::Deserialize as _;

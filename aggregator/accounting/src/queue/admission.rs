@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::FlavorResource;
+use super::assignment::Outcome;
 use super::facts::Facts;
 use super::quota::{QueueNode, Tree};
 use super::reason::{Reasons, Standing, WaitingReason};
@@ -85,12 +86,15 @@ impl<'a> Line<'a> {
         for at in 0..workloads.max(1) {
             let mut next = assumed.clone();
             let mut flavors = Flavors::new();
-            let outcome = assigner.assign_after(&mut next, open, |set, flavor| {
+            let mut outcome = assigner.assign_after(&mut next, open, |set, flavor| {
                 let of = open.pod_sets.iter().position(|known| std::ptr::eq(known, set));
                 flavors.extend(of.map(|at| (at, flavor.clone())));
             });
             if at == 0 {
                 admission.fits = Some(outcome.fits());
+            } else {
+                // The one before it was admitted, and it requests the same.
+                outcome.outcome = outcome.outcome.min(Outcome::Short);
             }
             admission.reason = waits(reasons.of(appwrapper, Some(workload), Some(&outcome)));
             if admission.reason != Some(WaitingReason::Pending) || !outcome.fits() {
@@ -132,6 +136,12 @@ impl Admission {
             (None, Some(_)) => Some(true),
             (Some(_), reason) => Some(reason != Some(WaitingReason::Pending)),
         }
+    }
+
+    /// How many Workloads quota lets start. `None` if no quota decides, or if another controller does.
+    pub fn admitted(&self) -> Option<u64> {
+        let is_refused = self.is_refused()?;
+        (is_refused || self.cluster_queue.is_some()).then_some(self.workloads)
     }
 
     /// Counts one more Workload, with these flavors.

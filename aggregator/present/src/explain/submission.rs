@@ -5,19 +5,20 @@ use mcad_accounting::now::Now;
 use mcad_accounting::object::Version;
 use mcad_accounting::object::submission::Submission as Submitted;
 use mcad_accounting::queue::FlavorResource;
-use mcad_accounting::queue::admission::Admission;
+use mcad_accounting::queue::admission::{Admission, Taken};
 use mcad_accounting::queue::reason::WaitingReason;
 use mcad_accounting::resource::Resource;
 use mcad_accounting::resource::amount::Amount;
 use mcad_accounting::snapshot::Snapshot;
 use mcad_accounting::snapshot::verdict::Verdict;
-use mcad_accounting::trial::Tried;
+use mcad_accounting::trial::{Copies, Tried};
 use serde::Serialize;
 
-use super::Answer;
 use super::amount::{Rounding, count, list, words};
 use super::ladder::ByResource;
-use super::why::{Places, StoppedBy};
+use super::quota::Quota;
+use super::why::{Places, StoppedBy, unknown_parts};
+use super::{Answer, is_zero};
 
 /// So many nodes are named.
 pub const NAMED: usize = 5;
@@ -61,8 +62,12 @@ pub struct Submission {
     pub requested: ByResource<i64>,
     /// How many times it is submitted.
     pub copies: u32,
-    /// How many copies fit now in every way, as far as that is known.
-    pub copies_fit: u32,
+    /// How many copies fit now in every way. `None` if that is not known exactly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies_fit: Option<u32>,
+    /// If it is not known exactly: so many copies certainly fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies_fit_at_least: Option<u32>,
     /// Whether all copies fit now. `None` if that cannot be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fits: Option<bool>,
@@ -70,7 +75,7 @@ pub struct Submission {
     pub nodes: OnNodes,
     /// By Kueue's quotas. `None` if Kueue has nothing to do with it, or is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub quota: Option<Quota>,
+    pub quota: Option<ByQuota>,
     /// By MCAD's sum, for a v1beta1 AppWrapper.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mcad_sum: Option<Sum>,
@@ -91,12 +96,16 @@ pub struct OnNodes {
     /// How many of these find a place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods_placed: Option<u64>,
-    /// How many copies find places, beside the earlier submissions of the file. `None` if Nodes or Pods are not known.
+    /// How many copies find places, beside the earlier submissions of the file. `None` if that is not known exactly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copies_fit: Option<u32>,
-    /// How many copies find places on the nodes of the flavors that Kueue would assign. `None` if no flavor restricts the nodes.
+    /// If it is not known exactly: so many copies certainly find places.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub copies_fit_flavors: Option<u32>,
+    pub copies_fit_at_least: Option<u32>,
+    /// Whether the flavors that Kueue would assign change where the pods may run. Then all of this is about the changed pods, and only the
+    /// copies that Kueue would admit are tried.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub has_flavors: bool,
     /// Some of the nodes with places, those for most pods first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<Place>,
@@ -121,7 +130,7 @@ pub struct Place {
 
 /// What Kueue would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Quota {
+pub struct ByQuota {
     /// The ClusterQueue. `None` if there is none, or it is not active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_queue: Option<String>,
@@ -152,11 +161,11 @@ pub struct QuotaAmount {
     pub flavor: String,
     /// The resource.
     pub resource: String,
-    /// Millicores, bytes or devices.
-    pub amount: i64,
+    /// The amount.
+    pub amount: Quota,
     /// How much of that is borrowed. `None` for a shortfall.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub borrowed: Option<i64>,
+    pub borrowed: Option<Quota>,
 }
 
 /// By MCAD's sum over all nodes.
@@ -197,13 +206,24 @@ impl Submission {
             pods: tried.view.pods.wanted,
             requested: ByResource::from(&appwrapper.demand.total),
             copies: tried.copies,
-            copies_fit: tried.fit,
+            copies_fit: exactly(tried.fit),
+            copies_fit_at_least: at_least(tried.fit),
             fits: tried.fits,
             nodes: OnNodes::new(tried, named, more_places, places),
-            quota: tried.quota.as_ref().map(|quota| Quota::new(of, tried, quota)),
+            quota: tried.quota.as_ref().map(|quota| ByQuota::new(of, tried, quota)),
             mcad_sum: (appwrapper.version == Version::V1Beta1).then(|| Sum::new(tried)),
         }
     }
+}
+
+/// How many copies fit, if that is known exactly.
+fn exactly(copies: Option<Copies>) -> Option<u32> {
+    copies.filter(|copies| copies.is_most).map(|copies| copies.fit)
+}
+
+/// How many copies certainly fit, if some do and that is all that is known.
+fn at_least(copies: Option<Copies>) -> Option<u32> {
+    copies.filter(|copies| !copies.is_most && copies.fit > 0).map(|copies| copies.fit)
 }
 
 impl OnNodes {
@@ -220,34 +240,42 @@ impl OnNodes {
             fit_unknown: verdict.and_then(|verdict| verdict.outcome.unknown()),
             pods_needed: verdict.map(|verdict| verdict.needed),
             pods_placed: verdict.map(|verdict| verdict.placed.min(verdict.needed)),
-            copies_fit: tried.nodes.map(|nodes| nodes.fit),
-            copies_fit_flavors: tried.on_flavors.map(|copies| copies.fit),
+            copies_fit: exactly(tried.nodes),
+            copies_fit_at_least: at_least(tried.nodes),
+            has_flavors: tried.is_flavored,
             places: named,
             more_places,
             stopped_by: if fits == Some(true) { Vec::new() } else { why.stopped_by },
             why: String::new(),
         };
         on_nodes.why = if fits == Some(true) { on_nodes.of_copies(tried, places) } else { why.sentence };
+        if tried.is_flavored {
+            on_nodes.why += "; with the node labels and tolerations of the flavors that Kueue would assign";
+        }
         on_nodes
     }
 
     /// The sentence if one copy fits.
     fn of_copies(&self, tried: &Tried, places: &mut Places<'_>) -> String {
-        let mut sentences = Vec::new();
-        let demand = &tried.view.appwrapper.demand;
-        let (pods, needed) = (tried.view.pods.wanted, self.pods_needed.unwrap_or(0));
-        let is_part = needed < pods;
-        sentences.push(match tried.nodes {
-            _ if pods == 0 => "it requests no pods".to_owned(),
-            Some(nodes) if nodes.fit < tried.copies && tried.copies == 1 => {
+        let (wanted, needed) = (tried.view.pods.wanted, self.pods_needed.unwrap_or(0));
+        let copies = tried.tried_on_nodes();
+        let of_copies = if copies == tried.copies { "copies" } else { "copies that Kueue would admit" };
+        let sentence = match tried.nodes {
+            _ if wanted == 0 => "it requests no pods".to_owned(),
+            Some(nodes) if nodes.fit < copies && copies == 1 => {
                 let not = if nodes.is_most {
                     "not beside what stands before it in the file"
                 } else {
                     "whether also beside what stands before it in the file is not known"
                 };
-                format!("places for {} if it were alone, {not}", all_of(needed, pods))
+                format!("places for {} if it were alone, {not}", all_of(needed, wanted))
             }
-            Some(nodes) if nodes.fit < tried.copies => {
+            Some(Copies { fit: 0, is_most: false }) => format!(
+                "places for {} of one copy if it were alone; for how many of {copies} {of_copies} beside each other and \
+                 beside what stands before them in the file is not known",
+                all_of(needed, wanted)
+            ),
+            Some(nodes) if nodes.fit < copies => {
                 let least = if nodes.is_most { "" } else { "at least " };
                 let unknown = if nodes.is_most {
                     ""
@@ -257,49 +285,26 @@ impl OnNodes {
                 let short =
                     tried.short.as_ref().filter(|_| nodes.is_most).map(|short| places.why_in_part(short).sentence);
                 let short = short.map_or_else(String::new, |why| format!("; {} copies together: {why}", nodes.fit + 1));
-                format!("places for {least}{} of {} copies{unknown}{short}", nodes.fit, tried.copies)
+                format!("places for {least}{} of {copies} {of_copies}{unknown}{short}", nodes.fit)
             }
             _ if tried.copies > 1 => {
-                format!(
-                    "places for all {} copies, {} in all{}",
-                    tried.copies,
-                    pods_of(needed * u64::from(tried.copies)),
-                    self.named(tried)
-                )
+                let all = match copies {
+                    1 => "the one copy that Kueue would admit".to_owned(),
+                    copies => format!("all {copies} {of_copies}"),
+                };
+                format!("places for {all}, {} in all{}", pods(needed * u64::from(copies)), self.named(tried))
             }
-            _ if is_part => format!("places for {needed} of {} that are enough{}", pods_of(pods), self.named(tried)),
-            _ => format!("places for {}{}", all_of(needed, pods), self.named(tried)),
-        });
-        if let Some(copies) = tried.on_flavors {
-            sentences.push(match copies.all(tried.admitted.unwrap_or(0)) {
-                Some(true) => "also on the nodes of the flavors that Kueue would assign".to_owned(),
-                Some(false) if copies.fit == 0 => {
-                    let short = tried.short_of_flavors.as_ref().map(|short| places.why_in_part(short).sentence);
-                    let short = short.map_or_else(String::new, |why| format!(": {why}"));
-                    format!("but not on the nodes of the flavors that Kueue would assign{short}")
-                }
-                Some(false) => {
-                    let fit = count(copies.fit.into(), "copy", "copies");
-                    format!("on the nodes of the flavors that Kueue would assign only for {fit}")
-                }
-                None => "whether also on the nodes of the flavors that Kueue would assign is not known".to_owned(),
-            });
-        }
-        if !demand.unknown_kinds.is_empty() {
-            sentences.push(format!("further pods may be in {} without podSets", list(&demand.unknown_kinds)));
-        }
-        if demand.unreadable > 0 {
-            sentences.push(format!(
-                "{} of its demand could not be parsed",
-                count(demand.unreadable.into(), "part", "parts")
-            ));
-        }
-        sentences.join("; ")
+            _ if needed < wanted => {
+                format!("places for {needed} of {} that are enough{}", pods(wanted), self.named(tried))
+            }
+            _ => format!("places for {}{}", all_of(needed, wanted), self.named(tried)),
+        };
+        std::iter::once(sentence).chain(unknown_parts(&tried.view.appwrapper)).collect::<Vec<_>>().join("; ")
     }
 
     /// On which nodes, if all of them are known.
     fn named(&self, tried: &Tried) -> String {
-        on_which(&tried.places, self.pods_needed.unwrap_or(0).saturating_mul(tried.copies.into()))
+        on_which(&tried.places, self.pods_needed.unwrap_or(0).saturating_mul(tried.tried_on_nodes().into()))
     }
 }
 
@@ -327,14 +332,14 @@ pub(super) fn on_which(places: &[(Arc<str>, u64)], needed: u64) -> String {
     format!(": {}", list(&named))
 }
 
-impl Quota {
+impl ByQuota {
     fn new(of: &Submitted, tried: &Tried, quota: &Admission) -> Self {
         let workloads = u64::from(of.workloads) * u64::from(tried.copies);
         let amount = |(flavor, resource): &FlavorResource, amount: Amount, borrowed: Option<Amount>| QuotaAmount {
             flavor: (**flavor).to_owned(),
             resource: resource.name().to_owned(),
-            amount: whole(amount),
-            borrowed: borrowed.map(whole),
+            amount: amount.into(),
+            borrowed: borrowed.map(Quota::from),
         };
         Self {
             cluster_queue: quota.cluster_queue.as_deref().map(str::to_owned),
@@ -373,7 +378,9 @@ fn why(tried: &Tried, quota: &Admission, workloads: u64) -> String {
         };
     };
     let missing = |(of, amount): &(FlavorResource, Amount)| in_flavor(of, *amount, " more");
-    let short = || list(&quota.shortfall.iter().map(missing).collect::<Vec<_>>());
+    let short = list(&quota.shortfall.iter().map(missing).collect::<Vec<_>>());
+    // What is missing may not be known, as where Kueue itself says that quota is short.
+    let short = if short.is_empty() { "more".to_owned() } else { short };
     let refusal = match quota.reason {
         Some(WaitingReason::Pending) => None,
         Some(WaitingReason::LocalQueueStopped) => Some(format!("{local} is stopped")),
@@ -381,16 +388,16 @@ fn why(tried: &Tried, quota: &Admission, workloads: u64) -> String {
             "no flavor of ClusterQueue {queue} is for these pods, or it has no quota for a resource that they request"
         )),
         Some(WaitingReason::QuotaExceeded) => {
-            Some(format!("more than ClusterQueue {queue} could ever have: needs {} than is left", short()))
+            Some(format!("more than ClusterQueue {queue} could ever have: needs {short} than is left"))
         }
-        Some(WaitingReason::QuotaShort) => Some(format!("needs {} than ClusterQueue {queue} has left", short())),
+        Some(WaitingReason::QuotaShort) => Some(format!("needs {short} than ClusterQueue {queue} has left")),
         Some(WaitingReason::BehindOthers) => {
             Some(format!("fits, but others are before it in line, and ClusterQueue {queue} is StrictFIFO"))
         }
         Some(other) => Some(format!("Kueue would not admit it: {}", other.label().replace('_', " "))),
         None => Some("not known".to_owned()),
     };
-    let taken = |(of, taken): &(FlavorResource, mcad_accounting::queue::admission::Taken)| {
+    let taken = |(of, taken): &(FlavorResource, Taken)| {
         let borrowed = match taken.borrowed {
             Amount::ZERO => String::new(),
             all if all == taken.amount => " (all borrowed)".to_owned(),
@@ -399,15 +406,18 @@ fn why(tried: &Tried, quota: &Admission, workloads: u64) -> String {
         format!("{}{borrowed}", in_flavor(of, taken.amount, ""))
     };
     let of = list(&quota.taken.iter().map(taken).collect::<Vec<_>>());
-    let uses = if of.is_empty() { "takes nothing".to_owned() } else { format!("takes {of}") };
+    let of = if of.is_empty() { "nothing".to_owned() } else { of };
     match refusal {
-        None => format!("ClusterQueue {queue} has enough: it {uses}"),
+        None => format!("ClusterQueue {queue} has enough: it takes {of}"),
         Some(refusal) if quota.workloads == 0 => refusal,
-        Some(refusal) if tried.copies > 1 || workloads > 1 => {
-            let what = format!("{} of {workloads} Workloads", quota.workloads);
-            format!("ClusterQueue {queue} has enough for {what}, which take {of}; the next one: {refusal}")
+        Some(refusal) => {
+            let admitted = quota.workloads;
+            let take = if admitted == 1 { "takes" } else { "take" };
+            let all = count(workloads, "Workload", "Workloads");
+            format!(
+                "ClusterQueue {queue} has enough for {admitted} of {all}, which {take} {of}; the next one: {refusal}"
+            )
         }
-        Some(refusal) => refusal,
     }
 }
 
@@ -416,12 +426,7 @@ fn in_flavor((flavor, resource): &FlavorResource, amount: Amount, more: &str) ->
 }
 
 fn named_amount(resource: &Resource, amount: Amount) -> String {
-    let Some(units) = amount.units() else { return "an unlimited amount".to_owned() };
-    words(resource, units, Rounding::Up)
-}
-
-fn whole(amount: Amount) -> i64 {
-    amount.units().map_or(i64::MAX, |units| i64::try_from(units).unwrap_or(i64::MAX))
+    Quota::from(amount).words(resource, Rounding::Up)
 }
 
 impl Sum {
@@ -434,7 +439,10 @@ impl Sum {
         let why = match tried.by_sum {
             None => "MCAD's sum is not known".to_owned(),
             Some(_) if !short.is_empty() => format!("needs {} more than MCAD's sum has", list(&short)),
-            Some(fit) if fit < tried.copies => format!("{fit} of {} copies fit MCAD's sum", tried.copies),
+            Some(fit) if fit < tried.copies => {
+                let fits = if fit == 1 { "fits" } else { "fit" };
+                format!("{fit} of {} copies {fits} MCAD's sum", tried.copies)
+            }
             Some(_) if tried.copies > 1 => "all copies fit MCAD's sum".to_owned(),
             Some(_) => "fits MCAD's sum".to_owned(),
         };
@@ -442,19 +450,15 @@ impl Sum {
     }
 }
 
-fn pods_of(pods: u64) -> String {
-    count(pods, "pod", "pods")
+/// How many pods, in words.
+pub fn pods(number: u64) -> String {
+    count(number, "pod", "pods")
 }
 
-fn all_of(needed: u64, pods: u64) -> String {
-    match (needed, pods) {
+fn all_of(needed: u64, all: u64) -> String {
+    match (needed, all) {
         (1, 1) => "its pod".to_owned(),
-        (needed, pods) if needed < pods => format!("{needed} of {}", pods_of(pods)),
-        (_, pods) => format!("all {}", pods_of(pods)),
+        (needed, all) if needed < all => format!("{needed} of {}", pods(all)),
+        (_, all) => format!("all {}", pods(all)),
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde requires")]
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }

@@ -300,15 +300,19 @@ fn unknown_kinds(appwrapper: &AppWrapper) -> String {
 
 /// Adds which parts of an AppWrapper were not considered.
 fn with_unknown_parts(mut why: Why, appwrapper: &AppWrapper) -> Why {
-    let demand = &appwrapper.demand;
-    if demand.pods() > 0 && !demand.unknown_kinds.is_empty() {
-        why.sentence = format!("{}; further pods may be in {}", why.sentence, unknown_kinds(appwrapper));
-    }
-    if demand.unreadable > 0 {
-        let unreadable = count(demand.unreadable.into(), "part", "parts");
-        why.sentence = format!("{}; {unreadable} of its demand could not be parsed", why.sentence);
-    }
+    let parts = unknown_parts(appwrapper);
+    why.sentence = std::iter::once(why.sentence).chain(parts).collect::<Vec<_>>().join("; ");
     why
+}
+
+/// Which parts of an AppWrapper are not considered, a part of a sentence each.
+pub(super) fn unknown_parts(appwrapper: &AppWrapper) -> impl Iterator<Item = String> {
+    let demand = &appwrapper.demand;
+    let further = demand.pods() > 0 && !demand.unknown_kinds.is_empty();
+    let further = further.then(|| format!("further pods may be in {}", unknown_kinds(appwrapper)));
+    let unreadable = (demand.unreadable > 0)
+        .then(|| format!("{} of its demand could not be parsed", count(demand.unreadable.into(), "part", "parts")));
+    further.into_iter().chain(unreadable)
 }
 
 fn amounts(amounts: &Amounts) -> String {

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use mcad_terminal::paint::Tone;
 
 use super::grid::wrapped;
-use super::{View, write_notes};
+use super::{View, write_labelled, write_notes};
 use crate::explain::amount::{count, list, printable};
-use crate::explain::drain::{WhatIf, amounts, pods};
+use crate::explain::drain::{WhatIf, amounts};
+use crate::explain::submission::pods;
 
 /// The width of a label and the gap behind it.
 const LABEL: usize = 11;
@@ -31,12 +32,10 @@ pub fn drain(answer: &WhatIf, view: View) -> String {
         // Writing to a String has no error.
         let _ = write!(out, "\nAppWrapper {name} would lose {lost}.\n\n");
         for (label, text) in [("Holds", &amounts(&one.holds)), ("Elsewhere", &one.why)] {
-            let width = view.width.map_or(usize::MAX, |width| width.saturating_sub(LABEL));
-            let text = wrapped(&printable(text), width).join(&format!("\n{:LABEL$}", ""));
-            let _ = writeln!(out, "{label:<LABEL$}{text}");
+            write_labelled(&mut out, (label, LABEL), text, view);
         }
     }
-    write_notes(&mut out, &notes(answer), view);
+    write_notes(&mut out, &answer.notes, view);
     out
 }
 
@@ -52,24 +51,4 @@ fn consequence(answer: &WhatIf, lost: u64) -> String {
         None => format!("whether the other nodes have places for {them} cannot be told"),
     };
     format!("{} would lose {}, and {fits}", count(losers, "AppWrapper", "AppWrappers"), pods(lost))
-}
-
-fn notes(answer: &WhatIf) -> Vec<String> {
-    let mut notes = Vec::new();
-    if answer.appwrappers.len() > 1 {
-        notes.push(
-            "Each AppWrapper is judged as if only its pods needed a node; the first sentence is about all of them."
-                .to_owned(),
-        );
-    }
-    if answer.other_pods > 0 {
-        let (belong, request) = if answer.other_pods == 1 { ("belongs", "requests") } else { ("belong", "request") };
-        let others = count(answer.other_pods, "pod that is there", "pods that are there");
-        notes.push(format!(
-            "{others} {belong} to no AppWrapper and {request} {}: whether they fit elsewhere is not computed. Pods of DaemonSets are \
-             among them and are not moved.",
-            amounts(&answer.other_requested)
-        ));
-    }
-    notes
 }

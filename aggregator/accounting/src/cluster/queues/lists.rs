@@ -23,11 +23,6 @@ impl Cluster {
         self.queues.served = Some(served);
     }
 
-    /// Whether the API server certainly serves nothing of Kueue.
-    pub fn is_without_queues(&self) -> bool {
-        self.queues.served.as_ref().is_some_and(BTreeSet::is_empty)
-    }
-
     /// Whether Kueue is there and all its objects are known. If one of them is left out because it exceeds a limit, they
     /// are not known: what it holds is missing from the sums.
     pub fn knows_queues(&self) -> bool {
