@@ -7,6 +7,7 @@
 use mcad_accounting::cluster::{Cluster, Event, Missing, Source};
 use mcad_accounting::object::Kind;
 use mcad_accounting::snapshot::Snapshot;
+use mcad_present::explain::ladder::UsedBy;
 use mcad_present::explain::node::NodeEntry;
 use mcad_present::explain::{self, Answer, Subject, Unanswered};
 use mcad_present::tables::{self, Rules, View};
@@ -14,6 +15,7 @@ use mcad_terminal::paint::Paint;
 use mcad_testkit::build::{advertised, assigned, gpu_report, gpus, node, object, pod, v1beta1, v1beta2, with};
 use mcad_testkit::explained::{NOW, check_golden, dumped, example, snapshot, snapshot_of};
 use mcad_testkit::reports;
+use mcad_wire::report::{Machine, Report};
 use serde_json::{Value, json};
 
 fn text(snapshot: &Snapshot, subject: &Subject) -> String {
@@ -92,9 +94,11 @@ fn gpus_that_are_simulated_are_called_so_of_the_cluster_and_of_the_node() {
     let mut report = gpu_report("n", gpus(1));
     report.gpus.as_mut().unwrap().fake = true;
     let snapshot = snapshot(&[mcad_testkit::build::gpu_node("n", 1)], vec![report]);
-    for said in [cluster_text(&snapshot), node_text(&snapshot, "n")] {
-        assert!(said.contains("\nFAKE: the GPUs of n are simulated.\n") || said.starts_with("FAKE"), "{said}");
-    }
+    let said = cluster_text(&snapshot);
+    assert!(said.starts_with("FAKE: the GPUs of n are simulated.\n1 GPU advertised, 1 works, 0 held, "), "{said}");
+    let said = node_text(&snapshot, "n");
+    let first = "Node n: admissible\nThe agent reports.\nFAKE: the GPUs of n are simulated.\n\n";
+    assert!(said.starts_with(first), "{said}");
 }
 
 #[test]
@@ -361,6 +365,34 @@ fn what_no_agent_measured_is_unknown_and_not_nothing() {
     let json = Answer::on(&Subject::Node("n".into()), &snapshot(&[node("n", json!({"cpu": "4"}))], Vec::new()), NOW);
     let json = explain::json(&json.unwrap()).unwrap();
     assert!(!json.contains("phantom") && !json.contains("used") && !json.contains("gpus"), "{json}");
+}
+
+#[test]
+fn a_sum_of_use_with_an_unknown_part_is_unknown_wherever_it_is_shown() {
+    // The agent reads the cgroups of pods, and not how busy the machine is.
+    let report = |sequence: u64| {
+        let mut cgroups = reports::cgroups(&[("/kubepods/p", sequence * 1_000_000_000)]);
+        cgroups.cgroups[0].pod_uid = "uid-p".into();
+        let machine = Some(Machine { cpu_busy_ns: None, ..reports::report("n", 1).machine.unwrap() });
+        Report { cgroups: Some(cgroups), machine, ..reports::report("n", sequence) }
+    };
+    let objects = [node("n", json!({"cpu": "8"})), pod("p", "n", json!({"cpu": "1"}))];
+    let measured = snapshot(&objects, vec![report(1), report(2)]);
+    let said = cluster_text(&measured);
+    assert!(said.starts_with("8 cores advertised, 2 work, 1 held, busy unknown; "), "{said}");
+    assert!(
+        said.contains("  used         unknown  0 by AppWrappers, 0.1 by other pods, unknown outside pods\n"),
+        "{said}"
+    );
+    // Of GPUs, use outside of pods is always known today.
+    let gpus = snapshot(&[node("n", json!({"nvidia.com/gpu": "2"}))], Vec::new());
+    let mut entry = NodeEntry::named("n", &gpus).unwrap();
+    let gpus = entry.ladder.devices.get_mut("nvidia.com/gpu").unwrap();
+    gpus.used = Some(UsedBy { appwrapper: Some(1.0), other: Some(0.5), system: None });
+    let view = View { width: None, paint: Paint::Plain };
+    let table = tables::gpus::gpus(&[entry], Rules { is_accelerator: &|_| true, knows_devices: true }, view);
+    let cells: Vec<_> = table.lines().nth(2).unwrap_or_default().split_whitespace().collect();
+    assert_eq!(cells, ["n", "2", "2", "unknown", "unknown", "0", "unknown", "2", "-"], "{table}");
 }
 
 #[test]

@@ -70,7 +70,11 @@ fn what_fits_is_said_to_fit() {
     check(&[ready("n", 64, 8), asks(2, json!({"nvidia.com/gpu": "4"}))], "fits MCAD's sum and the nodes", &[]);
     let template = json!({"apiVersion": "v1", "kind": "Pod", "spec": mcad_testkit::build::spec(json!({"cpu": "1"}))});
     let queued = v1beta2("w", json!([{"template": template}]), "Suspended");
-    check(&[ready("n", 64, 8), queued], "fits the nodes; whether its queue admits it is not known here", &[]);
+    check(
+        &[ready("n", 64, 8), queued],
+        "fits the nodes; whether its queue admits it is unknown, because queues are not known",
+        &[],
+    );
 }
 
 #[test]
@@ -192,8 +196,7 @@ fn pods_of_an_unknown_kind_are_not_known_and_fit_nowhere() {
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": mcad_testkit::build::spec(json!({"cpu": "1"}))});
     let both =
         v1beta2("w", json!([{"template": pod}, {"template": {"kind": "MPIJob", "apiVersion": "x/v1"}}]), "Suspended");
-    let sentence =
-        "fits the nodes; whether its queue admits it is not known here; further pods may be in MPIJob without podSets";
+    let sentence = "fits the nodes; whether its queue admits it is unknown, because queues are not known; further pods may be in MPIJob without podSets";
     check(&[ready("n", 64, 8), both], sentence, &[]);
 }
 

@@ -56,7 +56,7 @@ fn one_that_runs_without_all_its_pods_is_shown_with_what_the_rest_lacks() {
     let running = v1beta2("w", json!([{"template": template}]), "Running");
     let objects = [node("m", gpus(8)), node("n", gpus(5)), own, running];
     let html = page(&snapshot(&objects, Vec::new()), "/", "");
-    check(&html, "1 AppWrapper: 0 wait, 1 is partly placed.");
+    check(&html, "1 AppWrapper: 0 wait, 1 is partly placed; queues are not known.");
     check(&html, "a/w1 of 2needs 8 GPUs; 5 free16 GPUs8 GPUs");
 }
 

@@ -1,10 +1,12 @@
 //! The page's section of Kueue's queues, and its first sentence about them.
 #![expect(clippy::needless_pass_by_value, reason = "so that json!() can stand in the call")]
 
+use std::collections::BTreeSet;
+
 use mcad_accounting::cluster::Cluster;
 use mcad_accounting::object::Kind;
 use mcad_accounting::snapshot::Snapshot;
-use mcad_testkit::build::{node, spec, with};
+use mcad_testkit::build::{node, object, spec, v1beta2, with};
 use mcad_testkit::explained::{dumped, snapshot, snapshot_of};
 use serde_json::json;
 
@@ -24,17 +26,17 @@ fn queue(html: &str, name: &str) -> String {
 
 #[test]
 fn where_queues_promise_more_gpus_than_there_are_the_page_begins_with_that() {
-    // Quotas added up by hand; what stands behind them is what `cases/queue-N.prom` has not as unbacked.
+    // Quotas added up by hand; what there is hardware for is what `cases/queue-N.prom` has not as unbacked.
     for (case, expected) in [
-        (1, "Queues promise 48 GPUs; 29 stand behind them. "),
-        (2, "Queues promise 48 GPUs; 33 stand behind them. "),
+        (1, "Queues promise 48 GPUs; there is hardware for 29. "),
+        (2, "Queues promise 48 GPUs; there is hardware for 33. "),
         (
             3,
-            "Queues promise 7936 GPUs; 4 stand behind them. Queues promise 512 nvidia.com/mig-1g.10gb; 0 stand behind them. ",
+            "Queues promise 7936 GPUs; there is hardware for 4. Queues promise 512 nvidia.com/mig-1g.10gb; there is hardware for 0. ",
         ),
         (
             4,
-            "Queues promise 318 GPUs; 1 stands behind them. Queues promise 16 nvidia.com/mig-1g.10gb; 0 stand behind them. ",
+            "Queues promise 318 GPUs; there is hardware for 1. Queues promise 16 nvidia.com/mig-1g.10gb; there is hardware for 0. ",
         ),
     ] {
         let html = page(&with_queues(case), "/", "");
@@ -44,7 +46,7 @@ fn where_queues_promise_more_gpus_than_there_are_the_page_begins_with_that() {
         // The other sentences about the cluster follow.
         assert!(sentence.contains(" advertised"), "{sentence}");
     }
-    // Quotas that hardware stands behind, or that only promise CPU and memory, are no news.
+    // Quotas for which there is hardware, or that only promise CPU and memory, are no news.
     let objects = |gpus: u32| {
         let quota = json!([{"coveredResources": ["cpu", "nvidia.com/gpu"], "flavors": [{"name": "f", "resources": [
             {"name": "cpu", "nominalQuota": "10k"}, {"name": "nvidia.com/gpu", "nominalQuota": gpus}]}]}]);
@@ -60,10 +62,10 @@ fn where_queues_promise_more_gpus_than_there_are_the_page_begins_with_that() {
         text(&format!("<p>{}", first.split("</p>").next().unwrap_or_default()))
     };
     assert!(first(8).starts_with("8 GPUs advertised"), "{}", first(8));
-    assert!(first(9).starts_with("Queues promise 9 GPUs; 8 stand behind them. 8 GPUs advertised"), "{}", first(9));
+    assert!(first(9).starts_with("Queues promise 9 GPUs; there is hardware for 8. 8 GPUs advertised"), "{}", first(9));
     let html = page(&snapshot(&objects(8), Vec::new()), "/", "");
-    check(&html, "Queues promise 10\u{202f}000 cores; 8 stand behind them.");
-    check(&page(&with_queues(1), "/", ""), "Queues promise 6144 GiB of memory; 3959 stand behind them.");
+    check(&html, "Queues promise 10\u{202f}000 cores; there is hardware for 8.");
+    check(&page(&with_queues(1), "/", ""), "Queues promise 6144 GiB of memory; there is hardware for 3959.");
 }
 
 fn of_kueue(kind: &str, name: &str, spec: serde_json::Value) -> serde_json::Value {
@@ -110,7 +112,7 @@ fn queues_that_admit_nothing_say_why_and_cohorts_are_a_tree() {
     assert!(tree.contains(company), "{tree}");
     let (research, vision) = (tree.find("Cohort research"), tree.find("vision"));
     assert!(tree.find("prod") < research && research < vision, "{tree}");
-    assert!(tree.contains("one is above itself, so their queues admit nothing: loop."), "{tree}");
+    assert!(tree.contains("These Cohorts are in a cycle or below one, so their queues admit nothing: loop."), "{tree}");
 }
 
 #[test]
@@ -121,7 +123,7 @@ fn those_who_wait_stand_under_their_queue_in_order() {
     let (head, behind) = (line.find("head"), line.find("behind"));
     assert!(head.is_some() && head < behind, "{speech}");
     let vision = queue(&html, "vision");
-    assert!(vision.contains("not in line: a gate, a back-off, a stopped LocalQueue"), "{vision}");
+    assert!(vision.contains("without being tried, because of a gate, a back-off, a stopped LocalQueue"), "{vision}");
     // Whoever waits behind others is not the first, and of the AppWrappers whose turn it is one is the first of a strict queue.
     for case in 1..=4 {
         let snapshot = with_queues(case);
@@ -171,8 +173,8 @@ fn a_line_is_by_priority_and_age_without_those_whom_kueue_does_not_try() {
         ),
     ];
     let html = page(&snapshot(&objects, Vec::new()), "/", "");
-    let line = "They wait, in the order in which Kueue tries them: a / urgent not of an AppWrapper : 4 GPUs, priority 10 \
-                a / old not of an AppWrapper : 4 GPUs a / young not of an AppWrapper : 4 GPUs 3 are not in line:";
+    let line = "These Workloads wait, in the order in which Kueue tries them: a / urgent not of an AppWrapper : 4 GPUs, priority 10 \
+                a / old not of an AppWrapper : 4 GPUs a / young not of an AppWrapper : 4 GPUs 3 wait without being tried, because of a gate,";
     let of_queue = queue(&html, "q");
     assert!(of_queue.contains(line), "{of_queue}");
     assert!(of_queue.contains("6 Workloads wait, 0 are admitted."), "{of_queue}");
@@ -189,7 +191,21 @@ fn without_kueue_nothing_of_queues_is_on_the_page() {
 }
 
 #[test]
-fn what_stands_behind_queues_is_unknown_without_pods_or_nodes() {
+fn the_page_tells_queues_that_are_not_known_from_kueue_that_is_not_installed() {
+    let job = json!([{"template": {"apiVersion": "v1", "kind": "Pod", "spec": spec(json!({"cpu": "1"}))}}]);
+    let objects = [node("n", json!({"cpu": "8"})), v1beta2("w", job, "Suspended")];
+    let cluster = || Cluster::from_objects(objects.iter().map(object));
+    check(&page(&snapshot_of(cluster(), Vec::new()), "/", ""), "1 AppWrapper: 1 waits; queues are not known.");
+    let mut without = cluster();
+    without.serve_queues(BTreeSet::new());
+    check(&page(&snapshot_of(without, Vec::new()), "/", ""), "1 AppWrapper: 1 waits; Kueue is not installed.");
+    // Who has no AppWrappers of v1beta2 needs no queues.
+    let html = page(&snapshot(&objects[..1], Vec::new()), "/", "");
+    assert!(!text(&html).contains("ueue"), "{}", text(&html));
+}
+
+#[test]
+fn for_how_much_quota_there_is_hardware_is_unknown_without_pods_or_nodes() {
     let without = |kind: Kind| {
         let known = Kind::ALL.into_iter().filter(|known| *known != kind).collect();
         let objects = dumped("cases/queue-1.yaml").into_iter().filter(|object| object.kind() != kind);
@@ -199,10 +215,10 @@ fn what_stands_behind_queues_is_unknown_without_pods_or_nodes() {
     check(&html, "Pods are not known, so how much of the reserved quota pods hold");
     let red = queue(&html, "red-cluster-queue");
     assert!(red.contains("33 reserved by AppWrappers and 2 reserved by others; how much of it pods hold is unknown; 19 of these are borrowed"), "{red}");
-    assert!(!html.contains("stand behind them") && !red.contains("no hardware"), "{red}");
+    assert!(!html.contains("Queues promise") && !red.contains("no hardware"), "{red}");
     let html = without(Kind::Node);
-    check(&html, "Nodes are not known, so whether hardware stands behind the quotas is unknown.");
-    assert!(!html.contains("stand behind them"), "{html}");
+    check(&html, "Nodes are not known, so whether there is hardware for the quotas is unknown.");
+    assert!(!html.contains("Queues promise"), "{html}");
 }
 
 #[test]

@@ -8,3 +8,10 @@ pub struct ByOwner<T> {
     /// All other pods.
     pub other: T,
 }
+
+impl ByOwner<i128> {
+    /// The sum over both.
+    pub fn in_all(self) -> i128 {
+        self.appwrapper.saturating_add(self.other)
+    }
+}
