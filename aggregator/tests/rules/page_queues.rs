@@ -99,9 +99,10 @@ fn each_quota_has_a_bar_whose_text_says_all_that_it_shows() {
 fn queues_that_admit_nothing_say_why_and_cohorts_are_a_tree() {
     let html = page(&with_queues(2), "/", "");
     for (name, state) in [
-        ("prod", "prod stopped Cohort company"),
+        ("prod", "prod stopped by its spec.stopPolicy Cohort company"),
         ("broken", "broken inactive: one of its ResourceFlavors does not exist Cohort company"),
-        ("round", "round inactive Cohort loop"),
+        ("round", "round inactive: its condition Active has the reason, or its Cohorts form a cycle Cohort loop"),
+        ("prod", "These Workloads wait until the queue is active, by priority and age: lab / stopped"),
         ("strict-h100", "strict-h100 No cohort"),
     ] {
         assert!(queue(&html, name).contains(state), "{}", queue(&html, name));

@@ -277,7 +277,7 @@ fn cases() -> Vec<(&'static str, Vec<Value>, &'static str)> {
         (
             "behind_others",
             strict,
-            "ClusterQueue q admits in strict order, and first is Workload a/job with priority 10",
+            "ClusterQueue q admits in strict order, and Workload a/job with priority 10 is first",
         ),
         (
             "pending",
@@ -287,7 +287,7 @@ fn cases() -> Vec<(&'static str, Vec<Value>, &'static str)> {
         (
             "pods_unready",
             at(site(), vec![two(), running(), bound("p1"), bound("p2")]),
-            "all its 2 pods have a node, and not all of them are ready",
+            "all its 2 pods have a node, but not all of them are ready",
         ),
         (
             "nodes_short",

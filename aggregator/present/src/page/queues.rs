@@ -153,20 +153,21 @@ fn quota_in_words(resource: &Resource, amount: Amount) -> String {
 fn closed(state: QueueState) -> Option<&'static str> {
     match state {
         QueueState::Active => None,
-        QueueState::Stopped => Some("stopped"),
+        QueueState::Stopped => Some("stopped by its spec.stopPolicy"),
         QueueState::FlavorMissing => Some("inactive: one of its ResourceFlavors does not exist"),
         QueueState::CheckMissing => Some("inactive: one of its AdmissionChecks does not exist or is not active"),
-        QueueState::Inactive => Some("inactive"),
+        QueueState::Inactive => Some("inactive: its condition Active has the reason, or its Cohorts form a cycle"),
     }
 }
 
-/// Who waits, in the order in which Kueue tries them.
+/// Who waits, in the order in which Kueue tries them. It tries nobody whose queue is not active.
 fn waits(line: &Line, account: &QueueAccount) -> Markup {
     let more = line.in_line - line.first.len() as u64;
     html! {
         @if !line.first.is_empty() {
             p.quiet {
-                @if account.queue.shares_fairly { "These Workloads wait, by priority and age. Past usage decides which of them is next:" }
+                @if account.state != QueueState::Active { "These Workloads wait until the queue is active, by priority and age:" }
+                @else if account.queue.shares_fairly { "These Workloads wait, by priority and age. Past usage decides which of them is next:" }
                 @else { "These Workloads wait, in the order in which Kueue tries them:" }
             }
             ol.line-up { @for workload in &line.first { li { (one_that_waits(workload)) } } }

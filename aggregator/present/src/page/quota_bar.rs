@@ -201,7 +201,7 @@ pub(super) fn legend(knows_pods: bool) -> Markup {
     };
     let rest = [
         ("free", "free: nominal quota of an active queue that is not reserved"),
-        ("kept", "not reserved, but in use by other queues of the cohort, or of a queue that is not active"),
+        ("kept", "not reserved, but not free: other queues of the cohort use it, or its queue is not active"),
         ("declared", "nominal quota, in the upper strip"),
         ("broken", "quota without hardware: at most so much if queues share a flavor"),
         ("borrowed", "borrowed from the cohort"),

@@ -215,7 +215,7 @@ fn title(appwrapper: &AppWrapper) -> String {
         return format!("is placed in part: {placed} of {} have a node.", count(appwrapper.pods, "pod", "pods"));
     }
     if appwrapper.kueue.as_ref().is_some_and(|of| of.why.is_some()) {
-        return "was started, and is not ready.".to_owned();
+        return "was started, but is not ready.".to_owned();
     }
     match appwrapper.state.as_str() {
         "" => "does not wait.".to_owned(),
