@@ -137,7 +137,9 @@ impl Uses {
         let mut uses = Self::default();
         let (known, unknown) = amounts.split_at(amounts.len().min(known));
         uses.0[..known.len()].copy_from_slice(known);
-        unknown.iter().for_each(|amount| uses.add(Use::Part(Part::Unknown), *amount));
+        for amount in unknown {
+            uses.add(Use::Part(Part::Unknown), *amount);
+        }
         uses
     }
 }

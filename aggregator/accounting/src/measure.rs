@@ -63,6 +63,13 @@ impl Used {
         *self != Self::default()
     }
 
+    /// What all users use. `None` if use outside of pods was not measured: a sum with an unknown part is unknown. Without Kubernetes all
+    /// use is outside of pods.
+    pub fn in_all(&self) -> Option<u64> {
+        let pods = [self.appwrapper, self.other].into_iter().flatten();
+        Some(pods.fold(self.system?, u64::saturating_add))
+    }
+
     /// Adds the values of another node.
     pub fn add(&mut self, other: &Self) {
         let add = |sum: &mut Option<u64>, amount: Option<u64>| {

@@ -436,7 +436,7 @@ impl Snapshot {
             match self.pods.binary_search_by(|pod| pod.name.cmp(name)) {
                 Ok(at) => self.pods[at].gpu_idle_ns = idle,
                 Err(at) => {
-                    self.pods.insert(at, PodFigures { name: name.clone(), gpu_idle_ns: idle, ..PodFigures::default() })
+                    self.pods.insert(at, PodFigures { name: name.clone(), gpu_idle_ns: idle, ..PodFigures::default() });
                 }
             }
         }

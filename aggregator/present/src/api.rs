@@ -13,7 +13,7 @@ use mcad_accounting::snapshot::{AppWrapperView, AppWrappers, Snapshot};
 use crate::explain::appwrapper::AppWrapper;
 use crate::explain::cluster::Cluster;
 use crate::explain::node::NodeEntry;
-use crate::explain::queues::{Flavor, Queue};
+use crate::explain::queues::{Flavor, NoQueues, Queue};
 use crate::explain::why::Places;
 use crate::explain::{Answer, Unanswered};
 
@@ -205,8 +205,10 @@ fn appwrappers(snapshot: &Snapshot) -> Result<&AppWrappers, Refused> {
 }
 
 fn queues(snapshot: &Snapshot) -> Result<&Accounts, Refused> {
-    let is_absent = !snapshot.has_kubernetes() || snapshot.serves_queues == Some(false);
-    let unknown = if is_absent { Refused::NoKueue } else { Refused::QueuesUnknown };
+    let unknown = match NoQueues::of(snapshot) {
+        Some(NoQueues::NotInstalled) => Refused::NoKueue,
+        Some(NoQueues::NotKnown) | None => Refused::QueuesUnknown,
+    };
     snapshot.queues.as_deref().ok_or(unknown)
 }
 

@@ -8,7 +8,7 @@ use mcad_accounting::now::Now;
 use mcad_accounting::resource::Resource;
 use mcad_accounting::snapshot::Snapshot;
 
-use crate::resources::order;
+use crate::resources::{in_unit, order};
 
 /// How far back the history goes.
 pub const SPAN: Duration = Duration::from_hours(1);
@@ -77,24 +77,17 @@ fn values(snapshot: &Snapshot) -> Vec<(Resource, ResourceValues)> {
 
 fn of_nodes(nodes: &mcad_accounting::snapshot::Nodes) -> Vec<(Resource, ResourceValues)> {
     let values = nodes.sums.iter().map(|(resource, rung)| {
-        let used = nodes.used.get(resource).filter(|all| all.nodes > 0).and_then(|all| in_all(resource, &all.used));
+        let used = nodes.used.get(resource).filter(|all| all.nodes > 0).and_then(|all| all.used.in_all());
         let values = ResourceValues {
             installed: rung.installed.map(|amount| amount as f64),
             healthy: rung.healthy.map(|amount| amount as f64),
             held: rung.account.as_ref().map(|account| account.requested_in_all() as f64),
             free: rung.account.as_ref().map(|account| account.free as f64),
-            used,
+            used: used.map(|used| in_unit(resource, used)),
         };
         (resource.clone(), values)
     });
     values.collect()
-}
-
-/// The sum of what is measured. `None` if nothing is.
-fn in_all(resource: &Resource, used: &mcad_accounting::measure::Used) -> Option<f64> {
-    let parts = [used.appwrapper, used.other, used.system];
-    let known = parts.into_iter().flatten().map(|part| crate::resources::in_unit(resource, part));
-    used.is_measured().then(|| known.sum())
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod search;
 mod pools;
 mod quota_bar;
 
+mod cohorts;
 mod queues;
 
 mod node;

@@ -277,7 +277,7 @@ fn cases() -> Vec<(&'static str, Vec<Value>, &'static str)> {
         (
             "behind_others",
             strict,
-            "ClusterQueue q admits in strict order, and first is Workload a/job with priority 10",
+            "ClusterQueue q admits in strict order, and Workload a/job with priority 10 is first",
         ),
         (
             "pending",
@@ -287,7 +287,7 @@ fn cases() -> Vec<(&'static str, Vec<Value>, &'static str)> {
         (
             "pods_unready",
             at(site(), vec![two(), running(), bound("p1"), bound("p2")]),
-            "all its 2 pods have a node, and not all of them are ready",
+            "all its 2 pods have a node, but not all of them are ready",
         ),
         (
             "nodes_short",
@@ -443,7 +443,7 @@ fn a_quota_without_limit_is_said_and_is_no_number() {
 }
 
 #[test]
-fn without_kueue_one_clause_says_that_queues_are_not_known() {
+fn without_queues_one_clause_says_whether_kueue_is_missing_or_queues_are_not_known() {
     let there = [node("n", json!({"cpu": "1"})), appwrapper("w", "q", 1, 8)];
     let explained = text(&snapshot(&there, Vec::new()));
     assert_eq!(explained.matches("queue").count(), 1, "{explained}");
@@ -454,7 +454,10 @@ fn without_kueue_one_clause_says_that_queues_are_not_known() {
     assert_eq!(unknown.status(), 503);
     let mut cluster = Cluster::from_objects(there.iter().map(object));
     cluster.serve_queues(BTreeSet::new());
-    let absent =
-        Wanted::parse("/api/v1/flavors", "").unwrap().answer(&snapshot_of(cluster, Vec::new()), NOW).unwrap_err();
+    let without = snapshot_of(cluster, Vec::new());
+    let explained = text(&without);
+    assert!(explained.contains("\n1 AppWrapper, 1 waiting; Kueue is not installed\n"), "{explained}");
+    assert!(!explained.contains("queues are not known"), "{explained}");
+    let absent = Wanted::parse("/api/v1/flavors", "").unwrap().answer(&without, NOW).unwrap_err();
     assert_eq!((absent.status(), absent.to_string()), (404, "there are no queues: Kueue is not installed".to_owned()));
 }

@@ -16,3 +16,10 @@ impl<T> ByOwner<T> {
         if owner.is_some() { &mut self.appwrapper } else { &mut self.other }
     }
 }
+
+impl ByOwner<i128> {
+    /// The sum over both.
+    pub fn in_all(self) -> i128 {
+        self.appwrapper.saturating_add(self.other)
+    }
+}

@@ -71,6 +71,8 @@ impl FlavorResources {
 /// One resource over all flavors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Total {
+    /// Quota in all flavors, also in those without a ResourceFlavor.
+    pub nominal: Amount,
     /// Quota for which there is no hardware.
     pub unbacked: Amount,
     /// Hardware for which there is no quota. `None` if a quota is unlimited.
@@ -257,13 +259,13 @@ impl<'a> Hardware<'a> {
         }
         let backing: i128 = capacities.iter().sum();
         let Some(promised) = nominal.units() else {
-            return Some(Total { unbacked: Amount::UNLIMITED, uncovered: None });
+            return Some(Total { nominal, unbacked: Amount::UNLIMITED, uncovered: None });
         };
         let quotas: Option<Vec<i128>> = self.facts.flavors.keys().map(|name| of_flavor(name).units()).collect();
         let class = |(flavors, capacity): (&Vec<usize>, i128)| Class { capacity, flavors: flavors.clone() };
         let classes: Vec<Class> = self.classes.iter().zip(capacities).map(class).collect();
         let flow = flow::most(&quotas?, &classes);
-        Some(Total { unbacked: Amount::of(promised - flow), uncovered: Some(backing - flow) })
+        Some(Total { nominal, unbacked: Amount::of(promised - flow), uncovered: Some(backing - flow) })
     }
 }
 

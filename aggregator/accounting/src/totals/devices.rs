@@ -73,7 +73,7 @@ pub(super) fn take(
     let mut holders = Vec::with_capacity(assigned.len());
     for assigned in assigned.iter().filter(|assigned| is_gpu(assigned.resource())) {
         let held = take_held(&mut node.held, (gains, possible), assigned, life);
-        gain.add_holders(&mut holders, assigned, held);
+        add_holders(&mut holders, assigned, held);
     }
     if gpus.is_none() && holders.is_empty() {
         return None;
@@ -134,21 +134,6 @@ fn take_held(
 }
 
 impl NodeGain {
-    /// Divides the held time of a container among its devices.
-    fn add_holders<'a>(&mut self, holders: &mut Vec<Holder<'a>>, of: &Assigned<'a>, held: Option<u64>) {
-        let pod = of.pod;
-        let mut ids: Vec<&str> = of.ids().collect();
-        ids.sort_unstable();
-        let start = pod.starts.as_ref().map_or(Start::NotYet, |starts| starts.of(of.assignment.container));
-        let devices = ids.len() as u64;
-        for (at, id) in ids.into_iter().enumerate() {
-            // What does not divide goes to the first.
-            let share = |held: u64| held / devices + if at == 0 { held % devices } else { 0 };
-            let (uuid, held_ns) = (uuid_of(id), held.map(share));
-            holders.push(Holder { uuid, key: key_of(pod), pod, parts: 1, held_ns, start });
-        }
-    }
-
     /// Adds what a pod did with a device.
     fn add(&mut self, holder: &Holder<'_>, uses: &Uses) {
         let Holder { pod, parts, start, .. } = *holder;
@@ -168,6 +153,21 @@ impl NodeGain {
             Some((_, sum)) => sum.add_all(uses),
             None => self.pods.push(((pod.namespace.clone(), pod.name.clone()), *uses)),
         }
+    }
+}
+
+/// Divides the held time of a container among its devices.
+fn add_holders<'a>(holders: &mut Vec<Holder<'a>>, of: &Assigned<'a>, held: Option<u64>) {
+    let pod = of.pod;
+    let mut ids: Vec<&str> = of.ids().collect();
+    ids.sort_unstable();
+    let start = pod.starts.as_ref().map_or(Start::NotYet, |starts| starts.of(of.assignment.container));
+    let devices = ids.len() as u64;
+    for (at, id) in ids.into_iter().enumerate() {
+        // What does not divide goes to the first.
+        let share = |held: u64| held / devices + if at == 0 { held % devices } else { 0 };
+        let (uuid, held_ns) = (uuid_of(id), held.map(share));
+        holders.push(Holder { uuid, key: key_of(pod), pod, parts: 1, held_ns, start });
     }
 }
 

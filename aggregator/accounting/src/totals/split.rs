@@ -48,7 +48,7 @@ pub(super) fn split(holding: Holding, own: Option<&Uses>, vacant: Option<&Uses>)
             match of {
                 Use::BUSY => take(of, own.of(of)),
                 SHARED => {
-                    take(of, times(own.of(of)).saturating_add(own.of(Use::BUSY).saturating_mul(parts.max(1) - 1)))
+                    take(of, times(own.of(of)).saturating_add(own.of(Use::BUSY).saturating_mul(parts.max(1) - 1)));
                 }
                 _ => take(of, times(own.of(of))),
             }
@@ -124,7 +124,9 @@ mod tests {
     /// Seconds of parts.
     fn seconds(of: &[(Use, u64)]) -> Uses {
         let mut uses = Uses::default();
-        of.iter().for_each(|(of, seconds)| uses.add(*of, seconds * S));
+        for (of, seconds) in of {
+            uses.add(*of, seconds * S);
+        }
         uses
     }
 

@@ -15,7 +15,7 @@ pub enum Rounding {
     Down,
 }
 
-/// The unit of a resource's amounts.
+/// The unit of a resource's amounts, in the plural.
 pub fn unit(resource: &Resource) -> &str {
     match resource {
         Resource::Cpu => "cores",
@@ -49,16 +49,27 @@ pub fn number(resource: &Resource, amount: f64, rounding: Rounding) -> String {
     format!("{}", rounded / scale + 0.0)
 }
 
+/// The unit behind a number as it is shown, as text that is safe to show: `core` behind `1`, else `cores`, also without a number.
+pub fn unit_of(resource: &Resource, shown: &str) -> String {
+    match resource {
+        Resource::Cpu => agreeing(shown, "core", "cores").to_owned(),
+        Resource::Gpu => agreeing(shown, "GPU", "GPUs").to_owned(),
+        Resource::Extended(name) if is_in_bytes(name) => format!("GiB of {}", printable(name)),
+        Resource::Memory | Resource::Extended(_) => printable(unit(resource)),
+    }
+}
+
+/// The word that agrees with a number as it is shown: `one` with `1`, `many` with everything else. An amount that is rounded to 1 is 1 to
+/// the reader, and one core is 1000 millicores.
+pub fn agreeing<'a>(shown: &str, one: &'a str, many: &'a str) -> &'a str {
+    if shown == "1" { one } else { many }
+}
+
 /// The number with its unit: `16 GPUs`, `1 core`, `0.5 GiB`.
 pub fn words(resource: &Resource, amount: i128, rounding: Rounding) -> String {
     let number = number(resource, amount as f64, rounding);
-    let unit = match (resource, number.as_str()) {
-        (Resource::Cpu, "1") => "core",
-        (Resource::Gpu, "1") => "GPU",
-        (Resource::Extended(name), _) if is_in_bytes(name) => &format!("GiB of {name}"),
-        _ => unit(resource),
-    };
-    format!("{number} {}", printable(unit))
+    let unit = unit_of(resource, &number);
+    format!("{number} {unit}")
 }
 
 /// Resources without a ladder that are amounts of memory.
@@ -83,6 +94,15 @@ mod tests {
         check(&Resource::Gpu, 0, "0 GPUs");
         check(&Resource::Extended("hugepages-2Mi".into()), 3 << 29, "1.5 GiB of hugepages-2Mi");
         check(&Resource::Extended("nvidia.com/mig-1g.10gb".into()), 2, "2 nvidia.com/mig-1g.10gb");
+    }
+
+    #[test]
+    fn the_unit_agrees_with_the_number_as_it_is_shown() {
+        let shown = |amount| number(&Resource::Gpu, amount, Rounding::Nearest);
+        assert_eq!([1.004, 1.006, 0.5].map(|n| unit_of(&Resource::Gpu, &shown(n))), ["GPU", "GPUs", "GPUs"]);
+        assert_eq!(unit_of(&Resource::Cpu, &number(&Resource::Cpu, 1000.0, Rounding::Nearest)), "core");
+        assert_eq!(agreeing("1", "is", "are"), "is");
+        assert_eq!(["0", "<0.01", "1.5", "11"].map(|n| agreeing(n, "is", "are")), ["are"; 4]);
     }
 
     #[test]

@@ -4,8 +4,8 @@ pub mod pools;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mcad_accounting::cluster::{self, Missing};
-use mcad_accounting::ladder::{self, NodeState, Reason};
-use mcad_accounting::object::Kind;
+use mcad_accounting::ladder::{self, Reason};
+use mcad_accounting::object::{Kind, Version};
 use mcad_accounting::resource::Resource;
 use mcad_accounting::snapshot::agent::AgentHealth;
 use mcad_accounting::snapshot::{self, AppWrappers, Capacity, Nodes, Snapshot};
@@ -14,8 +14,8 @@ use serde::Serialize;
 use self::pools::Pool;
 use super::claims::Claims;
 use super::held::HeldGpus;
-use super::ladder::{ByResource, LadderEntry, Shares, whole};
-use super::queues::InAllFlavors;
+use super::ladder::{ByResource, LadderEntry, Shares, by_state, whole};
+use super::queues::{InAllFlavors, NoQueues};
 
 /// The most nodes that are named for each reason: a person reads no more, and an answer stays small on any cluster.
 const NAMED: usize = 20;
@@ -80,6 +80,9 @@ pub struct Cluster {
     /// What stands behind the quotas of all flavors of Kueue. `None` if queues, Nodes or Pods are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<ByResource<InAllFlavors>>,
+    /// Why AppWrappers of v1beta2 have no queues. `None` if queues are known, or if there are no such AppWrappers.
+    #[serde(skip)]
+    pub no_queues: Option<NoQueues>,
     /// The numbers of AppWrappers. `None` if not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub appwrappers: Option<Counts>,
@@ -243,6 +246,7 @@ impl Cluster {
             quota: snapshot.queues.as_ref().filter(|all| all.knows_nodes && all.knows_pods).map(|all| {
                 all.totals.iter().map(|(resource, total)| (resource.clone(), InAllFlavors::from(*total))).collect()
             }),
+            no_queues: NoQueues::of(snapshot).filter(|_| has_queued(snapshot)),
             appwrappers: snapshot.appwrappers.as_ref().map(Counts::new),
         };
         if let Some(nodes) = &snapshot.nodes {
@@ -256,7 +260,6 @@ impl Cluster {
     }
 
     fn add_nodes(&mut self, nodes: &Nodes) {
-        let by_state = |states: &[u64; 4]| NodeState::ALL.map(|state| (state.label(), states[state as usize])).into();
         self.nodes = nodes.states.as_ref().map(by_state);
         let used = |resource| nodes.used.get(resource);
         let rungs = nodes.sums.iter().map(|(resource, sum)| {
@@ -305,6 +308,12 @@ impl Cluster {
             other => Some(self.other_accelerators.get(other.name())?.slots.clone()),
         }
     }
+}
+
+/// Whether an AppWrapper is of the version that Kueue queues.
+fn has_queued(snapshot: &Snapshot) -> bool {
+    let mut all = snapshot.appwrappers.iter().flat_map(|all| &all.appwrappers);
+    all.any(|view| view.appwrapper.version == Version::V1Beta2)
 }
 
 impl Orphans {

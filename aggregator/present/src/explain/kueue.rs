@@ -9,6 +9,7 @@ use mcad_accounting::snapshot::{AppWrapperView, Snapshot};
 use serde::Serialize;
 
 use super::ladder::ByResource;
+use super::queues::NoQueues;
 use super::quota::{Quota, Says, Shortfall, by_flavor};
 use super::waiting::{Case, sentence};
 use super::why::Places;
@@ -53,7 +54,8 @@ impl OfKueue {
         let snapshot = places.snapshot();
         let Some(quota) = snapshot.quota_of(view) else {
             // Without Kueue there is one thing to say: why nothing happens.
-            let reason = (snapshot.serves_queues == Some(false)).then(|| reason::without_kueue(&view.appwrapper));
+            let is_without = NoQueues::of(snapshot) == Some(NoQueues::NotInstalled);
+            let reason = is_without.then(|| reason::without_kueue(&view.appwrapper));
             let mut of_kueue = Self::default();
             of_kueue.waits_for(reason.flatten()?, view, snapshot, None);
             return Some(of_kueue);

@@ -1,12 +1,14 @@
 //! The ladder of one resource, of a node or of the cluster, and one value for each resource.
 use std::collections::BTreeMap;
 
-use crate::resources::in_unit;
 use mcad_accounting::hardware::shares;
-use mcad_accounting::ladder::{self, Reason};
+use mcad_accounting::ladder::{self, NodeState, Reason};
 use mcad_accounting::measure::Used;
 use mcad_accounting::resource::{Amounts, NVIDIA_GPU, Resource, Triple};
 use serde::{Serialize, Serializer};
+
+use super::amount::{Rounding, list, words};
+use crate::resources::in_unit;
 
 /// One value for each resource. The names of the fields include the unit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -159,6 +161,28 @@ impl<T> FromIterator<(Resource, T)> for ByResource<T> {
     }
 }
 
+impl ByResource<i64> {
+    /// The amounts above 0 with their units, or `nothing`: `16 GPUs and 64 cores`.
+    pub fn words(&self) -> String {
+        let named: Vec<_> = self.in_words().filter(|(amount, _)| *amount != 0).map(|(_, words)| words).collect();
+        if named.is_empty() { "nothing".to_owned() } else { list(&named) }
+    }
+
+    /// The same with those that are 0.
+    pub fn words_of_all(&self) -> String {
+        list(&self.in_words().map(|(_, words)| words).collect::<Vec<_>>())
+    }
+
+    fn in_words(&self) -> impl Iterator<Item = (i64, String)> {
+        self.iter().map(|(resource, amount)| (*amount, words(&resource, (*amount).into(), Rounding::Nearest)))
+    }
+}
+
+/// The number of nodes in each state, in the order of [`NodeState::ALL`], by label.
+pub(super) fn by_state(states: &[u64; NodeState::ALL.len()]) -> BTreeMap<&'static str, u64> {
+    NodeState::ALL.into_iter().map(|state| (state.label(), states[state as usize])).collect()
+}
+
 impl From<&Amounts> for ByResource<i64> {
     fn from(amounts: &Amounts) -> Self {
         amounts.iter().map(|(resource, amount)| (resource, whole(amount))).collect()
@@ -226,14 +250,10 @@ impl Serialize for WithheldEntry {
 }
 
 impl UsedBy {
-    /// The sum of all measured use.
-    pub fn in_all(&self) -> f64 {
-        [self.appwrapper, self.other, self.system].into_iter().flatten().sum()
-    }
-
-    /// The sum, if use outside of pods was measured as well. Without Kubernetes all use is outside of pods.
-    pub fn whole(&self) -> Option<f64> {
-        self.system.map(|_| self.in_all())
+    /// What all users use. `None` if use outside of pods was not measured: a sum with an unknown part is unknown. Without Kubernetes all
+    /// use is outside of pods.
+    pub fn in_all(&self) -> Option<f64> {
+        Some([self.appwrapper, self.other].into_iter().flatten().sum::<f64>() + self.system?)
     }
 
     /// `None` if nothing was measured.

@@ -2,16 +2,28 @@
 use std::collections::BTreeMap;
 
 use mcad_accounting::cluster::owner::ByOwner;
-use mcad_accounting::ladder::NodeState;
 use mcad_accounting::queue::account::{QueueAccount, QuotaAccount};
 use mcad_accounting::queue::hardware::{self, FlavorAccount, FlavorResources};
 use mcad_accounting::queue::slack;
 use mcad_accounting::queue::usage::Usage;
 use mcad_accounting::queue::{Accounts, FlavorResource};
+use mcad_accounting::snapshot::Snapshot;
 use serde::Serialize;
 
-use super::ladder::{ByResource, Requested, whole};
+use super::ladder::{ByResource, Requested, by_state, whole};
 use super::quota::{Quota, by_flavor};
+
+/// Why there are no queues to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoQueues {
+    /// The API server serves nothing of Kueue, or there is no Kubernetes.
+    #[error("Kueue is not installed")]
+    NotInstalled,
+    /// Kueue may be there: its objects were not listed yet, cannot be listed or are not in the dump, one of them exceeds a limit, or
+    /// `--queue-metrics` is off.
+    #[error("queues are not known")]
+    NotKnown,
+}
 
 /// One ClusterQueue.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -147,6 +159,16 @@ fn by_owner<T>(values: &ByOwner<T>, amount: impl Fn(&T) -> i128) -> Requested {
     Requested { appwrapper: whole(amount(&values.appwrapper)), other: whole(amount(&values.other)) }
 }
 
+impl NoQueues {
+    /// `None` if queues are known.
+    pub fn of(snapshot: &Snapshot) -> Option<Self> {
+        if !snapshot.has_kubernetes() || snapshot.serves_queues == Some(false) {
+            return Some(Self::NotInstalled);
+        }
+        snapshot.queues.is_none().then_some(Self::NotKnown)
+    }
+}
+
 impl InStates {
     fn new([pending, reserving, admitted]: [u64; 3]) -> Self {
         Self { pending, reserving, admitted }
@@ -207,9 +229,12 @@ impl SlackLimit {
 impl Flavor {
     /// From its account.
     pub fn new(account: &FlavorAccount) -> Self {
-        let by_state = |states: [u64; 4]| NodeState::ALL.map(|state| (state.label(), states[state as usize])).into();
         let resources = account.resources.iter().map(|(resource, of)| (resource.clone(), OfFlavor::new(of)));
-        Self { name: (*account.name).to_owned(), nodes: account.nodes.map(by_state), resources: resources.collect() }
+        Self {
+            name: (*account.name).to_owned(),
+            nodes: account.nodes.as_ref().map(by_state),
+            resources: resources.collect(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use mcad_accounting::resource::Resource;
 use mcad_accounting::resource::amount::Amount;
 use serde::{Serialize, Serializer};
 
-use super::amount::{Rounding, number, unit};
+use super::amount::{Rounding, number, unit_of};
 use super::ladder::{ByResource, whole};
 
 /// An amount of quota in millicores, bytes or devices: in JSON a number, or the text `unlimited`.
@@ -39,6 +39,17 @@ pub struct Says {
     pub message: String,
 }
 
+impl Says {
+    /// The rest of a sentence whose subject is Kueue: `says Pending: couldn't assign flavors`. Kueue may give only one of the two.
+    pub fn words(&self) -> String {
+        match (self.reason.as_str(), self.message.as_str()) {
+            (reason, "") => format!("says {reason}"),
+            ("", message) => format!("says: {message}"),
+            (reason, message) => format!("says {reason}: {message}"),
+        }
+    }
+}
+
 impl From<Amount> for Quota {
     fn from(amount: Amount) -> Self {
         amount.units().map_or(Self::Unlimited, |units| Self::Units(whole(units)))
@@ -67,7 +78,7 @@ impl Quota {
     pub fn words(self, resource: &Resource, rounding: Rounding) -> String {
         match self {
             Self::Units(units) => super::amount::words(resource, units.into(), rounding),
-            Self::Unlimited => format!("unlimited {}", unit(resource)),
+            Self::Unlimited => format!("unlimited {}", unit_of(resource, "unlimited")),
         }
     }
 }
@@ -81,4 +92,19 @@ pub(super) fn by_flavor<T>(
         all.entry(flavor.as_ref().to_owned()).or_default().push((resource, value));
     }
     all.into_iter().map(|(flavor, values)| (flavor, values.into_iter().collect())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kueue_says_needs_no_reason_and_no_message() {
+        let check = |reason: &str, message: &str, expected: &str| {
+            assert_eq!(Says { reason: reason.into(), message: message.into() }.words(), expected);
+        };
+        check("Pending", "no quota", "says Pending: no quota");
+        check("Pending", "", "says Pending");
+        check("", "no quota", "says: no quota");
+    }
 }

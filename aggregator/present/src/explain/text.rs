@@ -8,18 +8,16 @@ use std::collections::BTreeMap;
 use mcad_accounting::cluster::Missing;
 use mcad_accounting::input::Input;
 use mcad_accounting::ladder::{NodeState, Reason};
-use mcad_accounting::object::Version;
 use mcad_accounting::resource::Resource;
 use mcad_terminal::bar;
 use mcad_terminal::paint::{Paint, Tone};
 use mcad_terminal::table::{self, Row};
 
-use super::amount::{Rounding, count, list, number, printable, span, unit, words};
+use super::amount::{Rounding, count, list, number, printable, span, unit};
 use super::appwrapper::{AppWrapper, PlacedInPart};
 use super::cluster::{Cluster, OnNodes, pools};
-use super::ladder::{LadderEntry, Shares, UsedBy};
+use super::ladder::{ByResource, LadderEntry, Shares, UsedBy};
 use super::node::{GpuEntry, NodeEntry, simulated, with_fake_gpus};
-use super::quota::Says;
 use super::{Answer, missing, truth};
 use crate::reasons::shown;
 
@@ -94,8 +92,7 @@ fn write_cluster(out: &mut String, cluster: &Cluster, answer: &Answer, paint: Pa
         line(out, &agents(cluster));
     }
     if let Some(sum) = &cluster.mcad_allocatable {
-        let amounts: Vec<_> = sum.iter().map(|(r, amount)| words(&r, i128::from(*amount), Rounding::Nearest)).collect();
-        line(out, &format!("MCAD's sum, the capacity that MCAD assumes to be available: {}.", list(&amounts)));
+        line(out, &format!("MCAD's sum, the capacity that MCAD assumes to be available: {}.", sum.words_of_all()));
     }
     for (resource, rung) in ladder.iter() {
         let on = cluster.nodes_by_reason.as_ref().and_then(|by_resource| by_resource.get(&resource));
@@ -125,7 +122,7 @@ fn write_slots(out: &mut String, cluster: &Cluster, resource: &Resource) {
     let (unit, slots) = (printable(unit(resource)), pools::slots_in_words(resource, &slots, block));
     line(out, &format!("Pods that could start now, by {unit} per pod: {slots}."));
     for of_pool in pools::lines(cluster, resource) {
-        line(out, &of_pool);
+        line(out, &format!("  {of_pool}"));
     }
 }
 
@@ -243,17 +240,16 @@ fn after(mark: &str, text: &str) -> String {
 }
 
 fn used(resource: &Resource, used: Option<&UsedBy>, measured: Option<&str>, unmeasured: &str) -> Row {
-    let Some(UsedBy { appwrapper, other, system }) = used else {
+    let Some(used) = used else {
         return row(resource, "used", None, unmeasured.to_owned(), Tone::Quiet);
     };
-    let owners = [("by AppWrappers", appwrapper), ("by other pods", other), ("outside pods", system)];
-    let shown = owners.iter().filter_map(|(owner, used)| Some((owner, used.as_ref().copied()?)));
-    let shown: Vec<_> =
-        shown.map(|(owner, used)| format!("{} {owner}", number(resource, used, Rounding::Nearest))).collect();
-    // The sum of the known parts.
-    let all = [appwrapper, other, system].into_iter().flatten().sum();
+    let figure = |amount: f64| number(resource, amount, Rounding::Nearest);
+    let pods = [("by AppWrappers", used.appwrapper), ("by other pods", used.other)];
+    let mut shown: Vec<_> =
+        pods.iter().filter_map(|(owner, used)| Some(format!("{} {owner}", figure((*used)?)))).collect();
+    shown.push(format!("{} outside pods", used.system.map_or_else(|| UNKNOWN.to_owned(), figure)));
     let note = format!("{}{}", shown.join(", "), measured.map(|on| format!("; measured {on}")).unwrap_or_default());
-    let amount = number(resource, all, Rounding::Nearest);
+    let amount = used.in_all().map_or_else(|| UNKNOWN.to_owned(), figure);
     Row { label: "used".to_owned(), amount, note, tone: Tone::Quiet }
 }
 
@@ -293,8 +289,8 @@ fn write_appwrappers(out: &mut String, cluster: &Cluster, answer: &Answer, paint
     if !unready.is_empty() {
         title = format!("{title}, {} started and not ready", unready.len());
     }
-    if answer.queues.is_none() && all.iter().any(|view| view.version == Version::V1Beta2.label()) {
-        title = format!("{title}; queues are not known");
+    if let Some(reason) = cluster.no_queues {
+        title = format!("{title}; {reason}");
     }
     line(out, &format!("\n{}", paint.tone(Tone::Title, &title)));
     // The longest wait comes first; waits of unknown length come last.
@@ -331,19 +327,14 @@ fn unready(view: &AppWrapper) -> Option<&str> {
 /// What Kueue says, behind the reason.
 fn says(view: &AppWrapper) -> String {
     let words = view.kueue.as_ref().and_then(|of| of.says.as_ref());
-    words.map(|Says { reason, message }| format!("; Kueue says {reason}: {message}")).unwrap_or_default()
+    words.map(|says| format!("; Kueue {}", says.words())).unwrap_or_default()
 }
 
 /// What an AppWrapper that is placed in part requests and holds, and why some pods have no node.
 fn in_words(view: &AppWrapper, part: &PlacedInPart) -> String {
-    let listed = |amounts: &super::ladder::ByResource<i64>| {
-        let named = amounts.iter().filter(|(_, amount)| **amount != 0);
-        let words: Vec<_> = named.map(|(r, amount)| words(&r, i128::from(*amount), Rounding::Nearest)).collect();
-        if words.is_empty() { "nothing".to_owned() } else { list(&words) }
-    };
     // An AppWrapper is known to be placed in part only if Pods are known, and then its allocation is known too.
-    let asks = listed(&view.requested);
-    let holds = view.allocated.as_ref().map_or_else(|| UNKNOWN.to_owned(), listed);
+    let asks = view.requested.words();
+    let holds = view.allocated.as_ref().map_or_else(|| UNKNOWN.to_owned(), ByResource::words);
     let lack = if part.pods_unbound == 1 { "lacks" } else { "lack" };
     let pods = count(part.pods_unbound, "pod", "pods");
     let why = printable(&part.why);

@@ -3,9 +3,9 @@
 use mcad_accounting::hardware::shares::base;
 use mcad_accounting::resource::Resource;
 
-use super::amount::{Rounding, count, number, printable, unit, words};
+use super::amount::{Rounding, agreeing, count, number, unit_of, words};
 use super::cluster::Cluster;
-use super::ladder::{LadderEntry, Requested, Shares};
+use super::ladder::{LadderEntry, Requested, Shares, UsedBy};
 use crate::resources::order;
 
 /// The most accelerators that have a sentence each.
@@ -60,29 +60,31 @@ pub fn shares_in_words(resource: &Resource, shares: Shares) -> String {
 }
 
 fn sentence(Said { resource, rung, largest_free_block, shares }: &Said<'_>) -> String {
+    let figure = |amount: i64| number(resource, amount as f64, Rounding::Nearest);
     let of = |amount: Option<i64>, what: &str| match amount {
-        Some(amount) => format!("{} {what}", number(resource, amount as f64, Rounding::Nearest)),
+        Some(amount) => format!("{} {what}", figure(amount)),
         None => format!("{what} unknown"),
     };
-    let what = printable(unit(resource));
-    let busy = match &rung.used {
+    let what = |amount: Option<i64>| unit_of(resource, &amount.map(figure).unwrap_or_default());
+    let works = of(rung.healthy, agreeing(&rung.healthy.map(figure).unwrap_or_default(), "works", "work"));
+    let busy = match rung.used.as_ref().and_then(UsedBy::in_all) {
         // One decimal is enough.
         Some(used) => {
             let tenth = if *resource == Resource::Cpu { 100.0 } else { 0.1 };
-            let used = (used.in_all() / tenth).round() * tenth;
+            let used = (used / tenth).round() * tenth;
             format!("{} busy", number(resource, used, Rounding::Nearest))
         }
         None => "busy unknown".to_owned(),
     };
     let Some(allocatable) = rung.allocatable else {
-        let installed = of(rung.installed, &format!("{what} installed"));
-        return format!("{installed}, {}, {busy}.", of(rung.healthy, "work"));
+        let installed = of(rung.installed, &format!("{} installed", what(rung.installed)));
+        return format!("{installed}, {works}, {busy}.");
     };
-    let advertised = of(Some(allocatable), &format!("{what} advertised"));
+    let advertised = of(Some(allocatable), &format!("{} advertised", what(Some(allocatable))));
     let shares = shares.map(|shares| format!(" ({})", shares_in_words(resource, shares))).unwrap_or_default();
     let held = rung.requested.map(Requested::in_all);
     let block = largest_free_block.filter(|_| rung.free.is_some());
     let block = block.map(|block| format!(", largest block {block}")).unwrap_or_default();
-    let (works, held, free) = (of(rung.healthy, "work"), of(held, "held"), of(rung.free, "free"));
+    let (held, free) = (of(held, "held"), of(rung.free, "free"));
     format!("{advertised}{shares}, {works}, {held}, {busy}; {free}{block}.")
 }

@@ -100,15 +100,15 @@ pub(super) fn sentence(reason: WaitingReason, case: &Case<'_>) -> String {
         WaitingReason::PodsReady => "Kueue waits until the pods of other admitted Workloads are ready".to_owned(),
         WaitingReason::BehindOthers => match &queued.first {
             Some((first, priority)) => format!(
-                "{queue} admits in strict order, and first is Workload {}/{} with priority {priority}",
+                "{queue} admits in strict order, and Workload {}/{} with priority {priority} is first",
                 first.namespace, first.name,
             ),
             None => format!("{queue} admits in strict order, and others are before it"),
         },
         WaitingReason::Pending => format!("it fits the quota of {queue}; Kueue has not admitted it yet"),
         WaitingReason::PodsUnready => match case.view.pods.wanted {
-            1 => "its pod has a node, and is not ready".to_owned(),
-            pods => format!("all its {pods} pods have a node, and not all of them are ready"),
+            1 => "its pod has a node, but is not ready".to_owned(),
+            pods => format!("all its {pods} pods have a node, but not all of them are ready"),
         },
         WaitingReason::NodesShort => {
             format!("{}: {}", case.unplaced(), case.lacks.unwrap_or("the nodes do not have enough free"))

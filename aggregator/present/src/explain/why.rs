@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use self::place::{Class, NodeRoom, Place, in_order, total};
 use super::amount::{Rounding, count, list, words};
+use super::queues::NoQueues;
 
 /// What keeps pods of an AppWrapper from starting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -92,22 +93,15 @@ impl<'a> Places<'a> {
         let why = match (view.appwrapper.version, of_kueue) {
             (Version::V1Beta1, _) => why_with_sum(waiting, on_nodes),
             (Version::V1Beta2, Some((reason, sentence))) => why_with_reason(reason, sentence, on_nodes),
-            (Version::V1Beta2, None) => why_with_queue(on_nodes),
+            (Version::V1Beta2, None) => why_with_queue(NoQueues::of(self.snapshot), on_nodes),
         };
         with_unknown_parts(why, &view.appwrapper)
     }
 
     /// Why some pods of an AppWrapper have no node, although it was started.
     pub fn why_in_part(&mut self, view: &AppWrapperView) -> Why {
-        let why = match self.on_nodes(view) {
-            OnNodes::Fits => {
-                let sentence = "the nodes have room for these pods; the scheduler has not placed them yet".to_owned();
-                Why { sentence, stopped_by: Vec::new() }
-            }
-            OnNodes::FitsNot(why) => why,
-            OnNodes::Unknown(sentence) => Why { sentence, stopped_by: Vec::new() },
-        };
-        with_unknown_parts(why, &view.appwrapper)
+        let fits = "the nodes have room for these pods; the scheduler has not placed them yet".to_owned();
+        with_unknown_parts(why_on_nodes(self.on_nodes(view), fits), &view.appwrapper)
     }
 
     /// What the nodes do not have for the pods without a node of an AppWrapper that was started.
@@ -212,7 +206,9 @@ impl<'a> Places<'a> {
 /// For v1beta1: MCAD decides by its sum, and the pods then need nodes.
 fn why_with_sum(waiting: &Waiting, nodes: OnNodes) -> Why {
     // If the sum is not known, fit on nodes is not known either, and the sentence has the reason.
-    let Some(shortfall) = waiting.shortfall else { return why_with_queue(nodes) };
+    let Some(shortfall) = waiting.shortfall else {
+        return why_on_nodes(nodes, "fits the nodes; whether it fits MCAD's sum is unknown".to_owned());
+    };
     let missing = missing(shortfall);
     let sum = (!missing.is_empty()).then(|| format!("needs {missing} more than MCAD's sum has"));
     let mut stopped_by: Vec<_> = sum.iter().map(|_| StoppedBy::McadSum).collect();
@@ -248,14 +244,21 @@ fn why_with_reason(reason: WaitingReason, sentence: &str, nodes: OnNodes) -> Why
     Why { sentence: format!("{sentence}; {nodes}"), stopped_by }
 }
 
-/// For v1beta2 where queues are not known: a queue decides.
-fn why_with_queue(nodes: OnNodes) -> Why {
+/// For v1beta2 if Kueue has no reason for it, or if that is not known.
+fn why_with_queue(no_queues: Option<NoQueues>, nodes: OnNodes) -> Why {
+    let admission = match no_queues {
+        Some(no @ NoQueues::NotInstalled) => no.to_string(),
+        Some(no @ NoQueues::NotKnown) => format!("whether its queue admits it is unknown, because {no}"),
+        None => "whether its queue admits it is unknown".to_owned(),
+    };
+    why_on_nodes(nodes, format!("fits the nodes; {admission}"))
+}
+
+/// What the nodes say alone. `fits` is the sentence if the pods fit.
+fn why_on_nodes(nodes: OnNodes, fits: String) -> Why {
     match nodes {
         OnNodes::FitsNot(why) => why,
-        OnNodes::Fits => Why {
-            sentence: "fits the nodes; whether its queue admits it is not known here".to_owned(),
-            stopped_by: Vec::new(),
-        },
+        OnNodes::Fits => Why { sentence: fits, stopped_by: Vec::new() },
         OnNodes::Unknown(sentence) => Why { sentence, stopped_by: Vec::new() },
     }
 }

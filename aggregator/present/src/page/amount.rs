@@ -2,7 +2,7 @@
 use maud::{Markup, html};
 use mcad_accounting::resource::Resource;
 
-use crate::explain::amount::{Rounding, is_hostile, number, printable, unit, words};
+use crate::explain::amount::{Rounding, is_hostile, number, printable, unit, unit_of};
 
 /// What is shown for a value that is not known. It never looks like 0.
 pub(super) const UNKNOWN: &str = "unknown";
@@ -64,11 +64,6 @@ pub(super) fn count(number: u64) -> String {
     grouped(&number.to_string())
 }
 
-/// An amount with its unit.
-pub(super) fn in_words(resource: &Resource, amount: i64) -> String {
-    words(resource, amount.into(), Rounding::Nearest)
-}
-
 /// The name of a resource in a title.
 pub(super) fn title(resource: &Resource) -> Markup {
     html! {
@@ -79,6 +74,11 @@ pub(super) fn title(resource: &Resource) -> Markup {
             Resource::Extended(name) => (named(name)),
         }
     }
+}
+
+/// The unit behind a number as it is shown, where no title says which resource it is. It is text that is safe to show.
+pub(super) fn agreeing_unit(resource: &Resource, shown: &str) -> String {
+    if *resource == Resource::Memory { "GiB of memory".to_owned() } else { unit_of(resource, shown) }
 }
 
 /// The unit of its amounts. `None` if the title is the unit.

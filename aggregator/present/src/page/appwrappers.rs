@@ -3,12 +3,11 @@ use maud::{Markup, html};
 use mcad_accounting::resource::Resource;
 use mcad_accounting::snapshot::{AppWrapperView, Part, Snapshot};
 
-use super::amount::{UNKNOWN, count, family, in_words, named};
+use super::amount::{UNKNOWN, count, family, named};
 use super::query::{AppWrapperKey, AppWrapperSort, ClusterQuery, Direction, encoded};
-use crate::explain::amount::{list, span};
+use crate::explain::amount::span;
 use crate::explain::appwrapper::AppWrapper;
 use crate::explain::cluster::Cluster;
-use crate::explain::ladder::ByResource;
 use crate::explain::why::Places;
 
 /// AppWrappers in a table. The others are at `/api/v1`.
@@ -37,7 +36,8 @@ pub(super) fn appwrappers(snapshot: &Snapshot, cluster: &Cluster, query: &Cluste
             p {
                 a href=(family("mcad_appwrappers")) { (count(in_all)) } @if in_all == 1 { " AppWrapper: " } @else { " AppWrappers: " }
                 (count(waiting.len() as u64)) @if waiting.len() == 1 { " waits" } @else { " wait" }
-                @if !partly.is_empty() { ", " (count(partly.len() as u64)) @if partly.len() == 1 { " is" } @else { " are" } " partly placed" } "."
+                @if !partly.is_empty() { ", " (count(partly.len() as u64)) @if partly.len() == 1 { " is" } @else { " are" } " partly placed" }
+                @if let Some(reason) = cluster.no_queues { "; " span.unknown { (reason) } } "."
             }
             @if !waiting_rows.is_empty() {
                 table.waiting {
@@ -123,11 +123,10 @@ fn waits(appwrapper: &AppWrapper) -> Markup {
                 td.why {
                     (named(&waiting.why))
                     @if !waiting.shortfall.is_empty() {
-                        @let short: Vec<_> = waiting.shortfall.iter().map(|(r, amount)| in_words(&r, *amount)).collect();
-                        " " span.tag.held { "short of " (list(&short)) }
+                        " " span.tag.held { "short of " (waiting.shortfall.words()) }
                     }
                 }
-                td.asks { (named(&amounts(&appwrapper.requested))) }
+                td.asks { (named(&appwrapper.requested.words())) }
             }
         }
     }
@@ -140,8 +139,8 @@ fn partly_placed(appwrapper: &AppWrapper) -> Markup {
                 th scope="row" { (name_of(appwrapper)) }
                 td.n { a.f href=(family("mcad_appwrapper_pods")) { (count(appwrapper.pods.saturating_sub(part.pods_unbound))) " of " (count(appwrapper.pods)) } }
                 td.why { (named(&part.why)) }
-                td.asks { (named(&amounts(&appwrapper.requested))) }
-                td.asks { @if let Some(holds) = &appwrapper.allocated { (named(&amounts(holds))) } }
+                td.asks { (named(&appwrapper.requested.words())) }
+                td.asks { @if let Some(holds) = &appwrapper.allocated { (named(&holds.words())) } }
             }
         }
     }
@@ -151,10 +150,4 @@ fn name_of(appwrapper: &AppWrapper) -> Markup {
     let AppWrapper { namespace, name, queue, .. } = appwrapper;
     let at = format!("/api/v1/appwrappers/{}/{}", encoded(namespace), encoded(name));
     html! { span.quiet { (named(namespace)) "/" } a href=(at) { (named(name)) } @if !queue.is_empty() { " " small { "queue " (named(queue)) } } }
-}
-
-fn amounts(amounts: &ByResource<i64>) -> String {
-    let named: Vec<_> =
-        amounts.iter().filter(|(_, amount)| **amount != 0).map(|(r, amount)| in_words(&r, *amount)).collect();
-    if named.is_empty() { "nothing".to_owned() } else { list(&named) }
 }

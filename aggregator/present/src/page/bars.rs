@@ -192,7 +192,7 @@ fn bars(resource: &Resource, rung: &LadderEntry, of: Of) -> Markup {
 }
 
 fn part_of_use(resource: &Resource, used: Option<&UsedBy>, of: Of) -> Markup {
-    real_value(resource, used.and_then(UsedBy::whole), &of.family("used"))
+    real_value(resource, used.and_then(UsedBy::in_all), &of.family("used"))
 }
 
 fn used_parts(used: &UsedBy) -> Vec<Part> {
@@ -285,8 +285,7 @@ impl Sum {
 
     /// The parts always add up. The page checks it, so that readers need not trust it.
     fn adds_up(&self) -> bool {
-        let held = self.requested.appwrapper.saturating_add(self.requested.other);
-        let parts = held.saturating_add(self.withheld.total()).saturating_add(self.free);
+        let parts = self.requested.in_all().saturating_add(self.withheld.total()).saturating_add(self.free);
         parts == self.installed.saturating_add(self.overcommitted)
     }
 }

@@ -6,7 +6,7 @@ use mcad_accounting::snapshot::Snapshot;
 use mcad_accounting::snapshot::agent::Agent;
 
 use super::Shown;
-use super::amount::{UNKNOWN, count, family, grouped, in_words, named, shown};
+use super::amount::{UNKNOWN, count, family, grouped, named, shown};
 use super::appwrappers::appwrappers;
 use super::bars::{Beside, Of, card, legend};
 use super::held::held;
@@ -14,9 +14,9 @@ use super::lines::lines;
 use super::nodes::Nodes;
 use super::query::ClusterQuery;
 use super::queues::{promise, queues};
-use crate::explain::amount::{list, unit};
+use crate::explain::amount::{agreeing, list, unit, unit_of};
 use crate::explain::cluster::{Agents, Cluster, DeviceSlots, pools};
-use crate::explain::ladder::{ByResource, LadderEntry, UsedBy};
+use crate::explain::ladder::{ByResource, LadderEntry, Requested, UsedBy};
 use crate::explain::missing;
 use crate::explain::truth::{self, Said};
 use crate::resources::order;
@@ -82,21 +82,28 @@ fn truth(cluster: &Cluster) -> Markup {
 }
 
 fn sentence(Said { resource, rung, largest_free_block, shares }: &Said<'_>) -> Markup {
-    let what = html! { @match resource { Resource::Extended(name) => (named(name)), _ => (unit(resource)) } };
+    let what = |amount: Option<i64>| {
+        let shown = amount.map(|amount| shown(resource, amount as f64)).unwrap_or_default();
+        html! { @match resource { Resource::Extended(name) => (named(name)), _ => (unit_of(resource, &shown)) } }
+    };
+    let works = html! {
+        @let shown = rung.healthy.map(|healthy| shown(resource, healthy as f64)).unwrap_or_default();
+        (said(resource, rung.healthy, "healthy")) " " (agreeing(&shown, "works", "work"))
+    };
     let Some(allocatable) = rung.allocatable else {
         return html! {
-            (said(resource, rung.installed, "installed")) " " (what) " installed, "
-            (said(resource, rung.healthy, "healthy")) " work, " (busy(resource, rung)) "."
+            (said(resource, rung.installed, "installed")) " " (what(rung.installed)) " installed, "
+            (works) ", " (busy(resource, rung)) "."
         };
     };
-    let held = rung.requested.map(|requested| requested.appwrapper.saturating_add(requested.other));
+    let held = rung.requested.map(Requested::in_all);
     let block = largest_free_block.filter(|_| rung.free.is_some());
     let family_of_block =
         if *resource == Resource::Gpu { "mcad_gpu_largest_free_block" } else { "mcad_largest_free_block" };
     html! {
-        (said(resource, Some(allocatable), "allocatable")) " " (what) " advertised"
+        (said(resource, Some(allocatable), "allocatable")) " " (what(Some(allocatable))) " advertised"
         @if let Some(shares) = shares { " (" (named(&truth::shares_in_words(resource, *shares))) ")" } ", "
-        (said(resource, rung.healthy, "healthy")) " work, "
+        (works) ", "
         (said(resource, held, "requested")) " held, "
         (busy(resource, rung)) "; "
         (said(resource, rung.free, "free")) " free"
@@ -114,7 +121,7 @@ fn said(resource: &Resource, amount: Option<i64>, name: &str) -> Markup {
 fn busy(resource: &Resource, rung: &LadderEntry) -> Markup {
     let name = Of::Cluster.family("used");
     html! {
-        @match rung.used.as_ref().and_then(UsedBy::whole) {
+        @match rung.used.as_ref().and_then(UsedBy::in_all) {
             Some(used) => { a.f href=(family(&name)) { (shown(resource, (used * 10.0).round() / 10.0)) } " busy" },
             None => { "busy " a.f.unknown href=(family(&name)) { (UNKNOWN) } },
         }
@@ -138,7 +145,7 @@ fn about(snapshot: &Snapshot, cluster: &Cluster) -> Markup {
         @for resource in cluster.accelerators.iter().take(truth::NAMED) { (slots(cluster, resource)) }
         @if let Some(sum) = &cluster.mcad_allocatable {
             a href=(family("mcad_allocatable_capacity_gpu")) { "MCAD's own sum" } " of allocatable capacity: "
-            (list(&sum.iter().map(|(resource, amount)| in_words(&resource, *amount)).collect::<Vec<_>>())) ". "
+            (sum.words_of_all()) ". "
         }
         @if fake > 0 { strong.tag.bad { "FAKE GPUs on " (count(fake as u64)) @if fake == 1 { " node" } @else { " nodes" } } }
     }
@@ -153,7 +160,7 @@ fn slots(cluster: &Cluster, resource: &Resource) -> Markup {
             "Pods that could start now, by " @match resource { Resource::Extended(name) => (named(name)), _ => (unit(resource)) }
             " per pod: " a href=(family(name)) { (list(&slots)) } ". "
             // Free devices of two models are no place for a pod that needs one model.
-            @for pool in pools::lines(cluster, resource) { (pool.trim_start()) " " }
+            @for pool in pools::lines(cluster, resource) { (pool) " " }
         }
     }
 }

@@ -20,7 +20,7 @@ use super::pools::Pools;
 use super::query::{AppWrapperSort, ClusterQuery, Pool, Sort, VALUE_CHARS, of_node};
 use super::search::Search;
 use super::troubles::{Conditions, Counts, Heard, Troubles, condition, fake, tone};
-use crate::explain::ladder::{LadderEntry, UsedBy};
+use crate::explain::ladder::{LadderEntry, Requested, UsedBy};
 use crate::explain::node::NodeEntry;
 
 /// Nodes on a page: a few screens, and 100 KB.
@@ -250,7 +250,7 @@ impl<'a> Nodes<'a> {
         let there = node.ladder.get(resource);
         let has_none = there.is_none() && lacks_what_is_absent(self.snapshot, resource);
         let rung = there.unwrap_or(&unknown);
-        let held = rung.requested.map(|requested| requested.appwrapper.saturating_add(requested.other));
+        let held = rung.requested.map(Requested::in_all);
         let family = |name| Of::Node.family(name);
         let known = |amount: Option<i64>, name| {
             html! {
@@ -266,7 +266,7 @@ impl<'a> Nodes<'a> {
                 td.n data-label="works" { (known(rung.healthy, "healthy")) }
                 @if kubernetes { td.n data-label="held" { (known(held, "requested")) } }
                 td.n data-label="in use" {
-                    @if has_none { span.quiet { "none" } } @else { (real_value(resource, rung.used.as_ref().and_then(UsedBy::whole), &family("used"))) }
+                    @if has_none { span.quiet { "none" } } @else { (real_value(resource, rung.used.as_ref().and_then(UsedBy::in_all), &family("used"))) }
                 }
                 @if kubernetes { td.n data-label="free" { (known(rung.free, "free")) } }
             }
@@ -302,14 +302,13 @@ impl<'a> Row<'a> {
         };
         let account = rung.account.as_ref();
         let used = view.measured.as_ref().and_then(|measured| measured.used.get(resource));
-        let sum = |used: &Used| Some([used.appwrapper, used.other].into_iter().flatten().sum::<u64>() + used.system?);
         Self {
             view,
             agent,
             troubles,
             free: account.map(|account| account.free),
             held: account.map(Account::requested_in_all),
-            used: used.and_then(sum),
+            used: used.and_then(Used::in_all),
         }
     }
 }

@@ -1,11 +1,9 @@
-//! Kueue's queues on the front page: of each ClusterQueue its quotas as bars and who waits for it, the tree of Cohorts, and what hardware
-//! stands behind the quotas. Empty unless Kueue's objects are known.
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+//! Kueue's queues on the front page: of each ClusterQueue its quotas as bars and who waits for it, and for how much of the
+//! quotas there is hardware. Empty unless Kueue's objects are known.
+use std::collections::BTreeMap;
 
 use maud::{Markup, html};
-use mcad_accounting::object::quotas::ResourceGroup;
-use mcad_accounting::object::{Cohort, Workload};
+use mcad_accounting::object::Workload;
 use mcad_accounting::queue::Accounts;
 use mcad_accounting::queue::account::{QueueAccount, QueueState, QuotaAccount, WorkloadState};
 use mcad_accounting::resource::Resource;
@@ -13,7 +11,8 @@ use mcad_accounting::resource::amount::Amount;
 use mcad_accounting::snapshot::Snapshot;
 use mcad_accounting::snapshot::lines::Line;
 
-use super::amount::{count, family, named, shown};
+use super::amount::{agreeing_unit, count, family, named, shown};
+use super::cohorts::{Cohorts, anchor};
 use super::query::{ClusterQuery, encoded};
 use super::quota_bar::{QuotaBar, legend};
 use crate::explain::amount::{self as words, Rounding, list};
@@ -28,9 +27,6 @@ const BARS: usize = 6;
 /// Resources that a sentence names.
 const NAMED: usize = 4;
 
-/// Levels of Cohorts that the tree shows.
-const DEEP: usize = 12;
-
 /// What all quotas of a resource hand out, and how much of it has hardware.
 struct Promise {
     resource: Resource,
@@ -41,17 +37,9 @@ struct Promise {
 impl Promise {
     /// Of each resource of which more is promised than there is, in order. Empty if the hardware is not known. Unlimited quotas promise no
     /// number.
-    fn broken(snapshot: &Snapshot) -> Vec<Self> {
-        let (Some(all), Some(lines)) = (&snapshot.queues, &snapshot.lines) else { return Vec::new() };
-        let of_queues = all.queues.iter().flat_map(|account| account.queue.groups.iter());
-        let groups = of_queues.chain(lines.cohorts.iter().flat_map(|cohort| cohort.groups.iter()));
-        let mut promised: BTreeMap<&Resource, Amount> = BTreeMap::new();
-        for (resource, quota) in groups.flat_map(|group| &group.flavors).flat_map(|flavor| &flavor.quotas) {
-            let sum = promised.entry(resource).or_default();
-            *sum = sum.plus(quota.nominal);
-        }
+    fn broken(all: &Accounts) -> Vec<Self> {
         let broken = all.totals.iter().filter_map(|(resource, total)| {
-            let (promised, unbacked) = (promised.get(resource)?.units()?, total.unbacked.units()?);
+            let (promised, unbacked) = (total.nominal.units()?, total.unbacked.units()?);
             (unbacked > 0).then(|| Self { resource: resource.clone(), promised, backed: promised - unbacked })
         });
         let mut broken: Vec<_> = broken.collect();
@@ -61,16 +49,17 @@ impl Promise {
 
     fn sentence(&self) -> Markup {
         let Self { resource, promised, backed } = self;
+        let (promised, backed) = (shown(resource, *promised as f64), shown(resource, *backed as f64));
         html! {
-            "Queues promise " a.f href=(family("mcad_queue_flavor_nominal")) { (shown(resource, *promised as f64)) } " " (unit(resource, *promised)) "; "
-            a.f href=(family("mcad_queue_unbacked")) { (shown(resource, *backed as f64)) } @if *backed == 1 { " stands" } @else { " stand" } " behind them."
+            "Queues promise " a.f href=(family("mcad_queue_flavor_nominal")) { (promised) } " " (agreeing_unit(resource, &promised))
+            "; there is hardware for " a.f href=(family("mcad_queue_unbacked")) { (backed) } "."
         }
     }
 }
 
 /// The first sentence of the page if queues promise more accelerators than there are. Empty if they do not, or if that is not known.
 pub(super) fn promise(snapshot: &Snapshot) -> Markup {
-    let mut broken = Promise::broken(snapshot);
+    let mut broken = snapshot.queues.as_deref().map(Promise::broken).unwrap_or_default();
     broken.retain(|promise| snapshot.options.is_accelerator(promise.resource.name()));
     html! { @for promise in broken.iter().take(NAMED) { (promise.sentence()) " " } }
 }
@@ -88,10 +77,10 @@ pub(super) fn queues(snapshot: &Snapshot, query: &ClusterQuery) -> Markup {
             h2 #queues-h { "Queues" }
             p { (count(all.queues.len() as u64)) @if all.queues.len() == 1 { " ClusterQueue" } @else { " ClusterQueues" } " of Kueue." }
             @for unknown in unknown(all) { p.warn { (unknown) } }
-            @let broken = Promise::broken(snapshot);
+            @let broken = Promise::broken(all);
             @if !broken.is_empty() { p { @for promise in broken.iter().take(NAMED) { (promise.sentence()) " " } } }
             (legend(all.knows_pods))
-            (Tree::new(&queues, cohorts).shown())
+            (Cohorts::new(&queues, cohorts).shown())
             div.queues { @for queue in &queues { (card(queue, all, snapshot)) } }
             @if pages > 1 {
                 nav.pages aria-label="Pages of queues" {
@@ -106,8 +95,8 @@ pub(super) fn queues(snapshot: &Snapshot, query: &ClusterQuery) -> Markup {
 
 /// What is not known of the queues, and why.
 fn unknown(all: &Accounts) -> Vec<&'static str> {
-    let no_pods = "Pods are not known, so how much of the reserved quota pods hold, and whether hardware stands behind it, is unknown.";
-    let no_nodes = "Nodes are not known, so whether hardware stands behind the quotas is unknown.";
+    let no_pods = "Pods are not known, so how much of the reserved quota pods hold, and whether there is hardware for it, is unknown.";
+    let no_nodes = "Nodes are not known, so whether there is hardware for the quotas is unknown.";
     let unknown = [(!all.knows_pods).then_some(no_pods), (!all.knows_nodes).then_some(no_nodes)];
     unknown.into_iter().flatten().collect()
 }
@@ -164,29 +153,30 @@ fn quota_in_words(resource: &Resource, amount: Amount) -> String {
 fn closed(state: QueueState) -> Option<&'static str> {
     match state {
         QueueState::Active => None,
-        QueueState::Stopped => Some("stopped"),
+        QueueState::Stopped => Some("stopped by its spec.stopPolicy"),
         QueueState::FlavorMissing => Some("inactive: one of its ResourceFlavors does not exist"),
         QueueState::CheckMissing => Some("inactive: one of its AdmissionChecks does not exist or is not active"),
-        QueueState::Inactive => Some("inactive"),
+        QueueState::Inactive => Some("inactive: its condition Active has the reason, or its Cohorts form a cycle"),
     }
 }
 
-/// Who waits, in the order in which Kueue tries them.
+/// Who waits, in the order in which Kueue tries them. It tries nobody whose queue is not active.
 fn waits(line: &Line, account: &QueueAccount) -> Markup {
     let more = line.in_line - line.first.len() as u64;
     html! {
         @if !line.first.is_empty() {
             p.quiet {
-                @if account.queue.shares_fairly { "They wait, by priority and age. Past usage decides who is next:" }
-                @else { "They wait, in the order in which Kueue tries them:" }
+                @if account.state != QueueState::Active { "These Workloads wait until the queue is active, by priority and age:" }
+                @else if account.queue.shares_fairly { "These Workloads wait, by priority and age. Past usage decides which of them is next:" }
+                @else { "These Workloads wait, in the order in which Kueue tries them:" }
             }
             ol.line-up { @for workload in &line.first { li { (one_that_waits(workload)) } } }
             @if more > 0 { p.quiet { (count(more)) @if more == 1 { " more waits" } @else { " more wait" } " behind them." } }
         }
         @if line.held_back > 0 {
             p.quiet {
-                (count(line.held_back)) @if line.held_back == 1 { " is" } @else { " are" }
-                " not in line: a gate, a back-off, a stopped LocalQueue, or a namespace that may not use the queue."
+                (count(line.held_back)) @if line.held_back == 1 { " waits" } @else { " wait" }
+                " without being tried, because of a gate, a back-off, a stopped LocalQueue, or a namespace that may not use the queue."
             }
         }
     }
@@ -219,124 +209,13 @@ fn one_that_waits(workload: &Workload) -> Markup {
     }
 }
 
-/// The Cohorts above some ClusterQueues.
-struct Tree<'a> {
-    objects: BTreeMap<&'a Arc<str>, &'a Cohort>,
-    /// The Cohorts below each Cohort.
-    cohorts: BTreeMap<&'a Arc<str>, BTreeSet<&'a Arc<str>>>,
-    /// The ClusterQueues in each Cohort.
-    queues: BTreeMap<&'a Arc<str>, Vec<&'a QueueAccount>>,
-    /// Those without a Cohort above them.
-    roots: BTreeSet<&'a Arc<str>>,
-    /// Those in a cycle, or below one.
-    in_cycle: BTreeSet<&'a Arc<str>>,
-}
-
-impl<'a> Tree<'a> {
-    fn new(queues: &[&'a QueueAccount], cohorts: &'a [Arc<Cohort>]) -> Self {
-        let objects: BTreeMap<_, _> = cohorts.iter().map(|cohort| (&cohort.name, &**cohort)).collect();
-        let mut tree = Self {
-            objects,
-            cohorts: BTreeMap::new(),
-            queues: BTreeMap::new(),
-            roots: BTreeSet::new(),
-            in_cycle: BTreeSet::new(),
-        };
-        let mut known: BTreeSet<&Arc<str>> = BTreeSet::new();
-        for account in queues.iter().filter(|account| !account.queue.cohort.is_empty()) {
-            let mut name = &account.queue.cohort;
-            tree.queues.entry(name).or_default().push(account);
-            while known.insert(name) {
-                match tree.objects.get(name).map(|cohort| &cohort.parent).filter(|parent| !parent.is_empty()) {
-                    Some(parent) => {
-                        tree.cohorts.entry(parent).or_default().insert(name);
-                        name = parent;
-                    }
-                    None => drop(tree.roots.insert(name)),
-                }
-            }
-        }
-        let mut below: Vec<_> = tree.roots.iter().copied().collect();
-        while let Some(name) = below.pop() {
-            known.remove(name);
-            below.extend(tree.cohorts.get(name).into_iter().flatten().copied());
-        }
-        tree.in_cycle = known;
-        tree
-    }
-
-    fn shown(&self) -> Markup {
-        html! {
-            @if !self.roots.is_empty() {
-                ul.cohorts aria-label="Cohorts and their queues" { @for root in &self.roots { (self.cohort(root, 1)) } }
-            }
-            @if !self.in_cycle.is_empty() {
-                p.warn {
-                    "Of these Cohorts, one is above itself, so their queues admit nothing: "
-                    @for (at, name) in self.in_cycle.iter().take(DEEP).enumerate() { @if at > 0 { ", " } (named(name)) }
-                    @if self.in_cycle.len() > DEEP { " and " (count((self.in_cycle.len() - DEEP) as u64)) " more" } "."
-                }
-            }
-        }
-    }
-
-    fn cohort(&self, name: &Arc<str>, depth: usize) -> Markup {
-        let below = self.cohorts.get(name);
-        let quotas = self.objects.get(name).map(|cohort| own(&cohort.groups)).unwrap_or_default();
-        html! {
-            li {
-                "Cohort " b { (named(name)) }
-                @if !quotas.is_empty() { small { ", quota of its own: " (named(&list(&quotas))) } }
-                @if let Some(queues) = self.queues.get(name) {
-                    ul { @for account in queues { li { a href=(format!("#{}", anchor(&account.queue.name))) { (named(&account.queue.name)) } } } }
-                }
-                @if let Some(below) = below.filter(|_| depth < DEEP) { ul { @for name in below { (self.cohort(name, depth + 1)) } } }
-                @if below.is_some() && depth == DEEP { p.quiet { "Cohorts further down are not shown." } }
-            }
-        }
-    }
-}
-
-/// The quotas of a Cohort itself.
-fn own(groups: &[ResourceGroup]) -> Vec<String> {
-    let mut quotas: Vec<(&Resource, &Arc<str>, Amount)> = Vec::new();
-    for flavor in groups.iter().flat_map(|group| &group.flavors) {
-        let all = flavor.quotas.iter().map(|(resource, quota)| (resource, &flavor.name, quota.nominal));
-        quotas.extend(all.filter(|(.., nominal)| *nominal > Amount::ZERO));
-    }
-    quotas.sort_by_key(|(resource, flavor, _)| (order(resource), *flavor));
-    let in_words = |(resource, flavor, nominal): &(&Resource, &Arc<str>, Amount)| match nominal.units() {
-        Some(units) => format!("{} ({flavor})", words::words(resource, units, Rounding::Nearest)),
-        None => format!("unlimited {} ({flavor})", unit(resource, 2)),
-    };
-    let mut all: Vec<_> = quotas.iter().take(NAMED).map(in_words).collect();
-    if quotas.len() > NAMED {
-        all.push(words::count((quotas.len() - NAMED) as u64, "more", "more"));
-    }
-    all
-}
-
-/// The id of a ClusterQueue's part of the page.
-fn anchor(name: &str) -> String {
-    format!("queue-{}", encoded(name))
-}
-
 /// The resource as the title of a bar, with the unit of its amounts.
 fn title(resource: &Resource) -> Markup {
     html! {
         @match resource {
             Resource::Cpu => "CPU cores",
             Resource::Memory => "Memory, GiB",
-            other => (named(&unit(other, 2))),
+            other => (named(&agreeing_unit(other, ""))),
         }
     }
-}
-
-/// The unit of an amount where no title says which resource it is, as text that is safe to show.
-fn unit(resource: &Resource, amount: i128) -> String {
-    if *resource == Resource::Memory {
-        return "GiB of memory".to_owned();
-    }
-    let text = words::words(resource, amount, Rounding::Nearest);
-    text.split_once(' ').map_or_else(String::new, |(_, unit)| unit.to_owned())
 }

@@ -1,4 +1,4 @@
-//! The bar of one quota of a ClusterQueue: what is held, reserved, free and borrowed, and above it how much of the quota has no hardware.
+//! The bar of one quota of a ClusterQueue: what is held, reserved, left and borrowed, and above it how much of the quota has no hardware.
 //!
 //! The same amounts are in the text alternative of the bar, which the page also shows as text.
 use maud::{Markup, html};
@@ -11,7 +11,7 @@ use mcad_accounting::resource::amount::Amount;
 
 use super::amount::shown;
 use super::bars::{Part, strip};
-use crate::explain::amount::list;
+use crate::explain::amount::{agreeing, list};
 
 /// See the module's documentation. Amounts are in millicores, bytes or devices.
 pub(super) struct QuotaBar {
@@ -21,14 +21,21 @@ pub(super) struct QuotaBar {
     unheld: Option<ByOwner<i128>>,
     /// Held by pods beyond what is reserved for them. 0 if that is not known.
     excess: i128,
-    /// Not reserved, and other queues use it. `None` if the queue is not active: then nothing is available to it anyway.
-    lent: Option<i128>,
-    /// What it could borrow now. `None` if the queue is not active.
-    borrowable: Option<Amount>,
+    left: Left,
+    /// What it could borrow now. 0 if the queue is not active.
+    borrowable: Amount,
     /// Quota of the flavor in all queues and cohorts.
     of_flavor: Amount,
     /// What of that has no hardware. `None` if not known, or if the resource is no hardware.
     unbacked: Option<Amount>,
+}
+
+/// What is said of quota that is not reserved.
+enum Left {
+    /// It is free, except what other queues use of it.
+    Lent(i128),
+    /// The queue is not active: it cannot use the rest, and how much other queues use of it is not known.
+    Closed,
 }
 
 impl QuotaBar {
@@ -44,15 +51,21 @@ impl QuotaBar {
         };
         let nominal = quota.quota.map(|quota| quota.nominal).unwrap_or_default();
         let reserved = each(|usage| usage.reserved);
-        let unused = nominal.minus(Amount::of(in_all(reserved))).or_zero();
-        let is_active = state == QueueState::Active;
+        let unused = nominal.minus(quota.usage.reserved()).or_zero();
+        let (left, borrowable) = match state {
+            QueueState::Active => {
+                let lent = unused.minus(quota.available).or_zero();
+                (Left::Lent(lent.units().unwrap_or(0)), quota.available.minus(unused).or_zero())
+            }
+            _ => (Left::Closed, Amount::ZERO),
+        };
         Self {
             nominal,
             reserved,
             unheld: knows_pods.then(|| each(|usage| usage.unheld)),
-            excess: if knows_pods { in_all(each(|usage| usage.excess)) } else { 0 },
-            lent: is_active.then(|| unused.minus(quota.available).or_zero().units().unwrap_or(0)),
-            borrowable: is_active.then(|| quota.available.minus(unused).or_zero()),
+            excess: if knows_pods { each(|usage| usage.excess).in_all() } else { 0 },
+            left,
+            borrowable,
             of_flavor: of_flavor.map(|of| of.nominal).unwrap_or_default(),
             unbacked: of_flavor.and_then(FlavorResources::unbacked),
         }
@@ -60,7 +73,7 @@ impl QuotaBar {
 
     /// What is reserved in all.
     pub(super) fn reserved(&self) -> i128 {
-        in_all(self.reserved)
+        self.reserved.in_all()
     }
 
     /// Of the quota what is not reserved. `None` if the quota is unlimited.
@@ -88,13 +101,18 @@ impl QuotaBar {
             Some(unheld) => vec![
                 Part::new("appwrapper", "held by pods of AppWrappers", reserved.appwrapper - unheld.appwrapper),
                 Part::new("other", "held by other pods", reserved.other - unheld.other),
-                Part::new("stuck", "reserved and held by no pod", in_all(*unheld)),
+                Part::new("stuck", "reserved and held by no pod", unheld.in_all()),
             ],
         };
         if let Some(unused) = self.unused() {
-            let lent = self.lent.unwrap_or(0).min(unused);
-            parts.push(Part::new("free", "free", unused - lent));
-            parts.push(Part::new("kept", "not reserved, but in use by other queues of the cohort", lent));
+            match self.left {
+                Left::Lent(lent) => {
+                    let lent = lent.min(unused);
+                    parts.push(Part::new("free", "free", unused - lent));
+                    parts.push(Part::new("kept", "not reserved, but in use by other queues of the cohort", lent));
+                }
+                Left::Closed => parts.push(Part::new("kept", "not reserved", unused)),
+            }
         }
         parts
     }
@@ -112,7 +130,7 @@ impl QuotaBar {
 
     /// The bar. Empty if there is nothing to draw to scale.
     pub(super) fn drawn(&self, resource: &Resource) -> Markup {
-        let borrowable = self.borrowable.and_then(Amount::units).unwrap_or(0);
+        let borrowable = self.borrowable.units().unwrap_or(0);
         let quota = self.nominal.units().unwrap_or(0);
         let whole = (quota.max(self.reserved()) + borrowable) as f64;
         html! {
@@ -140,17 +158,16 @@ impl QuotaBar {
         if self.nominal.is_unlimited() {
             sentences.push("the quota is unlimited".to_owned());
         }
-        let are = |amount: i128, one: &'static str, many: &'static str| if amount == 1 { one } else { many };
         let borrowed = self.borrowed();
         if borrowed > 0 {
-            sentences.push(format!("{} of these {} borrowed", amount(borrowed), are(borrowed, "is", "are")));
+            let borrowed = amount(borrowed);
+            let are = agreeing(&borrowed, "is", "are");
+            sentences.push(format!("{borrowed} of these {are} borrowed"));
         }
-        match self.borrowable {
-            Some(borrowable) if borrowable.is_unlimited() && !self.nominal.is_unlimited() => {
-                sentences.push("more can be borrowed without limit".to_owned());
-            }
-            Some(borrowable) if borrowable > Amount::ZERO && !borrowable.is_unlimited() => {
-                sentences.push(format!("{} more can be borrowed", amount(borrowable.units().unwrap_or(0))));
+        match self.borrowable.units() {
+            None if !self.nominal.is_unlimited() => sentences.push("more can be borrowed without limit".to_owned()),
+            Some(borrowable) if borrowable > 0 => {
+                sentences.push(format!("{} more can be borrowed", amount(borrowable)));
             }
             _ => {}
         }
@@ -163,15 +180,12 @@ impl QuotaBar {
             } else {
                 "all quotas of this flavor promise"
             };
-            let have = are(unbacked, "has", "have");
-            sentences.push(format!("{} of the {} that {whose} {have} no hardware", amount(unbacked), amount(promised)));
+            let (unbacked, promised) = (amount(unbacked), amount(promised));
+            let have = agreeing(&unbacked, "has", "have");
+            sentences.push(format!("{unbacked} of the {promised} that {whose} {have} no hardware"));
         }
         sentences.join("; ") + "."
     }
-}
-
-fn in_all(of: ByOwner<i128>) -> i128 {
-    of.appwrapper.saturating_add(of.other)
 }
 
 /// The meaning of the colours.
@@ -186,8 +200,8 @@ pub(super) fn legend(knows_pods: bool) -> Markup {
         &[("appwrapper", "reserved by AppWrappers"), ("other", "reserved by others")]
     };
     let rest = [
-        ("free", "free: nominal quota that is not reserved"),
-        ("kept", "not reserved, but in use by other queues of the cohort"),
+        ("free", "free: nominal quota of an active queue that is not reserved"),
+        ("kept", "not reserved, but not free: other queues of the cohort use it, or its queue is not active"),
         ("declared", "nominal quota, in the upper strip"),
         ("broken", "quota without hardware: at most so much if queues share a flavor"),
         ("borrowed", "borrowed from the cohort"),
@@ -207,12 +221,22 @@ mod tests {
     use super::*;
 
     fn check(nominal: Amount, reserved: i128, available: Amount, state: QueueState, expected: &str) {
+        check_of(&Resource::Gpu, [nominal, available], reserved, state, expected);
+    }
+
+    fn check_of(
+        resource: &Resource,
+        [nominal, available]: [Amount; 2],
+        reserved: i128,
+        state: QueueState,
+        expected: &str,
+    ) {
         let usage = ByOwner { appwrapper: Usage { reserved, ..Usage::default() }, other: Usage::default() };
         let quota =
             QuotaAccount { quota: Some(Quota { nominal, ..Quota::default() }), available, most: available, usage };
         let bar = QuotaBar::new(&quota, state, None, true);
-        assert_eq!(bar.in_words(&Resource::Gpu), expected);
-        let drawn = bar.drawn(&Resource::Gpu).into_string();
+        assert_eq!(bar.in_words(resource), expected);
+        let drawn = bar.drawn(resource).into_string();
         let widths = drawn.split("width=\"").skip(1).filter_map(|rest| rest.split('"').next()?.parse::<f64>().ok());
         assert!(widths.into_iter().all(|width| (0.0..=1000.0).contains(&width)), "{drawn}");
     }
@@ -227,8 +251,25 @@ mod tests {
         check(of(8), 3, of(9), active, "3 held by pods of AppWrappers and 5 free; 4 more can be borrowed.");
         check(of(2), 3, of(0), active, "3 held by pods of AppWrappers; 1 of these is borrowed.");
         check(of(0), 0, of(6), active, "nothing reserved; 6 more can be borrowed.");
-        // Nothing is available to a queue that admits nothing, and that does not mean that others use it.
-        check(of(8), 3, of(0), QueueState::Stopped, "3 held by pods of AppWrappers and 5 free.");
+        // A queue that admits nothing cannot use its quota, and that does not mean that others use it.
+        for state in [QueueState::Stopped, QueueState::FlavorMissing, QueueState::CheckMissing, QueueState::Inactive] {
+            check(of(8), 3, of(0), state, "3 held by pods of AppWrappers and 5 not reserved.");
+        }
+    }
+
+    #[test]
+    fn a_verb_agrees_with_the_number_as_it_is_shown() {
+        let cores = |cores: i128| Amount::of(cores * 1000);
+        let check = |nominal, reserved: i128, expected: &str| {
+            let amounts = [nominal, Amount::ZERO];
+            check_of(&Resource::Cpu, amounts, reserved, QueueState::Active, expected);
+        };
+        check(cores(2), 3000, "3 held by pods of AppWrappers; 1 of these is borrowed.");
+        check(cores(2), 2001, "2.001 held by pods of AppWrappers; 0.001 of these are borrowed.");
+        // Bytes that are rounded to 1 GiB.
+        let amounts = [Amount::of(2 << 30), Amount::ZERO];
+        let expected = "3 held by pods of AppWrappers; 1 of these is borrowed.";
+        check_of(&Resource::Memory, amounts, (3 << 30) + 1000, QueueState::Active, expected);
     }
 
     #[test]

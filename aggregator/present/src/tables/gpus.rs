@@ -8,7 +8,7 @@ use mcad_terminal::paint::Tone;
 use super::cell::{NONE, UNKNOWN, amount, declared};
 use super::{Rules, View, declared_by, tone, write_notes};
 use crate::explain::amount::{Rounding, number, printable};
-use crate::explain::ladder::{LadderEntry, Requested, Shares};
+use crate::explain::ladder::{LadderEntry, Requested, Shares, UsedBy};
 use crate::explain::node::{NodeEntry, simulated, with_fake_gpus};
 use crate::explain::truth::shares_in_words;
 use crate::reasons::shown;
@@ -75,7 +75,7 @@ fn write_title(out: &mut String, resource: &Resource, entries: &[NodeEntry], vie
 }
 
 fn line(resource: &Resource, node: &NodeEntry, ladder: &LadderEntry) -> Line {
-    let used = ladder.used.as_ref().map(|used| number(resource, used.in_all(), Rounding::Nearest));
+    let used = ladder.used.as_ref().and_then(UsedBy::in_all).map(|used| number(resource, used, Rounding::Nearest));
     let cells = vec![
         printable(&node.name),
         amount(resource, ladder.installed),

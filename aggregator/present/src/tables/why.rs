@@ -11,11 +11,11 @@ use mcad_terminal::paint::Tone;
 
 use super::cell::UNKNOWN;
 use super::{View, write_notes};
-use crate::explain::amount::{Rounding, count, list, printable, span, words};
+use crate::explain::amount::{Rounding, count, list, printable, span};
 use crate::explain::appwrapper::AppWrapper;
 use crate::explain::ladder::ByResource;
 use crate::explain::node::simulated;
-use crate::explain::quota::Quota;
+use crate::explain::quota::{Quota, Says};
 
 /// So many names are in an error.
 const NAMED: usize = 5;
@@ -149,7 +149,7 @@ pub fn why<'a>(appwrapper: &AppWrapper, fake: impl IntoIterator<Item = &'a str>,
     let reason = waits.or_else(|| appwrapper.placed_in_part.as_ref().map(|part| &part.why));
     let reason = reason.or_else(|| kueue?.why.as_ref());
     let state = if appwrapper.state.is_empty() { "none: no controller has set one" } else { &appwrapper.state };
-    let asked = format!("{} in {}", amounts(&appwrapper.requested), count(appwrapper.pods, "pod", "pods"));
+    let asked = format!("{} in {}", appwrapper.requested.words(), count(appwrapper.pods, "pod", "pods"));
     let unreadable = match appwrapper.unreadable {
         0 => String::new(),
         parts => format!("; and more: {} of it can't be read", count(parts.into(), "part", "parts")),
@@ -158,11 +158,11 @@ pub fn why<'a>(appwrapper: &AppWrapper, fake: impl IntoIterator<Item = &'a str>,
         || format!("{UNKNOWN}: Pods are not known"),
         |bound| format!("{} of {} bound to a node", bound, count(appwrapper.pods, "pod", "pods")),
     );
-    let holds = appwrapper.allocated.as_ref().map(amounts);
+    let holds = appwrapper.allocated.as_ref().map(ByResource::words);
     let says = kueue.and_then(|of| of.says.as_ref());
     let rows = [
         ("Why", reason.cloned()),
-        ("Kueue", says.map(|says| format!("says {}: {}", says.reason, says.message))),
+        ("Kueue", says.map(Says::words)),
         ("State", Some(state.to_owned())),
         ("Requests", Some(format!("{asked}{unreadable}"))),
         ("Pods", Some(bound)),
@@ -216,17 +216,10 @@ fn title(appwrapper: &AppWrapper) -> String {
         return format!("is placed in part: {placed} of {} have a node.", count(appwrapper.pods, "pod", "pods"));
     }
     if appwrapper.kueue.as_ref().is_some_and(|of| of.why.is_some()) {
-        return "was started, and is not ready.".to_owned();
+        return "was started, but is not ready.".to_owned();
     }
     match appwrapper.state.as_str() {
         "" => "does not wait.".to_owned(),
         state => format!("does not wait: its state is {}.", printable(state)),
     }
-}
-
-fn amounts(amounts: &ByResource<i64>) -> String {
-    let named = amounts.iter().filter(|(_, amount)| **amount != 0);
-    let named: Vec<_> =
-        named.map(|(resource, amount)| words(&resource, i128::from(*amount), Rounding::Nearest)).collect();
-    if named.is_empty() { "nothing".to_owned() } else { list(&named) }
 }

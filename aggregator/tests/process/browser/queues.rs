@@ -16,7 +16,7 @@ async fn queues_are_for_everybody_and_their_bars_are_drawn_to_scale() {
     let (_aggregator, url) = process(&root().join("tests/cases/queue-2.yaml"), None);
     browser.check_everywhere(axe.as_deref(), &url, &["/", "/?search=h-1#queues"]).await;
     browser.open(&url).await;
-    browser.check_text("Queues promise 48 GPUs; 33 stand behind them.").await;
+    browser.check_text("Queues promise 48 GPUs; there is hardware for 33.").await;
     // The tree leads to each queue.
     browser.ask("document.querySelector('.cohorts a[href=\"#queue-vision\"]').click()").await;
     let vision = "return [location.hash, document.querySelector(location.hash + ' h3').innerText]";

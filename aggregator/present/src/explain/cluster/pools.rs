@@ -44,7 +44,7 @@ pub fn slots_in_words(resource: &Resource, slots: &[DeviceSlots], largest_free_b
     format!("{}; at most {block} free on one node", list(&slots))
 }
 
-/// A line for each pool that has an accelerator, those with most room first. None if fewer than two pools have it: then it is the same
+/// A sentence for each pool that has an accelerator, those with most room first. None if fewer than two pools have it: then it is the same
 /// as of the cluster.
 pub fn lines(cluster: &Cluster, resource: &Resource) -> Vec<String> {
     let have = cluster.pools.iter().filter_map(|pool| Some((&pool.name, pool.accelerators.get(resource.name())?)));
@@ -55,12 +55,12 @@ pub fn lines(cluster: &Cluster, resource: &Resource) -> Vec<String> {
     have.sort_by_key(|(_, shape)| std::cmp::Reverse(shape.slots.iter().map(|slots| slots.pods).max()));
     let line = |(name, Shape { slots, largest_free_block_devices }): &(&String, &Shape)| {
         let name = if name.is_empty() { "nodes without a pool".to_owned() } else { printable(name) };
-        format!("  {name}: {}.", slots_in_words(resource, slots, *largest_free_block_devices))
+        format!("{name}: {}.", slots_in_words(resource, slots, *largest_free_block_devices))
     };
     let mut lines: Vec<_> = have.iter().take(NAMED).map(line).collect();
     if have.len() > NAMED {
         let more = count((have.len() - NAMED) as u64, "more pool", "more pools");
-        lines.push(format!("  {more}: see mcad_pool_slots in /metrics."));
+        lines.push(format!("{more}: see mcad_pool_slots in /metrics."));
     }
     lines
 }

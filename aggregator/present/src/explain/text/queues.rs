@@ -4,10 +4,10 @@ use mcad_terminal::grid::{Column, Grid, Line, View};
 use mcad_terminal::paint::{Paint, Tone};
 
 use super::{UNKNOWN, line};
-use crate::explain::amount::{Rounding, number, printable, unit, words};
+use crate::explain::amount::{Rounding, agreeing, number, printable, unit, words};
 use crate::explain::cluster::Cluster;
 use crate::explain::ladder::ByResource;
-use crate::explain::queues::{Flavor, OfFlavor, OfQueue, Queue};
+use crate::explain::queues::{Flavor, InAllFlavors, OfFlavor, OfQueue, Queue};
 use crate::explain::quota::Quota;
 
 /// The spec has no such quota.
@@ -32,8 +32,8 @@ pub(super) fn write(out: &mut String, cluster: &Cluster, queues: &[Queue], flavo
             ],
             lines: quotas,
         },
-        "UNHELD: quota that Workloads reserve and that none of their pods requests. AVAILABLE: quota that the queue could still use, with \
-         what it may borrow.",
+        "UNHELD: quota that Workloads reserve and that none of their pods requests. AVAILABLE: quota that the queue could still use, \
+         including what it may borrow.",
         paint,
     );
     line(out, &format!("\n{}", paint.tone(Tone::Title, "Flavors")));
@@ -53,23 +53,32 @@ pub(super) fn write(out: &mut String, cluster: &Cluster, queues: &[Queue], flavo
             lines: flavors.iter().flat_map(resources).collect(),
         },
         "BACKING: hardware that works, on nodes that accept pods of the flavor, without what pods outside of quotas request. UNBACKED: \
-         quota without such hardware. UNCOVERED: such hardware without quota. They are unknown of what is not hardware, such as pods, \
-         and if not all nodes of the flavor are known.",
+         quota without such hardware. UNCOVERED: such hardware without quota. These values are unknown for resources that are not \
+         hardware, such as pods, and for a flavor whose nodes are not all known.",
         paint,
     );
     let has_quota = |resource: &Resource| flavors.iter().any(|flavor| flavor.resources.get(resource).is_some());
     let totals = cluster.quota.iter().flat_map(ByResource::iter);
     for (resource, total) in totals.filter(|(resource, _)| has_quota(resource)) {
-        let unbacked = total.unbacked.words(&resource, Rounding::Up);
-        let uncovered = total.uncovered.map_or_else(
-            || "how much hardware has no quota is unknown, because a quota is unlimited".to_owned(),
-            |amount| format!("{} of hardware without quota", words(&resource, amount.into(), Rounding::Down)),
-        );
-        line(
-            out,
-            &format!("In all flavors, if each node counts once: {unbacked} of quota without hardware; {uncovered}."),
-        );
+        line(out, &format!("  {}", in_all_flavors(&resource, *total)));
     }
+}
+
+/// `In all flavors together, where each node counts once, 24 GPUs of quota have no hardware, and 1 GPU of hardware has no quota.`
+fn in_all_flavors(resource: &Resource, InAllFlavors { unbacked, uncovered }: InAllFlavors) -> String {
+    let have = |number: &str| agreeing(number, "has", "have").to_owned();
+    let uncovered = uncovered.map_or_else(
+        || "how much hardware has no quota is unknown, because a quota is unlimited".to_owned(),
+        |amount| {
+            let have = have(&number(resource, amount as f64, Rounding::Down));
+            format!("{} of hardware {have} no quota", words(resource, amount.into(), Rounding::Down))
+        },
+    );
+    let have = have(&unbacked.number(resource, Rounding::Up));
+    let unbacked = unbacked.words(resource, Rounding::Up);
+    format!(
+        "In all flavors together, where each node counts once, {unbacked} of quota {have} no hardware, and {uncovered}."
+    )
 }
 
 /// Writes the table, indented like all others, and what its headings mean.
@@ -141,4 +150,24 @@ fn resources(flavor: &Flavor) -> Vec<Line> {
         }
     };
     flavor.resources.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_over_all_flavors_is_a_sentence_with_any_number() {
+        let check = |resource: &Resource, unbacked, uncovered, expected: &str| {
+            let expected = format!("In all flavors together, where each node counts once, {expected}.");
+            assert_eq!(in_all_flavors(resource, InAllFlavors { unbacked, uncovered }), expected);
+        };
+        let expected = "24 GPUs of quota have no hardware, and 1 GPU of hardware has no quota";
+        check(&Resource::Gpu, Quota::Units(24), Some(1), expected);
+        // One core is 1000 millicores.
+        let expected = "1 core of quota has no hardware, and 0 cores of hardware have no quota";
+        check(&Resource::Cpu, Quota::Units(1000), Some(0), expected);
+        let expected = "unlimited GPUs of quota have no hardware, and how much hardware has no quota is unknown, because a quota is unlimited";
+        check(&Resource::Gpu, Quota::Unlimited, None, expected);
+    }
 }
