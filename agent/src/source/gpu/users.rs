@@ -66,7 +66,7 @@ impl Users {
         }
     }
 
-    /// Whether these are the host's processes. The driver lists no others for an agent in another PID namespace.
+    /// Whether these are the host's processes. In another PID namespace, the driver may list only some of them.
     pub(super) fn sees_host(&self) -> bool {
         self.sees_host
     }
