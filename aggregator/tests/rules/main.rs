@@ -27,6 +27,7 @@ mod requests;
 mod room;
 mod series;
 mod slots;
+mod strays;
 mod submissions;
 mod submissions_search;
 mod used;
