@@ -16,7 +16,7 @@ use mcad_agent::report::{Identity, Listed, bounded};
 use mcad_agent::sample::Moment;
 use mcad_agent::sampler::Sampler;
 use mcad_agent::sandbox::Sandbox;
-use mcad_agent::source::gpu::{IGNORED_XIDS, NvmlGpus, Settings};
+use mcad_agent::source::gpu::{DAEMONS, IGNORED_XIDS, NvmlGpus, Settings};
 use mcad_agent::source::machine::MachineFiles;
 use mcad_agent::source::pods::{PodResources, Socket};
 use mcad_wire::report::Report;
@@ -24,6 +24,7 @@ use tempfile::TempDir;
 
 const SECOND: u64 = 1_000_000_000;
 const UID: &str = "0b0a3c6e-1111-4222-8333-444455556666";
+const OTHER_UID: &str = "0b0a3c6e-1111-4222-8333-444455557777";
 
 struct Node {
     directory: TempDir,
@@ -43,6 +44,9 @@ impl Node {
         let kubelet = Kubelet::start(root, &socket).unwrap();
         *kubelet.pod_resources().responses() = responses;
         let patience = Duration::from_mins(2);
+        // Of an agent with `hostPID`.
+        std::fs::create_dir_all(root.join("proc/self/ns")).unwrap();
+        symlink("pid:[4026531836]", root.join("proc/self/ns/pid")).unwrap();
         let gpus = NvmlGpus::new(&Settings {
             program: Some(env!("CARGO_BIN_EXE_mcad-agent").into()),
             sandbox: Sandbox::On,
@@ -51,7 +55,7 @@ impl Node {
             sys_root: root.join("sys"),
             state_dir: None,
             ignored_xids: IGNORED_XIDS.to_vec(),
-            daemons: Vec::new(),
+            daemons: DAEMONS.map(str::to_owned).to_vec(),
             deadline: patience,
             patience,
             listen: Duration::from_millis(1),
@@ -233,6 +237,46 @@ fn golden_report_of_mig_instances_and_a_lost_gpu() {
     (0..4).for_each(|index| node.on_bus(&format!("0000:{:02x}:00.0", 0x18 + index)));
     node.process(4000, &format!("/kubepods/pod{UID}/{}", "c".repeat(64)));
     check_golden(&node.report(), "report-gpu-mig.json");
+}
+
+/// A process of `notebook` is on the GPU that `train-0` holds, beside a daemon; and a process that has ended left its memory behind, in both
+/// reports.
+#[test]
+fn golden_reports_of_a_stray_and_of_memory_that_a_dead_process_left_behind() {
+    const GIB: u64 = 1 << 30;
+    let mut scenario = Scenario::of(2, "H100 80GB HBM3");
+    scenario.clock_s = Some(100.0);
+    let process = |pid| Process { pid, memory_bytes: Some(GIB), ..Process::default() };
+    scenario.devices[0].processes = vec![process(4000), process(4001), process(4002), process(4003)];
+    scenario.devices[1].processes = vec![process(4004)];
+    let responses = responses(&scenario.devices, &[("train-0", &[0]), ("notebook", &[1])]);
+    let mut node = Node::new(&scenario, responses);
+    (0..2).for_each(|index| node.on_bus(&format!("0000:{:02x}:00.0", 0x18 + index)));
+    let container = |uid: &str, id: &str| format!("/kubepods/burstable/pod{uid}/{}", id.repeat(64));
+    node.process(4000, &container(UID, "c"));
+    node.process(4001, &container(OTHER_UID, "d"));
+    node.process(4002, "/system.slice/mps.service");
+    std::fs::write(node.directory.path().join("proc/4002/comm"), "nvidia-cuda-mps\n").unwrap();
+    node.process(4003, &container(UID, "c"));
+    node.process(4004, &container(OTHER_UID, "d"));
+    node.report();
+    std::fs::remove_dir_all(node.directory.path().join("proc/4003")).unwrap();
+    scenario.devices[0].processes.pop();
+    scenario.devices[0].memory_used_bytes = GIB;
+    node.installation.set(&scenario).unwrap();
+    let first = node.report();
+    check_golden(&first, "report-gpu-stray.json");
+    let second = node.report();
+    check_golden(&second, "report-gpu-stray-later.json");
+    for report in [first, second] {
+        let gpus = report.gpus.unwrap();
+        let of_processes =
+            |at: usize| gpus.devices[at].uses.iter().map(|used| used.memory_used_bytes.unwrap()).sum::<u64>();
+        let unclaimed = [0, 1].map(|at| gpus.devices[at].memory_used_bytes.unwrap() - of_processes(at));
+        assert_eq!(unclaimed, [GIB, 0]);
+        assert!(gpus.devices.iter().all(|gpu| gpu.uses_complete == Some(true)));
+        assert_eq!(gpus.devices[0].uses.iter().map(|used| used.daemons).collect::<Vec<_>>(), [1, 0, 0]);
+    }
 }
 
 /// Kubelet knows the devices of claims by their driver's names, and by no resource of the node.

@@ -197,6 +197,13 @@ pub struct MetricsArgs {
     /// Memory that must be free on a node for each GPU of a slot, in addition to the GPU.
     #[arg(long, hide_short_help = true, value_name = "QUANTITY", default_value = "4Gi")]
     pub slot_memory_per_gpu: Quantity,
+    /// GPU memory that is in use by no process on the GPU counts as unclaimed if it is more than this share of the GPU's memory, in
+    /// percent.
+    ///
+    /// `mcad_gpu_unclaimed_memory_bytes` shows it: memory that a dead process left behind.
+    #[arg(long, hide_short_help = true, value_name = "PERCENT", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u8).range(..=100))]
+    pub unclaimed_memory: u8,
     /// Maximum number of series that the AppWrappers of one namespace may have together.
     ///
     /// If they would have more, none of them has series of its own, and `mcad_appwrappers_without_series` counts them.
@@ -254,6 +261,7 @@ impl MetricsArgs {
             device_resources: self.dra_resource.iter().cloned().collect(),
             slot_millicores_per_gpu: small(self.slot_cpu_per_gpu.millis()),
             slot_bytes_per_gpu: small(self.slot_memory_per_gpu.units()),
+            unclaimed_memory_percent: self.unclaimed_memory,
             max_series_per_namespace: self.max_series_per_namespace,
         }
     }

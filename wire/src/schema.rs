@@ -119,6 +119,7 @@ macro_rules! schema {
                 13 warnings: repeated string,
                 14 nvlink_errors: boxed NvlinkErrors,
                 15 vacant: repeated uint64,
+                16 uses_complete: optional bool,
             }
             NvlinkErrors {
                 1 replay: optional uint64,

@@ -30,6 +30,7 @@ fn gpu(uuid: &str, busy: Option<u64>, uses: Vec<GpuUse>) -> Gpu {
         warnings: Vec::new(),
         load: Load { busy_gain_ns: busy.map(|seconds| seconds * SECOND), uses, ..Load::default() },
         lists_failed: false,
+        uses_complete: true,
         xid_errors: Vec::new(),
         nvlink_errors: None,
     }

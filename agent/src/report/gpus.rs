@@ -33,6 +33,7 @@ fn device(gpu: &Gpu) -> report::Gpu {
         warnings: gpu.warnings.iter().map(|warning| warning.as_str().to_owned()).collect(),
         nvlink_errors: gpu.nvlink_errors.map(nvlink_errors).map(Box::new),
         vacant: parts(gpu.load.vacant.as_ref()),
+        uses_complete: Some(gpu.uses_complete),
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Gpu {
     pub load: Load,
     /// Whether a list of its processes could not be read.
     pub lists_failed: bool,
+    /// Whether `uses` of its load, or of its instances in MIG mode, include all processes that have it open.
+    pub uses_complete: bool,
     /// Xid events by code, counted since the agent started.
     pub xid_errors: Vec<(u64, u64)>,
     /// Errors of its NVLinks. `None` if it has none, or the driver does not report them.

@@ -8,6 +8,7 @@ mod held;
 mod named;
 mod pods;
 mod share;
+mod strays;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,16 +18,18 @@ use mcad_wire::reading::{Cgroup, EndedPod, Gpus as ReportedGpus, Report};
 use crate::cluster::Cluster;
 use crate::hardware::{DeviceIds, Facts, Found, Gpu, Gpus, Health, Instance, ResourceNames};
 use crate::object::{AppWrapperName, Node, Pod};
-use crate::options::PodMetrics;
+use crate::options::{Options, PodMetrics};
 use crate::reported::Stored;
 use crate::resource::Resource;
 
 pub use alone::measure_alone;
 pub use devices::Device;
+use devices::Evidence;
 use held::HeldDevices;
 pub use named::{Assigned, NamedPods, OwnCgroup, Places};
 pub use pods::PodFigures;
 pub use share::Share;
+use strays::Rights;
 
 /// Nanocores in a core, nanodevices in a device.
 const NANO: f64 = 1e9;
@@ -102,16 +105,23 @@ pub fn measure<'a>(
     (stored, report): (&'a Stored, &'a Report<'a>),
     named: &NamedPods<'a>,
     known: Box<[Device]>,
-    pod_metrics: PodMetrics,
+    options: &Options,
 ) -> (Found<'a>, MeasuredNode) {
     let joined = Joined::new(cluster, node, (stored, report), named);
-    let measured = joined.measured(known, pod_metrics);
+    let measured = joined.measured(known, options);
     (joined.found, measured)
 }
 
 /// The same if Pods are not known: then who uses what, and who holds which device, is unknown.
-pub fn measure_hardware<'a>(node: &Node, report: &'a Report<'a>, known: Box<[Device]>) -> (Found<'a>, MeasuredNode) {
-    let devices = devices::updated(known, report, None);
+pub fn measure_hardware<'a>(
+    node: &Node,
+    (stored, report): (&Stored, &'a Report<'a>),
+    known: Box<[Device]>,
+    options: &Options,
+) -> (Found<'a>, MeasuredNode) {
+    let unclaimed_memory_percent = options.unclaimed_memory_percent;
+    let evidence = Evidence { stored, held: None, rights: None, unclaimed_memory_percent };
+    let devices = devices::updated(known, report, evidence);
     (Found::of(facts(report, None), node), MeasuredNode { devices, ..MeasuredNode::default() })
 }
 
@@ -120,6 +130,7 @@ pub type PodName = (Arc<str>, Arc<str>);
 
 /// One node, its report, and the pods of the node that the report names.
 struct Joined<'a> {
+    cluster: &'a Cluster,
     stored: &'a Stored,
     report: &'a Report<'a>,
     found: Found<'a>,
@@ -158,22 +169,30 @@ impl<'a> Joined<'a> {
             pods: joined_pods(node, stored, &named.cgroups),
             devices: devices_of(report),
             ended_pods: ended_pods(cluster, node, report),
+            cluster,
             stored,
             report,
             held,
         }
     }
 
-    fn measured(&self, known: Box<[Device]>, pod_metrics: PodMetrics) -> MeasuredNode {
+    fn measured(&self, known: Box<[Device]>, options: &Options) -> MeasuredNode {
         let mut used: BTreeMap<Resource, Used> = self.gpus_used();
         used.insert(Resource::Cpu, self.cpu_used());
         used.insert(Resource::Memory, self.memory_used());
         used.retain(|_, used| used.is_measured());
-        let pods = match pod_metrics {
+        let pods = match options.pod_metrics {
             PodMetrics::On => self.pod_measurements().into(),
             PodMetrics::Off => Box::default(),
         };
-        let devices = devices::updated(known, self.report, self.held.as_ref());
+        let held = self.held.as_ref();
+        let evidence = Evidence {
+            stored: self.stored,
+            held,
+            rights: held.and_then(|held| Rights::new(self.cluster, self.report, held)),
+            unclaimed_memory_percent: options.unclaimed_memory_percent,
+        };
+        let devices = devices::updated(known, self.report, evidence);
         MeasuredNode { used, devices, appwrappers: self.appwrappers(), pods, cgroup_cpu_ns: Box::default() }
     }
 

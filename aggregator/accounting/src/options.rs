@@ -41,6 +41,8 @@ pub struct Options {
     pub slack_queue: Option<Arc<str>>,
     /// The node label whose value names the node's pool. `None`: [`pool_label::DEFAULT`], and pools have metrics only if there are any.
     pub pool_label: Option<PoolLabel>,
+    /// The share of a GPU's memory that may be in use by no process before it counts as unclaimed, in percent.
+    pub unclaimed_memory_percent: u8,
     /// The most series that the AppWrappers of one namespace may have together.
     pub max_series_per_namespace: usize,
 }
@@ -99,6 +101,7 @@ impl Default for Options {
             queue_metrics: QueueMetrics::On,
             slack_queue: None,
             pool_label: None,
+            unclaimed_memory_percent: 1,
             max_series_per_namespace: 20_000,
         }
     }

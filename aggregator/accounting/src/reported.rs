@@ -4,6 +4,7 @@
 //! Nearly everything that is derived from a report is derived on arrival, from the report as decoded for checking. So the report is kept
 //! encoded, in one piece, which takes a fifth of the memory; values that are read often are kept beside it.
 mod head;
+mod unclaimed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use head::Head;
 use mcad_wire::reading;
 use mcad_wire::report::Report;
 use prost::Message as _;
+use unclaimed::Unclaimed;
 
 use crate::now::Now;
 pub use head::{CgroupSource, GpuSource, Sources};
@@ -39,6 +41,7 @@ pub struct Stored {
     pub received: Now,
     /// The previous report's values, for rates. `None` if this is the first report of its boot.
     pub baseline: Option<Baseline>,
+    unclaimed: Unclaimed,
     interval: Duration,
     /// Approximate size in bytes, including the baseline.
     weight: u64,
@@ -92,7 +95,10 @@ impl Stored {
         let mut cgroup_cpu_ns: Vec<_> = cgroups.filter_map(|cgroup| Some((cgroup.id, cgroup.cpu_ns?))).collect();
         cgroup_cpu_ns.sort_unstable();
         let baseline_bytes = baseline.as_ref().map_or(0, |baseline| size_of_val(&*baseline.cgroup_cpu_ns));
-        let bytes = size_of::<Self>() + encoded.len() + size_of_val(&*cgroup_cpu_ns) + baseline_bytes;
+        let same_agent = same_boot.filter(|known| known.head.started_at_ms == report.started_at_ms);
+        let unclaimed = Unclaimed::after(same_agent.map(|known| &known.unclaimed), report);
+        let kept_bytes = size_of_val(&*cgroup_cpu_ns) + baseline_bytes + unclaimed.weight();
+        let bytes = size_of::<Self>() + encoded.len() + kept_bytes;
         let mut ended_boots = known.map(|known| known.ended_boots.clone()).unwrap_or_default();
         if let Some(known) = known.filter(|_| same_boot.is_none()) {
             if ended_boots.len() == ENDED_BOOTS {
@@ -111,6 +117,7 @@ impl Stored {
             cgroup_cpu_ns: cgroup_cpu_ns.into(),
             received: now,
             baseline,
+            unclaimed,
             skew_ms: [skew_ms, same_boot.and_then(|known| known.skew_ms[0])],
             ended_boots,
         }
@@ -209,6 +216,11 @@ impl Stored {
     /// wrong.
     fn is_possible(&self, nanocores: u64) -> bool {
         self.head.cpus_online.is_none_or(|cpus| nanocores <= 2 * u64::from(cpus) * 1_000_000_000)
+    }
+
+    /// Memory of a GPU that was in use in the last two reports, but by no process on the GPU. `None` if it is not known.
+    pub(crate) fn unclaimed_bytes(&self, uuid: &str) -> Option<u64> {
+        self.unclaimed.lasting(uuid)
     }
 
     /// Time between the last two reports. `None` if none has passed.

@@ -188,9 +188,11 @@ impl Kept {
             (None, ..) => (Found::default(), None),
             (Some((stored, report, _)), Origin::Agent, _) => with_measured(measure_alone(stored, report)),
             (Some((stored, report, named)), Origin::Kubernetes, Some(_)) => {
-                with_measured(measure(cluster, node, (stored, report), named, known, options.pod_metrics))
+                with_measured(measure(cluster, node, (stored, report), named, known, options))
             }
-            (Some((_, report, _)), Origin::Kubernetes, None) => with_measured(measure_hardware(node, report, known)),
+            (Some((stored, report, _)), Origin::Kubernetes, None) => {
+                with_measured(measure_hardware(node, (stored, report), known, options))
+            }
         };
         let view = NodeView::new(node, held, &found, measured, devices_of(cluster, node, &found, options), options);
         let places = report.map(|(.., named)| Places::of(named)).unwrap_or_default();

@@ -9,7 +9,7 @@ use crate::support::aggregator::command;
 use mcad_accounting::cluster::{Cluster, Event};
 use mcad_accounting::measure::{NamedPods, Places, measure};
 use mcad_accounting::now::Now;
-use mcad_accounting::options::{Options, PodMetrics};
+use mcad_accounting::options::Options;
 use mcad_accounting::reported::Stored;
 use mcad_aggregator::receive;
 use mcad_testkit::build::{self, node_of, pod, with};
@@ -220,6 +220,27 @@ fn a_gpu_that_broke_in_a_claims_hands_is_known_to_be_there_until_its_pod_has_end
     check(false, &lines);
 }
 
+/// From the driver's lists to the metrics: a process of `notebook` is on the GPU of `train-0`, and a process that died left 1 GiB behind.
+#[test]
+fn a_stray_and_memory_that_a_dead_process_left_behind_are_seen_through_the_agent() {
+    let reports = ["report-gpu-stray.json", "report-gpu-stray-later.json"].map(golden);
+    let pod = |name: &str, end: &str| {
+        let uid = format!("0b0a3c6e-1111-4222-8333-44445555{end}");
+        with(held(name, json!({"nvidia.com/gpu": "1"})), "/metadata/uid", json!(uid))
+    };
+    let objects = [cluster(2).remove(0), pod("train-0", "6666"), pod("notebook", "7777")];
+    let lines = |at: usize, strays: &str, unclaimed: &str| {
+        let labels = format!("{{gpu=\"GPU-fa4e0000-0000-4000-8000-00000000000{at}\",node=\"gpu-17\"}}");
+        [format!("mcad_gpu_strays{labels} {strays}"), format!("mcad_gpu_unclaimed_memory_bytes{labels} {unclaimed}")]
+    };
+    let check = |reports: &[Report], lines: &[String]| {
+        check_with(&objects, reports.to_vec(), &lines.iter().map(String::as_str).collect::<Vec<_>>());
+    };
+    check(&reports[..1], &lines(0, "1", "absent"));
+    check(&reports, &lines(0, "1", "1073741824"));
+    check(&reports, &lines(1, "absent", "absent"));
+}
+
 #[test]
 fn of_gpus_that_are_there_nothing_says_that_they_are_fake() {
     let mut real = broke_in_use();
@@ -308,7 +329,7 @@ fn after_a_pod_ends_its_gpus_are_unassigned_whatever_kubelet_still_lists() {
     let holders = |cluster: &Cluster| {
         let report = stored.reading();
         let (node, named) = (cluster.node("gpu-17").unwrap(), NamedPods::find(cluster, &report, &Places::default()));
-        let (_, measured) = measure(cluster, node, (&stored, &report), &named, Box::default(), PodMetrics::Off);
+        let (_, measured) = measure(cluster, node, (&stored, &report), &named, Box::default(), &Options::default());
         let device = measured.devices.iter().find(|device| *device.uuid == *BROKEN).unwrap();
         device.holders.as_ref().unwrap().len()
     };

@@ -30,6 +30,7 @@ mod requests;
 mod room;
 mod series;
 mod slots;
+mod strays;
 mod submissions;
 mod submissions_flavors;
 mod submissions_search;

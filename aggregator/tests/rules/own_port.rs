@@ -20,8 +20,10 @@ use serde_json::json;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// What an aggregator alone knows: the clock of another machine, and which pods are bound and unfinished.
-const AGGREGATORS: [&str; 2] = ["mcad_node_clock_skew_seconds", "mcad_gpu_assigned"];
+/// What an aggregator alone knows or has an option for: the clock of another machine, which pods are bound and unfinished, and how much
+/// unclaimed memory is tolerated.
+const AGGREGATORS: [&str; 4] =
+    ["mcad_node_clock_skew_seconds", "mcad_gpu_assigned", "mcad_gpu_strays", "mcad_gpu_unclaimed_memory_bytes"];
 
 /// What `mcad-agent --listen` writes at that age of its last sample.
 fn of_agent(reports: &[Report], age: Duration) -> String {

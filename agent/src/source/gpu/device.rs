@@ -249,6 +249,8 @@ impl OpenDevice<'_> {
             }
         }
         reading.lists_failed |= self.lacks.compute;
+        let [lacks_compute, ..] = self.lacks.lists;
+        reading.lists_compute = !lacks_compute;
         let is_mig = reading.mig_mode == Some(true);
         let instances = |process: &ProcessReading| (process.gpu_instance, process.compute_instance);
         let key = |process: &ProcessReading| (process.pid, is_mig.then(|| instances(process)));

@@ -87,12 +87,13 @@ impl Ledger {
             };
             let Some(found) = users.of(process.pid) else { continue };
             let entry = self.uses.entry((Arc::clone(here), found.user.clone())).or_default();
+            // The sum is unknown if one of its terms is.
+            let of_others = if entry.processes == 0 { Some(0) } else { entry.memory_bytes };
+            entry.memory_bytes =
+                of_others.zip(process.memory_bytes).map(|(sum, bytes)| u64::saturating_add(sum, bytes));
             entry.processes += 1;
             entry.daemons += u32::from(found.is_daemon);
             entry.seen_ns = elapsed.now_ns;
-            if let Some(bytes) = process.memory_bytes {
-                entry.memory_bytes = Some(entry.memory_bytes.unwrap_or(0).saturating_add(bytes));
-            }
             if let Some(ratios) = &device.process_ratios {
                 let ratio = ratios.iter().find(|(pid, _)| *pid == process.pid).map_or(0.0, |(_, ratio)| *ratio);
                 entry.busy_ns = Some(entry.busy_ns.unwrap_or(0) + share(ratio, elapsed));
@@ -199,6 +200,18 @@ mod tests {
         ledger.begin_round(3611 * SECOND);
         assert_eq!(ledger.uses(&two.uuid), []);
         assert_eq!(ledger.uses(&"other".into()), []);
+    }
+
+    #[test]
+    fn memory_that_is_unknown_of_one_process_is_unknown_of_its_container() {
+        for unknown in 0..3 {
+            let mut ledger = Ledger::default();
+            let mut users = Users::new(Path::new("/nonexistent"), &[]);
+            let mut three = device(None, None, &[1, 2, 3]);
+            three.processes[unknown].memory_bytes = None;
+            ledger.processes(&three, &mut users, after(10, None));
+            assert_eq!(ledger.uses(&three.uuid)[0].memory_used_bytes, None);
+        }
     }
 
     #[test]

@@ -299,6 +299,7 @@ impl NvmlGpus {
             warnings: device.health.fabric.iter().flat_map(FabricReading::warnings).collect(),
             load,
             lists_failed: device.lists_failed,
+            uses_complete: !device.lists_failed && device.lists_compute && self.users.sees_host(),
             xid_errors: self.xids.counts(&device.uuid),
             nvlink_errors: device.nvlink_errors,
         }

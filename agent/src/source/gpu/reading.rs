@@ -38,6 +38,8 @@ pub(super) struct DeviceReading {
     pub(super) processes: Vec<ProcessReading>,
     /// Whether a list of processes could not be read, so that some may be missing.
     pub(super) lists_failed: bool,
+    /// Whether the device supports the list of processes that compute. Without this list, little is known.
+    pub(super) lists_compute: bool,
     /// Processes whose share of the device's time is known, each once. `None` if the driver does not report it.
     pub(super) process_ratios: Option<Vec<(u32, f64)>>,
 }
@@ -58,6 +60,7 @@ impl DeviceReading {
             nvlink_errors: None,
             processes: Vec::new(),
             lists_failed: false,
+            lists_compute: true,
             process_ratios: None,
         }
     }

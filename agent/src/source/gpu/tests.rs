@@ -422,9 +422,19 @@ fn a_list_of_processes_that_fails_is_not_an_empty_one_and_one_that_is_not_suppor
             node.change(|scenario| {
                 scenario.devices[1].errors.insert(list.clone(), code);
             });
+            let namespaces = node.directory.path().join("proc/self/ns");
+            fs::create_dir_all(&namespaces).unwrap();
+            symlink("pid:[4026531836]", namespaces.join("pid")).unwrap();
+            node.restart_agent();
             let failures = |sample: &GpuSample| sample.devices.iter().map(|gpu| gpu.lists_failed).collect::<Vec<_>>();
             let first = node.sample();
             assert_eq!(failures(&first), [false, failed], "{list} {code}");
+            let complete = [true, !failed && !list.contains("GetCompute")];
+            assert_eq!(
+                first.devices.iter().map(|gpu| gpu.uses_complete).collect::<Vec<_>>(),
+                complete,
+                "{list} {code}"
+            );
             assert_eq!(unhealthy(&first).concat(), Vec::<&str>::new());
             // What is not supported is not asked for again, and what failed is.
             let fewer = u32::from(code != 999);
@@ -442,6 +452,8 @@ fn instances_of_which_a_call_fails_stay_and_their_processes_are_not_known() {
     let mut node = Node::new(scenario);
     let seen = |sample: &GpuSample| {
         let gpu = &sample.devices[0];
+        // From another PID namespace than the host's, processes are never known to be all.
+        assert!(!gpu.uses_complete);
         (gpu.mig_mode, gpu.mig_instances.len(), gpu.lists_failed)
     };
     assert_eq!(seen(&node.sample()), (Some(true), 7, false));

@@ -66,6 +66,11 @@ impl Users {
         }
     }
 
+    /// Whether these are the host's processes. In another PID namespace, the driver may list only some of them.
+    pub(super) fn sees_host(&self) -> bool {
+        self.sees_host
+    }
+
     /// Begins a round: drops processes that were not looked up in the last round, and those that could not be read though they can be.
     pub(super) fn begin_round(&mut self) {
         let last = self.round;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use mcad_wire::reading::{Gpu, MigInstance, NvlinkErrors, Report};
 
 use super::held::{HeldDevice, HeldDevices};
+use super::strays::Rights;
+use crate::reported::Stored;
 
 /// A GPU or a MIG instance.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +35,23 @@ pub struct Device {
     pub nvlink_errors: Option<Box<NvlinkErrors>>,
     /// The containers that hold it: namespace, pod, container; sorted, each once. `None` if unknown.
     pub holders: Option<Arc<[[Arc<str>; 3]]>>,
+    /// The number of processes on it that have no right to it. `None` if unknown.
+    pub strays: Option<u64>,
+    /// Memory that is in use, but by no process on it, in bytes; 0 if it is not more than the options tolerate. `None` if unknown.
+    pub unclaimed_memory_bytes: Option<u64>,
+}
+
+/// What devices are updated from, besides the report.
+#[derive(Clone, Copy)]
+pub(super) struct Evidence<'a> {
+    /// The stored form of the report.
+    pub(super) stored: &'a Stored,
+    /// What kubelet handed out. `None` if that is not known.
+    pub(super) held: Option<&'a HeldDevices<'a>>,
+    /// Whose processes may be on a device. `None` if that is not known.
+    pub(super) rights: Option<Rights<'a>>,
+    /// See [`crate::options::Options::unclaimed_memory_percent`].
+    pub(super) unclaimed_memory_percent: u8,
 }
 
 /// A device in a report.
@@ -46,7 +65,7 @@ struct ReportedDevice<'r> {
 
 /// The devices of a report, sorted by UUID. The `known` devices are updated in place, so that no text is allocated again and hardly any
 /// memory is needed.
-pub(super) fn updated(mut known: Box<[Device]>, report: &Report<'_>, held: Option<&HeldDevices<'_>>) -> Box<[Device]> {
+pub(super) fn updated(mut known: Box<[Device]>, report: &Report<'_>, evidence: Evidence<'_>) -> Box<[Device]> {
     let all_reported = reported_devices(report);
     if !known.iter().map(|device| &*device.uuid).eq(all_reported.iter().map(|reported| reported.uuid)) {
         let mut devices: Vec<Device> = Vec::with_capacity(all_reported.len());
@@ -58,7 +77,9 @@ pub(super) fn updated(mut known: Box<[Device]>, report: &Report<'_>, held: Optio
     }
     for (device, reported) in known.iter_mut().zip(&all_reported) {
         device.update(reported);
-        device.update_holders(held);
+        device.update_holders(evidence.held);
+        device.strays = evidence.rights.and_then(|rights| rights.strays(reported.gpu, reported.instance));
+        device.unclaimed_memory_bytes = device.unclaimed(evidence.stored, evidence.unclaimed_memory_percent);
     }
     known
 }
@@ -97,6 +118,8 @@ impl Device {
             xid_errors: Box::default(),
             nvlink_errors: None,
             holders: None,
+            strays: None,
+            unclaimed_memory_bytes: None,
         }
     }
 
@@ -146,6 +169,13 @@ impl Device {
             self.holders = Some(held.holders_of(&self.uuid).map(HeldDevice::kept_holder).collect());
         }
     }
+
+    /// 0 if it is at most this part of the device's memory.
+    fn unclaimed(&self, stored: &Stored, percent: u8) -> Option<u64> {
+        let bytes = stored.unclaimed_bytes(&self.uuid)?;
+        let is_more = u128::from(bytes) * 100 > u128::from(self.memory_total_bytes?) * u128::from(percent);
+        Some(if is_more { bytes } else { 0 })
+    }
 }
 
 /// Sets a text, and keeps the allocation if the text is unchanged.
@@ -173,6 +203,7 @@ mod tests {
     use super::*;
     use crate::cluster::Cluster;
     use crate::measure::{NamedPods, Places};
+    use crate::now::Now;
     use crate::object::{Kind, decode};
 
     const UUIDS: [&str; 4] = ["GPU-a", "GPU-b", "MIG-c", "MIG-d"];
@@ -244,7 +275,11 @@ mod tests {
     fn devices(cluster: &Cluster, known: Box<[Device]>, encoded: &[u8]) -> Box<[Device]> {
         let report = Report::read(encoded).unwrap();
         let named = NamedPods::find(cluster, &report, &Places::default());
-        updated(known, &report, named.assigned.as_deref().map(HeldDevices::new).as_ref())
+        let stored = Stored::after(None, &report, encoded, Now::default());
+        let held = named.assigned.as_deref().map(HeldDevices::new);
+        let rights = held.as_ref().and_then(|held| Rights::new(cluster, &report, held));
+        let evidence = Evidence { stored: &stored, held: held.as_ref(), rights, unclaimed_memory_percent: 1 };
+        updated(known, &report, evidence)
     }
 
     proptest! {

@@ -120,6 +120,16 @@ impl<'a> Assigned<'a> {
         self.assignment.device_ids.iter().copied().filter(|_| self.claimed.is_none()).chain(self.claimed)
     }
 
+    /// Whether a claim holds it.
+    pub(crate) fn is_claimed(&self) -> bool {
+        !self.assignment.driver.is_empty()
+    }
+
+    /// Whether a claim holds a GPU, and no slice gives its UUID.
+    pub(crate) fn is_unnamed_gpu(&self) -> bool {
+        self.assignment.driver == NVIDIA_DRIVER && self.claimed.is_none()
+    }
+
     /// The name that distinguishes this from other entries of its container: devices of a plugin are distinguished by resource, and each
     /// device held through a claim has a name of its own.
     pub(crate) fn name(&self) -> &'a str {

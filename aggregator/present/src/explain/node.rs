@@ -7,13 +7,14 @@ use mcad_accounting::ladder::NodeState;
 use mcad_accounting::measure::Device;
 use mcad_accounting::object::{Effect, Taint};
 use mcad_accounting::options::GpuMetrics;
+use mcad_accounting::resource::Resource;
 use mcad_accounting::snapshot::Snapshot;
 use mcad_accounting::snapshot::agent::{self, AgentHealth};
 use mcad_accounting::views::NodeView;
 use serde::Serialize;
 
 use super::Unanswered;
-use super::amount::{count, list, printable, span};
+use super::amount::{Rounding, count, list, printable, span, words};
 use super::ladder::{ByResource, LadderEntry, Shares};
 
 /// One node.
@@ -63,13 +64,32 @@ const NAMED: usize = 5;
 
 /// A sentence about nodes whose GPUs are simulated, by name. `None` if there are none.
 pub fn simulated<'a>(nodes: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    some(nodes).map(|nodes| format!("FAKE: the GPUs of {nodes} are simulated."))
+}
+
+/// Sentences about nodes whose GPUs have stray processes or unclaimed memory, by name.
+pub fn amiss(nodes: &[NodeEntry]) -> impl Iterator<Item = String> {
+    let with = |is: fn(&GpuEntry) -> bool| {
+        some(nodes.iter().filter(|node| node.gpus.iter().flatten().any(is)).map(|node| &*node.name))
+    };
+    let strays = with(|gpu| gpu.strays.is_some_and(|strays| strays > 0));
+    let unclaimed = with(|gpu| gpu.unclaimed_memory_bytes.is_some_and(|bytes| bytes > 0));
+    let strays =
+        strays.map(|nodes| format!("GPUs of {nodes} have processes of no pod, or of pods that do not hold them."));
+    let unclaimed =
+        unclaimed.map(|nodes| format!("GPUs of {nodes} have memory in use that a dead process left behind."));
+    strays.into_iter().chain(unclaimed)
+}
+
+/// The first of these names. `None` if there are none.
+fn some<'a>(nodes: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let mut nodes = nodes.into_iter().map(printable);
     let mut names: Vec<_> = nodes.by_ref().take(NAMED).collect();
     let more = nodes.count() as u64;
     if more > 0 {
         names.push(count(more, "more node", "more nodes"));
     }
-    (!names.is_empty()).then(|| format!("FAKE: the GPUs of {} are simulated.", list(&names)))
+    (!names.is_empty()).then(|| list(&names))
 }
 
 /// The names of the nodes whose GPUs are simulated.
@@ -134,6 +154,12 @@ pub struct GpuEntry {
     /// The containers that hold it. `None` if not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_by: Option<Vec<Holder>>,
+    /// The number of processes on it that belong to no pod, or to a pod that does not hold it. `None` if not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strays: Option<u64>,
+    /// Memory in use, in two reports in a row, by no process on it. 0 if it is at most `--unclaimed-memory`. `None` if not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unclaimed_memory_bytes: Option<u64>,
 }
 
 /// A container that holds a device.
@@ -214,6 +240,17 @@ impl CgroupEntry {
 }
 
 impl GpuEntry {
+    /// The number of stray processes on it, in words, if there are any.
+    pub fn strays_in_words(&self) -> Option<String> {
+        self.strays.filter(|strays| *strays > 0).map(|strays| count(strays, "stray process", "stray processes"))
+    }
+
+    /// Memory that a dead process left behind, in words, if there is any.
+    pub fn unclaimed_in_words(&self) -> Option<String> {
+        let bytes = self.unclaimed_memory_bytes.filter(|bytes| *bytes > 0)?;
+        Some(format!("{} unclaimed", words(&Resource::Memory, bytes.into(), Rounding::Nearest)))
+    }
+
     fn new(device: &Device) -> Self {
         let holders = |holders: &[[Arc<str>; 3]]| {
             let holder = |[namespace, pod, container]: &[Arc<str>; 3]| Holder {
@@ -235,6 +272,8 @@ impl GpuEntry {
             memory_used_bytes: device.memory_used_bytes,
             memory_total_bytes: device.memory_total_bytes,
             held_by: device.holders.as_deref().map(holders),
+            strays: device.strays,
+            unclaimed_memory_bytes: device.unclaimed_memory_bytes,
         }
     }
 }

@@ -387,10 +387,13 @@ fn gpu(gpu: &GpuEntry) -> Row {
     let what = [Some(gpu.model.as_str()), gpu.mig_profile.as_deref()];
     let what: Vec<_> = what.into_iter().flatten().filter(|word| !word.is_empty()).map(printable).collect();
     let what = if what.is_empty() { String::new() } else { format!("{}; ", what.join(" ")) };
+    let amiss: Vec<_> = [gpu.strays_in_words(), gpu.unclaimed_in_words()].into_iter().flatten().collect();
+    let is_well = gpu.healthy && amiss.is_empty();
+    let amiss: String = amiss.iter().flat_map(|what| ["; ", what]).collect();
     Row {
         label: printable(&gpu.uuid),
         amount: busy,
-        note: format!("busy; {what}{health}; {held}"),
-        tone: if gpu.healthy { Tone::Normal } else { Tone::Bad },
+        note: format!("busy; {what}{health}; {held}{amiss}"),
+        tone: if is_well { Tone::Normal } else { Tone::Bad },
     }
 }

@@ -52,10 +52,35 @@ static ASSIGNED: Family = gauge(
     "1",
     "1 for each container of a bound, unfinished pod that holds the GPU.",
 );
+static STRAYS: Family = gauge(
+    "mcad_gpu_strays",
+    ONE,
+    "processes",
+    "Processes on the GPU that belong to no pod, or to a pod that does not hold the GPU. No series if there are none, or if it is not \
+     known whose processes they are.",
+);
+static UNCLAIMED_MEMORY: Family = gauge(
+    "mcad_gpu_unclaimed_memory_bytes",
+    ONE,
+    "bytes",
+    "GPU memory in use by no process on the GPU, in two reports in a row: left behind by a dead process. No series if it is at most \
+     --unclaimed-memory, or not known.",
+);
 
 /// The families of this section.
-pub static FAMILIES: &[&Family] =
-    &[&INFO, &HEALTHY, &WARNING, &UTILIZATION, &MEMORY_USED, &MEMORY_TOTAL, &XID_ERRORS, &NVLINK_ERRORS, &ASSIGNED];
+pub static FAMILIES: &[&Family] = &[
+    &INFO,
+    &HEALTHY,
+    &WARNING,
+    &UTILIZATION,
+    &MEMORY_USED,
+    &MEMORY_TOTAL,
+    &XID_ERRORS,
+    &NVLINK_ERRORS,
+    &ASSIGNED,
+    &STRAYS,
+    &UNCLAIMED_MEMORY,
+];
 
 type Measured = fn(&Device) -> Option<Value>;
 
@@ -85,19 +110,12 @@ pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
             lines.line(labels.cut(mark).push("reason", reason), Value::Unsigned(1));
         }
     });
-    let measured: [(&Family, Measured); 3] = [
+    let measured: [(&'static Family, Measured); 3] = [
         (&UTILIZATION, |device| device.utilization_ratio.map(Value::Float)),
         (&MEMORY_USED, |device| device.memory_used_bytes.map(Value::Unsigned)),
         (&MEMORY_TOTAL, |device| device.memory_total_bytes.map(Value::Unsigned)),
     ];
-    for (family, value) in measured {
-        let mut lines = out.family(family);
-        each(nodes, |labels, node, device| {
-            if let Some(value) = value(device) {
-                lines.line(labels.push("gpu", &device.uuid).push("node", node), value);
-            }
-        });
-    }
+    write_measured(nodes, &measured, out);
     let mut lines = out.family(&XID_ERRORS);
     each(nodes, |labels, node, device| {
         let mark = labels.push("gpu", &device.uuid).push("node", node).mark();
@@ -121,6 +139,24 @@ pub fn write(nodes: &Nodes, out: &mut Exposition<'_>) {
             lines.line(labels.push("node", node).push("pod", pod), Value::Unsigned(1));
         }
     });
+    // Most GPUs have neither, so 0 has no series.
+    let amiss: [(&'static Family, Measured); 2] = [
+        (&STRAYS, |device| device.strays.filter(|strays| *strays > 0).map(Value::Unsigned)),
+        (&UNCLAIMED_MEMORY, |device| device.unclaimed_memory_bytes.filter(|bytes| *bytes > 0).map(Value::Unsigned)),
+    ];
+    write_measured(nodes, &amiss, out);
+}
+
+/// Writes families with one value for each device that has it.
+fn write_measured(nodes: &Nodes, families: &[(&'static Family, Measured)], out: &mut Exposition<'_>) {
+    for (family, value) in families {
+        let mut lines = out.family(family);
+        each(nodes, |labels, node, device| {
+            if let Some(value) = value(device) {
+                lines.line(labels.push("gpu", &device.uuid).push("node", node), value);
+            }
+        });
+    }
 }
 
 /// The values of the label `kind`.

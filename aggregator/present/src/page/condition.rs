@@ -12,6 +12,8 @@ pub enum Condition {
     Phantom,
     Overcommitted,
     Unadvertised,
+    Strays,
+    Unclaimed,
     Silent,
     NotReady,
     Cordoned,
@@ -21,7 +23,7 @@ pub enum Condition {
 
 impl Condition {
     /// All conditions, in the order in which the page offers them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::All,
         Self::Trouble,
         Self::Lost,
@@ -30,6 +32,8 @@ impl Condition {
         Self::Phantom,
         Self::Overcommitted,
         Self::Unadvertised,
+        Self::Strays,
+        Self::Unclaimed,
         Self::Silent,
         Self::NotReady,
         Self::Cordoned,
@@ -48,6 +52,8 @@ impl Condition {
             Self::Phantom => "phantom",
             Self::Overcommitted => "overcommitted",
             Self::Unadvertised => "unadvertised",
+            Self::Strays => "strays",
+            Self::Unclaimed => "unclaimed",
             Self::Silent => "silent",
             Self::NotReady => "not_ready",
             Self::Cordoned => "cordoned",
@@ -60,6 +66,8 @@ impl Condition {
     pub(super) fn words(self) -> &'static str {
         match self {
             Self::Trouble => "with problems",
+            Self::Strays => "stray processes",
+            Self::Unclaimed => "unclaimed GPU memory",
             Self::Silent => "agent silent",
             Self::NotReady => "not ready",
             other => other.label(),

@@ -105,6 +105,7 @@ fn device(gpu: &GpuEntry) -> Markup {
                         (None, _) => (UNKNOWN),
                     }
                 }
+                @if let Some(unclaimed) = gpu.unclaimed_in_words() { br; a.tag.bad href=(family("mcad_gpu_unclaimed_memory_bytes")) { (unclaimed) } }
             }
             td {
                 @match gpu.held_by.as_deref() {
@@ -114,6 +115,7 @@ fn device(gpu: &GpuEntry) -> Markup {
                         @if at > 0 { ", " } (named(&holder.namespace)) "/" (named(&holder.pod))
                     },
                 }
+                @if let Some(strays) = gpu.strays_in_words() { br; a.tag.bad href=(family("mcad_gpu_strays")) { (strays) } }
             }
         }
     }

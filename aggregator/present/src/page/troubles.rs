@@ -14,7 +14,7 @@ use crate::explain::amount::span;
 pub(super) struct Troubles(u16);
 
 /// All problems, worst first. Somebody chose those after `Silent`.
-const TROUBLES: [Condition; 10] = [
+const TROUBLES: [Condition; 12] = [
     Condition::Lost,
     Condition::Unhealthy,
     Condition::Phantom,
@@ -22,13 +22,15 @@ const TROUBLES: [Condition; 10] = [
     Condition::NotReady,
     Condition::Overcommitted,
     Condition::Unadvertised,
+    Condition::Unclaimed,
+    Condition::Strays,
     Condition::Silent,
     Condition::Tainted,
     Condition::Cordoned,
 ];
 
 /// How many of them nobody chose.
-const BAD: usize = 8;
+const BAD: usize = 10;
 
 /// Whether any agent has ever reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +64,10 @@ impl Troubles {
             all.put(Condition::Phantom, resource.is_extended() && rung.phantom.is_some_and(|phantom| phantom != 0));
             all.put(Condition::Overcommitted, account.is_some_and(|account| account.overcommitted != 0));
             all.put(Condition::Unadvertised, resource.is_extended() && withheld(Reason::Unadvertised));
+        }
+        for device in view.measured.iter().flat_map(|measured| &measured.devices) {
+            all.put(Condition::Unclaimed, device.unclaimed_memory_bytes.is_some_and(|bytes| bytes > 0));
+            all.put(Condition::Strays, device.strays.is_some_and(|strays| strays > 0));
         }
         all.put(Condition::NotReady, view.state == Some(NodeState::NotReady));
         all.put(Condition::Cordoned, view.state == Some(NodeState::Cordoned));
@@ -102,12 +108,14 @@ const fn bit(show: Condition) -> u16 {
         Condition::NotReady => 4,
         Condition::Overcommitted => 5,
         Condition::Unadvertised => 6,
-        Condition::Silent => 7,
-        Condition::Tainted => 8,
-        Condition::Cordoned => 9,
-        Condition::Admissible => 10,
-        Condition::Trouble => 11,
-        Condition::All => 12,
+        Condition::Unclaimed => 7,
+        Condition::Strays => 8,
+        Condition::Silent => 9,
+        Condition::Tainted => 10,
+        Condition::Cordoned => 11,
+        Condition::Admissible => 12,
+        Condition::Trouble => 13,
+        Condition::All => 14,
     }
 }
 

@@ -8,7 +8,7 @@ use super::cell::{NONE, UNKNOWN, amount, declared};
 use super::{Rules, View, declared_by, tone, write_notes};
 use crate::explain::amount::{list, printable};
 use crate::explain::ladder::Requested;
-use crate::explain::node::{Agent, NodeEntry, simulated, with_fake_gpus};
+use crate::explain::node::{Agent, NodeEntry, amiss, simulated, with_fake_gpus};
 
 const STATE: Column = Column::words("STATE");
 const GPUS: [Column; 5] = [
@@ -113,6 +113,7 @@ fn notes(entries: &[NodeEntry], gpu: Option<&Resource>, installed: &BTreeMap<Str
     } else if unknown > 0 {
         notes.push(format!("Where AGENT is unknown, no report was read: {declared}."));
     }
+    notes.extend(amiss(entries));
     notes.extend(simulated(with_fake_gpus(entries)));
     notes
 }
