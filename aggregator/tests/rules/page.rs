@@ -318,7 +318,7 @@ fn a_page_has_the_same_live_parts_whatever_there_is_to_show() {
     let nothing = snapshot(&[], Vec::new());
     let unknown = snapshot_of(Cluster::default(), Vec::new());
     let queues = snapshot_of(Cluster::from_objects(dumped("cases/queue-2.yaml")), Vec::new());
-    let front = ["age", "standing", "truth", "resources", "waiting", "matches", "node-list"];
+    let front = ["age", "standing", "truth", "resources", "gpu-use", "waiting", "matches", "node-list"];
     for snapshot in [&everything, &nothing, &unknown, &queues, &three_pools()] {
         for query in ["", "search=x", "show=all", "resource=cpu"] {
             assert_eq!(live_parts(&page(snapshot, "/", query)), front);

@@ -54,7 +54,7 @@ pub(super) fn front(shown: &Shown<'_>, query: &ClusterQuery, now: Now) -> Markup
             }
             @if resources.len() > CARDS { p.quiet { (count((resources.len() - CARDS) as u64)) " more resources are at " a href="/metrics" { "/metrics" } "." } }
         }
-        div #gpu-use data-live { (held(snapshot)) }
+        @if snapshot.has_kubernetes() { div #gpu-use data-live { (held(snapshot)) } }
         div #waiting data-live {
             (appwrappers(snapshot, &cluster, query))
             (queues(snapshot, query))
