@@ -131,6 +131,13 @@ impl Pod {
         self.rare.as_ref()?.claims.as_deref()
     }
 
+    /// The first start of one of its containers.
+    pub fn start_of(&self, container: &str) -> Start {
+        let known = self.starts.as_ref().and_then(|starts| starts.of(container));
+        // In this phase, containers have started.
+        known.unwrap_or(if self.phase == Phase::Running { Start::Before } else { Start::NotYet })
+    }
+
     /// The node whose resources it holds; `None` if it is not bound, or finished.
     pub fn held_node(&self) -> Option<&Arc<str>> {
         self.node.as_ref().filter(|_| !self.phase.is_terminal())

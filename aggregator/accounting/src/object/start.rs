@@ -66,10 +66,10 @@ impl Starts {
         }
     }
 
-    /// The first start of a container.
-    pub fn of(&self, container: &str) -> Start {
+    /// The first start of a container. `None` if the pod's status does not have the container.
+    pub(super) fn of(&self, container: &str) -> Option<Start> {
         let found = self.containers.iter().find(|(name, _)| **name == *container);
-        found.map_or(Start::NotYet, |(_, start)| *start)
+        found.map(|(_, start)| *start)
     }
 }
 

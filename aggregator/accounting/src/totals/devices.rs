@@ -161,7 +161,7 @@ fn add_holders<'a>(holders: &mut Vec<Holder<'a>>, of: &Assigned<'a>, held: Optio
     let pod = of.pod;
     let mut ids: Vec<&str> = of.ids().collect();
     ids.sort_unstable();
-    let start = pod.starts.as_ref().map_or(Start::NotYet, |starts| starts.of(of.assignment.container));
+    let start = pod.start_of(of.assignment.container);
     let devices = ids.len() as u64;
     for (at, id) in ids.into_iter().enumerate() {
         // What does not divide goes to the first.

@@ -46,13 +46,20 @@ impl From<&Uses> for HeldGpus {
 }
 
 impl HeldGpus {
-    /// `16 GPUs, 9.3 busy; idle: 4.1 waiting for I/O and 2 without a process`.
+    /// `16 GPUs, 9.3 busy; idle: 4.1 waiting for I/O and 2 without a process`. Of what is unknown, it is not said that it idles.
     pub fn in_words(&self) -> String {
         let gpus = if shown(self.devices) == "1" { "GPU" } else { "GPUs" };
-        let all = format!("{} {gpus}, {} busy", shown(self.devices), shown(self.busy));
-        let idle = self.idle.iter().filter(|idle| idle.devices >= LITTLE);
+        let all = format!("{} {gpus}", shown(self.devices));
+        let unknown = |idle: &&IdleGpus| idle.cause == Use::Part(Part::Unknown).label();
+        let of_unknown = self.idle.iter().find(unknown).map_or(0.0, |idle| idle.devices);
+        if self.devices - of_unknown < LITTLE {
+            return format!("{all}; what they do with them is unknown");
+        }
+        let idle = self.idle.iter().filter(|idle| idle.devices >= LITTLE && !unknown(idle));
         let idle: Vec<_> = idle.map(|idle| format!("{} {}", shown(idle.devices), idle.words)).collect();
-        if idle.is_empty() { all } else { format!("{all}; idle: {}", list(&idle)) }
+        let idle = if idle.is_empty() { String::new() } else { format!("; idle: {}", list(&idle)) };
+        let unknown = if of_unknown < LITTLE { String::new() } else { format!("; {} unknown", shown(of_unknown)) };
+        format!("{all}, {} busy{idle}{unknown}", shown(self.busy))
     }
 }
 
@@ -76,7 +83,7 @@ pub fn words(cause: Use) -> &'static str {
             Part::Asleep => "while the pod sleeps",
             Part::NoProcess => "without a process",
             Part::Broken => "broken",
-            Part::Unknown => "for an unknown cause",
+            Part::Unknown => "unknown",
         },
         Use::Starting => "before the container starts",
         Use::Gang => "until all pods of the AppWrapper have a node",
@@ -96,6 +103,12 @@ mod tests {
         uses.add(Use::Part(Part::Asleep), 40_000_000);
         let held = HeldGpus::from(&uses);
         assert_eq!(held.in_words(), "16 GPUs, 9.3 busy; idle: 4.7 waiting for I/O and 2 without a process");
+        uses.add(Use::Part(Part::Unknown), 4_000_000_000);
+        let expected = "20 GPUs, 9.3 busy; idle: 4.7 waiting for I/O and 2 without a process; 4 unknown";
+        assert_eq!(HeldGpus::from(&uses).in_words(), expected);
+        let mut unknown = Uses::default();
+        unknown.add(Use::Part(Part::Unknown), 4_000_000_000);
+        assert_eq!(HeldGpus::from(&unknown).in_words(), "4 GPUs; what they do with them is unknown");
         let mut busy = Uses::default();
         busy.add(Use::BUSY, 1_000_000_000);
         assert_eq!(HeldGpus::from(&busy).in_words(), "1 GPU, 1 busy");

@@ -159,6 +159,7 @@ fn a_pod_of_no_appwrapper_counts_in_the_cluster_and_so_does_one_whose_appwrapper
 #[test]
 fn what_is_only_in_the_last_list_is_starting_or_unknown() {
     let mut world = World::with_pods(&["p"]);
+    world.there(&started("p", 1, None));
     world.take(&split(10, &[("p", &["GPU-0"], 0)], &[("GPU-0", &[])], &[]));
     let of = |world: &World, of| world.nodes["n"].held_now().unwrap()[0].1.of(of);
     assert_eq!(of(&world, Use::Starting), S);
