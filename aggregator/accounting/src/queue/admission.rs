@@ -1,7 +1,7 @@
 //! What Kueue would admit of Workloads that do not exist yet, one after the other: how many, with which flavors, and how much of that is
 //! borrowed.
 //!
-//! By the same rules as for a Workload that waits ([`super::reason`], [`super::assignment`]). Each one that is admitted takes its quota from
+//! By the same rules as for a Workload that waits ([`super::reason`], `super::assignment`). Each one that is admitted takes its quota from
 //! the later ones.
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
