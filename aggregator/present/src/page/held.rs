@@ -27,7 +27,7 @@ pub(super) fn held(snapshot: &Snapshot) -> Markup {
     html! {
         section #held aria-labelledby="held-h" {
             h2 #held-h { "Held GPUs" }
-            p { "Pods hold " (HeldGpus::from(&all).in_words()) "." }
+            p { "Pods hold " (HeldGpus::from(&all).in_words()) ". " a href=(family(FAMILY)) { "What each value means" } }
             (bar(&parts(&all), all.sum() as f64, "bar"))
             (table(now, &all))
             (appwrappers(snapshot))
@@ -52,7 +52,7 @@ fn class(of: Use) -> &'static str {
 }
 
 fn table(now: &ByOwner<Uses>, all: &Uses) -> Markup {
-    let value = |nano: u64| html! { a.f href=(family(FAMILY)) { (shown(nano as f64 / NANO)) } };
+    let value = |nano: u64| shown(nano as f64 / NANO);
     let row = |of: Use| {
         html! {
             tr {
