@@ -118,10 +118,10 @@ fn where_holders_are_not_known_nobody_is_a_stray() {
     check_lines(&text, &["mcad_gpu_healthy{gpu=\"GPU-0\",node=\"n\",reason=\"\"} 1", "mcad_gpu_strays{ absent"]);
     let nameless: Vec<_> = objects().into_iter().map(|object| with(object, "/metadata/uid", json!(""))).collect();
     check(&nameless, report(vec![used("b", 1)], Some(handed_out())), "GPU-0", None);
-    // An agent that does not mark unreadable processes.
-    let mut older = report(vec![used("b", 1)], Some(handed_out()));
-    older.gpus.as_mut().unwrap().devices[0].uses_complete = None;
-    check(&objects(), older, "GPU-0", None);
+    // Where the agent does not say whether the lists are whole, they count as whole.
+    let mut silent = report(vec![used("b", 1)], Some(handed_out()));
+    silent.gpus.as_mut().unwrap().devices[0].uses_complete = None;
+    check(&objects(), silent, "GPU-0", Some(1));
 }
 
 #[test]
@@ -300,10 +300,9 @@ fn memory_is_unclaimed_only_beyond_what_the_option_tolerates() {
 fn memory_is_not_unclaimed_where_a_process_may_use_it() {
     let known = || gpu(50, vec![used("a", 10)]);
     check_row(vec![known(), known()], Some(40));
-    let unknown: [fn(&mut Gpu); 4] = [
+    let unknown: [fn(&mut Gpu); 3] = [
         |gpu| gpu.uses[0].memory_used_bytes = None,
         |gpu| gpu.uses_complete = Some(false),
-        |gpu| gpu.uses_complete = None,
         |gpu| gpu.memory_used_bytes = None,
     ];
     for change in unknown {

@@ -26,11 +26,8 @@ impl<'a> Rights<'a> {
         let is_mig = gpu.mig_mode == Some(true);
         let (uuid, uses) = instance.map_or((gpu.uuid, &gpu.uses), |instance| (instance.uuid, &instance.uses));
         let holders = self.held.of(uuid);
-        // An older agent does not say which processes it could not read. A dump may lack the UIDs of pods.
-        if is_mig != instance.is_some()
-            || gpu.uses_complete.is_none()
-            || holders.iter().any(|of| of.cgroup_uid().is_empty())
-        {
+        // A dump may lack the UIDs of pods.
+        if is_mig != instance.is_some() || holders.iter().any(|of| of.cgroup_uid().is_empty()) {
             return None;
         }
         let mut strays = 0;
@@ -42,7 +39,7 @@ impl<'a> Rights<'a> {
             }
         }
         // Processes that are not listed may be strays, too.
-        (strays > 0 || gpu.uses_complete == Some(true)).then_some(strays)
+        (strays > 0 || gpu.uses_complete != Some(false)).then_some(strays)
     }
 
     fn permits(self, uuid: &str, used: &GpuUse<'_>) -> bool {

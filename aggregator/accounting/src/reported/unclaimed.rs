@@ -47,7 +47,7 @@ impl Unclaimed {
 
 /// `None` if the memory of a process is not known, or the processes are not all known. In MIG mode, memory is that of instances.
 fn unclaimed_bytes(gpu: &Gpu<'_>) -> Option<u64> {
-    if gpu.mig_mode == Some(true) || gpu.uses_complete != Some(true) {
+    if gpu.mig_mode == Some(true) || gpu.uses_complete == Some(false) {
         return None;
     }
     let present = |used: &&GpuUse<'_>| used.processes > 0;

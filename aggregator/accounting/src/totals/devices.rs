@@ -194,6 +194,7 @@ impl<'a> Gangs<'a> {
             return *gang;
         }
         let gang = match cluster.unbound_pods_of(owner) {
+            _ if cluster.appwrapper(owner).is_none() => Gang::Since(None),
             0 => Gang::Since(cluster.last_bound_at_ms(owner)),
             _ => Gang::Incomplete,
         };
