@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use mcad_wire::reading::{GpuUse, Report};
 
 use super::life::Life;
-use super::since::of_agent;
+use super::since::Growth;
 use crate::gpu_use::{Use, Uses};
 
 /// The last totals of one node.
@@ -85,12 +85,12 @@ impl NodeParts {
         vacant.dedup_by_key(|(uuid, _)| *uuid);
         rows.sort_unstable_by_key(|(key, _)| *key);
         rows.dedup_by_key(|(key, _)| *key);
-        let last = self.life.replace(life.clone());
+        let growth = Growth::between(self.life.as_ref(), life);
+        self.life = Some(life.clone());
         let grown = |before: Option<&Uses>, now: &Uses| {
             let mut gained = Uses::default();
             for of in Use::all() {
-                let before = last.as_ref().map(|last| (before.map_or(0, |before| before.of(of)), last));
-                gained.add(of, of_agent(before, now.of(of), life, 1));
+                gained.add(of, growth.of(before.map_or(0, |before| before.of(of)), now.of(of), 1));
             }
             gained
         };

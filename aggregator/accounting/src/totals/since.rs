@@ -45,20 +45,46 @@ impl Since {
         (counter, possible): (Counter, &mut Possible),
     ) -> u64 {
         let seen_ns = self.0.as_ref().filter(|(_, last)| last.boot == life.boot).map_or(0, |(_, last)| last.uptime_ns);
-        let more_ns = of_agent(self.seen(), total_ns, life, things);
+        let (before_ns, last) = self.seen().unzip();
+        let more_ns = Growth::between(last, life).of(before_ns.unwrap_or(0), total_ns, things);
         self.0 = Some((total_ns, life.clone()));
         // A counter that falls after a jump has restarted, so no doubt about it needs to be kept.
         possible.judge(counter, things, seen_ns, more_ns)
     }
 }
 
-/// How much a time grew that an agent counts from its start, summed over `things`, since it had this value in this life.
+/// How times grew that an agent counts from its start, from one report to another.
 ///
 /// Two agents of one node may alternate while one replaces the other. So the first value from an agent that is new counts as no more than
 /// the time since the last report.
-pub(super) fn of_agent(before: Option<(u64, &Life)>, total_ns: u64, life: &Life, things: u64) -> u64 {
-    let Some((before_ns, last)) = before.filter(|(_, last)| last.boot == life.boot) else { return total_ns };
-    let elapsed_ns = life.uptime_ns.saturating_sub(last.uptime_ns).saturating_mul(things);
-    let same_agent = last.agent_started_at_ms == life.agent_started_at_ms;
-    total_ns.checked_sub(before_ns).filter(|_| same_agent).unwrap_or(total_ns.min(elapsed_ns))
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Growth {
+    /// The same run of an agent made both reports, so long apart.
+    SameAgent(u64),
+    /// Another run of an agent made the later one, so much later.
+    NewAgent(u64),
+    /// There is no earlier report of this boot.
+    First,
+}
+
+impl Growth {
+    pub(super) fn between(last: Option<&Life>, life: &Life) -> Self {
+        let Some(last) = last.filter(|last| last.boot == life.boot) else { return Self::First };
+        let elapsed_ns = life.uptime_ns.saturating_sub(last.uptime_ns);
+        if last.agent_started_at_ms == life.agent_started_at_ms {
+            Self::SameAgent(elapsed_ns)
+        } else {
+            Self::NewAgent(elapsed_ns)
+        }
+    }
+
+    /// How much a time grew from one value to another, summed over `things`.
+    pub(super) fn of(self, before_ns: u64, total_ns: u64, things: u64) -> u64 {
+        let at_most = |elapsed_ns: u64| total_ns.min(elapsed_ns.saturating_mul(things));
+        match self {
+            Self::SameAgent(elapsed_ns) => total_ns.checked_sub(before_ns).unwrap_or_else(|| at_most(elapsed_ns)),
+            Self::NewAgent(elapsed_ns) => at_most(elapsed_ns),
+            Self::First => total_ns,
+        }
+    }
 }
