@@ -94,8 +94,15 @@ pub(super) fn take(
             } else {
                 by_busy(holding.held_ns, busy_ns)
             };
+            // If nobody else holds it, it was busy for this pod, also where the agent cannot tell whose processes are on it.
+            if let (1, Some(busy_ns)) = (of_device.len(), busy_ns) {
+                let missing_ns = busy_ns.saturating_sub(uses.of(Use::BUSY));
+                uses.shift(Use::Part(Part::Unknown), Use::BUSY, missing_ns);
+            }
             refine(&mut uses, held_parts, interval, start, || gangs.of(gains.cluster(), pod));
-            let is_busy_known = if parts.has(uuid) { is_busy_known(report, uuid) } else { busy_ns.is_some() };
+            let is_all_unknown = uses.of(Use::Part(Part::Unknown)) == uses.sum();
+            let is_busy_known =
+                busy_ns.is_some() || (is_busy_known(report, uuid) && parts.has(uuid) && !is_all_unknown);
             let busy_ns = match held_ns {
                 Some(_) => (is_busy_known || uses.of(Use::BUSY) > 0).then_some(uses.of(Use::BUSY)),
                 // An agent that does not say for how long devices are held.

@@ -34,6 +34,12 @@ pub struct IdleGpus {
     pub words: &'static str,
 }
 
+impl IdleGpus {
+    fn is_unknown(&self) -> bool {
+        self.cause == Use::Part(Part::Unknown).label()
+    }
+}
+
 impl From<&Uses> for HeldGpus {
     fn from(uses: &Uses) -> Self {
         let devices = |nano: u64| nano as f64 / NANO;
@@ -46,16 +52,30 @@ impl From<&Uses> for HeldGpus {
 }
 
 impl HeldGpus {
+    /// How many of them are in an unknown use, which may be busy.
+    fn unknown(&self) -> f64 {
+        self.idle.iter().find(|idle| idle.is_unknown()).map_or(0.0, |idle| idle.devices)
+    }
+
+    /// Whether nothing is known of their use.
+    pub fn is_unknown(&self) -> bool {
+        self.devices - self.unknown() < LITTLE
+    }
+
+    /// Those that idle for a known cause, largest first.
+    pub fn known_idle(&self) -> impl Iterator<Item = &IdleGpus> {
+        self.idle.iter().filter(|idle| !idle.is_unknown())
+    }
+
     /// `16 GPUs, 9.3 busy; idle: 4.1 waiting for I/O and 2 without a process`. Of what is unknown, it is not said that it idles.
     pub fn in_words(&self) -> String {
         let gpus = if shown(self.devices) == "1" { "GPU" } else { "GPUs" };
         let all = format!("{} {gpus}", shown(self.devices));
-        let unknown = |idle: &&IdleGpus| idle.cause == Use::Part(Part::Unknown).label();
-        let of_unknown = self.idle.iter().find(unknown).map_or(0.0, |idle| idle.devices);
-        if self.devices - of_unknown < LITTLE {
+        let of_unknown = self.unknown();
+        if self.is_unknown() {
             return format!("{all}; what they do with them is unknown");
         }
-        let idle = self.idle.iter().filter(|idle| idle.devices >= LITTLE && !unknown(idle));
+        let idle = self.known_idle().filter(|idle| idle.devices >= LITTLE);
         let idle: Vec<_> = idle.map(|idle| format!("{} {}", shown(idle.devices), idle.words)).collect();
         let idle = if idle.is_empty() { String::new() } else { format!("; idle: {}", list(&idle)) };
         let unknown = if of_unknown < LITTLE { String::new() } else { format!("; {} unknown", shown(of_unknown)) };

@@ -82,9 +82,11 @@ fn table(now: &ByOwner<Uses>, all: &Uses) -> Markup {
 
 /// The AppWrappers whose GPUs idle most.
 fn appwrappers(snapshot: &Snapshot) -> Markup {
-    let holds = snapshot.held.appwrappers().filter(|(_, uses)| uses.idle_sum() > 0);
+    // What is unknown may be busy.
+    let known_idle = |uses: &Uses| uses.idle_sum() - uses.of(Use::Part(UseOfAgent::Unknown));
+    let holds = snapshot.held.appwrappers().filter(|(_, uses)| known_idle(uses) > 0);
     let mut idle: Vec<(&AppWrapperName, &Uses)> = holds.collect();
-    idle.sort_by(|(a, of_a), (b, of_b)| of_b.idle_sum().cmp(&of_a.idle_sum()).then_with(|| a.cmp(b)));
+    idle.sort_by(|(a, of_a), (b, of_b)| known_idle(of_b).cmp(&known_idle(of_a)).then_with(|| a.cmp(b)));
     let more = idle.len().saturating_sub(ROWS);
     html! {
         @if !idle.is_empty() {
@@ -106,7 +108,7 @@ fn appwrapper(AppWrapperName { namespace, name }: &AppWrapperName, uses: &Uses) 
             th scope="row" { span.quiet { (named(namespace)) "/" } a href=(at) { (named(name)) } }
             td.n { (shown(held.devices)) }
             td.n { (shown(held.busy)) }
-            td.why { @if let Some(most) = held.idle.first() { (shown(most.devices)) " " (most.words) } }
+            td.why { @if let Some(most) = held.known_idle().next() { (shown(most.devices)) " " (most.words) } }
         }
     }
 }

@@ -191,3 +191,24 @@ fn another_replica_goes_on_where_this_one_is() {
     ours.learn(&old).unwrap();
     assert_eq!(idle(&ours), [("unknown", 100)]);
 }
+
+#[test]
+fn a_gpu_of_one_pod_was_busy_for_it_also_where_its_processes_cannot_be_read() {
+    // As of an agent without hostPID: it does not know whose processes these are, but the driver says how busy the device was.
+    let of = |at: u64, held: &[(&str, &[&str], u64)], busy_s: u64| {
+        let mut report = split(at, held, &[("GPU-0", &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, at])], &[]);
+        report.gpus.as_mut().unwrap().devices[0].busy_ns = Some(busy_s * S);
+        report
+    };
+    let mut world = World::with_pods(&["p"]);
+    let alone = |at| [("p", &["GPU-0"][..], at)];
+    assert_eq!(world.take(&of(10, &alone(10), 4)).gpu_busy_ns, None, "whose that was, nobody knows");
+    assert_eq!(world.take(&of(20, &alone(20), 10)).gpu_busy_ns, Some(6 * S));
+    assert_eq!(idle(&world), [("unknown", 14)]);
+    // Of a GPU that two pods share, nobody knows for whom.
+    let mut world = World::with_pods(&["p", "q"]);
+    let shared = |at| [("p", &["GPU-0::0"][..], at), ("q", &["GPU-0::1"][..], at)];
+    world.take(&of(10, &shared(10), 4));
+    world.take(&of(20, &shared(20), 10));
+    assert_eq!(idle(&world), [("unknown", 40)]);
+}
